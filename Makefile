@@ -1,0 +1,41 @@
+# A short front for people; the build itself is Meson.
+#   make            programs and mentat-bench in build/bin/
+#   make check      build and run the unit tests
+#   make demo       the demo, from nothing to running services
+#   make asan tsan  sanitizer builds in build-asan/, build-tsan/
+#   make debug      unoptimised build in build-debug/
+#   make release    static, stripped programs and their SHA-256 in dist/
+.PHONY: all check demo debug asan tsan release clean
+all: build/build.ninja
+	@ninja -C build
+
+build/build.ninja:
+	meson setup build
+
+debug:
+	@[ -f build-debug/build.ninja ] || meson setup build-debug --buildtype=debug
+	@ninja -C build-debug
+
+asan:
+	@[ -f build-asan/build.ninja ] || meson setup build-asan -Dstatic=false -Db_sanitize=address,undefined -Db_lundef=false
+	@ninja -C build-asan
+
+tsan:
+	@[ -f build-tsan/build.ninja ] || meson setup build-tsan -Dstatic=false -Db_sanitize=thread -Db_lundef=false
+	@ninja -C build-tsan
+
+check: all
+	meson test -C build --print-errorlogs
+
+demo:
+	scripts/demo.sh
+
+release:
+	@[ -f build-release/build.ninja ] || meson setup build-release --buildtype=release -Dtests=false
+	@ninja -C build-release
+	@rm -rf dist && mkdir -p dist
+	@for p in mt mentat-server mentat-agent; do strip -o dist/$$p build-release/bin/$$p; done
+	@cd dist && sha256sum mt mentat-server mentat-agent > SHA256SUMS && ls -l
+
+clean:
+	rm -rf build build-debug build-asan build-tsan build-release dist

@@ -1,0 +1,13 @@
+/* Text: small questions about strings that several parts ask. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+
+bool text_has_prefix(const char *s, const char *prefix);
+/* Names of jobs, services, nodes, ports: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters (RFC 1123 label). */
+bool text_is_name(const char *s);
+bool text_is_utf8(const void *p, size_t n);
+/* Levenshtein distance with swaps of neighbours counted as one; for suggestions. Inputs are cut at 64 characters. */
+unsigned text_distance(const char *a, const char *b);
+/* The entry of the NULL-ended list nearest to s, or NULL when none is near enough to be worth suggesting. */
+const char *text_nearest(const char *s, const char *const *candidates);

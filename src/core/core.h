@@ -1,0 +1,80 @@
+/* Core: the control plane as a pure state machine. Commands in, state and results out; no I/O, no clock, no
+ * randomness of its own: time and seeds arrive inside commands and calls. The server and the simulator drive the
+ * same core. Same commands, same state, bit for bit. */
+#pragma once
+#include "base/buf.h"
+#include "base/error.h"
+#include "core/sched.h"
+#include "model/model.h"
+
+struct core;
+struct core *core_new(void);
+void core_free(struct core *c);
+
+/* --- commands: what goes through the log. core/command.h has their types and encoders. --- */
+struct core_result {
+    struct error error;        /* code ERROR_NONE when done */
+    struct buf body;           /* JSON, what the API answers with; empty when there is nothing to say */
+};
+void core_result_clear(struct core_result *r);
+
+/* Applies one committed command at its log index. Every server calls it with the same bytes in the same order. A
+ * refused or malformed command changes nothing but the applied index, and says why in the result. A command whose
+ * idempotency key was seen gets the first one's result again. */
+void core_apply(struct core *c, uint64_t index, const void *command, size_t len, struct core_result *result);
+
+uint64_t core_index(const struct core *c);           /* of the last applied command */
+uint64_t core_hash(const struct core *c);            /* running hash of all that was applied; equal on equal servers */
+void core_snapshot(const struct core *c, struct buf *out);                         /* versioned; equal states, equal bytes */
+int core_restore(struct core *c, const void *bytes, size_t len, struct error *err);/* replaces the state, or leaves it */
+
+/* --- the leader's part: desired against actual --- */
+/* Looks for one batch of decisions (placements, stops, deployment steps, restarts after their delay, scheduled runs,
+ * garbage) and writes them as one command to propose. At most one such command is in flight at a time; it is checked
+ * again when applied. Returns false when nothing is to be done now. */
+bool core_decide(struct core *c, int64_t now_ms, uint64_t seed, struct buf *command);
+/* The earliest time at which core_decide could have something to do by the passing of time alone; INT64_MAX: never. */
+int64_t core_next_wake(const struct core *c);
+
+/* --- reading. Pointers are valid until the next core_apply or core_restore. --- */
+const struct node *core_node(const struct core *c, const char *id);
+const struct node *core_node_by_name(const struct core *c, const char *name);
+const struct alloc *core_alloc(const struct core *c, const char *id);
+const struct service_version *core_service(const struct core *c, const char *name);      /* the current version */
+const struct deployment *core_deployment(const struct core *c, const char *id);
+/* In order of id or name; NULL as `after` starts, NULL as answer ends. */
+const struct node *core_node_next(const struct core *c, const char *after);
+const struct alloc *core_alloc_next(const struct core *c, const char *after);
+const struct service_version *core_service_next(const struct core *c, const char *after);
+const struct deployment *core_deployment_next(const struct core *c, const char *after);
+const char *core_job_next(const struct core *c, const char *after);
+/* Walks the allocations of one service or node; fn returns false to stop. */
+void core_service_allocs(const struct core *c, const char *service, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);
+void core_node_allocs(const struct core *c, const char *node_id, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);
+void core_service_versions(const struct core *c, const char *service, struct service_version_list *out);  /* copies; list's owner clears */
+int core_service_status(const struct core *c, const char *service, struct service_status *out);  /* 0, -1 unknown; owned */
+int core_job(const struct core *c, const char *job, struct job *out);                            /* as submitted, current versions; owned */
+
+/* Events, oldest first, the last 8,192 kept. Returns how many were appended (copies) to out, at most `limit`, those after
+ * (index, seq). */
+struct event_list { struct event *v; uint32_t n; };
+uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_seq, uint32_t limit, struct event_list *out);
+
+/* When something last changed: for waiting reads. `name` narrows to one object where the kind allows; NULL: any. */
+enum core_kind { CORE_ANY, CORE_JOB, CORE_SERVICE, CORE_ALLOC, CORE_NODE, CORE_DEPLOYMENT, CORE_NODE_WORK };
+uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name);
+
+/* What a node's agent has to know that changed after `since` (0: everything, full). */
+int core_agent_work(const struct core *c, const char *node_id, uint64_t since, struct agent_work *out);
+
+/* --- what-if --- */
+struct plan_step { char *service; int64_t replica; char *action; /* start, stop, replace, keep, none */
+                   char *node_name; char *alloc; char *why; };
+struct plan_step_list { struct plan_step *v; uint32_t n; };
+struct plan_service { char *name; char *action; /* create, change, keep, delete */ struct change_list changes; };
+struct plan_service_list { struct plan_service *v; uint32_t n; };
+struct plan { struct plan_service_list services; struct plan_step_list steps; };
+int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan *out, struct error *err);
+/* Why a service or an allocation is where it is, or is not placed: JSON with each node's verdict and the last events. */
+int core_explain(struct core *c, const char *service_or_alloc, int64_t now_ms, struct buf *json, struct error *err);
+extern const struct type plan_type, event_list_type;

@@ -1,0 +1,214 @@
+/* The plain model: what users write, what the servers keep, what agents report. Shared by parser, wire, store,
+ * scheduler and printer. Every type has a table in src/model; the memory rules are those of field.h. */
+#pragma once
+#include "model/field.h"
+
+/* --- what users write: services.yaml --- */
+enum driver_kind { DRIVER_NONE, DRIVER_FIRECRACKER, DRIVER_DOCKER, DRIVER_EXEC };
+enum service_mode { MODE_SERVICE, MODE_EVERY_NODE, MODE_TASK };
+enum protocol { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_HTTP };
+enum constraint_op { OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN, OP_MATCHES, OP_EXISTS, OP_DISTINCT };
+enum health_type { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP, HEALTH_EXEC };
+enum restart_then { THEN_RESCHEDULE, THEN_FAIL };
+enum deploy_strategy { STRATEGY_ROLLING, STRATEGY_BLUE_GREEN, STRATEGY_CANARY };
+enum pull_policy { PULL_MISSING, PULL_ALWAYS, PULL_NEVER };
+enum security_profile { PROFILE_DEFAULT, PROFILE_FIRECRACKER, PROFILE_DOCKER_HARDENED, PROFILE_DOCKER_LEGACY, PROFILE_EXEC_INTERNAL };
+enum secret_change { ON_CHANGE_RESTART, ON_CHANGE_SIGNAL, ON_CHANGE_NONE };
+
+struct port { char *name; int64_t port; int64_t host; enum protocol protocol; };         /* host 0: dynamic */
+struct port_list { struct port *v; uint32_t n; };
+struct volume { char *source; char *name; char *target; int64_t size_mb; bool read_only; };
+struct volume_list { struct volume *v; uint32_t n; };
+struct rate_limits { int64_t disk_bytes_per_second, disk_ops_per_second, net_bytes_per_second; };
+
+/* The driver's own block; one struct for all drivers, each key's `only` says whose it is. */
+struct config {
+    char *image, *kernel, *kernel_args;
+    int64_t vcpus, memory_mb;
+    struct rate_limits rate_limits;
+    enum pull_policy pull;
+    struct str_list entrypoint;
+    char *network, *registry_auth;
+    struct str_list command;         /* exec: one word, the program; docker: the image's CMD replaced */
+    struct str_list args;
+    struct kv_list env;
+    struct volume_list volumes;
+    char *user, *workdir;
+};
+struct resources { double cpus, cpu_max; int64_t memory_mb, disk_mb, pids; };             /* cpu_max, disk_mb, pids 0: none */
+struct constraint { char *attribute; enum constraint_op op; struct str_list value; };
+struct constraint_list { struct constraint *v; uint32_t n; };
+struct affinity { char *attribute; enum constraint_op op; struct str_list value; int64_t weight; };  /* -100..100, default 50 */
+struct affinity_list { struct affinity *v; uint32_t n; };
+struct health {
+    enum health_type type; char *port, *path; struct str_list command;
+    int64_t interval_ms, timeout_ms, healthy, unhealthy, grace_ms;
+};
+struct restart { int64_t attempts, window_ms, delay_ms; enum restart_then then; };
+struct kill { char *signal; int64_t timeout_ms; };
+struct deploy {
+    enum deploy_strategy strategy; int64_t max_unavailable, health_timeout_secs; bool auto_revert;
+    int64_t canary_percent, standby_secs;
+};
+struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
+                 bool sticky; enum protocol protocol; int64_t listen; };
+struct ingress_list { struct ingress *v; uint32_t n; };
+struct security { enum security_profile profile; };
+struct secret_ref { char *name, *env, *file; enum secret_change on_change; };
+struct secret_ref_list { struct secret_ref *v; uint32_t n; };
+struct logs { int64_t max_files, max_mb; };
+
+struct service {
+    char *name;
+    enum driver_kind driver;
+    enum service_mode mode;
+    char *schedule;                  /* cron, five fields; only with mode task */
+    char *time_zone;                 /* IANA name or POSIX TZ rule; default UTC */
+    char *time_zone_rule;            /* internal: the POSIX rule that the first server found for time_zone */
+    int64_t count;
+    struct config config;
+    struct kv_list env;
+    struct port_list ports;
+    struct resources resources;
+    struct volume_list volumes;
+    struct constraint_list constraints;
+    struct affinity_list affinities;
+    char *spread;                    /* "node" or an attribute such as "meta.zone" */
+    int64_t priority;                /* 1..100, default 50 */
+    struct health health;
+    struct restart restart;
+    struct kill kill;
+    struct deploy deploy;
+    struct ingress_list ingress;
+    struct security security;
+    struct secret_ref_list secrets;
+    struct logs logs;
+    struct kv_list meta;
+};
+struct service_list { struct service *v; uint32_t n; };
+/* A file: `job:` and `services:`, or one service alone (then the job has the service's name). In JSON the job's name
+ * is `name`. */
+struct job { char *name; struct service_list services; };
+
+/* --- what the servers keep --- */
+enum alloc_state { ALLOC_PENDING, ALLOC_STARTING, ALLOC_RUNNING, ALLOC_HEALTHY, ALLOC_UNHEALTHY, ALLOC_STOPPING,
+                   ALLOC_COMPLETE, ALLOC_FAILED, ALLOC_LOST };
+enum alloc_desired { DESIRED_RUN, DESIRED_STOP };
+enum node_state { NODE_READY, NODE_DRAINING, NODE_INELIGIBLE, NODE_DOWN };
+enum deployment_state { DEPLOYMENT_RUNNING, DEPLOYMENT_PAUSED, DEPLOYMENT_SUCCESSFUL, DEPLOYMENT_FAILED,
+                        DEPLOYMENT_REVERTED, DEPLOYMENT_CANCELLED };
+enum service_state { SERVICE_PENDING, SERVICE_RUNNING, SERVICE_DEGRADED, SERVICE_COMPLETE, SERVICE_FAILED, SERVICE_STOPPED };
+
+struct driver_info { char *name; bool healthy; char *version; char *detail; };           /* detail: why not healthy */
+struct driver_info_list { struct driver_info *v; uint32_t n; };
+
+struct node {
+    char *id, *name, *address;       /* address: host:port of the agent API */
+    char *node_class;                /* "class" outside */
+    char *ip;                        /* what replicas are reached at */
+    char *version;                   /* of the agent */
+    enum node_state state; char *state_reason;
+    char *arch, *kernel; bool kvm;
+    double cpus; int64_t memory_mb, disk_mb;              /* what Mentat may use */
+    struct driver_info_list drivers;
+    struct kv_list meta;
+    int64_t registered_at, state_since;
+    uint64_t create_index, modify_index;
+};
+
+struct alloc_port { char *name; int64_t port, host; enum protocol protocol; };
+struct alloc_port_list { struct alloc_port *v; uint32_t n; };
+
+struct alloc {
+    char *id, *service, *job;
+    uint64_t version;                /* of the service */
+    int64_t replica;                 /* stable index 0, 1, 2 …; every-node: 0 */
+    char *node_id, *node_name;
+    enum alloc_desired desired; char *desired_reason;
+    enum alloc_state state; char *reason;
+    double cpus; int64_t memory_mb, disk_mb;              /* what it holds of the node */
+    struct alloc_port_list ports;
+    char *ip;
+    int64_t exit_code, exit_signal; bool exited, oom;     /* of the last run, when exited */
+    int64_t restarts;                /* by the agent, in this allocation */
+    int64_t generation;              /* raised by `mt restart`: the agent restarts the task when it grows */
+    char *previous;                  /* the allocation that it replaces */
+    char *deployment;
+    int64_t attempt;                 /* reschedules in a row of this replica */
+    int64_t created_at, started_at, finished_at, state_since;
+    uint64_t create_index, modify_index;
+};
+struct alloc_list { struct alloc *v; uint32_t n; };
+
+struct service_version {
+    char *service, *job; uint64_t version; struct service spec;
+    int64_t submitted_at; char *submitted_by; char *why; uint64_t create_index;          /* why: "submitted", "rollback to 2" */
+};
+struct service_version_list { struct service_version *v; uint32_t n; };
+
+/* How a service stands, derived from its version and allocations. */
+struct service_status {
+    char *name, *job; enum driver_kind driver; enum service_mode mode; uint64_t version;
+    enum service_state state; char *reason;               /* reason: why not as desired, in plain words */
+    int64_t desired, placed, running, healthy, failed;
+    char *deployment; int64_t next_run_at;                /* next_run_at: scheduled tasks */
+    uint64_t create_index, modify_index;
+};
+
+struct deployment {
+    char *id, *service, *job; uint64_t version, previous_version; enum deploy_strategy strategy;
+    enum deployment_state state; char *reason;
+    int64_t desired, placed, healthy, unhealthy;
+    int64_t created_at, finished_at; uint64_t create_index, modify_index;
+};
+
+struct event {
+    uint64_t index; int64_t seq;     /* index of the command and number within it: the order everywhere */
+    int64_t time; char *kind;        /* "job", "service", "alloc", "node", "deployment" */
+    char *subject;                   /* id or name of what it speaks of */
+    char *service, *alloc, *node;    /* when it concerns one */
+    char *from, *to;                 /* states, when it is a transition */
+    char *reason;                    /* plain words */
+};
+
+/* --- between agents and servers --- */
+/* What an agent says of one allocation. Reports are idempotent: a repeated or older one (smaller seq) changes nothing. */
+struct alloc_report {
+    char *id; uint64_t seq;          /* counts up per allocation on the agent, kept in its store */
+    enum alloc_state state; char *reason; int64_t time;
+    int64_t exit_code, exit_signal; bool exited, oom; int64_t restarts, started_at, finished_at;
+    char *ip;
+};
+struct alloc_report_list { struct alloc_report *v; uint32_t n; };
+struct agent_report { char *node_id; struct alloc_report_list allocs; };                 /* POST /v1/agent/report */
+struct agent_hello { struct node node; };                                                /* POST /v1/agent/register */
+struct agent_welcome { int64_t heartbeat_ms; uint64_t index; };                          /* its answer */
+struct agent_heartbeat { char *node_id; };                                               /* POST /v1/agent/heartbeat */
+/* GET /v1/agent/allocs?node=ID&index=N&wait=60s: what changed for the node since index N; everything when full. An
+ * allocation that the servers have forgotten is in `gone`. services holds each (service, version) that allocs name. */
+struct agent_work {
+    uint64_t index; bool full;
+    struct service_version_list services; struct alloc_list allocs; struct str_list gone;
+};
+
+extern const struct type port_type, volume_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
+    restart_type, kill_type, deploy_type, ingress_type, security_type, secret_ref_type, logs_type, service_type, job_type;
+extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
+    service_status_type, deployment_type, event_type;
+extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
+    agent_heartbeat_type, agent_work_type;
+
+extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
+    *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],
+    *const alloc_state_names[], *const alloc_desired_names[], *const node_state_names[],
+    *const deployment_state_names[], *const service_state_names[];
+
+/* services.yaml: a job, or a single service. ${VAR} from --var is replaced first when vars is not NULL; other ${…}
+ * stay for the agent. Fills defaults and validates everything. */
+int job_from_yaml(const char *text, size_t len, const struct kv_list *vars, struct job *job, struct problem_list *problems);
+/* JSON Schema of a services.yaml file. */
+void job_schema(struct buf *out);
+
+/* True while the allocation takes room on its node: everything but complete, failed and lost. */
+static inline bool alloc_live(const struct alloc *a) { return a->state < ALLOC_COMPLETE; }
+static inline bool alloc_wanted(const struct alloc *a) { return a->desired == DESIRED_RUN && alloc_live(a); }
