@@ -1,0 +1,116 @@
+#include "agent/agent_config.h"
+
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+
+static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
+
+#define CONFIG(key, number, kind_, member, ...) \
+    {.name = key, .tag = number, .kind = kind_, .offset = offsetof(struct agent_config, member), __VA_ARGS__}
+
+static const struct field agent_config_fields[] = {
+    CONFIG("name", 1, FIELD_STRING, name, .help = "Name of this node; default: the host's name."),
+    CONFIG("data_dir", 2, FIELD_STRING, data_dir, .default_text = "/var/lib/mentat/agent",
+           .help = "Allocations, their logs, and the agent's store."),
+    CONFIG("volume_root", 3, FIELD_STRING, volume_root, .default_text = "/mnt/unikernel-volumes",
+           .help = "Directory under which the volumes of services are kept."),
+    CONFIG("servers", 4, FIELD_STR_LIST, servers, .flags = FIELD_SCALAR_OK,
+           .help = "Addresses (host:port) of the servers, tried in turn; default: 127.0.0.1:4646."),
+    CONFIG("bind", 5, FIELD_STRING, bind,
+           .help = "Address that the agent API listens on; default: 0.0.0.0 with TLS, else 127.0.0.1."),
+    CONFIG("port", 6, FIELD_INT, port, .default_text = "4647", .min = 0, .max = 65535,
+           .help = "Port of the agent API; 0 takes any free one."),
+    CONFIG("advertise", 7, FIELD_STRING, advertise,
+           .help = "host or host:port under which the servers reach the agent API; default: ip and port."),
+    CONFIG("ip", 8, FIELD_STRING, ip,
+           .help = "Address at which the tasks of this node are reached; default: that of the route to the servers."),
+    CONFIG("class", 9, FIELD_STRING, node_class, .help = "Class of the node, for constraints on node.class."),
+    CONFIG("meta", 10, FIELD_MAP, meta, .help = "Free keys and values, for constraints on meta.KEY and ${meta.KEY}."),
+    CONFIG("cpus", 11, FIELD_FLOAT, cpus, .min = 0, .max = 4096,
+           .help = "Processors that Mentat may use; default: all that the host has."),
+    CONFIG("reserved_cpus", 12, FIELD_FLOAT, reserved_cpus, .min = 0, .max = 4096,
+           .help = "Processors kept back for the host itself."),
+    CONFIG("memory_mb", 13, FIELD_SIZE_MB, memory_mb, .min = 0, .max = 1 << 30,
+           .help = "Memory that Mentat may use; default: all that the host has."),
+    CONFIG("reserved_memory_mb", 14, FIELD_SIZE_MB, reserved_memory_mb, .min = 0, .max = 1 << 30,
+           .help = "Memory kept back for the host itself."),
+    CONFIG("disk_mb", 15, FIELD_SIZE_MB, disk_mb, .min = 0, .max = 1 << 30,
+           .help = "Disk that Mentat may use; default: the size of data_dir's file system."),
+    CONFIG("cgroup_root", 16, FIELD_STRING, cgroup_root, .default_text = "mentat",
+           .help = "Name of this agent's subtree below the cgroup mount; each agent on a machine needs its own."),
+    CONFIG("drivers", 17, FIELD_STR_LIST, drivers, .flags = FIELD_SCALAR_OK,
+           .help = "Drivers that this node offers; default: every driver that works here."),
+    CONFIG("log_level", 18, FIELD_ENUM, log_level, .names = level_names, .default_text = "info",
+           .help = "debug, info, warn or error."),
+    CONFIG("tls_cert", 19, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this agent."),
+    CONFIG("tls_key", 20, FIELD_STRING, tls_key, .help = "Key file (PEM) of this agent."),
+    CONFIG("tls_ca", 21, FIELD_STRING, tls_ca, .help = "Certificate file (PEM) of the authority that peers must have."),
+    CONFIG("allow_insecure", 22, FIELD_BOOL, allow_insecure,
+           .help = "Allow the agent API without TLS on an address other than loopback."),
+    CONFIG("stop_tasks_on_exit", 23, FIELD_BOOL, stop_tasks_on_exit,
+           .help = "Stop every task and remove what was made for it when the agent ends (used by mt dev)."),
+    CONFIG("gc_age", 24, FIELD_DURATION, gc_age_ms, .default_text = "24h",
+           .help = "How long the files of a dead allocation are kept."),
+    CONFIG("gc_max_allocs", 25, FIELD_INT, gc_max_allocs, .default_text = "200", .min = 0, .max = 100000,
+           .help = "How many dead allocations keep their files."),
+    CONFIG("gc_max_mb", 26, FIELD_SIZE_MB, gc_max_mb, .default_text = "1024", .min = 0, .max = 1 << 30,
+           .help = "How much disk the files of dead allocations may take."),
+    {0},
+};
+
+const struct type agent_config_type = {
+    .name = "agent_config",
+    .size = sizeof(struct agent_config),
+    .fields = agent_config_fields,
+    .help = "Configuration of mentat-agent.",
+};
+
+static bool is_loopback(const char *address)
+{
+    return text_has_prefix(address, "127.") || !strcmp(address, "::1") || !strcmp(address, "localhost");
+}
+
+static int check(const struct agent_config *c, struct error *err)
+{
+    bool tls = c->tls_cert || c->tls_key || c->tls_ca;
+    if (tls && !(c->tls_cert && c->tls_key && c->tls_ca))
+        return error_set(err, ERROR_INVALID, "tls_cert, tls_key and tls_ca belong together: set all three or none");
+    if (!tls && !is_loopback(c->bind) && !c->allow_insecure)
+        return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the agent API to the network; set tls_cert, "
+                         "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
+    if (c->data_dir[0] != '/' || c->volume_root[0] != '/')
+        return error_set(err, ERROR_INVALID, "%s: must be an absolute path",
+                         c->data_dir[0] != '/' ? "data_dir" : "volume_root");
+    if (!text_is_name(c->name))
+        return error_set(err, ERROR_INVALID, "name: \"%s\" is not a node name: use lower-case letters, digits and "
+                         "hyphens, at most 63", c->name);
+    return 0;
+}
+
+/* Host names may hold capitals and dots; a node's name is the first label in lower case. */
+static char *host_name(void)
+{
+    char text[HOST_NAME_MAX + 1] = "";
+    gethostname(text, sizeof(text) - 1);
+    text[strcspn(text, ".")] = '\0';
+    for (char *p = text; *p; p++)
+        *p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p == '_' ? '-' : *p;
+    return mem_strdup(text_is_name(text) ? text : "node");
+}
+
+int agent_config_load(int argc, char **argv, struct agent_config *config, struct error *err)
+{
+    int rc = config_load(&agent_config_type, argc, argv, AGENT_CONFIG_FILE, config, err);
+    if (rc)
+        return rc;
+    if (!config->name)
+        config->name = host_name();
+    if (!config->servers.n)
+        str_list_add(&config->servers, "127.0.0.1:4646");
+    if (!config->bind)
+        config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
+    return check(config, err);
+}

@@ -1,0 +1,35 @@
+/* Agent configuration: /etc/mentat/agent.yaml and the flags of the same names, from one table. */
+#pragma once
+#include "base/error.h"
+#include "base/log.h"
+#include "model/field.h"
+
+#define AGENT_CONFIG_FILE "/etc/mentat/agent.yaml"
+
+struct agent_config {
+    char *name;                      /* default: the host's name */
+    char *data_dir;
+    char *volume_root;
+    struct str_list servers;         /* host:port, tried in turn */
+    char *bind;
+    int64_t port;                    /* 0: any free one (tests) */
+    char *advertise;                 /* host[:port] under which servers reach the agent API; default: ip and port */
+    char *ip;                        /* what replicas are reached at; default: the address of the route to the servers */
+    char *node_class;
+    struct kv_list meta;
+    double cpus, reserved_cpus;      /* cpus 0: as many as the host has */
+    int64_t memory_mb, reserved_memory_mb, disk_mb;
+    char *cgroup_root;
+    struct str_list drivers;         /* empty: every driver that is built in */
+    int log_level;                   /* enum log_level */
+    char *tls_cert, *tls_key, *tls_ca;
+    bool allow_insecure;
+    bool stop_tasks_on_exit;
+    int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
+};
+
+extern const struct type agent_config_type;
+
+/* Reads file and flags as config_load does (and returns what it returns), then fills what depends on the host and
+ * checks that the values fit together. The caller clears `config` with type_clear in every case. */
+int agent_config_load(int argc, char **argv, struct agent_config *config, struct error *err);
