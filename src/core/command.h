@@ -1,0 +1,100 @@
+/* Command: what goes through the replicated log, one typed payload for each kind, and its versioned encoding. */
+#pragma once
+#include "base/buf.h"
+#include "base/error.h"
+#include "model/model.h"
+
+/* The numbers stand in logs on disk: never used again for something else. */
+enum command_kind {
+    COMMAND_NONE = 0,              /* changes nothing; payload: none */
+    COMMAND_JOB_SUBMIT = 1,        /* struct command_job_submit */
+    COMMAND_JOB_DELETE = 2,        /* struct command_job_delete */
+    COMMAND_SERVICE_SCALE = 3,     /* struct command_service_scale */
+    COMMAND_SERVICE_RESTART = 4,   /* struct command_service */
+    COMMAND_SERVICE_ROLLBACK = 5,  /* struct command_service_rollback */
+    COMMAND_SERVICE_DELETE = 6,    /* struct command_service_delete */
+    COMMAND_NODE_REGISTER = 7,     /* struct command_node_register */
+    COMMAND_NODE_STATE = 8,        /* struct command_node_state */
+    COMMAND_NODE_REMOVE = 9,       /* struct command_node */
+    COMMAND_ALLOC_REPORT = 10,     /* struct agent_report (model.h) */
+    COMMAND_ALLOC_STOP = 11,       /* struct command_alloc */
+    COMMAND_ALLOC_RESTART = 12,    /* struct command_alloc */
+    COMMAND_DECIDE = 13,           /* struct command_decide */
+    COMMAND_KIND_COUNT
+};
+
+struct command {
+    enum command_kind kind;
+    int64_t time;                  /* the proposing leader's wall clock */
+    char *key;                     /* idempotency key of the request; NULL: none */
+    char *actor;                   /* who asked, for events and versions; NULL: the system itself */
+    void *payload;                 /* of command_payload_type(kind), owned; NULL for kinds without */
+};
+
+/* Stores the job: a new version of each service whose spec changed; services that it leaves out are stopped. The spec
+ * must be complete: defaults filled, validated, and time_zone_rule looked up for scheduled tasks. The core validates it
+ * again. With check_index, refused unless the job's core_changed() index is expected_index (0: must not exist). */
+struct command_job_submit { struct job job; bool check_index; uint64_t expected_index; };
+struct command_job_delete { char *name; bool purge; };               /* purge: the versions are forgotten too */
+struct command_service { char *service; };
+struct command_service_scale { char *service; int64_t count; };
+struct command_service_rollback { char *service; uint64_t to_version; };   /* 0: the one before the current */
+struct command_service_delete { char *service; bool purge; };
+struct command_node { char *node_id; };
+struct command_node_register { struct node node; };                  /* from agent_hello; state and indexes are ignored */
+struct command_node_state { char *node_id; enum node_state state; char *reason; };
+struct command_alloc { char *alloc_id; char *reason; };
+
+/* One batch of the leader's decisions. Only the core itself writes and reads these. */
+struct decide_place {
+    char *alloc_id, *service; uint64_t version; int64_t replica; char *node_id;
+    struct alloc_port_list ports; double cpus; int64_t memory_mb, disk_mb;
+    char *previous;                /* the allocation that it replaces, when there is one */
+    char *reason;
+    int64_t attempt;
+    int64_t run_at;                /* of a scheduled run; 0: none */
+};
+struct decide_place_list { struct decide_place *v; uint32_t n; };
+struct decide_stop { char *alloc_id; char *reason; uint64_t version; /* of the service, as it was when decided */ };
+struct decide_stop_list { struct decide_stop *v; uint32_t n; };
+struct decide_deployment { char *id; enum deployment_state state; char *reason; };
+struct decide_deployment_list { struct decide_deployment *v; uint32_t n; };
+/* What the reconciler found of one service: shown by status and explain on every server. */
+struct decide_service {
+    char *service; uint64_t version; char *reason;      /* reason NULL: nothing is wrong */
+    int64_t next_run_at; char *skipped;                 /* scheduled tasks; skipped: why a due run did not start */
+    bool set_next_run;
+};
+struct decide_service_list { struct decide_service *v; uint32_t n; };
+struct command_decide {
+    struct decide_place_list places;
+    struct decide_stop_list stops;
+    struct str_list restarts;      /* allocations whose generation is raised */
+    struct decide_deployment_list deployments;
+    struct decide_service_list services;
+    struct str_list forget;        /* ended allocations that are forgotten */
+    struct str_list forget_nodes;
+    struct str_list forget_deployments;
+};
+
+extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
+    command_service_rollback_type, command_service_delete_type, command_node_type, command_node_register_type,
+    command_node_state_type, command_alloc_type, command_decide_type;
+
+/* NULL when the kind has no payload or is unknown. */
+const struct type *command_payload_type(enum command_kind kind);
+const char *command_kind_name(enum command_kind kind);
+
+/* A command with a fresh payload (defaults of its type). key and actor are copied; cleared by command_clear. */
+void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor);
+void command_clear(struct command *c);
+static inline void command_clear_cleanup_value(struct command *c) { command_clear(c); }
+#define CLEANUP_COMMAND __attribute__((cleanup(command_clear_cleanup_value)))   /* CLEANUP_COMMAND struct command c; */
+
+/* Appends the bytes: version, kind, time, key, actor, payload. Equal commands give equal bytes. */
+void command_encode(const struct command *c, struct buf *out);
+/* Encodes a payload that the caller keeps, without copying it into a command. */
+void command_encode_payload(enum command_kind kind, int64_t time_ms, const char *key, const char *actor,
+                            const void *payload, struct buf *out);
+/* Fills *c, which the caller clears; on failure *c is zero. Unknown versions and kinds are ERROR_UNSUPPORTED. */
+int command_decode(const void *bytes, size_t len, struct command *c, struct error *err);
