@@ -1,0 +1,22 @@
+/* Address: where to listen or connect, as people write it: "127.0.0.1:4646", "[::1]:4646", "unix:/run/x.sock". */
+#pragma once
+#include <stdbool.h>
+
+#include "base/error.h"
+
+#define ADDRESS_HOST_SIZE 256
+#define ADDRESS_TEXT_SIZE 280
+
+/* A plain value. For unix sockets `host` holds the path and port is 0. An empty host means every interface. */
+struct address {
+    bool is_unix;
+    char host[ADDRESS_HOST_SIZE];
+    int port;
+};
+
+/* Without a port in the text the default applies; default_port < 0 makes the port mandatory. 0, or -1 with err. */
+int address_parse(const char *text, int default_port, struct address *out, struct error *err);
+/* The same text form back, with brackets around IPv6 hosts. */
+void address_format(char out[static ADDRESS_TEXT_SIZE], const struct address *a);
+/* True for unix sockets, 127.0.0.0/8, ::1 and "localhost": what may be served without TLS. */
+bool address_is_local(const struct address *a);

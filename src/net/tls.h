@@ -1,0 +1,42 @@
+/* TLS: contexts from files, TLS 1.3 only. One context serves both listening and connecting, on any thread. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+struct tls_context;
+
+/* What a listening side asks of its clients. */
+enum tls_client_cert {
+    TLS_CLIENT_CERT_NONE,
+    TLS_CLIENT_CERT_OPTIONAL,   /* without one there is no identity; a wrong one is refused */
+    TLS_CLIENT_CERT_REQUIRED,
+};
+
+struct tls_options {
+    const char *cert_file;      /* PEM, our certificate and its chain; NULL for a client without one */
+    const char *key_file;       /* PEM */
+    const char *ca_file;        /* PEM, whom to believe; NULL: the system's store */
+    enum tls_client_cert client_cert;
+};
+
+/* A peer's identity out of its verified certificate. Strings live as long as the stream. */
+struct tls_peer {
+    char *common_name;          /* NULL when it has none */
+    char **names;               /* subject alternative names: "DNS:web", "IP:10.0.0.1", "URI:spiffe://…" */
+    size_t name_count;
+};
+
+/* Reads the files; the error names the file and what is wrong with it. */
+struct tls_context *tls_context_new(const struct tls_options *options, struct error *err);
+/* Reads the same files again. Connections made from now on use them; on failure all stays as it was. Any thread. */
+int tls_context_reload(struct tls_context *ctx, struct error *err);
+struct tls_context *tls_context_hold(struct tls_context *ctx);
+/* Drops one reference; NULL does nothing. */
+void tls_context_free(struct tls_context *ctx);
+DEFINE_CLEANUP(tls_context_free, struct tls_context)
+
+/* True when the peer's certificate carries this exact alternative name ("DNS:web"). peer may be NULL. */
+bool tls_peer_has_name(const struct tls_peer *peer, const char *name);
