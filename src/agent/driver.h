@@ -1,0 +1,164 @@
+/* Driver: how an agent runs tasks, whatever they are: processes, containers, microVMs.
+ *
+ * The happy path of a task: task_start → `started` → … → `exited` → task_remove → task_free.
+ * After a new start of the agent: task_adopt with the stored handle instead of task_start; all else is the same.
+ * Everything runs on the loop's thread. No event is delivered from inside the call that asks for it. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "model/model.h"
+
+struct cgroup_root;
+
+/* What drivers need of their agent. Borrowed: must outlive the drivers. */
+struct driver_env {
+    uv_loop_t *loop;
+    const char *node;                 /* the node's name, for messages */
+    const char *data_dir;             /* the agent's own directory */
+    struct cgroup_root *cgroups;      /* NULL: tasks run without limits */
+};
+
+/* What to run, with every ${…} replaced. Borrowed for the length of the call. */
+struct task_spec {
+    const char *alloc_id;
+    const char *service;
+    const char *alloc_dir;            /* absolute; exists; the driver keeps its files in it (the caller deletes it) */
+    uint64_t run;                     /* number of this start within the allocation: 1, 2, …; comes back in task_exit */
+    const struct config *config;
+    const struct kv_list *env;        /* the complete environment */
+    const struct resources *resources;
+    const struct logs *logs;
+    const struct volume_list *volumes;
+    const struct alloc_port_list *ports;
+    const char *ip;                   /* NULL: the host's */
+};
+
+/* How a task ended. */
+struct task_exit {
+    uint64_t run;
+    bool known;                       /* false: how it ended was lost (its shim was killed, the host restarted) */
+    int code;                         /* 0 … 255; when signal is not 0: 128 + signal */
+    int signal;
+    bool oom;                         /* it ran out of memory_mb */
+    int64_t started_at, finished_at;  /* ms since 1970; 0: unknown */
+    char reason[256];                 /* plain words: "exit code 3", "killed by SIGKILL: out of memory (limit 64 MB)" */
+};
+
+struct task;                          /* one run of a task, as the agent sees it */
+
+/* All are called on the loop, at most once each. `arg` is the one given to task_start or task_adopt. */
+struct task_events {
+    /* err NULL: it runs. handle: text for the agent's store, from which task_adopt finds it again; valid in the call;
+     *   pid: its main process, 0 when it has none of its own.
+     * err set: nothing runs and nothing is left of it; only task_free remains to be done. From task_adopt,
+     *   ERROR_NOT_FOUND means that there is no trace of the task: it never started. */
+    void (*started)(void *arg, const struct error *err, const char *handle, int pid, int64_t started_at);
+    /* It has ended, with its whole process tree, and its logs are complete. Only after started without err. */
+    void (*exited)(void *arg, const struct task_exit *how);
+};
+
+struct task_stats {
+    double cpu_seconds;               /* used since the start */
+    int64_t memory_bytes, memory_peak_bytes, memory_limit_bytes;    /* limit 0: none */
+    int64_t pids;
+};
+
+/* A command inside a running task: its cgroup or container, user, environment and working directory. */
+struct exec_spec {
+    const struct str_list *command;
+    bool tty;
+    uint16_t rows, cols;              /* with tty; 0: 24 x 80 */
+};
+struct task_exec;
+/* `exited` is the last event, after all output; it comes once, unless exec_free was called before. code is 0 … 255, or
+ * 128 + signal; err is set when the command was not started or was lost. */
+struct exec_events {
+    void (*output)(void *arg, int stream, const void *bytes, size_t n);      /* stream: 1 stdout, 2 stderr; tty: only 1 */
+    void (*exited)(void *arg, const struct error *err, int code);
+    void (*drained)(void *arg);       /* may be NULL; what was written has gone: see exec_write */
+};
+
+/* --- the agent's drivers --- */
+struct drivers;
+/* Opens every driver of the list (empty or NULL: all that are built in); an unknown name is an error. */
+int drivers_open(const struct driver_env *env, const struct str_list *names, struct drivers **out, struct error *err);
+/* After every task of it was freed. */
+void drivers_close(struct drivers *d);
+/* What each driver can do here: name, healthy, version, and why not. Cheap; appends to out. */
+void drivers_probe(struct drivers *d, struct driver_info_list *out);
+
+/* --- tasks --- */
+/* Asynchronous: `started` tells how it went. Returns NULL with err set only when the driver is not there. */
+struct task *task_start(struct drivers *d, const char *driver, const struct task_spec *spec,
+                        const struct task_events *events, void *arg, struct error *err);
+/* Finds a task that an earlier process of this agent started. handle may be NULL: the earlier process ended before it
+ * could store it; then the allocation's directory is enough. A task that ended meanwhile gives started, then exited
+ * with its true status. */
+struct task *task_adopt(struct drivers *d, const char *driver, const char *alloc_id, const char *alloc_dir,
+                        const char *handle, const struct task_events *events, void *arg, struct error *err);
+/* Signal (0: SIGTERM) to the main process, after timeout_ms SIGKILL to the whole tree; `exited` tells when it is over.
+ * timeout_ms 0 kills at once. May be repeated with a shorter timeout. Also right before `started`. */
+void task_stop(struct task *t, int signal, int64_t timeout_ms);
+int task_signal(struct task *t, int signal, struct error *err);
+int task_stats(struct task *t, struct task_stats *out, struct error *err);
+/* Takes away what the driver keeps outside the allocation's directory. After `exited`; harmless when repeated. */
+void task_remove(struct task *t);
+/* Lets go of it: no event comes any more. A task that runs goes on running. */
+void task_free(struct task *t);
+
+/* --- commands in tasks --- */
+struct task_exec *task_exec(struct task *t, const struct exec_spec *spec, const struct exec_events *events, void *arg,
+                            struct error *err);
+/* Takes a copy. Returns the bytes still waiting to be taken by the command: stop feeding when they are many, go on at
+ * `drained` (called when they have fallen to zero). */
+size_t exec_write(struct task_exec *x, const void *bytes, size_t n);
+void exec_close_stdin(struct task_exec *x);       /* after what was written; with tty: sends end-of-file (^D) */
+void exec_resize(struct task_exec *x, uint16_t rows, uint16_t cols);
+void exec_pause(struct task_exec *x, bool paused);/* no output events while paused: the reader is slow */
+/* Kills the command when it still runs, and frees x. Also needed after `exited`. */
+void exec_free(struct task_exec *x);
+
+/* Number of "SIGTERM", "TERM", "15"; -1 when there is none. */
+int signal_number(const char *name);
+/* "SIGTERM"; "signal 77" for those without a name. Static text. */
+const char *signal_name(int signal);
+
+/* --- for the drivers themselves --- */
+/* A NULL function: the driver cannot do it, and the caller is told so by ERROR_UNSUPPORTED. `open` gives the driver's
+ * own state, passed to probe, start and adopt. start and adopt give a task whose head the dispatcher has filled. */
+struct driver {
+    const char *name;
+    size_t task_size, exec_size;      /* structs that begin with struct task, struct task_exec */
+    int (*open)(const struct driver_env *env, void **state, struct error *err);
+    void (*close)(void *state);
+    void (*probe)(void *state, struct driver_info *info);
+    void (*start)(void *state, struct task *t, const struct task_spec *spec);
+    void (*adopt)(void *state, struct task *t, const char *alloc_id, const char *alloc_dir, const char *handle);
+    void (*stop)(struct task *t, int signal, int64_t timeout_ms);
+    int (*signal)(struct task *t, int signal, struct error *err);
+    int (*stats)(struct task *t, struct task_stats *out, struct error *err);
+    void (*remove)(struct task *t);
+    void (*free)(struct task *t);     /* owns the memory of t */
+    int (*exec)(struct task *t, struct task_exec *x, const struct exec_spec *spec, struct error *err);
+    size_t (*exec_write)(struct task_exec *x, const void *bytes, size_t n);
+    void (*exec_close_stdin)(struct task_exec *x);
+    void (*exec_resize)(struct task_exec *x, uint16_t rows, uint16_t cols);
+    void (*exec_pause)(struct task_exec *x, bool paused);
+    void (*exec_free)(struct task_exec *x);   /* owns the memory of x */
+};
+struct task {
+    const struct driver *driver;
+    const struct task_events *events;
+    void *arg;
+};
+struct task_exec {
+    const struct driver *driver;
+    const struct exec_events *events;
+    void *arg;
+};
+
+extern const struct driver driver_exec;
