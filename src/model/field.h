@@ -47,6 +47,8 @@ enum field_flags {
     FIELD_SCALAR_OK = 1 << 3,    /* a str_list that also accepts one scalar */
     FIELD_NAME_RULE = 1 << 4,    /* string must satisfy text_is_name */
     FIELD_NO_RESTART = 1 << 5,   /* a change of it does not replace running replicas (count, deploy, ingress, meta, …) */
+    FIELD_BOOL_TEXT = 1 << 6,    /* a string that is "true", "false" or absent; a boolean in YAML and JSON */
+    FIELD_EXPAND = 1 << 7,       /* the agent replaces ${replica} and its like in it; see model/expand.h */
 };
 
 struct type;
@@ -63,6 +65,7 @@ struct field {
     double min, max;             /* INT, FLOAT, DURATION (ms), SIZE_MB; no check when both are 0 */
     unsigned only;               /* bit set of enum driver_kind the key belongs to; 0: all (used by `config`) */
     const char *help;            /* one sentence for docs, schema and flags */
+    const char *yaml_name;       /* NULL: as name */
 };
 
 struct type {
@@ -83,13 +86,17 @@ void *type_new(const struct type *t);                        /* malloc + type_in
 void type_free(const struct type *t, void *object);          /* type_clear + free; NULL is fine */
 void *list_add(struct list *l, const struct type *t);        /* a new item, initialised with defaults; typed lists are cast */
 void list_remove(struct list *l, const struct type *t, uint32_t i);
+void list_clear(struct list *l, const struct type *t);
+bool field_equal(const struct field *f, const void *a, const void *b);     /* a and b point at the field's values */
+bool field_is_zero(const struct field *f, const void *value);
+bool field_is_default(const struct field *f, const void *value);
 void str_list_add(struct str_list *l, const char *s);
 void str_list_clear(struct str_list *l);
 const char *kv_get(const struct kv_list *l, const char *key);        /* NULL when absent */
 void kv_set(struct kv_list *l, const char *key, const char *value);  /* copies both */
 void kv_clear(struct kv_list *l);
 const struct field *type_field(const struct type *t, const char *name);
-const char *enum_name(const char *const *names, int value);
+const char *enum_name(const char *const *names, int value);           /* "?" when there is none */
 int enum_value(const char *const *names, const char *name);          /* -1 when unknown */
 
 /* --- problems --- */

@@ -191,7 +191,7 @@ struct agent_work {
     struct service_version_list services; struct alloc_list allocs; struct str_list gone;
 };
 
-extern const struct type port_type, volume_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
+extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
     restart_type, kill_type, deploy_type, ingress_type, security_type, secret_ref_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type;
@@ -201,7 +201,8 @@ extern const struct type alloc_report_type, agent_report_type, agent_hello_type,
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],
     *const alloc_state_names[], *const alloc_desired_names[], *const node_state_names[],
-    *const deployment_state_names[], *const service_state_names[];
+    *const deployment_state_names[], *const service_state_names[], *const restart_then_names[],
+    *const pull_policy_names[], *const security_profile_names[], *const secret_change_names[];
 
 /* services.yaml: a job, or a single service. ${VAR} from --var is replaced first when vars is not NULL; other ${…}
  * stay for the agent. Fills defaults and validates everything. */

@@ -1,0 +1,207 @@
+/* Tables of what the servers keep and the agents report. Their tags are in logs and snapshots for ever. */
+#include "model/model.h"
+#include "model/table.h"
+
+static const struct field driver_info_fields[] = {
+    STRING(driver_info, name, 1, .help = "Name of the driver."),
+    BOOL(driver_info, healthy, 2, .help = "It can run tasks now."),
+    STRING(driver_info, version, 3, .help = "Version of what it drives."),
+    STRING(driver_info, detail, 4, .help = "Why it cannot."),
+    {0},
+};
+TABLE(driver_info, driver_info_fields, "A driver of a node.");
+
+static const struct field node_fields[] = {
+    STRING(node, id, 1, .help = "Id of the node."),
+    STRING(node, name, 2, .help = "Name of the node."),
+    STRING(node, address, 3, .help = "host:port of the agent API."),
+    STRING_AS(node, node_class, "class", 4, .help = "Class, for constraints."),
+    STRING(node, ip, 5, .help = "Address at which its replicas are reached."),
+    STRING(node, version, 6, .help = "Version of the agent."),
+    ENUM(node, state, 7, node_state_names, .help = "State of the node."),
+    STRING(node, state_reason, 8, .help = "Why it is in this state."),
+    STRING(node, arch, 9, .help = "Machine architecture."),
+    STRING(node, kernel, 10, .help = "Version of the kernel."),
+    BOOL(node, kvm, 11, .help = "It can run microVMs."),
+    FLOAT(node, cpus, 12, .help = "Processors that Mentat may use."),
+    INT(node, memory_mb, 13, .help = "Memory that Mentat may use."),
+    INT(node, disk_mb, 14, .help = "Disk that Mentat may use."),
+    LIST(node, drivers, 15, driver_info, .help = "What it can run."),
+    MAP(node, meta, 16, .help = "Keys and values from the agent's configuration."),
+    TIME(node, registered_at, 17, .help = "When it registered first."),
+    TIME(node, state_since, 18, .help = "When its state changed last."),
+    UINT(node, create_index, 19, .help = "Index at which it appeared."),
+    UINT(node, modify_index, 20, .help = "Index at which it changed last."),
+    {0},
+};
+TABLE(node, node_fields, "A host that runs tasks.");
+
+static const struct field alloc_port_fields[] = {
+    STRING(alloc_port, name, 1, .help = "Name of the port."),
+    INT(alloc_port, port, 2, .help = "Port that the task listens on."),
+    INT(alloc_port, host, 3, .help = "Port of the node."),
+    ENUM(alloc_port, protocol, 4, protocol_names, .help = "Protocol of the port."),
+    {0},
+};
+TABLE(alloc_port, alloc_port_fields, "A port of an allocation.");
+
+static const struct field alloc_fields[] = {
+    STRING(alloc, id, 1, .help = "Id of the allocation."),
+    STRING(alloc, service, 2, .help = "Its service."),
+    STRING(alloc, job, 3, .help = "Its job."),
+    UINT(alloc, version, 4, .help = "Version of the service."),
+    INT(alloc, replica, 5, .help = "Stable index of the replica."),
+    STRING(alloc, node_id, 6, .help = "Id of its node."),
+    STRING(alloc, node_name, 7, .help = "Name of its node."),
+    ENUM(alloc, desired, 8, alloc_desired_names, .help = "What the servers want of it."),
+    STRING(alloc, desired_reason, 9, .help = "Why they want it."),
+    ENUM(alloc, state, 10, alloc_state_names, .help = "State of the replica."),
+    STRING(alloc, reason, 11, .help = "Why it is in this state."),
+    FLOAT(alloc, cpus, 12, .help = "Processors that it holds."),
+    INT(alloc, memory_mb, 13, .help = "Memory that it holds."),
+    INT(alloc, disk_mb, 14, .help = "Disk that it holds."),
+    LIST(alloc, ports, 15, alloc_port, .help = "Its ports."),
+    STRING(alloc, ip, 16, .help = "Address at which it is reached."),
+    INT(alloc, exit_code, 17, .help = "Exit status of the last run, when exited."),
+    INT(alloc, exit_signal, 18, .help = "Signal that ended the last run."),
+    BOOL(alloc, exited, 19, .help = "The last run has ended."),
+    BOOL(alloc, oom, 20, .help = "The last run ended for want of memory."),
+    INT(alloc, restarts, 21, .help = "Restarts by the agent."),
+    INT(alloc, generation, 22, .help = "Raised by each asked-for restart."),
+    STRING(alloc, previous, 23, .help = "The allocation that it replaces."),
+    STRING(alloc, deployment, 24, .help = "The deployment that it belongs to."),
+    INT(alloc, attempt, 25, .help = "Reschedules in a row of this replica."),
+    TIME(alloc, created_at, 26, .help = "When it was placed."),
+    TIME(alloc, started_at, 27, .help = "When the last run began."),
+    TIME(alloc, finished_at, 28, .help = "When the last run ended."),
+    TIME(alloc, state_since, 29, .help = "When its state changed last."),
+    UINT(alloc, create_index, 30, .help = "Index at which it appeared."),
+    UINT(alloc, modify_index, 31, .help = "Index at which it changed last."),
+    {0},
+};
+TABLE(alloc, alloc_fields, "One replica on one node.");
+
+static const struct field service_version_fields[] = {
+    STRING(service_version, service, 1, .help = "Name of the service."),
+    STRING(service_version, job, 2, .help = "Name of its job."),
+    UINT(service_version, version, 3, .help = "1, 2, …"),
+    OBJECT(service_version, spec, 4, service, .help = "The service as it was submitted."),
+    TIME(service_version, submitted_at, 5, .help = "When it was submitted."),
+    STRING(service_version, submitted_by, 6, .help = "Who submitted it."),
+    STRING(service_version, why, 7, .help = "Where it comes from: submitted, or a rollback."),
+    UINT(service_version, create_index, 8, .help = "Index at which it appeared."),
+    {0},
+};
+TABLE(service_version, service_version_fields, "One immutable version of a service.");
+
+static const struct field service_status_fields[] = {
+    STRING(service_status, name, 1, .help = "Name of the service."),
+    STRING(service_status, job, 2, .help = "Name of its job."),
+    ENUM(service_status, driver, 3, driver_kind_names, .help = "What runs it."),
+    ENUM(service_status, mode, 4, service_mode_names, .help = "Its mode."),
+    UINT(service_status, version, 5, .help = "The current version."),
+    ENUM(service_status, state, 6, service_state_names, .help = "How it stands."),
+    STRING(service_status, reason, 7, .help = "Why it is not as desired."),
+    INT(service_status, desired, 8, .help = "Replicas that are wanted."),
+    INT(service_status, placed, 9, .help = "Replicas that have a node."),
+    INT(service_status, running, 10, .help = "Replicas that run."),
+    INT(service_status, healthy, 11, .help = "Replicas that are healthy."),
+    INT(service_status, failed, 12, .help = "Replicas that failed."),
+    STRING(service_status, deployment, 13, .help = "Its last deployment."),
+    TIME(service_status, next_run_at, 14, .help = "Next run of a scheduled task."),
+    UINT(service_status, create_index, 15, .help = "Index at which it appeared."),
+    UINT(service_status, modify_index, 16, .help = "Index at which it changed last."),
+    {0},
+};
+TABLE(service_status, service_status_fields, "How a service stands.");
+
+static const struct field deployment_fields[] = {
+    STRING(deployment, id, 1, .help = "Id of the deployment."),
+    STRING(deployment, service, 2, .help = "Its service."),
+    STRING(deployment, job, 3, .help = "Its job."),
+    UINT(deployment, version, 4, .help = "The version that is rolled out."),
+    UINT(deployment, previous_version, 5, .help = "The version before it."),
+    ENUM(deployment, strategy, 6, deploy_strategy_names, .help = "How it is rolled out."),
+    ENUM(deployment, state, 7, deployment_state_names, .help = "How it stands."),
+    STRING(deployment, reason, 8, .help = "Why it stands so."),
+    INT(deployment, desired, 9, .help = "Replicas that are wanted."),
+    INT(deployment, placed, 10, .help = "Replicas of the version that have a node."),
+    INT(deployment, healthy, 11, .help = "Replicas of the version that are healthy."),
+    INT(deployment, unhealthy, 12, .help = "Replicas of the version that are unhealthy or failed."),
+    TIME(deployment, created_at, 13, .help = "When it began."),
+    TIME(deployment, finished_at, 14, .help = "When it ended."),
+    UINT(deployment, create_index, 15, .help = "Index at which it appeared."),
+    UINT(deployment, modify_index, 16, .help = "Index at which it changed last."),
+    {0},
+};
+TABLE(deployment, deployment_fields, "The change from one version to the next.");
+
+static const struct field event_fields[] = {
+    UINT(event, index, 1, .help = "Index of the command that caused it."),
+    INT(event, seq, 2, .help = "Number within the command."),
+    TIME(event, time, 3, .help = "When it happened."),
+    STRING(event, kind, 4, .help = "job, service, alloc, node or deployment."),
+    STRING(event, subject, 5, .help = "Id or name of what it speaks of."),
+    STRING(event, service, 6, .help = "The service that it concerns."),
+    STRING(event, alloc, 7, .help = "The allocation that it concerns."),
+    STRING(event, node, 8, .help = "The node that it concerns."),
+    STRING(event, from, 9, .help = "The state before."),
+    STRING(event, to, 10, .help = "The state after."),
+    STRING(event, reason, 11, .help = "Why, in plain words."),
+    {0},
+};
+TABLE(event, event_fields, "Something that happened.");
+
+static const struct field alloc_report_fields[] = {
+    STRING(alloc_report, id, 1, .help = "Id of the allocation."),
+    UINT(alloc_report, seq, 2, .help = "Counts up per allocation."),
+    ENUM(alloc_report, state, 3, alloc_state_names, .help = "State of the replica."),
+    STRING(alloc_report, reason, 4, .help = "Why it is in this state."),
+    TIME(alloc_report, time, 5, .help = "When the agent saw it."),
+    INT(alloc_report, exit_code, 6, .help = "Exit status of the last run, when exited."),
+    INT(alloc_report, exit_signal, 7, .help = "Signal that ended the last run."),
+    BOOL(alloc_report, exited, 8, .help = "The last run has ended."),
+    BOOL(alloc_report, oom, 9, .help = "The last run ended for want of memory."),
+    INT(alloc_report, restarts, 10, .help = "Restarts by the agent."),
+    TIME(alloc_report, started_at, 11, .help = "When the last run began."),
+    TIME(alloc_report, finished_at, 12, .help = "When the last run ended."),
+    STRING(alloc_report, ip, 13, .help = "Address at which it is reached."),
+    {0},
+};
+TABLE(alloc_report, alloc_report_fields, "What an agent says of one allocation.");
+
+static const struct field agent_report_fields[] = {
+    STRING(agent_report, node_id, 1, .help = "Id of the node."),
+    LIST(agent_report, allocs, 2, alloc_report, .help = "What changed on it."),
+    {0},
+};
+TABLE(agent_report, agent_report_fields, "A batch of reports of one agent.");
+
+static const struct field agent_hello_fields[] = {
+    OBJECT(agent_hello, node, 1, node, .help = "The node and its facts."),
+    {0},
+};
+TABLE(agent_hello, agent_hello_fields, "An agent registers.");
+
+static const struct field agent_welcome_fields[] = {
+    DURATION(agent_welcome, heartbeat_ms, "heartbeat", 1, .help = "Time between heartbeats."),
+    UINT(agent_welcome, index, 2, .help = "Index of the registration."),
+    {0},
+};
+TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration.");
+
+static const struct field agent_heartbeat_fields[] = {
+    STRING(agent_heartbeat, node_id, 1, .help = "Id of the node."),
+    {0},
+};
+TABLE(agent_heartbeat, agent_heartbeat_fields, "An agent is alive.");
+
+static const struct field agent_work_fields[] = {
+    UINT(agent_work, index, 1, .help = "Index up to which this is complete."),
+    BOOL(agent_work, full, 2, .help = "It is everything, not only what changed."),
+    LIST(agent_work, services, 3, service_version, .help = "Versions that the allocations name."),
+    LIST(agent_work, allocs, 4, alloc, .help = "Allocations of the node."),
+    STR_LIST(agent_work, gone, 5, .help = "Allocations that the servers have forgotten."),
+    {0},
+};
+TABLE(agent_work, agent_work_fields, "What an agent has to know.");
