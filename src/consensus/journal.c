@@ -27,15 +27,17 @@ void journal_file_name(char out[static DISK_NAME_SIZE], uint64_t sequence)
     snprintf(out, DISK_NAME_SIZE, "log-%016llx", (unsigned long long)sequence);
 }
 
-/* Makes the file durable, with its name: records may go in at once. */
+/* Makes the file durable, with its name: records may go in at once. It replaces a leftover without records in one step:
+ * at no moment may a number be missing in the row. */
 static int make_file(struct disk *disk, const struct record_place *place, uint64_t bytes)
 {
-    char name[DISK_NAME_SIZE];
+    char name[DISK_NAME_SIZE], temporary[DISK_NAME_SIZE + 8];
     journal_file_name(name, place->sequence);
-    int rv = disk->op->unlink(disk, name);   /* a leftover without records */
+    snprintf(temporary, sizeof temporary, "%s.new", name);
+    int rv = disk->op->unlink(disk, temporary);
     if (rv < 0 && rv != -ENOENT)
         return rv;
-    int file = disk->op->open(disk, name, true);
+    int file = disk->op->open(disk, temporary, true);
     if (file < 0)
         return file;
     rv = disk->op->allocate(disk, file, bytes);
@@ -47,11 +49,13 @@ static int make_file(struct disk *disk, const struct record_place *place, uint64
     if (rv == 0)
         rv = disk->op->sync(disk, file);
     if (rv == 0)
+        rv = disk->op->rename(disk, temporary, name);
+    if (rv == 0)
         rv = disk->op->sync_directory(disk);
     if (rv == 0)
         return file;
     disk->op->close(disk, file);
-    disk->op->unlink(disk, name);
+    disk->op->unlink(disk, temporary);
     return rv;
 }
 

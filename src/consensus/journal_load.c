@@ -253,11 +253,19 @@ static int by_sequence(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void remove_file(struct disk *disk, uint64_t sequence)
+/* Nothing was acknowledged in files behind the tail; new ones are made. From the highest down, each durably, so that a
+ * crash leaves no gap in the row. */
+static int remove_behind(struct disk *disk, const uint64_t *sequences, size_t n, uint64_t tail)
 {
-    char name[DISK_NAME_SIZE];
-    journal_file_name(name, sequence);
-    disk->op->unlink(disk, name);
+    int rv = 0;
+    for (size_t i = n; rv == 0 && i-- > 0 && sequences[i] > tail;) {
+        char name[DISK_NAME_SIZE];
+        journal_file_name(name, sequences[i]);
+        rv = disk->op->unlink(disk, name);
+        if (rv == 0)
+            rv = disk->op->sync_directory(disk);
+    }
+    return rv;
 }
 
 int journal_load(struct disk *disk, const struct record_place *place, struct journal_contents *contents,
@@ -280,8 +288,6 @@ int journal_load(struct disk *disk, const struct record_place *place, struct jou
     struct loader l = {.disk = disk, .place = *place, .contents = contents, .err = err};
     if (load_run(&l, sequences + first, names.n - first, files, tail) < 0)
         return -1;
-    /* Behind the tail nothing was acknowledged; the next file is made afresh. */
-    for (size_t i = names.n; i-- > first && sequences[i] > tail->sequence;)
-        remove_file(disk, sequences[i]);
-    return 0;
+    rv = remove_behind(disk, sequences + first, names.n - first, tail->sequence);
+    return rv < 0 ? error_set_errno(err, -rv, "cannot remove an empty log file in %s", disk->place) : 0;
 }

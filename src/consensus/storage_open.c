@@ -125,7 +125,8 @@ static void trim(struct storage *s)
         raft_free(c->entries[i].buf.base);
     c->n -= drop;
     c->first_index += drop;
-    memmove(c->entries, c->entries + drop, c->n * sizeof c->entries[0]);
+    if (drop)
+        memmove(c->entries, c->entries + drop, c->n * sizeof c->entries[0]);
     for (size_t i = 0; i < c->n; i++)
         if (c->first_index + i > snapshot)
             s->stats.log_position += record_size(c->entries[i].buf.len);
