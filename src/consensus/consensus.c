@@ -76,27 +76,6 @@ struct consensus {
     uint64_t proposals;
 };
 
-static const char *const role_names[] = {"starting", "follower", "candidate", "leader"};
-const char *consensus_role_name(enum consensus_role role) { return role_names[role]; }
-
-int consensus_outcome_error(enum consensus_outcome outcome, struct error *err)
-{
-    static const struct {
-        enum error_code code;
-        const char *text;
-    } rows[] = {
-        [CONSENSUS_COMMITTED] = {ERROR_NONE, ""},
-        [CONSENSUS_NOT_LEADER] = {ERROR_UNAVAILABLE, "this server does not lead the cluster; nothing was changed, try again"},
-        [CONSENSUS_UNKNOWN] = {ERROR_UNKNOWN_OUTCOME, "the leader changed meanwhile: the change may or may not be made; "
-                               "repeat the request with the same Idempotency-Key"},
-        [CONSENSUS_NO_SPACE] = {ERROR_NO_SPACE, "the server's disk is full; nothing was changed. Free some space under its "
-                                "state directory"},
-        [CONSENSUS_TOO_LARGE] = {ERROR_TOO_LARGE, "the change is too large for the log; nothing was changed"},
-        [CONSENSUS_BUSY] = {ERROR_TOO_MANY, "too many changes are waiting; nothing was changed, try again"},
-    };
-    return outcome == CONSENSUS_COMMITTED ? 0 : error_set(err, rows[outcome].code, "%s", rows[outcome].text);
-}
-
 static uint64_t now_ms(struct consensus *c)
 {
     return c->host->storage.now_ms(&c->host->storage);
@@ -378,6 +357,15 @@ static void barrier_done(struct raft_barrier *req, int status)
 
 /* --- proposals --- */
 
+/* A long log may be what fills the disk: a snapshot, written into the reserve, lets go of it. */
+static void make_room(struct consensus *c)
+{
+    struct storage_stats s;
+    storage_stats(c->storage, &s);
+    if (s.log_position - c->position_at_snapshot >= 2 * c->options.segment_bytes)
+        c->snapshot_wanted = true;
+}
+
 void consensus_propose(struct consensus *c, const void *bytes, size_t len, consensus_done done, void *request)
 {
     enum consensus_outcome refused = CONSENSUS_COMMITTED;
@@ -389,6 +377,8 @@ void consensus_propose(struct consensus *c, const void *bytes, size_t len, conse
         refused = CONSENSUS_BUSY;
     else if (!storage_has_space(c->storage, c->waiting_bytes + len))
         refused = CONSENSUS_NO_SPACE;
+    if (refused == CONSENSUS_NO_SPACE)
+        make_room(c);
     if (refused != CONSENSUS_COMMITTED) {
         answer_later(c, done, request, refused);
         return;
@@ -480,7 +470,8 @@ void consensus_turn(struct consensus *c)
         while (!STAILQ_EMPTY(&c->waiting) && flush_batch(c))
             ;
         fail_waiting(c, CONSENSUS_NOT_LEADER);
-        bool idle_snapshot = c->snapshot_wanted && !c->snapshot_under_way && STAILQ_EMPTY(&c->flight);
+        bool idle_snapshot = c->snapshot_wanted && !c->snapshot_under_way && STAILQ_EMPTY(&c->flight) &&
+                             now_ms(c) >= c->snapshot_after_ms;
         if (!c->barrier_under_way && (!STAILQ_EMPTY(&c->barriers) || idle_snapshot))
             start_barrier(c);
     } else {
@@ -498,6 +489,8 @@ void consensus_tick(struct consensus *c)
         return;
     if (!c->dead)
         storage_tick(c->storage);
+    if (c->snapshot_wanted && !c->snapshot_under_way)
+        wake(c);
     if (c->stopping)
         finish_stopping(c);
 }

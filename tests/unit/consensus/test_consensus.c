@@ -225,19 +225,89 @@ static void snapshots_bound_the_log_and_restore_the_state(void **state)
     assert_string_equal(w->state.data, "first\nlast\n");
 }
 
+static void take_snapshot(struct world *w)
+{
+    struct consensus_stats before, now;
+    consensus_stats(w->consensus, &before);
+    consensus_snapshot_soon(w->consensus);
+    do {
+        uv_run(&w->loop, UV_RUN_ONCE);
+        consensus_stats(w->consensus, &now);
+    } while (now.snapshot_index == before.snapshot_index);
+}
+
 static void a_snapshot_can_be_asked_for_on_an_idle_server(void **state)
 {
     struct world *w = *state;
     start(w);
     propose(w, "one");
-    consensus_snapshot_soon(w->consensus);
+    take_snapshot(w);
     struct consensus_stats s;
-    do {
-        uv_run(&w->loop, UV_RUN_ONCE);
-        consensus_stats(w->consensus, &s);
-    } while (!s.snapshot_index);
+    consensus_stats(w->consensus, &s);
     assert_true(s.snapshot_bytes > 0);
     assert_int_equal(w->snapshots, 1);
+}
+
+static void flip_a_byte(struct world *w, const char *name, off_t at)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", w->directory, name);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    char c;
+    assert_int_equal(pread(fd, &c, 1, at), 1);
+    c ^= 4;
+    assert_int_equal(pwrite(fd, &c, 1, at), 1);
+    close(fd);
+}
+
+static void a_damaged_newest_snapshot_costs_nothing(void **state)
+{
+    struct world *w = *state;
+    w->options.trailing_entries = 1;
+    w->options.segment_bytes = 16 * 1024;
+    start(w);
+    char big[4000];
+    memset(big, 'b', sizeof big);
+    char newest[64];
+    for (int i = 0; i < 4; i++) {
+        propose(w, "line");
+        propose(w, "more");
+        for (int k = 0; k < 10; k++) {   /* several files between the snapshots, so that old ones are removed */
+            unsigned n = w->answers + 1;
+            consensus_propose(w->consensus, big, sizeof big, on_done, NULL);
+            wait_answers(w, n);
+        }
+        take_snapshot(w);
+        struct consensus_stats s;
+        consensus_stats(w->consensus, &s);
+        snprintf(newest, sizeof newest, "snapshot-%016llx-%016llx", (unsigned long long)s.snapshot_index,
+                 (unsigned long long)s.term);
+    }
+    propose(w, "end");
+    CLEANUP_FREE char *before = mem_strdup(w->state.data);
+    uint64_t index = w->applied_index;
+    stop(w);
+    flip_a_byte(w, newest, 90);
+    start(w);
+    assert_string_equal(w->state.data, before);
+    assert_int_equal(w->applied_index, index);
+    assert_int_equal(w->restores, 1);
+}
+
+static void a_damaged_log_refuses_the_start_with_file_and_offset(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    propose(w, "one");
+    propose(w, "two");
+    stop(w);
+    flip_a_byte(w, "log-0000000000000001", 4096 + 60);
+    struct error err = {0};
+    assert_int_equal(consensus_start(&w->consensus, &w->options, &err), -1);
+    assert_int_equal(err.code, ERROR_CORRUPT);
+    assert_non_null(strstr(err.text, "log-0000000000000001 is damaged at offset 4096"));
+    w->consensus = NULL;
 }
 
 static void a_directory_in_use_is_refused(void **state)
@@ -338,12 +408,7 @@ static void a_state_that_cannot_be_restored_refuses_the_start(void **state)
     struct world *w = *state;
     start(w);
     propose(w, "one");
-    consensus_snapshot_soon(w->consensus);
-    struct consensus_stats s;
-    do {
-        uv_run(&w->loop, UV_RUN_ONCE);
-        consensus_stats(w->consensus, &s);
-    } while (!s.snapshot_index);
+    take_snapshot(w);
     stop(w);
     error_set(&w->restore_error, ERROR_CORRUPT, "no sense");
     struct error err = {0};
@@ -376,6 +441,8 @@ int main(void)
         T(proposals_of_one_turn_share_a_sync),
         T(snapshots_bound_the_log_and_restore_the_state),
         T(a_snapshot_can_be_asked_for_on_an_idle_server),
+        T(a_damaged_newest_snapshot_costs_nothing),
+        T(a_damaged_log_refuses_the_start_with_file_and_offset),
         T(a_directory_in_use_is_refused),
         T(the_directory_of_another_cluster_or_server_is_refused),
         T(below_the_reserve_proposals_are_refused_and_reads_are_not),
