@@ -1,0 +1,34 @@
+/* API: the handlers of the route table, by what they are about. */
+#pragma once
+#include "server/control.h"
+
+#define API_READ(name) int name(struct control *c, struct request *r, struct error *err)
+#define API_PREPARE(name) int name(struct request *r, struct error *err)
+
+/* api_read.c */
+API_READ(api_jobs); API_READ(api_job); API_READ(api_services); API_READ(api_service); API_READ(api_versions);
+API_READ(api_allocs); API_READ(api_alloc); API_READ(api_nodes); API_READ(api_node); API_READ(api_deployments);
+API_READ(api_deployment); API_READ(api_plan); API_READ(api_explain);
+const char *api_watch_param(struct control *c, const struct request *r);
+const char *api_watch_alloc(struct control *c, const struct request *r);
+const char *api_watch_node(struct control *c, const struct request *r);
+
+/* api_write.c */
+API_PREPARE(api_job_submit); API_PREPARE(api_job_put); API_PREPARE(api_plan_prepare); API_PREPARE(api_job_delete);
+API_PREPARE(api_service_scale); API_PREPARE(api_service_restart); API_PREPARE(api_service_rollback);
+API_PREPARE(api_service_delete);
+API_READ(api_service_patch); API_READ(api_service_deploy);
+API_READ(api_alloc_stop); API_READ(api_alloc_restart);
+API_READ(api_node_drain); API_READ(api_node_enable); API_READ(api_node_disable); API_READ(api_node_delete);
+
+/* api_agent.c */
+API_PREPARE(api_agent_register); API_PREPARE(api_agent_report);
+API_READ(api_agent_heartbeat); API_READ(api_agent_allocs);
+void api_agent_registered(struct control *c, struct request *r);
+void api_agent_reported(struct control *c, struct request *r);
+const char *api_watch_agent(struct control *c, const struct request *r);
+
+/* api_status.c */
+API_READ(api_cluster); API_READ(api_metrics); API_READ(api_readyz);
+API_PREPARE(api_healthz); API_PREPARE(api_version); API_PREPARE(api_openapi);
+void api_metrics_respond(struct request *r);

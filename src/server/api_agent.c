@@ -1,0 +1,79 @@
+#include <string.h>
+
+#include "base/timefmt.h"
+#include "core/command.h"
+#include "server/api.h"
+
+/* Only nodes that are not down count as heard of: a node that is down has to register again. */
+static int hear(struct control *c, const char *node_id, struct error *err)
+{
+    const struct node *n = node_id ? core_node(c->core, node_id) : NULL;
+    if (!n)
+        return error_set(err, ERROR_NOT_FOUND, "no node %.64s; register it", node_id ? node_id : "(none)");
+    if (n->state == NODE_DOWN)
+        return error_set(err, ERROR_NOT_FOUND, "node %s was taken for dead (%s); register it again", n->id,
+                         n->state_reason ? n->state_reason : "no reason known");
+    if (c->role == CONSENSUS_LEADER)
+        liveness_touch(&c->liveness, n->id, time_monotonic_ms());
+    return 0;
+}
+
+API_PREPARE(api_agent_register)
+{
+    const struct agent_hello *hello = r->body;
+    struct command_node_register payload = {.node = hello->node};      /* borrowed */
+    if (!hello->node.id || !*hello->node.id)
+        return error_set(err, ERROR_INVALID, "node.id is needed");
+    request_command(r, COMMAND_NODE_REGISTER, &payload);
+    return 0;
+}
+
+void api_agent_registered(struct control *c, struct request *r)
+{
+    const struct agent_hello *hello = r->body;
+    if (c->role == CONSENSUS_LEADER)
+        liveness_touch(&c->liveness, hello->node.id, time_monotonic_ms());
+    struct agent_welcome welcome = {.heartbeat_ms = c->config->heartbeat_ms, .index = core_index(c->core)};
+    buf_clear(&r->answer.body);
+    type_to_json(&agent_welcome_type, &welcome, &r->answer.body);
+}
+
+API_READ(api_agent_heartbeat)
+{
+    const struct agent_heartbeat *body = r->body;
+    if (c->role != CONSENSUS_LEADER)
+        return error_set(err, ERROR_UNAVAILABLE, "this server does not lead; ask another one");
+    return hear(c, body->node_id, err);
+}
+
+API_PREPARE(api_agent_report)
+{
+    request_command(r, COMMAND_ALLOC_REPORT, r->body);
+    return 0;
+}
+
+void api_agent_reported(struct control *c, struct request *r)
+{
+    const struct agent_report *report = r->body;
+    hear(c, report->node_id, NULL);
+    buf_clear(&r->answer.body);
+}
+
+const char *api_watch_agent(struct control *c, const struct request *r)
+{
+    const char *id = request_query(r, "node");
+    return core_node(c->core, id) ? id : NULL;
+}
+
+API_READ(api_agent_allocs)
+{
+    const char *id = request_query(r, "node");
+    if (hear(c, id, err))
+        return -1;
+    struct agent_work work = {0};
+    if (core_agent_work(c->core, id, r->index, &work))
+        return error_set(err, ERROR_NOT_FOUND, "no node %.64s; register it", id);
+    type_to_json(&agent_work_type, &work, &r->answer.body);
+    type_clear(&agent_work_type, &work);
+    return 0;
+}

@@ -1,0 +1,244 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timefmt.h"
+#include "server/api.h"
+#include "server/api_types.h"
+#include "server/page.h"
+
+const char *api_watch_param(struct control *c, const struct request *r)
+{
+    return r->params[0];
+}
+
+const char *api_watch_alloc(struct control *c, const struct request *r)
+{
+    const struct alloc *a = control_find_alloc(c, r->params[0], NULL);
+    return a ? a->id : NULL;
+}
+
+const char *api_watch_node(struct control *c, const struct request *r)
+{
+    const struct node *n = control_find_node(c, r->params[0], NULL);
+    return n ? n->id : NULL;
+}
+
+static int unknown(struct error *err, const char *what, const char *name)
+{
+    return error_set(err, ERROR_NOT_FOUND, "no %s %.64s", what, name);
+}
+
+API_READ(api_jobs)
+{
+    struct page p;
+    page_open(&p, r, &job_summary_type);
+    CLEANUP_FREE char *start = page_start(&p);
+    const char *after = start;
+    bool go = true;
+    for (const char *name; go && (name = core_job_next(c->core, after)); after = name) {
+        struct job job;
+        if (core_job(c->core, name, &job))
+            continue;
+        struct job_summary s = {.name = mem_strdup(name), .modify_index = core_changed(c->core, CORE_JOB, name)};
+        for (uint32_t i = 0; i < job.services.n; i++)
+            str_list_add(&s.services, job.services.v[i].name);
+        go = page_offer(&p, name, &s);
+        type_clear(&job_summary_type, &s);
+        type_clear(&job_type, &job);
+    }
+    page_close(&p, core_index(c->core));
+    return 0;
+}
+
+API_READ(api_job)
+{
+    struct job job;
+    if (core_job(c->core, r->params[0], &job))
+        return unknown(err, "job", r->params[0]);
+    type_to_json(&job_type, &job, &r->answer.body);
+    type_clear(&job_type, &job);
+    return 0;
+}
+
+API_READ(api_services)
+{
+    struct page p;
+    page_open(&p, r, &service_status_type);
+    CLEANUP_FREE char *start = page_start(&p);
+    const char *after = start;
+    bool go = true;
+    for (const struct service_version *v; go && (v = core_service_next(c->core, after)); after = v->service) {
+        struct service_status s;
+        if (core_service_status(c->core, v->service, &s))
+            continue;
+        go = page_offer(&p, v->service, &s);
+        type_clear(&service_status_type, &s);
+    }
+    page_close(&p, core_index(c->core));
+    return 0;
+}
+
+API_READ(api_service)
+{
+    const struct service_version *v = core_service(c->core, r->params[0]);
+    struct service_detail d = {0};
+    if (!v || core_service_status(c->core, r->params[0], &d.status))
+        return unknown(err, "service", r->params[0]);
+    d.current = *v;         /* borrowed */
+    type_to_json(&service_detail_type, &d, &r->answer.body);
+    type_clear(&service_status_type, &d.status);
+    return 0;
+}
+
+API_READ(api_versions)
+{
+    if (!core_service(c->core, r->params[0]))
+        return unknown(err, "service", r->params[0]);
+    struct service_version_list l = {0};
+    core_service_versions(c->core, r->params[0], &l);
+    buf_add_string(&r->answer.body, "{\"items\":");
+    list_to_json(&service_version_type, (struct list *)&l, &r->answer.body);
+    buf_printf(&r->answer.body, ",\"next_cursor\":\"\",\"index\":%llu}", (unsigned long long)core_index(c->core));
+    list_clear((struct list *)&l, &service_version_type);
+    return 0;
+}
+
+struct alloc_refs { const struct alloc **v; size_t n, cap; const char *node_id; };
+
+static bool collect_alloc(void *ctx, const struct alloc *a)
+{
+    struct alloc_refs *refs = ctx;
+    if (refs->node_id && (!a->node_id || strcmp(a->node_id, refs->node_id)))
+        return true;
+    if (refs->n == refs->cap) {
+        refs->cap = refs->cap ? refs->cap * 2 : 64;
+        refs->v = mem_realloc_array(refs->v, refs->cap, sizeof *refs->v);
+    }
+    refs->v[refs->n++] = a;
+    return true;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp((*(const struct alloc *const *)a)->id, (*(const struct alloc *const *)b)->id);
+}
+
+/* The allocations of one service or node: few, in no promised order. */
+static int page_of_some(struct control *c, struct request *r, const char *service, const char *node, struct page *p,
+                        const char *after, struct error *err)
+{
+    struct alloc_refs refs = {0};
+    const struct node *n = node ? control_find_node(c, node, err) : NULL;
+    if (node && !n)
+        return -1;
+    if (service && !core_service(c->core, service))
+        return unknown(err, "service", service);
+    refs.node_id = n ? n->id : NULL;
+    if (service)
+        core_service_allocs(c->core, service, collect_alloc, &refs);
+    else
+        core_node_allocs(c->core, n->id, collect_alloc, &refs);
+    if (refs.n)
+        qsort(refs.v, refs.n, sizeof *refs.v, compare_ids);
+    for (size_t i = 0; i < refs.n; i++)
+        if ((!after || strcmp(refs.v[i]->id, after) > 0) && !page_offer(p, refs.v[i]->id, refs.v[i]))
+            break;
+    free(refs.v);
+    return 0;
+}
+
+API_READ(api_allocs)
+{
+    const char *service = request_query(r, "service"), *node = request_query(r, "node");
+    struct page p;
+    page_open(&p, r, &alloc_type);
+    CLEANUP_FREE char *start = page_start(&p);
+    const char *after = start;
+    int rc = 0;
+    if (service || node)
+        rc = page_of_some(c, r, service, node, &p, after, err);
+    else
+        for (const struct alloc *a; (a = core_alloc_next(c->core, after)); after = a->id)
+            if (!page_offer(&p, a->id, a))
+                break;
+    page_close(&p, core_index(c->core));
+    return rc;
+}
+
+API_READ(api_alloc)
+{
+    const struct alloc *a = control_find_alloc(c, r->params[0], err);
+    if (!a)
+        return -1;
+    type_to_json(&alloc_type, a, &r->answer.body);
+    return 0;
+}
+
+API_READ(api_nodes)
+{
+    struct page p;
+    page_open(&p, r, &node_type);
+    CLEANUP_FREE char *start = page_start(&p);
+    const char *after = start;
+    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
+        if (!page_offer(&p, n->id, n))
+            break;
+    page_close(&p, core_index(c->core));
+    return 0;
+}
+
+API_READ(api_node)
+{
+    const struct node *n = control_find_node(c, r->params[0], err);
+    if (!n)
+        return -1;
+    type_to_json(&node_type, n, &r->answer.body);
+    return 0;
+}
+
+API_READ(api_deployments)
+{
+    const char *service = request_query(r, "service");
+    struct page p;
+    page_open(&p, r, &deployment_type);
+    CLEANUP_FREE char *start = page_start(&p);
+    const char *after = start;
+    for (const struct deployment *d; (d = core_deployment_next(c->core, after)); after = d->id)
+        if ((!service || !strcmp(service, d->service)) && !page_offer(&p, d->id, d))
+            break;
+    page_close(&p, core_index(c->core));
+    return 0;
+}
+
+API_READ(api_deployment)
+{
+    const struct deployment *d = core_deployment(c->core, r->params[0]);
+    if (!d)
+        return unknown(err, "deployment", r->params[0]);
+    type_to_json(&deployment_type, d, &r->answer.body);
+    return 0;
+}
+
+API_READ(api_plan)
+{
+    struct plan plan = {0};
+    if (core_plan(c->core, r->body, time_now_ms(), &plan, err))
+        return -1;
+    type_to_json(&plan_type, &plan, &r->answer.body);
+    type_clear(&plan_type, &plan);
+    return 0;
+}
+
+API_READ(api_explain)
+{
+    const char *what = r->params[0];
+    if (!core_service(c->core, what)) {
+        const struct alloc *a = control_find_alloc(c, what, err);
+        if (!a && err->code == ERROR_NOT_FOUND)
+            return error_set(err, ERROR_NOT_FOUND, "no service and no allocation %.64s", what);
+        if (!a)
+            return -1;
+        what = a->id;
+    }
+    return core_explain(c->core, what, time_now_ms(), &r->answer.body, err);
+}

@@ -1,0 +1,156 @@
+#include <stdio.h>
+
+#include "server/api.h"
+#include "server/api_types.h"
+#include "server/http_thread.h"
+
+API_READ(api_cluster)
+{
+    struct consensus_stats stats;
+    consensus_stats(c->consensus, &stats);
+    char id[24], leader[24], hash[24];
+    snprintf(id, sizeof id, "%llu", (unsigned long long)stats.server_id);
+    const char *address;
+    snprintf(leader, sizeof leader, "%llu", (unsigned long long)consensus_leader(c->consensus, &address));
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)core_hash(c->core));
+    static char version[] = MENTAT_VERSION;
+    struct server_status s = {
+        .id = id, .name = c->config->name, .leader = leader, .version = version, .state_hash = hash,
+        .role = (char *)(uintptr_t)consensus_role_name(c->role),
+        .term = stats.term, .last_index = stats.last_index, .commit_index = stats.commit_index,
+        .applied_index = stats.applied_index, .snapshot_index = stats.snapshot_index,
+        .snapshot_at = stats.snapshot_time_ms, .started_at = c->started_ms, .log_bytes = stats.log_bytes,
+        .disk_free_bytes = stats.disk_free_bytes, .no_space = stats.no_space,
+    };
+    const char *after = NULL;
+    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
+        s.nodes++;
+    after = NULL;
+    for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
+        s.services++;
+    after = NULL;
+    for (const struct alloc *a; (a = core_alloc_next(c->core, after)); after = a->id)
+        s.allocs++;
+    type_to_json(&server_status_type, &s, &r->answer.body);
+    return 0;
+}
+
+static void gauge(struct buf *out, const char *name, const char *help, double value)
+{
+    metric_help(out, name, "gauge", help);
+    metric_add(out, name, NULL, value);
+}
+
+static void counter(struct buf *out, const char *name, const char *help, double value)
+{
+    metric_help(out, name, "counter", help);
+    metric_add(out, name, NULL, value);
+}
+
+static void add_states(struct control *c, struct buf *out)
+{
+    uint64_t allocs[ALLOC_LOST + 1] = {0}, nodes[NODE_DOWN + 1] = {0};
+    const char *after = NULL;
+    for (const struct alloc *a; (a = core_alloc_next(c->core, after)); after = a->id)
+        allocs[a->state]++;
+    after = NULL;
+    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
+        nodes[n->state]++;
+    char label[64];
+    metric_help(out, "mentat_allocs", "gauge", "Allocations by state.");
+    for (int i = 0; i <= ALLOC_LOST; i++) {
+        snprintf(label, sizeof label, "state=\"%s\"", alloc_state_names[i]);
+        metric_add(out, "mentat_allocs", label, (double)allocs[i]);
+    }
+    metric_help(out, "mentat_nodes", "gauge", "Nodes by state.");
+    for (int i = 0; i <= NODE_DOWN; i++) {
+        snprintf(label, sizeof label, "state=\"%s\"", node_state_names[i]);
+        metric_add(out, "mentat_nodes", label, (double)nodes[i]);
+    }
+}
+
+static void add_consensus(struct control *c, struct buf *out)
+{
+    struct consensus_stats s;
+    consensus_stats(c->consensus, &s);
+    gauge(out, "mentat_raft_leader", "1 when this server leads.", c->role == CONSENSUS_LEADER);
+    gauge(out, "mentat_raft_term", "Term of the election.", (double)s.term);
+    gauge(out, "mentat_raft_last_index", "Last index in the log.", (double)s.last_index);
+    gauge(out, "mentat_raft_commit_index", "Last index that is durable.", (double)s.commit_index);
+    gauge(out, "mentat_raft_applied_index", "Last index that the state holds.", (double)s.applied_index);
+    gauge(out, "mentat_raft_snapshot_index", "Index of the last snapshot.", (double)s.snapshot_index);
+    gauge(out, "mentat_raft_log_bytes", "Size of the log on disk.", (double)s.log_bytes);
+    gauge(out, "mentat_raft_pending", "Proposals that are not answered yet.", s.pending);
+    gauge(out, "mentat_disk_free_bytes", "Free disk under data_dir, as last seen.", (double)s.disk_free_bytes);
+    gauge(out, "mentat_disk_full", "1 while writes are refused because the disk is full.", s.no_space);
+    counter(out, "mentat_raft_proposals_total", "Commands proposed.", (double)s.proposals);
+    counter(out, "mentat_raft_syncs_total", "Syncs of the log; proposals by syncs is the size of a group.", (double)s.syncs);
+}
+
+API_READ(api_metrics)
+{
+    struct buf *out = &r->answer.body;
+    r->answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    metric_help(out, "mentat_info", "gauge", "Release.");
+    metric_add(out, "mentat_info", "version=\"" MENTAT_VERSION "\"", 1);
+    gauge(out, "mentat_start_time_seconds", "When the process started.", (double)c->started_ms / 1000);
+    add_consensus(c, out);
+    add_states(c, out);
+    gauge(out, "mentat_core_queue_depth", "Requests that wait for the core thread.", (double)queue_depth(&c->inbox));
+    gauge(out, "mentat_waiting_reads", "Reads and event streams that wait for a change.", (double)c->wait_count);
+    counter(out, "mentat_commands_applied_total", "Commands applied since the start.", (double)c->metrics.applied);
+    counter(out, "mentat_commands_refused_total", "Clients' commands that the state refused.", (double)c->metrics.refused);
+    counter(out, "mentat_decisions_total", "Batches of decisions proposed.", (double)c->metrics.decisions);
+    counter(out, "mentat_nodes_down_total", "Nodes taken for dead.", (double)c->metrics.nodes_down);
+    metric_help(out, "mentat_propose_seconds", "histogram", "From the proposal of a write to its application.");
+    metric_histogram(out, "mentat_propose_seconds", NULL, &c->metrics.propose);
+    metric_help(out, "mentat_apply_seconds", "histogram", "Time of applying one command.");
+    metric_histogram(out, "mentat_apply_seconds", NULL, &c->metrics.apply);
+    metric_help(out, "mentat_decide_seconds", "histogram", "Time of one search for decisions.");
+    metric_histogram(out, "mentat_decide_seconds", NULL, &c->metrics.decide);
+    return 0;
+}
+
+void api_metrics_respond(struct request *r)
+{
+    if (r->answer.error.code == ERROR_NONE)
+        http_thread_metrics(r->thread, &r->answer.body);
+    request_finish(r);
+}
+
+static int ok(struct request *r)
+{
+    static char text[] = "ok";
+    struct health_info info = {.status = text};
+    type_to_json(&health_info_type, &info, &r->answer.body);
+    return 0;
+}
+
+API_READ(api_readyz)
+{
+    const char *address;
+    if (c->stopping)
+        return error_set(err, ERROR_UNAVAILABLE, "this server is stopping");
+    if (!consensus_leader(c->consensus, &address))
+        return error_set(err, ERROR_UNAVAILABLE, "no leader is known yet");
+    return ok(r);
+}
+
+API_PREPARE(api_healthz)
+{
+    return ok(r);
+}
+
+API_PREPARE(api_version)
+{
+    static char version[] = MENTAT_VERSION, api[] = "v1";
+    struct version_info info = {.version = version, .api = api};
+    type_to_json(&version_info_type, &info, &r->answer.body);
+    return 0;
+}
+
+API_PREPARE(api_openapi)
+{
+    route_openapi(&r->answer.body);
+    return 0;
+}

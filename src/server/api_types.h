@@ -1,0 +1,26 @@
+/* API types: bodies of requests and answers that only the API knows. */
+#pragma once
+#include "model/model.h"
+
+struct scale_request { int64_t count; };
+struct rollback_request { uint64_t version; };
+struct deploy_request { char *image; int strategy; struct kv_list env; };    /* strategy: enum deploy_strategy + 1, 0: as it is */
+struct reason_request { char *reason; };
+struct signal_request { char *signal; };
+
+struct job_summary { char *name; struct str_list services; uint64_t modify_index; };
+struct service_detail { struct service_status status; struct service_version current; };
+struct server_status {
+    char *id, *name, *role, *leader, *version;
+    uint64_t term, last_index, commit_index, applied_index, snapshot_index;
+    int64_t snapshot_at, started_at;
+    uint64_t log_bytes, disk_free_bytes;
+    bool no_space;
+    char *state_hash;
+    int64_t nodes, services, allocs;
+};
+struct version_info { char *version, *api; };
+struct health_info { char *status; };
+
+extern const struct type scale_request_type, rollback_request_type, deploy_request_type, reason_request_type,
+    signal_request_type, job_summary_type, service_detail_type, server_status_type, version_info_type, health_info_type;

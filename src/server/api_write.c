@@ -1,0 +1,259 @@
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timefmt.h"
+#include "core/command.h"
+#include "server/api.h"
+#include "server/api_types.h"
+#include "server/time_zone.h"
+
+/* --- jobs --- */
+
+API_PREPARE(api_plan_prepare)
+{
+    return time_zone_resolve(r->body, &r->answer.problems, err);
+}
+
+static int submit(struct request *r, struct error *err)
+{
+    struct command_job_submit payload = {.job = *(struct job *)r->body};      /* borrowed */
+    payload.check_index = request_query(r, "expected_index") != NULL;
+    if (request_query_number(r, "expected_index", 0, INT64_MAX, &payload.expected_index, err) ||
+        time_zone_resolve(&payload.job, &r->answer.problems, err))
+        return -1;
+    request_command(r, COMMAND_JOB_SUBMIT, &payload);
+    return 0;
+}
+
+API_PREPARE(api_job_submit)
+{
+    return submit(r, err);
+}
+
+API_PREPARE(api_job_put)
+{
+    const struct job *job = r->body;
+    if (!job->name || strcmp(job->name, r->params[0]))
+        return error_set(err, ERROR_INVALID, "the body is of job %.64s, the path of job %.64s",
+                         job->name ? job->name : "(none)", r->params[0]);
+    return submit(r, err);
+}
+
+API_PREPARE(api_job_delete)
+{
+    struct command_job_delete payload = {.name = (char *)(uintptr_t)r->params[0]};
+    if (request_query_bool(r, "purge", &payload.purge, err))
+        return -1;
+    request_command(r, COMMAND_JOB_DELETE, &payload);
+    return 0;
+}
+
+/* --- services --- */
+
+static char *borrow(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+API_PREPARE(api_service_scale)
+{
+    const struct scale_request *body = r->body;
+    struct command_service_scale payload = {.service = borrow(r->params[0]), .count = body->count};
+    request_command(r, COMMAND_SERVICE_SCALE, &payload);
+    return 0;
+}
+
+API_PREPARE(api_service_restart)
+{
+    struct command_service payload = {.service = borrow(r->params[0])};
+    request_command(r, COMMAND_SERVICE_RESTART, &payload);
+    return 0;
+}
+
+API_PREPARE(api_service_rollback)
+{
+    const struct rollback_request *body = r->body;
+    struct command_service_rollback payload = {.service = borrow(r->params[0]), .to_version = body->version};
+    request_command(r, COMMAND_SERVICE_ROLLBACK, &payload);
+    return 0;
+}
+
+API_PREPARE(api_service_delete)
+{
+    struct command_service_delete payload = {.service = borrow(r->params[0])};
+    if (request_query_bool(r, "purge", &payload.purge, err))
+        return -1;
+    request_command(r, COMMAND_SERVICE_DELETE, &payload);
+    return 0;
+}
+
+/* Takes the service's job out of the state, lets change() work on the service, and makes the command that submits it:
+ * refused when somebody else changed the job before it is applied. */
+static int change_service(struct control *c, struct request *r, struct error *err,
+                          int (*change)(struct request *r, struct service *s, struct error *err))
+{
+    const struct service_version *v = core_service(c->core, r->params[0]);
+    struct command_job_submit payload = {.check_index = true};
+    if (!v || core_job(c->core, v->job, &payload.job))
+        return error_set(err, ERROR_NOT_FOUND, "no service %.64s", r->params[0]);
+    payload.expected_index = core_changed(c->core, CORE_JOB, v->job);
+    struct service *service = NULL;
+    for (uint32_t i = 0; i < payload.job.services.n; i++)
+        if (!strcmp(payload.job.services.v[i].name, r->params[0]))
+            service = &payload.job.services.v[i];
+    int rc = service ? change(r, service, err)
+                     : error_set(err, ERROR_CONFLICT, "service %.64s is stopped; submit its job again", r->params[0]);
+    if (!rc) {
+        type_validate(&job_type, &payload.job, "", &r->answer.problems);
+        if (r->answer.problems.n)
+            rc = error_set(err, ERROR_INVALID, "the changed service is not valid: %s: %s", r->answer.problems.v[0].path,
+                           r->answer.problems.v[0].message);
+    }
+    if (!rc)
+        rc = time_zone_resolve(&payload.job, &r->answer.problems, err);
+    if (!rc)
+        request_command(r, COMMAND_JOB_SUBMIT, &payload);
+    type_clear(&job_type, &payload.job);
+    return rc;
+}
+
+/* RFC 7396: null takes a key away, objects are merged, everything else replaces. */
+static void merge(json_t *target, json_t *patch)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(patch, key, value) {
+        json_t *old = json_object_get(target, key);
+        if (json_is_null(value)) {
+            json_object_del(target, key);
+        } else if (json_is_object(value)) {
+            if (!json_is_object(old)) {
+                old = json_object();
+                json_object_set_new(target, key, old);
+            }
+            merge(old, value);
+        } else {
+            json_object_set(target, key, value);
+        }
+    }
+}
+
+static int patch_service(struct request *r, struct service *s, struct error *err)
+{
+    json_error_t at;
+    CLEANUP_BUF struct buf text = {0};
+    json_t *patch = json_loadb(r->http->body.data, r->http->body.len, JSON_REJECT_DUPLICATES, &at);
+    if (!json_is_object(patch)) {
+        json_decref(patch);
+        return patch ? error_set(err, ERROR_INVALID, "the body must be a JSON object (a merge patch, RFC 7396)")
+                     : error_set(err, ERROR_INVALID, "the body is not JSON: line %d, column %d: %s", at.line, at.column,
+                                 at.text);
+    }
+    json_t *name = json_object_get(patch, "name");
+    if (name && (!json_is_string(name) || strcmp(json_string_value(name), s->name))) {
+        json_decref(patch);
+        return error_set(err, ERROR_INVALID, "name: the name of a service cannot be changed");
+    }
+    type_to_json(&service_type, s, &text);
+    json_t *target = json_loadb(text.data, text.len, 0, NULL);
+    INVARIANT(target);
+    merge(target, patch);
+    char *merged = json_dumps(target, JSON_COMPACT);
+    json_decref(target);
+    json_decref(patch);
+    INVARIANT(merged);
+    struct service changed;
+    /* What the servers found themselves (the rule of the time zone) is in the text too. */
+    int rc = type_from_json(&service_type, merged, strlen(merged), true, &changed, &r->answer.problems);
+    free(merged);
+    if (rc)
+        return error_set(err, ERROR_INVALID, "the changed service is not valid: %s: %s", r->answer.problems.v[0].path,
+                         r->answer.problems.v[0].message);
+    type_clear(&service_type, s);
+    *s = changed;
+    return 0;
+}
+
+API_READ(api_service_patch)
+{
+    return change_service(c, r, err, patch_service);
+}
+
+static int deploy_service(struct request *r, struct service *s, struct error *err)
+{
+    const struct deploy_request *body = r->body;
+    if (body->image && s->driver == DRIVER_EXEC)
+        return error_set(err, ERROR_INVALID, "image: service %s runs by the exec driver, which has no images", s->name);
+    if (body->image)
+        mem_set_string(&s->config.image, body->image);
+    if (body->strategy)
+        s->deploy.strategy = (enum deploy_strategy)(body->strategy - 1);
+    for (uint32_t i = 0; i < body->env.n; i++)
+        kv_set(&s->env, body->env.v[i].key, body->env.v[i].value);
+    return 0;
+}
+
+API_READ(api_service_deploy)
+{
+    return change_service(c, r, err, deploy_service);
+}
+
+/* --- allocations and nodes: what people type is looked up first --- */
+
+static int alloc_command(struct control *c, struct request *r, enum command_kind kind, struct error *err)
+{
+    const struct alloc *a = control_find_alloc(c, r->params[0], err);
+    if (!a)
+        return -1;
+    const struct reason_request *body = r->body;
+    struct command_alloc payload = {.alloc_id = a->id, .reason = body->reason};
+    request_command(r, kind, &payload);
+    return 0;
+}
+
+API_READ(api_alloc_stop)
+{
+    return alloc_command(c, r, COMMAND_ALLOC_STOP, err);
+}
+
+API_READ(api_alloc_restart)
+{
+    return alloc_command(c, r, COMMAND_ALLOC_RESTART, err);
+}
+
+static int node_command(struct control *c, struct request *r, enum node_state state, struct error *err)
+{
+    const struct node *n = control_find_node(c, r->params[0], err);
+    if (!n)
+        return -1;
+    const struct reason_request *body = r->body;
+    struct command_node_state payload = {.node_id = n->id, .state = state, .reason = body->reason};
+    request_command(r, COMMAND_NODE_STATE, &payload);
+    return 0;
+}
+
+API_READ(api_node_drain)
+{
+    return node_command(c, r, NODE_DRAINING, err);
+}
+
+API_READ(api_node_enable)
+{
+    return node_command(c, r, NODE_READY, err);
+}
+
+API_READ(api_node_disable)
+{
+    return node_command(c, r, NODE_INELIGIBLE, err);
+}
+
+API_READ(api_node_delete)
+{
+    const struct node *n = control_find_node(c, r->params[0], err);
+    if (!n)
+        return -1;
+    struct command_node payload = {.node_id = n->id};
+    request_command(r, COMMAND_NODE_REMOVE, &payload);
+    return 0;
+}

@@ -1,0 +1,363 @@
+/* The way of a request: on_request → route, identity, query, body, prepare → core thread → on_answer → respond.
+ * A client that leaves while the core thread has its request sets `gone`; the answer then ends it. */
+#include "server/http_thread.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+TAILQ_HEAD(active_list, request);
+
+struct http_thread {
+    const struct server_config *config;
+    struct control *control;
+    struct http_thread **all;
+    size_t count;
+    uv_loop_t loop;
+    uv_thread_t thread;
+    bool running;
+    struct http_server *http;
+    struct http_client *agents;
+    struct tls_context *tls;
+    struct queue answers;
+    struct queue_item stop_item;         /* sent to itself: stop */
+    int64_t stop_grace_ms;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+    bool stopping;
+    struct active_list active;
+    struct splice_list splices;
+    struct http_metrics metrics;
+};
+
+struct queue *http_thread_answers(struct http_thread *t)
+{
+    return &t->answers;
+}
+
+struct http_client *http_thread_agents(struct http_thread *t)
+{
+    return t->agents;
+}
+
+struct splice_list *http_thread_splices(struct http_thread *t)
+{
+    return &t->splices;
+}
+
+bool http_thread_has_tls(const struct http_thread *t)
+{
+    return t->tls != NULL;
+}
+
+int http_thread_port(const struct http_thread *t)
+{
+    return http_server_port(t->http);
+}
+
+/* --- ends of a request --- */
+
+static bool counts_latency(const struct request *r)
+{
+    return !r->streaming && !r->has_index && !r->target;
+}
+
+void request_done(struct request *r, int status)
+{
+    struct http_thread *t = r->thread;
+    size_t row = (size_t)(r->route - routes);
+    size_t class = (size_t)(status / 100) < METRICS_STATUS_CLASSES ? (size_t)(status / 100) : METRICS_STATUS_CLASSES - 1;
+    atomic_fetch_add_explicit(&t->metrics.requests[row * METRICS_STATUS_CLASSES + class], 1, memory_order_relaxed);
+    if (counts_latency(r))
+        histogram_add(r->route->method == HTTP_METHOD_GET ? &t->metrics.reads : &t->metrics.writes,
+                      (int64_t)uv_hrtime() - r->started_ns);
+    atomic_fetch_sub_explicit(&t->metrics.active, 1, memory_order_relaxed);
+    TAILQ_REMOVE(&t->active, r, active_link);
+    request_free(r);
+}
+
+static int add_headers(const struct request *r, struct http_header *headers, char index[static 24])
+{
+    int n = 0;
+    if (r->answer.body.len)
+        headers[n++] = (struct http_header){"Content-Type",
+                                            r->answer.content_type ? r->answer.content_type : "application/json"};
+    if (r->answer.index) {
+        snprintf(index, 24, "%llu", (unsigned long long)r->answer.index);
+        headers[n++] = (struct http_header){"X-Mentat-Index", index};
+    }
+    return n;
+}
+
+void request_finish(struct request *r)
+{
+    struct answer *a = &r->answer;
+    if (atomic_load(&r->gone)) {
+        http_request_drop(r->http);
+        request_done(r, 499);
+        return;
+    }
+    if (a->error.code != ERROR_NONE) {
+        buf_clear(&a->body);
+        answer_error_body(&a->error, &a->problems, &a->body);
+        a->content_type = NULL;
+        if (!a->status)
+            a->status = error_http_status(a->error.code);
+    }
+    if (!a->status)
+        a->status = a->body.len ? 200 : 204;
+    struct http_header headers[2];
+    char index[24];
+    int n = add_headers(r, headers, index);
+    int status = a->status;
+    http_respond(r->http, status, headers, (size_t)n, &a->body);
+    request_done(r, status);
+}
+
+static void answered(struct request *r)
+{
+    if (r->route->respond)
+        r->route->respond(r);
+    else
+        request_finish(r);
+}
+
+void request_send(struct request *r)
+{
+    r->away = true;
+    if (queue_push(&r->thread->control->inbox, &r->item))
+        return;
+    r->away = false;
+    error_set(&r->answer.error, ERROR_TOO_MANY, "the server has more requests than it can take; nothing was done, try "
+              "again soon");
+    r->answer.status = 503;
+    answered(r);
+}
+
+static void on_client_gone(struct http_request *http)
+{
+    struct request *r = http->data;
+    atomic_store(&r->gone, true);
+    if (!r->away && r->cut)
+        r->cut(r);
+}
+
+/* --- arrival --- */
+
+static void respond_error(struct http_request *http, int status, const char *allow, const struct error *err)
+{
+    struct buf body = {0};
+    answer_error_body(err, NULL, &body);
+    struct http_header headers[] = {{"Content-Type", "application/json"}, {"Allow", allow}};
+    http_respond(http, status, headers, allow ? 2 : 1, &body);
+}
+
+static void on_request(struct http_request *http, void *arg)
+{
+    struct http_thread *t = arg;
+    struct error err = {0};
+    const char *params[ROUTE_PARAM_MAX] = {NULL};
+    CLEANUP_FREE char *allow = NULL;
+    const struct route *route = route_find(http->method, http->segments, http->segment_count, params, &allow, &err);
+    struct identity who;
+    if (route) {
+        identity_of_request(http, route->right, &who);
+        if (identity_check(&who, route->right, &err))
+            route = NULL;
+    }
+    if (!route) {
+        atomic_fetch_add_explicit(&t->metrics.unrouted, 1, memory_order_relaxed);
+        respond_error(http, allow ? 405 : error_http_status(err.code), allow, &err);
+        return;
+    }
+    struct request *r = request_new(t, http, route);
+    r->started_ns = (int64_t)uv_hrtime();
+    r->who = who;
+    memcpy(r->params, params, sizeof params);
+    http->data = r;
+    http->on_close = on_client_gone;
+    TAILQ_INSERT_TAIL(&t->active, r, active_link);
+    atomic_fetch_add_explicit(&t->metrics.active, 1, memory_order_relaxed);
+    if (request_parse(r, &r->answer.error) || (!route->read && !route->write && !r->command.len))
+        request_finish(r);
+    else
+        request_send(r);
+}
+
+static size_t body_limit_of(const struct http_request *http, void *arg)
+{
+    struct http_thread *t = arg;
+    return (size_t)t->config->body_limit_mb << 20;
+}
+
+/* --- stopping --- */
+
+static void on_answers_closed(void *ctx)
+{
+    struct http_thread *t = ctx;
+    if (t->stopped)
+        t->stopped(t->stopped_ctx);
+}
+
+static void on_agents_closed(void *arg)
+{
+    struct http_thread *t = arg;
+    queue_close(&t->answers, on_answers_closed);
+}
+
+/* The core thread answers everything, even what nobody reads any more: those requests end here. */
+static void close_when_idle(struct http_thread *t)
+{
+    if (!t->http && TAILQ_EMPTY(&t->active) && t->agents)
+        http_client_close(steal(&t->agents), on_agents_closed, t);
+}
+
+static void on_http_stopped(void *arg)
+{
+    struct http_thread *t = arg;
+    t->http = NULL;
+    struct request *r, *next;
+    TAILQ_FOREACH_SAFE(r, &t->active, active_link, next)
+        if (!r->away && r->cut)
+            r->cut(r);
+    close_when_idle(t);
+}
+
+static void stop(struct http_thread *t)
+{
+    t->stopping = true;
+    http_server_stop(t->http, t->stop_grace_ms, on_http_stopped, t);
+    splice_close_all(&t->splices);
+    struct request *r, *next;
+    TAILQ_FOREACH_SAFE(r, &t->active, active_link, next)
+        if (!r->away && r->endless && r->cut)
+            r->cut(r);
+}
+
+static void on_answer(void *ctx, struct queue_item *item)
+{
+    struct http_thread *t = ctx;
+    if (item == &t->stop_item) {
+        stop(t);
+        return;
+    }
+    struct request *r = container_of(item, struct request, item);
+    r->away = false;
+    if ((atomic_load(&r->gone) || (t->stopping && r->endless && r->streaming)) && r->cut)
+        r->cut(r);
+    else
+        answered(r);
+    if (t->stopping)
+        close_when_idle(t);
+}
+
+/* --- start --- */
+
+static struct http_client *agents_client(struct http_thread *t)
+{
+    struct http_client_options options = {.tls = t->tls, .connect_timeout_ms = 3000};
+    return http_client_new(&t->loop, &options);
+}
+
+int http_thread_new(struct http_thread **out, const struct http_thread_options *o, struct error *err)
+{
+    struct http_thread *t = NEW(struct http_thread);
+    t->config = o->config;
+    t->control = o->control;
+    t->all = o->all;
+    t->count = o->count;
+    t->tls = o->tls ? tls_context_hold(o->tls) : NULL;
+    t->metrics.requests = mem_array(route_count * METRICS_STATUS_CLASSES, sizeof *t->metrics.requests);
+    TAILQ_INIT(&t->active);
+    INVARIANT(uv_loop_init(&t->loop) == 0);
+    queue_open(&t->answers, &t->loop, SIZE_MAX, on_answer, t);
+    t->agents = agents_client(t);
+    struct http_server_options options = {
+        .on_request = on_request,
+        .body_limit_of = body_limit_of,
+        .arg = t,
+        .max_connections = (size_t)t->config->max_connections,
+    };
+    t->http = http_server_new(&t->loop, &options);
+    struct http_listen_options listen = {.tls = t->tls, .reuse_port = true};
+    *out = t;
+    if (http_server_listen(t->http, &o->address, &listen, err) == 0)
+        return 0;
+    http_thread_stop(t, 0, NULL, NULL);
+    http_thread_join(t);
+    *out = NULL;
+    return -1;
+}
+
+static void run(void *arg)
+{
+    struct http_thread *t = arg;
+    uv_run(&t->loop, UV_RUN_DEFAULT);
+}
+
+void http_thread_run(struct http_thread *t)
+{
+    t->running = true;
+    INVARIANT(uv_thread_create(&t->thread, run, t) == 0);
+}
+
+void http_thread_stop(struct http_thread *t, int64_t grace_ms, void (*stopped)(void *ctx), void *ctx)
+{
+    t->stop_grace_ms = grace_ms;
+    t->stopped = stopped;
+    t->stopped_ctx = ctx;
+    queue_push_answer(&t->answers, &t->stop_item);
+}
+
+void http_thread_join(struct http_thread *t)
+{
+    if (t->running)
+        uv_thread_join(&t->thread);
+    else
+        uv_run(&t->loop, UV_RUN_DEFAULT);
+    INVARIANT(uv_loop_close(&t->loop) == 0);
+    tls_context_free(t->tls);
+    free(t->metrics.requests);
+    free(t);
+}
+
+/* --- metrics --- */
+
+static void add_requests(struct http_thread *t, struct buf *out)
+{
+    metric_help(out, "mentat_http_requests_total", "counter", "Answered requests by route and status class.");
+    for (size_t row = 0; row < route_count; row++)
+        for (size_t class = 1; class < METRICS_STATUS_CLASSES; class++) {
+            uint64_t total = 0;
+            for (size_t i = 0; i < t->count; i++)
+                total += atomic_load_explicit(&t->all[i]->metrics.requests[row * METRICS_STATUS_CLASSES + class],
+                                              memory_order_relaxed);
+            if (!total)
+                continue;
+            CLEANUP_FREE char *labels = mem_printf("method=\"%s\",route=\"%s\",status=\"%zuxx\"",
+                                                   http_method_name(routes[row].method), routes[row].path, class);
+            metric_add(out, "mentat_http_requests_total", labels, (double)total);
+        }
+}
+
+void http_thread_metrics(struct http_thread *t, struct buf *out)
+{
+    struct histogram reads = {0}, writes = {0};
+    uint64_t unrouted = 0, active = 0;
+    for (size_t i = 0; i < t->count; i++) {
+        struct http_metrics *m = &t->all[i]->metrics;
+        histogram_sum(&reads, &m->reads);
+        histogram_sum(&writes, &m->writes);
+        unrouted += atomic_load_explicit(&m->unrouted, memory_order_relaxed);
+        active += atomic_load_explicit(&m->active, memory_order_relaxed);
+    }
+    add_requests(t, out);
+    metric_help(out, "mentat_http_unrouted_total", "counter", "Requests for no known route, or without the right.");
+    metric_add(out, "mentat_http_unrouted_total", NULL, (double)unrouted);
+    metric_help(out, "mentat_http_active_requests", "gauge", "Requests that are not answered yet, streams too.");
+    metric_add(out, "mentat_http_active_requests", NULL, (double)active);
+    metric_help(out, "mentat_http_request_seconds", "histogram", "Time of requests, without waits and streams.");
+    metric_histogram(out, "mentat_http_request_seconds", "kind=\"read\"", &reads);
+    metric_histogram(out, "mentat_http_request_seconds", "kind=\"write\"", &writes);
+}

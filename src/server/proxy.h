@@ -1,0 +1,9 @@
+/* Proxy: routes that the node's agent answers: logs, exec, signal. The core thread says where the agent is, the HTTP
+ * thread calls it and hands bytes through, no faster than the client takes them. */
+#pragma once
+#include "server/control.h"
+
+int proxy_logs_prepare(struct request *r, struct error *err);
+int proxy_exec_prepare(struct request *r, struct error *err);
+int proxy_read(struct control *c, struct request *r, struct error *err);
+void proxy_respond(struct request *r);

@@ -1,0 +1,175 @@
+#include "server/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "base/timefmt.h"
+#include "core/command.h"
+
+#define IDEMPOTENCY_KEY_MAX 128
+
+struct request *request_new(struct http_thread *thread, struct http_request *http, const struct route *route)
+{
+    struct request *r = NEW(struct request);
+    r->thread = thread;
+    r->http = http;
+    r->route = route;
+    return r;
+}
+
+void request_free(struct request *r)
+{
+    if (!r)
+        return;
+    if (r->body)
+        type_free(r->route->request, r->body);
+    buf_free(&r->command);
+    list_filter_clear(&r->filter);
+    core_result_clear(&r->result);
+    buf_free(&r->answer.body);
+    problem_list_clear(&r->answer.problems);
+    free(r->target);
+    free(r->node_name);
+    free(r->alloc_id);
+    free(r);
+}
+
+const char *request_query(const struct request *r, const char *name)
+{
+    return http_request_query(r->http, name);
+}
+
+int request_query_number(const struct request *r, const char *name, uint64_t fallback, uint64_t max, uint64_t *out,
+                         struct error *err)
+{
+    const char *text = request_query(r, name);
+    *out = fallback;
+    if (!text)
+        return 0;
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || v > max)
+        return error_set(err, ERROR_INVALID, "%s: \"%.64s\" is not a whole number from 0 to %llu", name, text,
+                         (unsigned long long)max);
+    *out = v;
+    return 0;
+}
+
+int request_query_bool(const struct request *r, const char *name, bool *out, struct error *err)
+{
+    const char *text = request_query(r, name);
+    *out = text && (!*text || !strcmp(text, "true"));
+    if (text && !*out && strcmp(text, "false"))
+        return error_set(err, ERROR_INVALID, "%s: write true or false, not \"%.64s\"", name, text);
+    return 0;
+}
+
+static int parse_wait(struct request *r, struct error *err)
+{
+    const char *text = request_query(r, "consistency");
+    static const char *const names[] = {"default", "stale", "strong", NULL};
+    int consistency = text ? enum_value(names, text) : 0;
+    if (consistency < 0)
+        return error_set(err, ERROR_INVALID, "consistency: stale, default or strong, not \"%.64s\"", text);
+    r->consistency = (enum consistency)consistency;
+    r->has_index = request_query(r, "index") != NULL;
+    if (request_query_number(r, "index", 0, INT64_MAX, &r->index, err))
+        return -1;
+    r->wait_ms = r->has_index ? WAIT_MS_DEFAULT : 0;
+    if ((text = request_query(r, "wait"))) {
+        if (duration_parse(text, &r->wait_ms))
+            return error_set(err, ERROR_INVALID, "wait: \"%.64s\" is not a duration such as 30s or 2m", text);
+        if (!r->has_index)
+            return error_set(err, ERROR_INVALID, "wait: needs index, the X-Mentat-Index of an earlier answer");
+        if (r->wait_ms > WAIT_MS_MAX)
+            r->wait_ms = WAIT_MS_MAX;
+    }
+    return 0;
+}
+
+static int parse_page(struct request *r, struct error *err)
+{
+    uint64_t limit;
+    if (request_query_number(r, "limit", PAGE_LIMIT_DEFAULT, UINT32_MAX, &limit, err))
+        return -1;
+    if (!limit)
+        return error_set(err, ERROR_INVALID, "limit: at least 1");
+    r->limit = limit > PAGE_LIMIT_MAX ? PAGE_LIMIT_MAX : (uint32_t)limit;
+    return list_filter_parse(r->route->response, request_query(r, "filter"), &r->filter, err);
+}
+
+static int parse_body(struct request *r, struct error *err)
+{
+    const struct route *route = r->route;
+    const struct buf *body = &r->http->body;
+    if (route->body == BODY_NONE)
+        return body->len ? error_set(err, ERROR_INVALID, "this route takes no body") : 0;
+    if (!body->len && route->body == BODY_REQUIRED)
+        return error_set(err, ERROR_INVALID, "a JSON body is needed%s%s", route->request ? ": " : "",
+                         route->request && route->request->help ? route->request->help : "");
+    if (!route->request)
+        return 0;
+    r->body = type_new(route->request);
+    if (!body->len)
+        return 0;
+    type_clear(route->request, r->body);
+    bool internal = route->right == RIGHT_AGENT;
+    if (type_from_json(route->request, body->data, body->len, internal, r->body, &r->answer.problems)) {
+        const struct problem *first = r->answer.problems.n ? r->answer.problems.v : NULL;
+        return error_set(err, ERROR_INVALID, "the body is not a valid %s: %s%s%s", route->request->name,
+                         first && first->path ? first->path : "", first && first->path && *first->path ? ": " : "",
+                         first ? first->message : "");
+    }
+    return 0;
+}
+
+int request_parse(struct request *r, struct error *err)
+{
+    if (route_check_query(r->route, &r->http->query, err))
+        return -1;
+    const char *key = http_request_header(r->http, "Idempotency-Key");
+    if (key && (!*key || strlen(key) > IDEMPOTENCY_KEY_MAX || !text_is_utf8(key, strlen(key))))
+        return error_set(err, ERROR_INVALID, "Idempotency-Key: 1 to %d bytes of UTF-8", IDEMPOTENCY_KEY_MAX);
+    if (r->route->query_sets & QUERY_WAIT && parse_wait(r, err))
+        return -1;
+    if (r->route->query_sets & QUERY_PAGE && parse_page(r, err))
+        return -1;
+    if (parse_body(r, err))
+        return -1;
+    return r->route->prepare ? r->route->prepare(r, err) : 0;
+}
+
+void request_command(struct request *r, int kind, const void *payload)
+{
+    /* Agents' messages are idempotent by themselves. */
+    const char *key = r->who.kind == IDENTITY_AGENT ? NULL : http_request_header(r->http, "Idempotency-Key");
+    const char *actor = r->who.kind == IDENTITY_AGENT ? NULL : r->who.name;
+    buf_clear(&r->command);
+    command_encode_payload((enum command_kind)kind, time_now_ms(), key, actor, payload, &r->command);
+}
+
+void answer_error_body(const struct error *error, const struct problem_list *problems, struct buf *out)
+{
+    buf_add_string(out, "{\"error\":{\"code\":");
+    json_add_string(out, error_code_name(error->code));
+    buf_add_string(out, ",\"message\":");
+    json_add_string(out, error->text);
+    if (problems && problems->n) {
+        buf_add_string(out, ",\"details\":[");
+        for (uint32_t i = 0; i < problems->n; i++) {
+            const struct problem *p = &problems->v[i];
+            buf_add_string(out, i ? ",{\"path\":" : "{\"path\":");
+            json_add_string(out, p->path ? p->path : "");
+            buf_add_string(out, ",\"message\":");
+            json_add_string(out, p->message);
+            if (p->line)
+                buf_printf(out, ",\"line\":%d,\"column\":%d", p->line, p->column);
+            buf_add_char(out, '}');
+        }
+        buf_add_char(out, ']');
+    }
+    buf_add_string(out, "}}");
+}

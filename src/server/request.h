@@ -1,0 +1,95 @@
+/* Request: one call of the API on its way: HTTP thread → core thread → HTTP thread. It is the message itself, so that an
+ * answer never needs room that is not there. Only one thread touches it at a time, but for `gone`. */
+#pragma once
+#include <stdatomic.h>
+#include <bsd/sys/tree.h>
+#include <sys/queue.h>
+
+#include "base/buf.h"
+#include "core/core.h"
+#include "model/field.h"
+#include "net/http_server.h"
+#include "server/identity.h"
+#include "server/list_filter.h"
+#include "server/queue.h"
+#include "server/route.h"
+
+struct http_thread;
+struct http_call;
+
+#define PAGE_LIMIT_DEFAULT 500
+#define PAGE_LIMIT_MAX 1000
+#define WAIT_MS_DEFAULT 60000
+#define WAIT_MS_MAX 600000
+
+enum consistency { CONSISTENCY_DEFAULT, CONSISTENCY_STALE, CONSISTENCY_STRONG };
+
+struct answer {
+    int status;                      /* 0: 200, or 204 without a body */
+    struct buf body;
+    const char *content_type;        /* static; NULL: application/json */
+    uint64_t index;                  /* X-Mentat-Index; 0: none */
+    struct error error;              /* wins over the rest when its code is set */
+    struct problem_list problems;    /* details of the error */
+};
+
+struct request {
+    struct queue_item item;
+    struct http_thread *thread;
+    struct http_request *http;       /* immutable until it is answered, so that the core thread may read it too */
+    const struct route *route;
+    struct identity who;
+    atomic_bool gone;                /* the client left: nobody reads the answer */
+    int64_t started_ns;
+
+    /* Input, made on the HTTP thread. */
+    const char *params[ROUTE_PARAM_MAX];
+    void *body;                      /* of route->request; owned */
+    struct buf command;              /* encoded */
+    struct list_filter filter;
+    uint32_t limit;
+    bool has_index;
+    uint64_t index;                  /* waiting read: newer than this */
+    int64_t seq;                     /* event streams: and this number within index */
+    int64_t wait_ms;
+    enum consistency consistency;
+    bool sse;                        /* events as a stream, not as a list */
+
+    /* Core thread. */
+    struct core_result result;
+    int64_t proposed_ns;
+    int64_t deadline_ms;             /* of a wait */
+    bool expired;                    /* its wait is over: answer what there is */
+    RB_ENTRY(request) wait_link;
+
+    struct answer answer;
+
+    /* Proxies: whom to ask, found on the core thread. */
+    char *target, *node_name, *alloc_id;
+
+    /* HTTP thread. */
+    bool away;                       /* the core thread has it */
+    bool streaming;                  /* the head of the answer is sent */
+    bool endless;                    /* has no end of its own: cut at a stop */
+    struct http_call *call;          /* to an agent */
+    void (*cut)(struct request *r);  /* not away, and the client left or the server stops: must end it */
+    TAILQ_ENTRY(request) active_link;
+};
+
+struct request *request_new(struct http_thread *thread, struct http_request *http, const struct route *route);
+void request_free(struct request *r);
+
+/* The value of a query parameter, NULL when absent. */
+const char *request_query(const struct request *r, const char *name);
+/* A whole number of at most `max`; absent: fallback. */
+int request_query_number(const struct request *r, const char *name, uint64_t fallback, uint64_t max, uint64_t *out,
+                         struct error *err);
+int request_query_bool(const struct request *r, const char *name, bool *out, struct error *err);
+
+/* Query parameters, page, filter and body by the route's row, then its prepare. HTTP thread. On -1, err is set and
+ * answer.problems may be. */
+int request_parse(struct request *r, struct error *err);
+/* Encodes a command of this request (actor, idempotency key, time) into r->command. */
+void request_command(struct request *r, int kind, const void *payload);
+/* {"error":{…}} with details. */
+void answer_error_body(const struct error *error, const struct problem_list *problems, struct buf *out);

@@ -1,0 +1,132 @@
+/* The table of the API. A row is all there is to a route: see route.h. */
+#include "server/api.h"
+#include "server/api_types.h"
+#include "server/events.h"
+#include "server/proxy.h"
+
+static const struct query_param expected_index_query[] = {
+    {"expected_index", "Refuse when the job changed after this index; 0: when it exists.", false}, {0}};
+static const struct query_param purge_query[] = {
+    {"purge", "true: forget the versions and ended allocations too.", false}, {0}};
+static const struct query_param allocs_query[] = {
+    {"service", "Only those of this service.", false},
+    {"node", "Only those on this node: id, beginning of an id, or name.", false}, {0}};
+static const struct query_param service_query[] = {{"service", "Only those of this service.", false}, {0}};
+static const struct query_param logs_query[] = {
+    {"stream", "stdout or stderr; absent: both.", false},
+    {"follow", "true: go on with what is written from now on.", false},
+    {"tail", "Only the last so many lines.", false},
+    {"since", "Only what was written since this time (RFC 3339).", false}, {0}};
+static const struct query_param exec_query[] = {
+    {"command", "The command and its arguments, as a JSON array of strings.", true},
+    {"tty", "true: with a terminal.", false},
+    {"rows", "Height of the terminal.", false},
+    {"cols", "Width of the terminal.", false}, {0}};
+static const struct query_param events_query[] = {
+    {"service", "Only events that concern this service.", false},
+    {"kind", "Only events of this kind: job, service, alloc, node, deployment.", false}, {0}};
+static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
+
+#define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
+#define POST(path_, right_, ...) {.method = HTTP_METHOD_POST, .path = path_, .right = right_, __VA_ARGS__}
+#define WATCH(kind, name) .query_sets = QUERY_WAIT, .watch = kind, .watch_name = name
+#define LIST(type_, kind) .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = kind, .response = &type_, .list = true
+#define WITH_REASON .body = BODY_OPTIONAL, .request = &reason_request_type
+
+const struct route routes[] = {
+    GET("/v1/jobs", RIGHT_READ, LIST(job_summary_type, CORE_JOB), .read = api_jobs, .help = "Lists the jobs."),
+    POST("/v1/jobs", RIGHT_SUBMIT, .body = BODY_REQUIRED, .request = &job_type, .query = expected_index_query,
+         .prepare = api_job_submit,
+         .help = "Submits a job: a new version of each service that changed; services that it leaves out are stopped."),
+    GET("/v1/jobs/{job}", RIGHT_READ, WATCH(CORE_JOB, api_watch_param), .response = &job_type, .read = api_job,
+        .help = "A job as it was submitted, with the current versions of its services."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/jobs/{job}", .right = RIGHT_SUBMIT, .body = BODY_REQUIRED,
+     .request = &job_type, .query = expected_index_query, .prepare = api_job_put,
+     .help = "Submits the job of this name."},
+    {.method = HTTP_METHOD_DELETE, .path = "/v1/jobs/{job}", .right = RIGHT_SUBMIT, .query = purge_query,
+     .prepare = api_job_delete, .help = "Stops all services of a job."},
+    POST("/v1/plan", RIGHT_READ, .body = BODY_REQUIRED, .request = &job_type, .response = &plan_type,
+         .prepare = api_plan_prepare, .read = api_plan,
+         .help = "What a submit of this job would change, start, stop and keep; changes nothing."),
+    GET("/v1/services", RIGHT_READ, LIST(service_status_type, CORE_ANY), .read = api_services,
+        .help = "Lists the services and how they stand."),
+    GET("/v1/services/{service}", RIGHT_READ, WATCH(CORE_ANY, NULL), .response = &service_detail_type,
+        .read = api_service, .help = "A service: how it stands, and its current version."),
+    {.method = HTTP_METHOD_PATCH, .path = "/v1/services/{service}", .right = RIGHT_SUBMIT, .body = BODY_REQUIRED,
+     .write = api_service_patch, .help = "Changes fields of a service by a JSON merge patch (RFC 7396) of its spec."},
+    {.method = HTTP_METHOD_DELETE, .path = "/v1/services/{service}", .right = RIGHT_SUBMIT, .query = purge_query,
+     .prepare = api_service_delete, .help = "Stops one service."},
+    POST("/v1/services/{service}/scale", RIGHT_SUBMIT, .body = BODY_REQUIRED, .request = &scale_request_type,
+         .prepare = api_service_scale, .help = "Sets the number of replicas."),
+    POST("/v1/services/{service}/deploy", RIGHT_SUBMIT, .body = BODY_REQUIRED, .request = &deploy_request_type,
+         .write = api_service_deploy, .help = "Makes a new version with another image or environment."),
+    POST("/v1/services/{service}/rollback", RIGHT_SUBMIT, .body = BODY_OPTIONAL, .request = &rollback_request_type,
+         .prepare = api_service_rollback, .help = "Makes an older version the current one again."),
+    POST("/v1/services/{service}/restart", RIGHT_SUBMIT, .prepare = api_service_restart,
+         .help = "Restarts the replicas of a service."),
+    GET("/v1/services/{service}/versions", RIGHT_READ, WATCH(CORE_SERVICE, api_watch_param),
+        .response = &service_version_type, .list = true, .read = api_versions,
+        .help = "The versions of a service that are kept."),
+    GET("/v1/allocs", RIGHT_READ, LIST(alloc_type, CORE_ALLOC), .query = allocs_query, .read = api_allocs,
+        .help = "Lists the allocations."),
+    GET("/v1/allocs/{alloc}", RIGHT_READ, WATCH(CORE_ALLOC, api_watch_alloc), .response = &alloc_type,
+        .read = api_alloc, .help = "An allocation, by id or unique beginning of it."),
+    GET("/v1/allocs/{alloc}/logs", RIGHT_LOGS, .query = logs_query, .content_type = "application/octet-stream",
+        .prepare = proxy_logs_prepare, .read = proxy_read, .respond = proxy_respond,
+        .help = "What the task wrote, from its node's agent."),
+    GET("/v1/allocs/{alloc}/exec", RIGHT_EXEC, .query = exec_query, .content_type = "application/octet-stream",
+        .prepare = proxy_exec_prepare, .read = proxy_read, .respond = proxy_respond,
+        .help = "Runs a command in the task; Connection: Upgrade, Upgrade: mentat-exec."),
+    POST("/v1/allocs/{alloc}/stop", RIGHT_SUBMIT, WITH_REASON, .write = api_alloc_stop,
+         .help = "Stops an allocation; the scheduler replaces it when its service wants it."),
+    POST("/v1/allocs/{alloc}/restart", RIGHT_SUBMIT, WITH_REASON, .write = api_alloc_restart,
+         .help = "Restarts the task of an allocation where it is."),
+    POST("/v1/allocs/{alloc}/signal", RIGHT_SUBMIT, .body = BODY_REQUIRED, .request = &signal_request_type,
+         .read = proxy_read, .respond = proxy_respond, .help = "Sends a signal to the task's main process."),
+    GET("/v1/nodes", RIGHT_READ, LIST(node_type, CORE_NODE), .read = api_nodes, .help = "Lists the nodes."),
+    GET("/v1/nodes/{node}", RIGHT_READ, WATCH(CORE_NODE, api_watch_node), .response = &node_type, .read = api_node,
+        .help = "A node, by id, unique beginning of it, or name."),
+    {.method = HTTP_METHOD_DELETE, .path = "/v1/nodes/{node}", .right = RIGHT_OPERATE, .write = api_node_delete,
+     .help = "Forgets a node that is down or empty."},
+    POST("/v1/nodes/{node}/drain", RIGHT_OPERATE, WITH_REASON, .write = api_node_drain,
+         .help = "Moves everything away from a node; replacements start first."),
+    POST("/v1/nodes/{node}/enable", RIGHT_OPERATE, WITH_REASON, .write = api_node_enable,
+         .help = "Lets a node take allocations again."),
+    POST("/v1/nodes/{node}/disable", RIGHT_OPERATE, WITH_REASON, .write = api_node_disable,
+         .help = "Keeps what a node runs, and gives it nothing new."),
+    GET("/v1/deployments", RIGHT_READ, LIST(deployment_type, CORE_DEPLOYMENT), .query = service_query,
+        .read = api_deployments, .help = "Lists the deployments."),
+    GET("/v1/deployments/{deployment}", RIGHT_READ, WATCH(CORE_DEPLOYMENT, api_watch_param),
+        .response = &deployment_type, .read = api_deployment, .help = "A deployment."),
+    GET("/v1/explain/{subject}", RIGHT_READ, .content_type = "application/json", .read = api_explain,
+        .help = "Why a service or an allocation is where it is, or is not placed: each node's verdict."),
+    GET("/v1/events", RIGHT_READ, .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = CORE_ANY, .query = events_query,
+        .response = &event_type, .list = true, .prepare = events_prepare, .read = events_read,
+        .respond = events_respond,
+        .help = "What happened: as server-sent events from now on (or after index, or Last-Event-ID), or with Accept: "
+                "application/json as a list of what is kept."),
+    GET("/v1/cluster", RIGHT_READ, .response = &server_status_type, .read = api_cluster,
+        .help = "How this server stands."),
+    GET("/v1/metrics", RIGHT_READ, .content_type = "text/plain; version=0.0.4", .read = api_metrics,
+        .respond = api_metrics_respond, .help = "Metrics in the text format of Prometheus."),
+    GET("/v1/healthz", RIGHT_PUBLIC, .response = &health_info_type, .prepare = api_healthz,
+        .help = "200 while the process serves."),
+    GET("/v1/readyz", RIGHT_PUBLIC, .response = &health_info_type, .read = api_readyz,
+        .help = "200 while a leader is known and requests can be answered."),
+    GET("/v1/openapi.json", RIGHT_PUBLIC, .content_type = "application/json", .prepare = api_openapi,
+        .help = "This description, as an OpenAPI 3.1 document."),
+    GET("/v1/version", RIGHT_PUBLIC, .response = &version_info_type, .prepare = api_version,
+        .help = "Which release answers."),
+    POST("/v1/agent/register", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_hello_type,
+         .response = &agent_welcome_type, .prepare = api_agent_register, .applied = api_agent_registered,
+         .help = "An agent says what its node is."),
+    POST("/v1/agent/heartbeat", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_heartbeat_type,
+         .read = api_agent_heartbeat, .help = "An agent lives; 404 means: register again."),
+    GET("/v1/agent/allocs", RIGHT_AGENT, WATCH(CORE_NODE_WORK, api_watch_agent), .query = node_query,
+        .response = &agent_work_type, .read = api_agent_allocs,
+        .help = "What changed for a node since an index; everything without one."),
+    POST("/v1/agent/report", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_report_type,
+         .prepare = api_agent_report, .applied = api_agent_reported,
+         .help = "How an agent's allocations stand."),
+};
+const size_t route_count = sizeof routes / sizeof *routes;

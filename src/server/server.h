@@ -1,0 +1,6 @@
+/* Server: the whole of mentat-server but for the command line. */
+#pragma once
+#include "server/server_config.h"
+
+/* Runs until SIGTERM or SIGINT. 0, or -1 with err when it could not start. */
+int server_run(const struct server_config *config, struct error *err);

@@ -1,0 +1,105 @@
+#include "server/server_config.h"
+
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "net/address.h"
+
+static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
+
+#define CONFIG(key, number, kind_, member, ...) \
+    {.name = key, .tag = number, .kind = kind_, .offset = offsetof(struct server_config, member), __VA_ARGS__}
+
+static const struct field server_config_fields[] = {
+    CONFIG("name", 1, FIELD_STRING, name, .help = "Name of this server; default: the host's name."),
+    CONFIG("data_dir", 2, FIELD_STRING, data_dir, .default_text = "/var/lib/mentat/state",
+           .help = "The replicated log and its snapshots."),
+    CONFIG("bind", 3, FIELD_STRING, bind,
+           .help = "Address that the API listens on; default: 0.0.0.0 with TLS, else 127.0.0.1."),
+    CONFIG("port", 4, FIELD_INT, port, .default_text = "4646", .min = 0, .max = 65535,
+           .help = "Port of the API; 0 takes any free one."),
+    CONFIG("http_threads", 5, FIELD_INT, http_threads, .default_text = "2", .min = 1, .max = 64,
+           .help = "Threads that serve connections."),
+    CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server."),
+    CONFIG("tls_key", 7, FIELD_STRING, tls_key, .help = "Key file (PEM) of this server."),
+    CONFIG("tls_ca", 8, FIELD_STRING, tls_ca, .help = "Certificate file (PEM) of the authority that peers must have."),
+    CONFIG("allow_insecure", 9, FIELD_BOOL, allow_insecure,
+           .help = "Allow the API without TLS on an address other than loopback."),
+    CONFIG("heartbeat", 10, FIELD_DURATION, heartbeat_ms, .default_text = "3s", .min = 100, .max = 3600000,
+           .help = "How often agents report that they are alive."),
+    CONFIG("node_grace", 11, FIELD_DURATION, node_grace_ms, .default_text = "15s", .min = 200, .max = 86400000,
+           .help = "A node that was silent for so long is down."),
+    CONFIG("segment_mb", 12, FIELD_SIZE_MB, segment_mb, .default_text = "8", .min = 1, .max = 1024,
+           .help = "Size of one file of the log."),
+    CONFIG("snapshot_mb", 13, FIELD_SIZE_MB, snapshot_mb, .default_text = "32", .min = 1, .max = 65536,
+           .help = "Log written since the last snapshot after which the next one is taken."),
+    CONFIG("reserve_mb", 14, FIELD_SIZE_MB, reserve_mb, .default_text = "32", .min = 1, .max = 1048576,
+           .help = "Free disk under data_dir below which writes are refused."),
+    CONFIG("max_connections", 15, FIELD_INT, max_connections, .default_text = "10000", .min = 1, .max = 1000000,
+           .help = "Connections of each HTTP thread; further ones get 503."),
+    CONFIG("max_queue", 16, FIELD_INT, max_queue, .default_text = "8192", .min = 1, .max = 1000000,
+           .help = "Requests that wait for the core thread; further ones get 503."),
+    CONFIG("max_waiting", 17, FIELD_INT, max_waiting, .default_text = "20000", .min = 1, .max = 1000000,
+           .help = "Waiting reads and event streams; further ones get 429."),
+    CONFIG("body_limit_mb", 18, FIELD_SIZE_MB, body_limit_mb, .default_text = "3", .min = 1, .max = 64,
+           .help = "Size of a request's body; larger ones get 413."),
+    CONFIG("stop_grace", 19, FIELD_DURATION, stop_grace_ms, .default_text = "5s", .min = 0, .max = 600000,
+           .help = "How long requests may still run after SIGTERM."),
+    CONFIG("log_level", 20, FIELD_ENUM, log_level, .names = level_names, .default_text = "info",
+           .help = "debug, info, warn or error."),
+    {0},
+};
+
+const struct type server_config_type = {
+    .name = "server_config",
+    .size = sizeof(struct server_config),
+    .fields = server_config_fields,
+    .help = "Configuration of mentat-server.",
+};
+
+static int check(const struct server_config *c, struct error *err)
+{
+    struct address bind = {0};
+    if (address_parse(c->bind, (int)c->port, &bind, err))
+        return error_context(err, "bind");
+    bool tls = c->tls_cert || c->tls_key || c->tls_ca;
+    if (tls && !(c->tls_cert && c->tls_key && c->tls_ca))
+        return error_set(err, ERROR_INVALID, "tls_cert, tls_key and tls_ca belong together: set all three or none");
+    if (!tls && !address_is_local(&bind) && !c->allow_insecure)
+        return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the API to the network; set tls_cert, "
+                         "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
+    if (c->data_dir[0] != '/')
+        return error_set(err, ERROR_INVALID, "data_dir: %s is not an absolute path", c->data_dir);
+    if (!text_is_name(c->name))
+        return error_set(err, ERROR_INVALID, "name: \"%s\" is not a server name: use lower-case letters, digits and "
+                         "hyphens, at most 63", c->name);
+    if (c->node_grace_ms < 2 * c->heartbeat_ms)
+        return error_set(err, ERROR_INVALID, "node_grace must be at least twice heartbeat, or one late heartbeat takes "
+                         "a node down");
+    return 0;
+}
+
+/* Host names may hold capitals and dots; a server's name is the first label in lower case. */
+static char *host_name(void)
+{
+    char text[HOST_NAME_MAX + 1] = "";
+    gethostname(text, sizeof text - 1);
+    text[strcspn(text, ".")] = '\0';
+    for (char *p = text; *p; p++)
+        *p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p == '_' ? '-' : *p;
+    return mem_strdup(text_is_name(text) ? text : "server");
+}
+
+int server_config_load(int argc, char **argv, struct server_config *config, struct error *err)
+{
+    int rc = config_load(&server_config_type, argc, argv, SERVER_CONFIG_FILE, config, err);
+    if (rc)
+        return rc;
+    if (!config->name)
+        config->name = host_name();
+    if (!config->bind)
+        config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
+    return check(config, err);
+}

@@ -1,0 +1,28 @@
+/* Server configuration: /etc/mentat/server.yaml and the flags of the same names, from one table. */
+#pragma once
+#include "base/error.h"
+#include "base/log.h"
+#include "model/field.h"
+
+#define SERVER_CONFIG_FILE "/etc/mentat/server.yaml"
+
+struct server_config {
+    char *name;                      /* default: the host's name */
+    char *data_dir;
+    char *bind;
+    int64_t port;                    /* 0: any free one (tests) */
+    int64_t http_threads;
+    char *tls_cert, *tls_key, *tls_ca;
+    bool allow_insecure;
+    int64_t heartbeat_ms, node_grace_ms;
+    int64_t segment_mb, snapshot_mb, reserve_mb;
+    int64_t max_connections, max_queue, max_waiting, body_limit_mb;
+    int64_t stop_grace_ms;
+    int log_level;                   /* enum log_level */
+};
+
+extern const struct type server_config_type;
+
+/* Reads file and flags as config_load does (and returns what it returns), then fills what depends on the host and
+ * checks that the values fit together. The caller clears `config` with type_clear in every case. */
+int server_config_load(int argc, char **argv, struct server_config *config, struct error *err);
