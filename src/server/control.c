@@ -18,7 +18,7 @@ static int wait_compare(const struct request *a, const struct request *b)
         return a->deadline_ms < b->deadline_ms ? -1 : 1;
     return a < b ? -1 : a > b;
 }
-RB_GENERATE_STATIC(wait_tree, request, wait_link, wait_compare)
+RB_GENERATE_INTERNAL(wait_tree, request, wait_link, wait_compare, __attribute__((unused)) static)
 
 static void answer(struct request *r)
 {

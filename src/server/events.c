@@ -8,6 +8,7 @@
 
 #define KEEP_ALIVE_MS 15000
 #define BATCH 500
+#define EVENTS_KEPT 8192         /* by the core: see core.h */
 #define PENDING_LIMIT (256 * 1024)
 
 /* "INDEX" or "INDEX-SEQ", as ids of events are written. */
@@ -78,14 +79,23 @@ static void add_event(struct request *r, const struct event *e, uint32_t *count)
     ++*count;
 }
 
-/* The position was passed by what is kept: events between are lost for this reader. */
+/* Events behind the reader's position were dropped: the oldest one that is kept comes later, and as many are kept as can
+ * be. Counting is dear, and only done for readers that are that far behind. */
 static bool missed(struct control *c, const struct request *r)
 {
-    uint64_t index;
-    int64_t seq;
-    if (!r->index || !core_events_dropped(c->core, &index, &seq))
+    struct event_list kept = {0};
+    bool behind = false;
+    if (r->index && core_events(c->core, 0, 0, 1, &kept)) {
+        const struct event *oldest = kept.v;
+        behind = oldest->index > r->index || (oldest->index == r->index && oldest->seq > r->seq);
+    }
+    list_clear((struct list *)&kept, &event_type);
+    if (!behind)
         return false;
-    return r->index < index || (r->index == index && r->seq < seq);
+    kept = (struct event_list){0};
+    bool full = core_events(c->core, 0, 0, EVENTS_KEPT, &kept) >= EVENTS_KEPT;
+    list_clear((struct list *)&kept, &event_type);
+    return full;
 }
 
 /* Moves r's position over what it looks at. True: there may be more behind it. */

@@ -213,14 +213,21 @@ static void close_when_idle(struct http_thread *t)
         http_client_close(steal(&t->agents), on_agents_closed, t);
 }
 
+/* Cutting a request takes it off the list. */
+static void cut_requests(struct http_thread *t, bool endless_only)
+{
+    for (struct request *r = TAILQ_FIRST(&t->active), *next; r; r = next) {
+        next = TAILQ_NEXT(r, active_link);
+        if (!r->away && r->cut && (r->endless || !endless_only))
+            r->cut(r);
+    }
+}
+
 static void on_http_stopped(void *arg)
 {
     struct http_thread *t = arg;
     t->http = NULL;
-    struct request *r, *next;
-    TAILQ_FOREACH_SAFE(r, &t->active, active_link, next)
-        if (!r->away && r->cut)
-            r->cut(r);
+    cut_requests(t, false);
     close_when_idle(t);
 }
 
@@ -229,10 +236,7 @@ static void stop(struct http_thread *t)
     t->stopping = true;
     http_server_stop(t->http, t->stop_grace_ms, on_http_stopped, t);
     splice_close_all(&t->splices);
-    struct request *r, *next;
-    TAILQ_FOREACH_SAFE(r, &t->active, active_link, next)
-        if (!r->away && r->endless && r->cut)
-            r->cut(r);
+    cut_requests(t, true);
 }
 
 static void on_answer(void *ctx, struct queue_item *item)

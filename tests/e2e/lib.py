@@ -1,0 +1,344 @@
+"""Helpers of the black-box tests: start the real programs, talk to them, wait for conditions, leave nothing behind.
+
+Programs come from $MENTAT_BIN, else from build/bin of this repository. Only Python's standard library is used."""
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("MENTAT_BIN") or os.path.join(ROOT, "build", "bin")
+# Slow machines and sanitizer builds may take longer: MENTAT_TEST_PATIENCE=5.
+PATIENCE = float(os.environ.get("MENTAT_TEST_PATIENCE", "1"))
+
+
+def program(name):
+    path = os.path.join(BIN, name)
+    if not os.access(path, os.X_OK):
+        sys.exit(f"{path} is missing: build first, or set MENTAT_BIN")
+    return path
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(condition, timeout=10, what="the condition", every=0.005):
+    """Calls condition until it gives something true, and returns that. The pause only bounds the polling."""
+    end = time.monotonic() + timeout * PATIENCE
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = condition()
+            if value:
+                return value
+        except (OSError, http.client.HTTPException, AssertionError, KeyError, IndexError) as e:
+            last = e
+        time.sleep(every)
+    raise AssertionError(f"{what} did not come true within {timeout * PATIENCE:g} s" + (f"; last: {last!r}" if last else ""))
+
+
+class Workdir:
+    """A temporary directory that is gone afterwards; kept when MENTAT_KEEP is set."""
+
+    def __init__(self):
+        self.path = tempfile.mkdtemp(prefix="mentat-test-")
+        atexit.register(self.remove)
+
+    def remove(self):
+        if not os.environ.get("MENTAT_KEEP"):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def join(self, *parts):
+        return os.path.join(self.path, *parts)
+
+
+class Process:
+    """One program under test; ended by its pid, whatever happens."""
+
+    def __init__(self, name, args, log):
+        self.name, self.log_path = name, log
+        self.log = open(log, "ab")
+        self.child = subprocess.Popen([program(name)] + [str(a) for a in args], stdin=subprocess.DEVNULL,
+                                      stdout=self.log, stderr=self.log)
+        self.pid = self.child.pid
+        atexit.register(self.kill)
+
+    def alive(self):
+        return self.child.poll() is None
+
+    def kill(self):
+        """kill -9, and the end is awaited."""
+        if self.alive():
+            self.child.kill()
+        self.child.wait()
+        self.log.close()
+
+    def stop(self, timeout=15):
+        """SIGTERM; returns the exit status."""
+        if self.alive():
+            self.child.send_signal(signal.SIGTERM)
+        try:
+            status = self.child.wait(timeout * PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end within {timeout * PATIENCE:g} s of SIGTERM")
+        self.log.close()
+        return status
+
+    def text(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def index(self):
+        return int(self.headers.get("X-Mentat-Index", 0))
+
+    @property
+    def error(self):
+        return self.json["error"]
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:300]!r}>"
+
+
+def call(port, method, path, body=None, headers=None, timeout=70):
+    """One request on a connection of its own. body: bytes, or something to send as JSON."""
+    headers = dict(headers or {})
+    if body is not None and not isinstance(body, (bytes, str)):
+        body = json.dumps(body)
+        headers.setdefault("Content-Type", "application/json")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+class Server:
+    """A mentat-server on a directory of its own; may be killed and started again on the same port and data."""
+
+    def __init__(self, workdir=None, **flags):
+        self.workdir = workdir or Workdir()
+        self.port = free_port()
+        self.flags = {"data_dir": self.workdir.join("state"), "port": self.port, "name": "s1", "reserve_mb": 1, **flags}
+        self.process = None
+
+    def start(self, wait=True):
+        args = [f"--{k.replace('_', '-')}={v}" for k, v in self.flags.items()]
+        self.process = Process("mentat-server", args, self.workdir.join("server.log"))
+        if wait:
+            wait_for(self.ready, 20, "the server's readiness")
+        return self
+
+    def ready(self):
+        assert self.process.alive(), "mentat-server ended: " + self.process.text()[-2000:]
+        return self.get("/v1/readyz").status == 200
+
+    def kill(self):
+        self.process.kill()
+
+    def stop(self):
+        return self.process.stop()
+
+    def call(self, method, path, body=None, headers=None, timeout=70):
+        return call(self.port, method, path, body, headers, timeout)
+
+    def get(self, path, **kw):
+        return self.call("GET", path, **kw)
+
+    def post(self, path, body=None, **kw):
+        return self.call("POST", path, body, **kw)
+
+    def items(self, path):
+        """All items of a list, over all its pages."""
+        out, cursor = [], ""
+        while True:
+            joint = "&" if "?" in path else "?"
+            page = self.get(path + (f"{joint}cursor={urllib.parse.quote(cursor)}" if cursor else ""))
+            assert page.status == 200, page
+            out += page.json["items"]
+            cursor = page.json["next_cursor"]
+            if not cursor:
+                return out
+
+    def metric(self, name):
+        for line in self.get("/v1/metrics").body.decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[1])
+        raise KeyError(name)
+
+
+class FakeAgent:
+    """Speaks the agents' routes like a mentat-agent whose tasks run at once, or as `behave` says.
+
+    behave(alloc) gives the states to report for a new allocation, in order."""
+
+    def __init__(self, server, node_id="aaaaaaaaaaaa", name="n1", cpus=8, memory_mb=16384, address="127.0.0.1:1",
+                 behave=lambda alloc: ["running"], **node):
+        self.server, self.node_id, self.behave = server, node_id, behave
+        self.node = {"id": node_id, "name": name, "address": address, "ip": "127.0.0.1", "version": "test",
+                     "arch": "x86_64", "kernel": "6.1.0", "cpus": cpus, "memory_mb": memory_mb, "disk_mb": 100000,
+                     "drivers": [{"name": "exec", "healthy": True}], **node}
+        self.allocs, self.seq, self.done = {}, {}, set()
+        self.index, self.lock = 0, threading.Lock()
+        self.stopping = threading.Event()
+        self.threads, self.problems = [], []
+
+    def register(self):
+        a = self.server.post("/v1/agent/register", {"node": self.node})
+        assert a.status == 200, a
+        self.welcome = a.json
+        return a
+
+    def heartbeat(self):
+        return self.server.post("/v1/agent/heartbeat", {"node_id": self.node_id})
+
+    def start(self):
+        self.register()
+        for work in (self._sync, self._beat):
+            t = threading.Thread(target=self._run, args=(work,), daemon=True)
+            t.start()
+            self.threads.append(t)
+        return self
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(30)
+
+    def _run(self, work):
+        while not self.stopping.is_set():
+            try:
+                work()
+            except (OSError, http.client.HTTPException, ValueError):
+                self.stopping.wait(0.05)
+            except AssertionError as e:
+                self.problems.append(str(e))
+                self.stopping.wait(0.05)
+
+    def _beat(self):
+        self.stopping.wait(self.welcome["heartbeat_ms"] / 1000 / 2)
+        if self.heartbeat().status == 404:
+            self.register()
+
+    def _sync(self):
+        a = self.server.get(f"/v1/agent/allocs?node={self.node_id}&index={self.index}&wait=2s")
+        if a.status == 404:
+            self.register()
+            return
+        assert a.status == 200, a
+        self.take(a.json)
+
+    def take(self, work):
+        self.index = work["index"]
+        with self.lock:
+            for alloc in work.get("allocs") or []:
+                self.allocs[alloc["id"]] = alloc
+        reports = []
+        for alloc in work.get("allocs") or []:
+            reports += self.react(alloc)
+        if reports:
+            self.report(reports)
+
+    def react(self, alloc):
+        if alloc["desired"] == "stop":
+            if (alloc["id"], "stop") in self.done:
+                return []
+            self.done.add((alloc["id"], "stop"))
+            return [self.state(alloc["id"], "complete", "stopped")]
+        if (alloc["id"], "run") in self.done:
+            return []
+        self.done.add((alloc["id"], "run"))
+        return [self.state(alloc["id"], s) for s in self.behave(alloc)]
+
+    def state(self, alloc_id, state, reason="test", **more):
+        self.seq[alloc_id] = self.seq.get(alloc_id, 0) + 1
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return {"id": alloc_id, "seq": self.seq[alloc_id], "state": state, "reason": reason, "time": now,
+                "started_at": now, **more}
+
+    def report(self, reports):
+        """One report for each step, so that every state is seen."""
+        for r in reports:
+            a = self.server.post("/v1/agent/report", {"node_id": self.node_id, "allocs": [r]})
+            assert a.status == 204, a
+
+
+class EventStream:
+    """Reads GET /v1/events as server-sent events on a thread."""
+
+    def __init__(self, port, query="", last_event_id=None):
+        self.events, self.comments, self.closed = [], [], threading.Event()
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        more = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
+        self.socket.sendall(f"GET /v1/events{query} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+        self.response = http.client.HTTPResponse(self.socket)
+        self.response.begin()
+        self.status = self.response.status
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        event = {}
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            for line in self.response:
+                line = line.decode().rstrip("\n")
+                if line.startswith(":"):
+                    self.comments.append((time.monotonic(), line))
+                elif not line and event:
+                    event["time"] = time.monotonic()
+                    self.events.append(event)
+                    event = {}
+                elif line:
+                    key, _, value = line.partition(": ")
+                    event[key] = json.loads(value) if key == "data" else value
+        self.closed.set()
+
+    def find(self, **fields):
+        """The events whose data has these fields."""
+        return [e for e in list(self.events)
+                if isinstance(e.get("data"), dict) and all(e["data"].get(k) == v for k, v in fields.items())]
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+def exec_service(name, count=1, **more):
+    return {"name": name, "driver": "exec", "count": count, "config": {"command": ["/bin/sleep"], "args": ["1000"]},
+            "resources": {"cpus": 0.01, "memory_mb": 8}, **more}
+
+
+def job(name, *services):
+    return {"name": name, "services": list(services) or [exec_service(name)]}
+
+
+def resident_kb(pid, what="VmRSS"):
+    with open(f"/proc/{pid}/status") as f:
+        return int(re.search(rf"{what}:\s+(\d+) kB", f.read()).group(1))

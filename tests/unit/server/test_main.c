@@ -1,0 +1,6 @@
+#include "test_server.h"
+
+int main(void)
+{
+    return test_queue() + test_routes() + test_filter();
+}

@@ -1,0 +1,7 @@
+/* The groups of the server's unit tests; each returns the number of failed tests. */
+#pragma once
+#include "../cmocka_all.h"
+
+int test_queue(void);
+int test_routes(void);
+int test_filter(void);
