@@ -28,7 +28,7 @@ static int parse_position(const char *name, const char *text, struct request *r,
         return error_set(err, ERROR_INVALID, "%s: \"%.64s\" is not an index, nor an event's id such as 12-0", name, text);
     r->index = index;
     r->seq = index ? seq : 0;
-    r->has_index = true;
+    r->positioned = true;
     return 0;
 }
 
@@ -38,6 +38,7 @@ int events_prepare(struct request *r, struct error *err)
     r->sse = !accept || !strstr(accept, "application/json");
     const char *cursor = request_query(r, "cursor"), *last = http_request_header(r->http, "Last-Event-ID");
     const char *index = request_query(r, "index");
+    /* Not a wait by index: there may be more events of the same index behind the position. */
     r->has_index = false;
     if (index && parse_position("index", index, r, err))
         return -1;
@@ -123,9 +124,9 @@ static bool collect(struct control *c, struct request *r, uint32_t limit, uint32
 int events_read(struct control *c, struct request *r, struct error *err)
 {
     buf_clear(&r->answer.body);
-    if (r->sse && !r->has_index) {
+    if (r->sse && !r->positioned) {
         /* From now on. */
-        r->has_index = true;
+        r->positioned = true;
         r->index = core_index(c->core);
         r->seq = INT64_MAX;
     }

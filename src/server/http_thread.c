@@ -60,7 +60,7 @@ int http_thread_port(const struct http_thread *t)
 
 static bool counts_latency(const struct request *r)
 {
-    return !r->streaming && !r->has_index && !r->target;
+    return !r->streaming && !r->wait_ms && !r->target;
 }
 
 void request_done(struct request *r, int status)

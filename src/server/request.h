@@ -50,7 +50,8 @@ struct request {
     uint32_t limit;
     bool has_index;
     uint64_t index;                  /* waiting read: newer than this */
-    int64_t seq;                     /* event streams: and this number within index */
+    int64_t seq;                     /* events: those after this number within index */
+    bool positioned;                 /* events: index and seq are set */
     int64_t wait_ms;
     enum consistency consistency;
     bool sse;                        /* events as a stream, not as a list */

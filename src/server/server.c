@@ -142,8 +142,6 @@ static void stop(struct server *s, int grace_ms)
     control_stop_waiting(&s->control);
     for (size_t i = 0; i < s->thread_count; i++)
         http_thread_stop(s->threads[i], grace_ms, tell_stopped, s);
-    if (!s->thread_count)
-        close_rest(s);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -174,7 +172,10 @@ static int start(struct server *s, struct error *err)
             http_thread_run(s->threads[i]);
         return 0;
     }
-    stop(s, 0);
+    /* None of them runs yet: each ends inside its join. */
+    for (size_t i = 0; i < s->thread_count; i++)
+        http_thread_stop(s->threads[i], 0, NULL, NULL);
+    close_rest(s);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     control_free(&s->control);
     return -1;
