@@ -1,0 +1,71 @@
+/* Shim protocol: what an agent and a shim say to each other, and the record of how a task ended.
+ *
+ * An agent may meet shims that an older or newer release started: a message's first byte says what it is, fields are
+ * only ever added at its end, and messages of an unknown kind are passed over. The spec is read only by the very
+ * program that wrote it.
+ *
+ * Sockets are SOCK_SEQPACKET: one message a packet. Every new connection is greeted with SHIM_RUNNING, once the task
+ * runs. A connection that sends SHIM_EXEC belongs to that command from then on; its closing kills the command. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/cgroup.h"
+#include "agent/driver.h"
+#include "base/buf.h"
+
+enum {
+    SHIM_FD_CONTROL = 3,             /* one end of a socket pair; the agent that started the shim has the other */
+    SHIM_FD_LISTEN = 4,              /* ALLOC_DIR/shim.sock, listening; made by the agent, so that there is no moment
+                                        at which a shim lives and cannot be found */
+    SHIM_FD_SPEC = 5,                /* a memory file */
+};
+#define SHIM_MESSAGE_MAX 65536
+#define SHIM_SOCKET "shim.sock"
+#define SHIM_EXIT_FILE "exit"
+#define SHIM_EXIT_NEW "exit.new"     /* made, with its blocks, before the task starts: a full disk cannot lose it */
+
+enum shim_message_kind {
+    SHIM_RUNNING = 'R',              /* shim → agent */
+    SHIM_FAILED = 'F',               /* shim → agent: the task was not started; error */
+    SHIM_EXEC_EXITED = 'E',          /* shim → agent: code */
+    SHIM_EXEC_FAILED = 'f',          /* shim → agent: error */
+    SHIM_SIGNAL = 'K',               /* agent → shim: signal */
+    SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
+    SHIM_EXEC = 'X',                 /* agent → shim: tty, args; with stdin, stdout, stderr (tty: the terminal alone) */
+};
+struct shim_message {
+    enum shim_message_kind kind;
+    uint64_t run, shim_pid;
+    int pid, signal, code;
+    int64_t started_at, timeout_ms;
+    bool tty;
+    struct error error;
+    struct str_list args;
+};
+void shim_message_encode(const struct shim_message *m, struct buf *out);
+/* The caller clears m->args. Returns 0, or -1 when the bytes are no message. */
+int shim_message_decode(const void *bytes, size_t n, struct shim_message *m);
+void shim_message_clear(struct shim_message *m);
+
+/* Everything a shim must know. Owned by whoever decoded it, for the shim's whole life. */
+struct shim_spec {
+    char *alloc_id, *alloc_dir, *node;
+    uint64_t run;
+    struct str_list args;            /* args[0] is the command */
+    struct str_list env;             /* "KEY=value" */
+    char *user, *workdir;            /* NULL: the agent's; the allocation's own */
+    struct cgroup_root cgroups;
+    struct cgroup_limits limits;
+    int64_t log_max_files, log_max_mb;
+};
+void shim_spec_encode(const struct shim_spec *s, struct buf *out);
+int shim_spec_decode(const void *bytes, size_t n, struct shim_spec *s);
+void shim_spec_clear(struct shim_spec *s);
+
+/* The exit record, as text lines: for people and for agents of other releases. error.code is not 0 when the task was
+ * never started. */
+#define SHIM_EXIT_SIZE 1024
+void shim_exit_format(char out[static SHIM_EXIT_SIZE], const struct task_exit *how, const struct error *error);
+/* ERROR_NOT_FOUND when there is no record. */
+int shim_exit_read(const char *alloc_dir, struct task_exit *how, struct error *failed, struct error *err);
