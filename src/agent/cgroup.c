@@ -151,7 +151,8 @@ static void hierarchy_add(struct cgroup_root *r, const char *mount, const char *
         *failed = error;
         return;
     }
-    if (v2)
+    char shims[PATH_MAX];
+    if (v2 && path_join(shims, path, CGROUP_SHIMS, "") == 0 && (mkdir(shims, 0755) == 0 || errno == EEXIST))
         offered = v2_controllers(path);
     if (offered)
         r->v[r->n++] = (struct cgroup_hierarchy){.path = mem_strdup(path), .controllers = offered, .v2 = v2};
@@ -211,6 +212,7 @@ void cgroup_close(struct cgroup_root *r)
 
 void cgroup_remove_root(struct cgroup_root *r)
 {
+    cgroup_remove(r, CGROUP_SHIMS, 0, NULL);
     for (unsigned i = 0; i < r->n; i++)
         rmdir(r->v[i].path);
 }

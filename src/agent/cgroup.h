@@ -18,6 +18,7 @@ enum cgroup_controller {
     CGROUP_KILL = 1 << 5,            /* version 2: cgroup.kill */
 };
 #define CGROUP_HIERARCHIES_MAX 8
+#define CGROUP_SHIMS ".shims"        /* the group of the shims themselves, in version 2; not in cgroup_list */
 
 struct cgroup_hierarchy {
     char *path;                      /* the agent's subtree: "/sys/fs/cgroup/memory/mentat/NAME" */

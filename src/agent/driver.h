@@ -124,7 +124,7 @@ void exec_free(struct task_exec *x);
 
 /* Number of "SIGTERM", "TERM", "15"; -1 when there is none. */
 int signal_number(const char *name);
-/* "SIGTERM"; "signal 77" for those without a name. Static text. */
+/* "SIGTERM"; "a real-time signal" for those without a name. Static text. */
 const char *signal_name(int signal);
 
 /* --- for the drivers themselves --- */

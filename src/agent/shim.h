@@ -8,6 +8,6 @@
 /* True when the program was started as a shim (argv[1] is "shim"). The agent's main asks before it does anything else,
  * so that nothing of the agent is touched in a shim:
  *   if (shim_wanted(argc, argv))
- *       return shim_main(argc, argv); */
+ *       return shim_main(); */
 bool shim_wanted(int argc, char **argv);
-int shim_main(int argc, char **argv);
+int shim_main(void);

@@ -1,0 +1,474 @@
+/* The happy path: read the spec, make the control group, start the task, tell the agent; then one poll loop writes
+ * logs and serves connections until the task has ended and its tree with it; then the exit record, and out.
+ *
+ * Thousands of these run on a host, so it touches as little memory as it can: no libuv, no TLS, one buffer.
+ * What may fail on the way ends the shim with a record that says why; what may fail afterwards (a full disk, an agent
+ * that is gone) must not end the task. */
+#include "agent/shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/logfile.h"
+#include "agent/shim_child.h"
+#include "agent/shim_protocol.h"
+#include "base/mem.h"
+#include "base/timefmt.h"
+
+#define CONNECTIONS_MAX 64
+#define STOP_TIMEOUT_MS 10000        /* when the shim itself is sent SIGTERM */
+#define STRAGGLER_SCAN_MS 100
+#define PIPE_LINGER_MS 1000          /* output held open by a process that is not of the task's tree */
+
+struct connection {
+    int fd;
+    pid_t pid;                       /* the command that belongs to it, while it lives */
+};
+
+struct shim {
+    struct shim_spec spec;
+    struct account account;
+    int signal_fd, exit_fd;
+    int output[LOG_STREAM_COUNT];    /* -1: closed */
+    struct log_writer logs[LOG_STREAM_COUNT];
+    struct connection connections[CONNECTIONS_MAX];
+    unsigned n_connections;
+    pid_t pid;
+    bool ended, childless, kill_sent;
+    int stop_signal;
+    int64_t kill_at, stop_timeout_ms;   /* monotonic; 0: no stop in progress */
+    int64_t childless_at;
+    struct task_exit how;
+    char buffer[SHIM_MESSAGE_MAX];
+};
+
+bool shim_wanted(int argc, char **argv)
+{
+    return argc >= 2 && strcmp(argv[1], "shim") == 0;
+}
+
+/* --- setting up --- */
+
+static int spec_load(struct shim *s)
+{
+    struct stat st;
+    if (fstat(SHIM_FD_SPEC, &st) < 0 || st.st_size <= 0)
+        return -1;
+    void *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, SHIM_FD_SPEC, 0);
+    if (bytes == MAP_FAILED)
+        return -1;
+    int result = shim_spec_decode(bytes, (size_t)st.st_size, &s->spec);
+    munmap(bytes, (size_t)st.st_size);
+    close(SHIM_FD_SPEC);
+    return result;
+}
+
+static int signals_block(void)
+{
+    sigset_t handled;
+    sigemptyset(&handled);
+    sigaddset(&handled, SIGCHLD);
+    sigaddset(&handled, SIGTERM);
+    sigprocmask(SIG_BLOCK, &handled, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    return signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* The record's blocks exist before the task does. */
+static int exit_prepare(struct shim *s, struct error *err)
+{
+    char blank[SHIM_EXIT_SIZE];
+    memset(blank, '\n', sizeof blank);
+    s->exit_fd = open(SHIM_EXIT_NEW, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (s->exit_fd < 0 || pwrite(s->exit_fd, blank, sizeof blank, 0) != (ssize_t)sizeof blank)
+        return error_set_errno(err, errno, "cannot write in the allocation's directory %s", s->spec.alloc_dir);
+    return 0;
+}
+
+static void exit_write(struct shim *s, const struct error *failed)
+{
+    char text[SHIM_EXIT_SIZE] = "";
+    shim_exit_format(text, &s->how, failed);
+    size_t n = strlen(text);
+    memset(text + n, '\n', sizeof text - n);
+    if (s->exit_fd >= 0 && pwrite(s->exit_fd, text, sizeof text, 0) == (ssize_t)sizeof text && fdatasync(s->exit_fd) == 0)
+        rename(SHIM_EXIT_NEW, SHIM_EXIT_FILE);
+}
+
+static int task_start_main(struct shim *s, struct error *err)
+{
+    int ends[LOG_STREAM_COUNT] = {-1, -1};
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (int i = 0; i < LOG_STREAM_COUNT; i++) {
+        int fds[2];
+        if (pipe2(fds, O_CLOEXEC) < 0)
+            return error_set_errno(err, errno, "cannot make the task's output pipes");
+        s->output[i] = fds[0];
+        ends[i] = fds[1];
+        fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    }
+    struct child_spec child = {
+        .shim = &s->spec, .account = &s->account, .args = &s->spec.args,
+        .fds = {null, ends[LOG_STDOUT], ends[LOG_STDERR]}, .main = true,
+    };
+    s->how.started_at = time_now_ms();
+    s->pid = child_start(&child, err);
+    close(null);
+    for (int i = 0; i < LOG_STREAM_COUNT; i++)
+        close(ends[i]);
+    return s->pid < 0 ? -1 : 0;
+}
+
+static int shim_prepare(struct shim *s, struct error *err)
+{
+    if (chdir(s->spec.alloc_dir) < 0)
+        return error_set_errno(err, errno, "cannot enter %s", s->spec.alloc_dir);
+    for (int i = 0; i < LOG_STREAM_COUNT; i++)
+        log_writer_init(&s->logs[i], "logs", i, s->spec.log_max_files, s->spec.log_max_mb);
+    if (exit_prepare(s, err) < 0 || account_find(s->spec.user, s->spec.node, &s->account, err) < 0)
+        return -1;
+    /* Only where it can matter (and is cheap): out of the service's own group, which systemd ends as a whole. */
+    struct cgroup_root v2 = {0};
+    for (unsigned i = 0; i < s->spec.cgroups.n; i++)
+        if (s->spec.cgroups.v[i].v2)
+            v2.v[v2.n++] = s->spec.cgroups.v[i];
+    cgroup_join(&v2, CGROUP_SHIMS, 0, NULL);
+    if (cgroup_create(&s->spec.cgroups, s->spec.alloc_id, &s->spec.limits, err) < 0)
+        return -1;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    return task_start_main(s, err);
+}
+
+/* --- messages --- */
+
+static int message_send(int fd, const struct shim_message *m)
+{
+    CLEANUP_BUF struct buf b = {0};
+    shim_message_encode(m, &b);
+    return send(fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)b.len ? 0 : -1;
+}
+
+static void running_send(struct shim *s, int fd)
+{
+    message_send(fd, &(struct shim_message){.kind = SHIM_RUNNING, .run = s->spec.run, .pid = s->pid,
+                                            .started_at = s->how.started_at, .shim_pid = (uint64_t)getpid()});
+}
+
+static void task_kill(struct shim *s)
+{
+    s->kill_at = 0;
+    s->kill_sent = true;
+    if (!s->ended)
+        kill(s->pid, SIGKILL);
+    cgroup_kill(&s->spec.cgroups, s->spec.alloc_id);
+}
+
+static void task_end(struct shim *s, int signal, int64_t timeout_ms)
+{
+    if (s->ended)
+        return;
+    if (timeout_ms <= 0) {
+        task_kill(s);
+        return;
+    }
+    int64_t at = time_monotonic_ms() + timeout_ms;
+    if (!s->stop_signal || signal != s->stop_signal)
+        kill(s->pid, signal ? signal : SIGTERM);
+    s->stop_signal = signal ? signal : SIGTERM;
+    if (!s->kill_at || at < s->kill_at) {
+        s->kill_at = at;
+        s->stop_timeout_ms = timeout_ms;
+    }
+}
+
+static void exec_start(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, int n_fds)
+{
+    struct shim_message reply = {.kind = SHIM_EXEC_FAILED};
+    if (n_fds != (m->tty ? 1 : 3) || c->pid || s->ended) {
+        error_set(&reply.error, ERROR_CONFLICT, s->ended ? "the task has ended" : "the request is not complete");
+        message_send(c->fd, &reply);
+        return;
+    }
+    struct child_spec child = {
+        .shim = &s->spec, .account = &s->account, .args = &m->args, .tty = m->tty,
+        .fds = {fds[0], fds[m->tty ? 0 : 1], fds[m->tty ? 0 : 2]},
+    };
+    pid_t pid = child_start(&child, &reply.error);
+    if (pid < 0)
+        message_send(c->fd, &reply);
+    else
+        c->pid = pid;
+}
+
+static void message_handle(struct shim *s, struct connection *c, size_t n, const int *fds, int n_fds)
+{
+    struct shim_message m;
+    if (shim_message_decode(s->buffer, n, &m) < 0)
+        return;
+    if (m.kind == SHIM_SIGNAL && !s->ended)
+        kill(s->pid, m.signal);
+    else if (m.kind == SHIM_STOP)
+        task_end(s, m.signal, m.timeout_ms);
+    else if (m.kind == SHIM_EXEC)
+        exec_start(s, c, &m, fds, n_fds);
+    shim_message_clear(&m);
+}
+
+/* Returns false when the other end is gone. */
+static bool connection_read(struct shim *s, struct connection *c)
+{
+    union { struct cmsghdr align; char bytes[CMSG_SPACE(3 * sizeof(int))]; } control;
+    struct iovec iov = {.iov_base = s->buffer, .iov_len = sizeof s->buffer};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    int fds[3], n_fds = 0;
+    struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+    if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS) {
+        n_fds = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(h), (size_t)n_fds * sizeof(int));
+    }
+    if (n > 0)
+        message_handle(s, c, (size_t)n, fds, n_fds);
+    for (int i = 0; i < n_fds; i++)
+        close(fds[i]);
+    return n > 0;
+}
+
+static void connection_close(struct shim *s, unsigned i)
+{
+    if (s->connections[i].pid)
+        kill(-s->connections[i].pid, SIGKILL);
+    close(s->connections[i].fd);
+    s->connections[i] = s->connections[--s->n_connections];
+}
+
+static void connection_accept(struct shim *s)
+{
+    int fd = accept4(SHIM_FD_LISTEN, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (s->n_connections == CONNECTIONS_MAX) {
+        close(fd);
+        return;
+    }
+    s->connections[s->n_connections++] = (struct connection){.fd = fd};
+    running_send(s, fd);
+}
+
+/* --- the end of processes --- */
+
+static void how_describe(struct shim *s, int status)
+{
+    struct task_exit *h = &s->how;
+    struct cgroup_usage usage;
+    h->finished_at = time_now_ms();
+    h->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    h->code = h->signal ? 128 + h->signal : WEXITSTATUS(status);
+    /* A shell whose child was killed for memory ends with 137 itself. */
+    h->oom = !s->kill_sent && h->code == 128 + SIGKILL
+        && cgroup_usage(&s->spec.cgroups, s->spec.alloc_id, &usage, NULL) == 0 && usage.oom_kills > 0;
+    char timeout[TIME_TEXT_SIZE];
+    if (h->oom)
+        snprintf(h->reason, sizeof h->reason, "out of memory: it was killed at its limit of %lld MB",
+                 (long long)s->spec.limits.memory_mb);
+    else if (s->kill_sent && s->stop_signal && h->signal == SIGKILL) {
+        duration_format(timeout, s->stop_timeout_ms);
+        snprintf(h->reason, sizeof h->reason, "killed: it did not end within %s of %s", timeout, signal_name(s->stop_signal));
+    } else if (h->signal)
+        snprintf(h->reason, sizeof h->reason, "killed by %s", signal_name(h->signal));
+    else
+        snprintf(h->reason, sizeof h->reason, "exit code %d", h->code);
+}
+
+static void child_ended(struct shim *s, pid_t pid, int status)
+{
+    if (pid == s->pid) {
+        how_describe(s, status);
+        s->ended = true;
+        s->kill_at = 0;
+        return;
+    }
+    for (unsigned i = 0; i < s->n_connections; i++) {
+        struct connection *c = &s->connections[i];
+        if (c->pid != pid)
+            continue;
+        c->pid = 0;
+        message_send(c->fd, &(struct shim_message){
+            .kind = SHIM_EXEC_EXITED, .code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)});
+    }
+}
+
+/* The parent in /proc/PID/stat; its second field may hold spaces and brackets. */
+static pid_t parent_of(const char *pid)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return -1;
+    text[n] = 0;
+    const char *end = strrchr(text, ')');
+    int parent;
+    return end && sscanf(end + 1, " %*c %d", &parent) == 1 ? parent : -1;
+}
+
+/* What left the control group, or never had one: whoever loses its parent becomes the shim's child, so killing the
+ * children until there are none ends the tree. */
+static void stragglers_kill(void)
+{
+    DIR *proc = opendir("/proc");
+    if (!proc)
+        return;
+    pid_t self = getpid();
+    for (struct dirent *e; (e = readdir(proc));)
+        if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && parent_of(e->d_name) == self)
+            kill((pid_t)strtol(e->d_name, NULL, 10), SIGKILL);
+    closedir(proc);
+}
+
+static void children_reap(struct shim *s)
+{
+    bool was_ended = s->ended;
+    for (;;) {
+        int status;
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+        if (pid > 0) {
+            child_ended(s, pid, status);
+            continue;
+        }
+        s->childless = pid < 0 && errno == ECHILD;
+        break;
+    }
+    if (!s->ended)
+        return;
+    if (s->childless) {
+        if (!s->childless_at)
+            s->childless_at = time_monotonic_ms();
+    } else if (!was_ended) {
+        cgroup_kill(&s->spec.cgroups, s->spec.alloc_id);
+    }
+}
+
+/* --- the loop --- */
+
+static void output_read(struct shim *s, int i)
+{
+    ssize_t n = read(s->output[i], s->buffer, sizeof s->buffer / 2);
+    if (n > 0) {
+        log_writer_add(&s->logs[i], s->buffer, (size_t)n, time_now_ms());
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        close(s->output[i]);
+        s->output[i] = -1;
+    }
+}
+
+static bool finished(const struct shim *s)
+{
+    if (!s->ended || !s->childless)
+        return false;
+    return (s->output[LOG_STDOUT] < 0 && s->output[LOG_STDERR] < 0)
+        || time_monotonic_ms() - s->childless_at >= PIPE_LINGER_MS;
+}
+
+static int wait_ms(const struct shim *s)
+{
+    if (s->kill_at) {
+        int64_t left = s->kill_at - time_monotonic_ms();
+        return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
+    }
+    return s->ended ? STRAGGLER_SCAN_MS : -1;
+}
+
+static void signals_read(struct shim *s)
+{
+    struct signalfd_siginfo info;
+    while (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        if (info.ssi_signo == SIGTERM)
+            task_end(s, SIGTERM, STOP_TIMEOUT_MS);
+    children_reap(s);
+}
+
+static void loop_turn(struct shim *s)
+{
+    struct pollfd p[2 + LOG_STREAM_COUNT + CONNECTIONS_MAX];
+    unsigned n = 0, n_connections = s->n_connections;
+    p[n++] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
+    p[n++] = (struct pollfd){.fd = SHIM_FD_LISTEN, .events = POLLIN};
+    for (int i = 0; i < LOG_STREAM_COUNT; i++)
+        p[n++] = (struct pollfd){.fd = s->output[i], .events = POLLIN};
+    for (unsigned i = 0; i < n_connections; i++)
+        p[n++] = (struct pollfd){.fd = s->connections[i].fd, .events = POLLIN};
+    int ready = poll(p, n, wait_ms(s));
+    if (s->kill_at && time_monotonic_ms() >= s->kill_at)
+        task_kill(s);
+    if (ready <= 0) {
+        if (s->ended && !s->childless)
+            stragglers_kill();
+        return;
+    }
+    for (int i = 0; i < LOG_STREAM_COUNT; i++)
+        if (p[2 + i].revents)
+            output_read(s, i);
+    if (p[0].revents)
+        signals_read(s);
+    /* From the last: a closed one is replaced by the last. */
+    for (unsigned i = n_connections; i-- > 0;)
+        if (p[2 + LOG_STREAM_COUNT + i].revents && !connection_read(s, &s->connections[i]))
+            connection_close(s, i);
+    if (p[1].revents)
+        connection_accept(s);
+}
+
+int shim_main(void)
+{
+    static struct shim shim;         /* zero pages: untouched ones take no memory */
+    struct shim *s = &shim;
+    struct error err = {0};
+    s->exit_fd = -1;
+    s->connections[s->n_connections++] = (struct connection){.fd = SHIM_FD_CONTROL};
+    prctl(PR_SET_NAME, "mentat-shim");
+    /* What the agent itself was given and did not mark as its own. */
+    close_range(SHIM_FD_SPEC + 1, ~0U, 0);
+    fcntl(SHIM_FD_CONTROL, F_SETFD, FD_CLOEXEC);
+    fcntl(SHIM_FD_LISTEN, F_SETFD, FD_CLOEXEC);
+    s->signal_fd = signals_block();
+    if (spec_load(s) < 0) {
+        fprintf(stderr, "mentat-agent shim is started by mentat-agent, never by hand\n");
+        return 2;
+    }
+    s->how.run = s->spec.run;
+    if (shim_prepare(s, &err) < 0) {
+        cgroup_remove(&s->spec.cgroups, s->spec.alloc_id, STOP_TIMEOUT_MS, NULL);
+        s->how.finished_at = time_now_ms();
+        exit_write(s, &err);
+        message_send(SHIM_FD_CONTROL, &(struct shim_message){.kind = SHIM_FAILED, .error = err});
+        return 1;
+    }
+    running_send(s, SHIM_FD_CONTROL);
+    while (!finished(s))
+        loop_turn(s);
+    for (int i = 0; i < LOG_STREAM_COUNT; i++)
+        log_writer_close(&s->logs[i]);
+    cgroup_remove(&s->spec.cgroups, s->spec.alloc_id, STOP_TIMEOUT_MS, NULL);
+    exit_write(s, NULL);
+    return 0;
+}
