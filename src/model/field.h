@@ -85,6 +85,7 @@ bool type_equal(const struct type *t, const void *a, const void *b);
 void *type_new(const struct type *t);                        /* malloc + type_init */
 void type_free(const struct type *t, void *object);          /* type_clear + free; NULL is fine */
 void *list_add(struct list *l, const struct type *t);        /* a new item, initialised with defaults; typed lists are cast */
+void *list_add_zero(struct list *l, const struct type *t);  /* as list_add, but all zero */
 void list_remove(struct list *l, const struct type *t, uint32_t i);
 void list_clear(struct list *l, const struct type *t);
 bool field_equal(const struct field *f, const void *a, const void *b);     /* a and b point at the field's values */

@@ -15,12 +15,16 @@ static void *grow(void *v, uint32_t n, size_t size)
     return mem_realloc_array(v, capacity, size);
 }
 
-void *list_add(struct list *l, const struct type *t)
+void *list_add_zero(struct list *l, const struct type *t)
 {
     l->v = grow(l->v, l->n, t->size);
-    void *item = (char *)l->v + (size_t)l->n * t->size;
+    return memset((char *)l->v + (size_t)l->n++ * t->size, 0, t->size);
+}
+
+void *list_add(struct list *l, const struct type *t)
+{
+    void *item = list_add_zero(l, t);
     type_init(t, item);
-    l->n++;
     return item;
 }
 
