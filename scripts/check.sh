@@ -18,10 +18,10 @@ meson test -C build --no-rebuild --print-errorlogs "${arguments[@]}" || true
 # The log has one JSON object a test. What did not say OK, or SKIP, failed; so did a run that left no log.
 log=build/meson-logs/testlog.json
 [ -s "$log" ] || { echo "no test ran"; echo "0 passed, 1 failed"; exit 1; }
-read -r passed failed skipped < <(jq -rs '
-    [.[].result] | [map(select(. == "OK" or . == "EXPECTEDFAIL")) | length,
-                    map(select(. != "OK" and . != "EXPECTEDFAIL" and . != "SKIP")) | length,
-                    map(select(. == "SKIP")) | length] | map(tostring) | join(" ")' "$log")
+count() { jq -s --argjson want "$1" '[.[] | select(.result as $r | $want | index($r))] | length' "$log"; }
+passed=$(count '["OK", "EXPECTEDFAIL"]')
+skipped=$(count '["SKIP"]')
+failed=$(($(jq -s length "$log") - passed - skipped))
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line="$line, $skipped skipped"
 echo "$line"
