@@ -1,0 +1,71 @@
+/* Validation of an object that exists: required keys, name rules, ranges, keys of other drivers, and each type's own
+ * check. The readers run it on what they made; the server runs it on what came by other ways. */
+#include <string.h>
+
+#include "base/text.h"
+#include "model/json.h"
+#include "model/scalar.h"
+
+static void validate(const struct type *t, const void *object, const char *path, unsigned only,
+                     struct problem_list *problems);
+
+static void validate_scalar(const struct field *f, const void *value, const char *path, struct problem_list *problems)
+{
+    struct error err;
+    if (f->flags & FIELD_REQUIRED && scalar_is_zero(f, value)) {
+        CLEANUP_BUF struct buf wanted = {0};
+        scalar_describe(f, &wanted);
+        problem_add(problems, path, "is required: %s", wanted.data);
+        return;
+    }
+    const char *text = f->kind == FIELD_STRING ? *(char *const *)value : NULL;
+    if (text && f->flags & FIELD_NAME_RULE && !text_is_name(text))
+        problem_add(problems, path,
+                    "`%.80s` is not a name: lower-case letters, digits and hyphens, 1 to 63, no hyphen at either end", text);
+    if (text && !text_is_utf8(text, strlen(text)))
+        problem_add(problems, path, "is not UTF-8");
+    if (scalar_check_range(f, value, &err) < 0)
+        problem_add(problems, path, "%s", err.text);
+}
+
+static void validate_field(const struct field *f, const void *value, const char *path, unsigned only,
+                           struct problem_list *problems)
+{
+    if (f->only && only && !(f->only & only))
+        return;                         /* holds its default; the reader refuses the key */
+    const struct list *l = value;
+    switch (f->kind) {
+    case FIELD_OBJECT: validate(f->type, value, path, only, problems); break;
+    case FIELD_LIST:
+    case FIELD_STR_LIST:
+    case FIELD_MAP:
+        if (f->flags & FIELD_REQUIRED && !l->n)
+            problem_add(problems, path, "is required: %s", f->kind == FIELD_MAP ? "a map of names and texts"
+                                                                               : "a list with at least one entry");
+        for (size_t i = 0; f->kind == FIELD_LIST && i < l->n; i++) {
+            CLEANUP_FREE char *item_path = mem_printf("%s[%zu]", path, i);
+            validate(f->type, (const char *)l->v + i * f->type->size, item_path, only, problems);
+        }
+        break;
+    default: validate_scalar(f, value, path, problems); break;
+    }
+}
+
+static void validate(const struct type *t, const void *object, const char *path, unsigned only,
+                     struct problem_list *problems)
+{
+    unsigned bit = type_driver_bit(t, object);
+    if (bit)
+        only = bit;
+    for (const struct field *f = t->fields; f->name; f++) {
+        CLEANUP_FREE char *field_path = *path ? mem_printf("%s.%s", path, f->name) : mem_strdup(f->name);
+        validate_field(f, field_value(f, object), field_path, only, problems);
+    }
+    if (t->check)
+        t->check(object, path, problems);
+}
+
+void type_validate(const struct type *t, const void *object, const char *path, struct problem_list *problems)
+{
+    validate(t, object, path, 0, problems);
+}

@@ -1,0 +1,91 @@
+#include "model/value.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void value_clear(struct value *v)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        free(v->entries[i].key);
+        value_clear(&v->entries[i].value);
+    }
+    free(v->entries);
+    free(v->text);
+    *v = (struct value){0};
+}
+
+struct value *value_add(struct value *container, const char *key)
+{
+    /* Powers of two: grown when n reaches one. */
+    if (!(container->n & (container->n - 1)))
+        container->entries = mem_realloc_array(container->entries, container->n ? 2 * (size_t)container->n : 1,
+                                               sizeof *container->entries);
+    struct value_entry *entry = &container->entries[container->n++];
+    *entry = (struct value_entry){.key = mem_strdup(key)};
+    return &entry->value;
+}
+
+const struct value_entry *value_get(const struct value *map, const char *key)
+{
+    for (uint32_t i = 0; map->kind == VALUE_MAP && i < map->n; i++)
+        if (!strcmp(map->entries[i].key, key))
+            return &map->entries[i];
+    return NULL;
+}
+
+void value_describe(const struct value *v, struct buf *out)
+{
+    switch (v->kind) {
+    case VALUE_NULL: buf_add_string(out, "nothing"); break;
+    case VALUE_LIST: buf_add_string(out, "a list"); break;
+    case VALUE_MAP: buf_add_string(out, "a map"); break;
+    case VALUE_TEXT: buf_printf(out, v->loose ? "`%.80s`" : "the text \"%.80s\"", v->text); break;
+    default: buf_printf(out, "`%.80s`", v->text); break;
+    }
+}
+
+static const struct value *step_into(const struct value *v, const char *part, size_t n, const char **rest)
+{
+    if (*part == '[') {
+        char *end;
+        unsigned long i = strtoul(part + 1, &end, 10);
+        *rest = end + (*end == ']');
+        return v->kind == VALUE_LIST && i < v->n ? &v->entries[i].value : NULL;
+    }
+    *rest = part + n;
+    for (uint32_t i = 0; v->kind == VALUE_MAP && i < v->n; i++)
+        if (strlen(v->entries[i].key) == n && !memcmp(v->entries[i].key, part, n))
+            return &v->entries[i].value;
+    return NULL;
+}
+
+const struct value *value_at(const struct value *root, const char *path)
+{
+    const struct value *at = root;
+    while (*path) {
+        if (*path == '.')
+            path++;
+        const struct value *next = step_into(at, path, strcspn(path, ".["), &path);
+        if (!next)
+            break;
+        at = next;
+    }
+    return at;
+}
+
+void problem_add_at(struct problem_list *l, const char *path, int line, int column, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    CLEANUP_FREE char *message = NULL;
+    INVARIANT(vasprintf(&message, fmt, ap) >= 0);
+    va_end(ap);
+    uint32_t before = l->n;
+    problem_add(l, path, "%s", message);
+    if (l->n > before) {
+        l->v[before].line = line;
+        l->v[before].column = column;
+    }
+}

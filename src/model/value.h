@@ -1,0 +1,45 @@
+/* Value: a parsed document before its types are known. YAML and JSON both become one, so that one reader checks both. */
+#pragma once
+#include "model/field.h"
+
+enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_NUMBER, VALUE_TEXT, VALUE_LIST, VALUE_MAP };
+
+struct value {
+    enum value_kind kind;
+    char *text;                  /* BOOL, NUMBER, TEXT: as it was written */
+    int line, column;            /* where it begins, from 1; 0: unknown */
+    bool loose;                  /* written without quotes in YAML: `1.4` may also serve as a text */
+    struct value_entry *entries; /* LIST, MAP */
+    uint32_t n;
+};
+
+struct value_entry {
+    char *key;                   /* NULL in a list */
+    int line, column;            /* of the key */
+    struct value value;
+};
+
+#define VALUE_DEPTH_MAX 32
+#define VALUE_BYTES_MAX (1u << 20)      /* of a YAML document */
+
+/* Each reads one whole document; *out is the caller's to clear. Returns 0, or -1 with problems (then *out is empty).
+ * Duplicate keys are problems; in YAML so are aliases, anchors, tags and a second document. */
+int value_from_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems);
+int value_from_json(const char *text, size_t len, struct value *out, struct problem_list *problems);
+void value_clear(struct value *v);
+struct value *value_add(struct value *container, const char *key);   /* a new NULL entry; valid until the next one */
+const struct value_entry *value_get(const struct value *map, const char *key);
+/* "a list", "the number 3": for messages. */
+void value_describe(const struct value *v, struct buf *out);
+
+/* The value at "services[0].health.interval", or the nearest one above it that exists. */
+const struct value *value_at(const struct value *root, const char *path);
+
+void problem_add_at(struct problem_list *l, const char *path, int line, int column, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* Fills `object` (raw memory) with the defaults and what the value says. Problems are added with their places; the
+ * object is always valid to clear. */
+enum read_flags { READ_INTERNAL = 1, READ_YAML_NAMES = 2 };
+void object_from_value(const struct type *t, const struct value *v, unsigned flags, void *object,
+                       struct problem_list *problems);
