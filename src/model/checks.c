@@ -1,46 +1,305 @@
 #include "model/checks.h"
 
+#include <ctype.h>
+#include <regex.h>
+#include <string.h>
+
+#include "base/cron.h"
+#include "base/text.h"
+#include "model/model.h"
+
+/* Adds a problem at path.key. */
+#define PROBLEM(key, ...)                                       \
+    do {                                                        \
+        CLEANUP_FREE char *problem_path = join(path, key);      \
+        problem_add(problems, problem_path, __VA_ARGS__);       \
+    } while (0)
+
+static char *join(const char *path, const char *key)
+{
+    return *path ? mem_printf("%s.%s", path, key) : mem_strdup(key);
+}
+
+static bool is_absolute(const char *s)
+{
+    return s[0] == '/';
+}
+
+static bool has_dot_dot(const char *path)
+{
+    for (const char *p = path; (p = strstr(p, "..")); p += 2)
+        if ((p == path || p[-1] == '/') && (!p[2] || p[2] == '/'))
+            return true;
+    return false;
+}
+
 void check_volume(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct volume *v = object;
+    if (!v->source == !v->name)
+        PROBLEM("source", v->source ? "give either `source` or `name`, not both"
+                                    : "give `source` (a directory) or `name` (a registered volume)");
+    if (v->source && (!is_absolute(v->source) || has_dot_dot(v->source)))
+        PROBLEM("source", "must be an absolute path without `..`");
+    if (v->target && (!is_absolute(v->target) || has_dot_dot(v->target)))
+        PROBLEM("target", "must be an absolute path without `..`");
+}
+
+static void check_env(const struct kv_list *env, const char *path, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < env->n; i++) {
+        const char *key = env->v[i].key;
+        CLEANUP_FREE char *at = mem_printf("%s.%s", path, key);
+        if (!*key || isdigit((unsigned char)*key) ||
+            key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")])
+            problem_add(problems, at, "is not a name of an environment variable: letters, digits and _, no digit first");
+        else if (text_has_prefix(key, "MENTAT_"))
+            problem_add(problems, at, "names that begin with MENTAT_ are set by Mentat: choose another");
+    }
 }
 
 void check_config(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct config *c = object;
+    CLEANUP_FREE char *env = join(path, "env");
+    check_env(&c->env, env, problems);
+    if (c->workdir && !is_absolute(c->workdir))
+        PROBLEM("workdir", "must be an absolute path");
 }
 
 void check_resources(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct resources *r = object;
+    if (r->cpu_max > 0 && r->cpu_max < r->cpus)
+        PROBLEM("cpu_max", "is less than `cpus`, which are set aside for it: raise it or lower `cpus`");
+}
+
+static bool is_number(const char *s)
+{
+    char *end;
+    strtod(s, &end);
+    return *s && !*end;
+}
+
+static void check_condition(const char *attribute, enum constraint_op op, const struct str_list *value, const char *path,
+                            struct problem_list *problems)
+{
+    static const char *const known[] = {"node.name", "node.class", "node.id", "cpu.arch", "cpu.cores", "memory.mb",
+                                        "kernel.version", "kvm", NULL};
+    if (!attribute)
+        return;
+    if (enum_value(known, attribute) < 0 && !(text_has_prefix(attribute, "meta.") && attribute[5]) &&
+        !(text_has_prefix(attribute, "driver.") && attribute[7])) {
+        const char *near = text_nearest(attribute, known);
+        PROBLEM("attribute", "`%.80s` is not an attribute of nodes%s%s%s; meta.KEY and driver.NAME are others", attribute,
+                near ? "; did you mean `" : "", near ? near : "", near ? "`?" : "");
+    }
+    if (op == OP_EXISTS || op == OP_DISTINCT) {
+        if (value->n)
+            PROBLEM("value", "`%s` takes no value: remove it", enum_name(constraint_op_names, op));
+        return;
+    }
+    if (!value->n) {
+        PROBLEM("value", "is required with `%s`", enum_name(constraint_op_names, op));
+        return;
+    }
+    if (value->n > 1 && op != OP_IN)
+        PROBLEM("value", "a list needs `op: in`");
+    if (op == OP_MATCHES) {
+        regex_t regex;
+        int rc = regcomp(&regex, value->v[0], REG_EXTENDED | REG_NOSUB);
+        char message[128];
+        if (rc) {
+            regerror(rc, &regex, message, sizeof message);
+            PROBLEM("value", "is not a regular expression: %s", message);
+        } else {
+            regfree(&regex);
+        }
+    }
+    if (op >= OP_LT && op <= OP_GE && (!strcmp(attribute, "cpu.cores") || !strcmp(attribute, "memory.mb")) &&
+        !is_number(value->v[0]))
+        PROBLEM("value", "must be a number to be compared with %s", attribute);
 }
 
 void check_constraint(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct constraint *c = object;
+    check_condition(c->attribute, c->op, &c->value, path, problems);
 }
 
 void check_affinity(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct affinity *a = object;
+    if (a->op == OP_DISTINCT)
+        PROBLEM("op", "`distinct` is for constraints; to prefer different nodes use `spread: node`");
+    check_condition(a->attribute, a->op, &a->value, path, problems);
 }
 
 void check_health(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct health *h = object;
+    if (h->type == HEALTH_EXEC && !h->command.n)
+        PROBLEM("command", "is required with `type: exec`");
+    if (h->type != HEALTH_EXEC && h->command.n)
+        PROBLEM("command", "is for `type: exec`");
+    if (h->path && h->type != HEALTH_HTTP)
+        PROBLEM("path", "is for `type: http`");
+    else if (h->path && !is_absolute(h->path))
+        PROBLEM("path", "must begin with /");
+    if (h->type != HEALTH_NONE && h->timeout_ms > h->interval_ms)
+        PROBLEM("timeout", "must not be longer than `interval`");
 }
 
 void check_kill(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct kill *k = object;
+    static const char *const signals[] = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL",
+                                          "SIGWINCH", "SIGABRT", "SIGALRM", "SIGCONT", "SIGPIPE", NULL};
+    if (!k->signal || enum_value(signals, k->signal) >= 0)
+        return;
+    const char *near = text_nearest(k->signal, signals);
+    PROBLEM("signal", "`%.40s` is not a signal that ends a task; %s%s%s", k->signal, near ? "did you mean `" : "try `",
+            near ? near : "SIGTERM", near ? "`?" : "`");
 }
 
 void check_ingress(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct ingress *i = object;
+    if (i->protocol == PROTOCOL_UDP)
+        PROBLEM("protocol", "must be http or tcp");
+    if (i->protocol == PROTOCOL_TCP && !i->listen)
+        PROBLEM("listen", "is required with `protocol: tcp`: the port that the ingress listens on");
+    if (i->protocol == PROTOCOL_HTTP && i->listen)
+        PROBLEM("listen", "is for `protocol: tcp`");
+    if (i->protocol == PROTOCOL_HTTP && !i->host)
+        PROBLEM("host", "is required: the host name of the requests");
+    if (i->path && !is_absolute(i->path))
+        PROBLEM("path", "must begin with /");
 }
 
 void check_secret_ref(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct secret_ref *s = object;
+    if (!s->env == !s->file)
+        PROBLEM("env", "give either `env` or `file`: how the task gets the secret");
+}
+
+static bool has_port(const struct service *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->ports.n; i++)
+        if (s->ports.v[i].name && !strcmp(s->ports.v[i].name, name))
+            return true;
+    return false;
+}
+
+static void check_port_name(const struct service *s, const char *name, const char *path, const char *key,
+                            struct problem_list *problems)
+{
+    if (name && !has_port(s, name))
+        PROBLEM(key, "the service has no port named `%.63s`: add it to `ports`", name);
+}
+
+/* ${port.NAME} and ${peers.NAME} must name ports of the service. */
+static void check_references(const struct service *s, const char *text, const char *path, struct problem_list *problems)
+{
+    static const char *const families[] = {"${port.", "${peers."};
+    for (size_t i = 0; i < ARRAY_LEN(families); i++)
+        for (const char *at = text; (at = strstr(at, families[i]));) {
+            at += strlen(families[i]);
+            size_t n = strcspn(at, "}");
+            CLEANUP_FREE char *name = mem_strndup(at, n);
+            if (!has_port(s, name))
+                problem_add(problems, path, "%s%s} names a port that the service does not have: add it to `ports`",
+                            families[i], name);
+        }
+}
+
+static void check_texts(const struct service *s, const char *path, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < s->config.args.n; i++) {
+        CLEANUP_FREE char *at = mem_printf("%s.config.args[%u]", path, i);
+        check_references(s, s->config.args.v[i], at, problems);
+    }
+    for (uint32_t i = 0; i < s->config.env.n; i++) {
+        CLEANUP_FREE char *at = mem_printf("%s.config.env.%s", path, s->config.env.v[i].key);
+        check_references(s, s->config.env.v[i].value, at, problems);
+    }
+    for (uint32_t i = 0; i < s->env.n; i++) {
+        CLEANUP_FREE char *at = mem_printf("%s.env.%s", path, s->env.v[i].key);
+        check_references(s, s->env.v[i].value, at, problems);
+    }
+}
+
+static void check_ports(const struct service *s, const char *path, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < s->ports.n; i++)
+        for (uint32_t k = 0; k < i; k++) {
+            const struct port *a = &s->ports.v[i], *b = &s->ports.v[k];
+            CLEANUP_FREE char *at = mem_printf("%s.ports[%u]", path, i);
+            if (a->name && b->name && !strcmp(a->name, b->name))
+                problem_add(problems, at, "the name `%s` is taken by ports[%u]", a->name, k);
+            if (a->host && a->host == b->host && a->protocol == b->protocol)
+                problem_add(problems, at, "host port %d is taken by ports[%u]", (int)a->host, k);
+        }
+}
+
+static void check_mode(const struct service *s, const char *path, struct problem_list *problems)
+{
+    struct error err;
+    if (s->schedule && s->mode != MODE_TASK)
+        PROBLEM("schedule", "is for `mode: task`");
+    else if (s->schedule && cron_check(s->schedule, &err) < 0)
+        PROBLEM("schedule", "%s", err.text);
+    if (s->time_zone && !s->schedule)
+        PROBLEM("time_zone", "is for services with a `schedule`");
+    if (s->mode != MODE_SERVICE && s->count > 1)
+        PROBLEM("count", s->mode == MODE_TASK ? "a task runs once: remove it" : "there is one replica on each node: remove it");
+    if (s->mode == MODE_TASK && s->health.type != HEALTH_NONE)
+        PROBLEM("health", "a task runs to completion and has no health check: remove it");
+    if (s->mode == MODE_TASK && s->ingress.n)
+        PROBLEM("ingress", "a task takes no traffic: remove it");
+}
+
+static void check_driver(const struct service *s, const char *path, struct problem_list *problems)
+{
+    if (s->driver == DRIVER_EXEC && !s->config.command.n)
+        PROBLEM("config.command", "is required: the program to run");
+    else if (s->driver == DRIVER_EXEC && s->config.command.n > 1)
+        PROBLEM("config.command", "is one program; its arguments go into `args`");
+    else if (s->driver == DRIVER_EXEC && !is_absolute(s->config.command.v[0]))
+        PROBLEM("config.command", "must be an absolute path");
+    if ((s->driver == DRIVER_DOCKER || s->driver == DRIVER_FIRECRACKER) && !s->config.image)
+        PROBLEM("config.image", "is required: what to run");
 }
 
 void check_service(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct service *s = object;
+    check_driver(s, path, problems);
+    check_mode(s, path, problems);
+    check_ports(s, path, problems);
+    check_texts(s, path, problems);
+    CLEANUP_FREE char *env = join(path, "env");
+    check_env(&s->env, env, problems);
+    if (s->health.type == HEALTH_HTTP || s->health.type == HEALTH_TCP) {
+        if (s->health.port)
+            check_port_name(s, s->health.port, path, "health.port", problems);
+        else if (s->ports.n != 1)
+            PROBLEM("health.port", "is required: the name of the port to check");
+    }
+    for (uint32_t i = 0; i < s->ingress.n; i++) {
+        CLEANUP_FREE char *at = mem_printf("ingress[%u].port", i);
+        check_port_name(s, s->ingress.v[i].port, path, at, problems);
+    }
 }
 
 void check_job(const void *object, const char *path, struct problem_list *problems)
 {
+    const struct job *j = object;
+    for (uint32_t i = 0; i < j->services.n; i++)
+        for (uint32_t k = 0; k < i; k++)
+            if (j->services.v[i].name && j->services.v[k].name && !strcmp(j->services.v[i].name, j->services.v[k].name)) {
+                CLEANUP_FREE char *at = mem_printf("services[%u].name", i);
+                PROBLEM(at, "the name `%s` is taken by services[%u]", j->services.v[i].name, k);
+            }
 }
-

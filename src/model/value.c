@@ -1,9 +1,20 @@
 #include "model/value.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+enum value_kind value_plain_kind(const char *text)
+{
+    if (!*text || !strcmp(text, "~") || !strcmp(text, "null"))
+        return VALUE_NULL;
+    if (!strcmp(text, "true") || !strcmp(text, "false"))
+        return VALUE_BOOL;
+    const char *digits = text + (*text == '-' || *text == '+');
+    char *end;
+    strtod(text, &end);
+    return !*end && strspn(digits, "0123456789") ? VALUE_NUMBER : VALUE_TEXT;
+}
 
 void value_clear(struct value *v)
 {

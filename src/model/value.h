@@ -26,11 +26,17 @@ struct value_entry {
  * Duplicate keys are problems; in YAML so are aliases, anchors, tags and a second document. */
 int value_from_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems);
 int value_from_json(const char *text, size_t len, struct value *out, struct problem_list *problems);
+/* The plain scalars of YAML 1.2's core schema: what `text` is when written without quotes. */
+enum value_kind value_plain_kind(const char *text);
 void value_clear(struct value *v);
 struct value *value_add(struct value *container, const char *key);   /* a new NULL entry; valid until the next one */
 const struct value_entry *value_get(const struct value *map, const char *key);
 /* "a list", "the number 3": for messages. */
 void value_describe(const struct value *v, struct buf *out);
+
+/* Replaces ${NAME} in every text by what vars has; the names that the agent fills in (${replica}, ${port.http}, …) stay,
+ * others are problems. vars may be NULL: then every ${…} that is not the agent's is one. */
+void value_substitute(struct value *v, const struct kv_list *vars, struct problem_list *problems);
 
 /* The value at "services[0].health.interval", or the nearest one above it that exists. */
 const struct value *value_at(const struct value *root, const char *path);

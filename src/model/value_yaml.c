@@ -32,19 +32,6 @@ static bool next(struct reader *r, yaml_event_t *event)
     return false;
 }
 
-/* The plain scalars of YAML 1.2's core schema that are not text. */
-static enum value_kind plain_kind(const char *s)
-{
-    if (!*s || !strcmp(s, "~") || !strcmp(s, "null"))
-        return VALUE_NULL;
-    if (!strcmp(s, "true") || !strcmp(s, "false"))
-        return VALUE_BOOL;
-    const char *digits = s + (*s == '-' || *s == '+');
-    char *end;
-    strtod(s, &end);
-    return !*end && strspn(digits, "0123456789") ? VALUE_NUMBER : VALUE_TEXT;
-}
-
 static void read_scalar(struct reader *r, const yaml_event_t *event, struct value *out)
 {
     const char *text = (const char *)event->data.scalar.value;
@@ -55,7 +42,7 @@ static void read_scalar(struct reader *r, const yaml_event_t *event, struct valu
     if (strlen(text) != event->data.scalar.length)
         refuse(r, event->start_mark, "a text must not contain a NUL character");
     out->loose = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-    out->kind = out->loose ? plain_kind(text) : VALUE_TEXT;
+    out->kind = out->loose ? value_plain_kind(text) : VALUE_TEXT;
     if (out->kind != VALUE_NULL)
         out->text = mem_strdup(text);
 }

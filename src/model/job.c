@@ -1,0 +1,40 @@
+/* services.yaml: a job with services, or one service alone. */
+#include <string.h>
+
+#include "model/model.h"
+#include "model/value.h"
+
+/* One service alone is read as a job that has its name and nothing else; the places of its problems stay its own. */
+static void wrap_service(struct value *root)
+{
+    const struct value_entry *name = value_get(root, "name");
+    CLEANUP_FREE char *job_name = name && name->value.kind == VALUE_TEXT ? mem_strdup(name->value.text) : NULL;
+    struct value service = *root;
+    *root = (struct value){.kind = VALUE_MAP, .line = service.line, .column = service.column};
+    if (job_name) {
+        struct value *v = value_add(root, "job");
+        *v = (struct value){.kind = VALUE_TEXT, .text = steal(&job_name), .line = service.line, .column = service.column};
+    }
+    struct value *services = value_add(root, "services");
+    *services = (struct value){.kind = VALUE_LIST, .line = service.line, .column = service.column};
+    *value_add(services, NULL) = service;
+}
+
+int job_from_yaml(const char *text, size_t len, const struct kv_list *vars, struct job *job, struct problem_list *problems)
+{
+    *job = (struct job){0};
+    uint32_t before = problems->n;
+    struct value root;
+    value_from_yaml(text, len, &root, problems);
+    if (root.kind != VALUE_NULL) {
+        value_substitute(&root, vars, problems);
+        if (root.kind == VALUE_MAP && !value_get(&root, "services") && !value_get(&root, "job"))
+            wrap_service(&root);
+        object_from_value(&job_type, &root, READ_YAML_NAMES, job, problems);
+    }
+    value_clear(&root);
+    if (problems->n == before)
+        return 0;
+    type_clear(&job_type, job);
+    return -1;
+}

@@ -1,0 +1,58 @@
+/* --var K=V: done on the parsed values, not on the file's text, so that a value can neither change the structure of the
+ * file nor move the places of problems. */
+#include <string.h>
+
+#include "base/text.h"
+#include "model/value.h"
+
+static bool is_agents(const char *name)
+{
+    static const char *const whole[] = {"replica", "ip", "node.name"};
+    static const char *const families[] = {"port.", "peers.", "meta."};
+    for (size_t i = 0; i < ARRAY_LEN(whole); i++)
+        if (!strcmp(name, whole[i]))
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(families); i++)
+        if (text_has_prefix(name, families[i]) && name[strlen(families[i])])
+            return true;
+    return false;
+}
+
+static void substitute_text(struct value *v, const struct kv_list *vars, struct problem_list *problems)
+{
+    CLEANUP_BUF struct buf out = {0};
+    const char *at = v->text, *start;
+    while ((start = strstr(at, "${"))) {
+        const char *end = strchr(start, '}');
+        buf_add(&out, at, (size_t)(start - at));
+        if (!end) {
+            problem_add_at(problems, "", v->line, v->column, "`${` without `}` in `%.80s`", v->text);
+            return;
+        }
+        CLEANUP_FREE char *name = mem_strndup(start + 2, (size_t)(end - start - 2));
+        const char *value = vars ? kv_get(vars, name) : NULL;
+        if (value)
+            buf_add_string(&out, value);
+        else
+            buf_add(&out, start, (size_t)(end + 1 - start));
+        if (!value && !is_agents(name))
+            problem_add_at(problems, "", v->line, v->column,
+                           "`${%.60s}` is not known: give it with --var %.60s=VALUE", name, name);
+        at = end + 1;
+    }
+    if (at == v->text)
+        return;
+    buf_add_string(&out, at);
+    free(v->text);
+    v->text = buf_steal(&out);
+    if (v->loose)
+        v->kind = value_plain_kind(v->text);
+}
+
+void value_substitute(struct value *v, const struct kv_list *vars, struct problem_list *problems)
+{
+    if (v->kind == VALUE_TEXT)
+        substitute_text(v, vars, problems);
+    for (uint32_t i = 0; i < v->n; i++)
+        value_substitute(&v->entries[i].value, vars, problems);
+}
