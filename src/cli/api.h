@@ -1,0 +1,62 @@
+/* Api: requests to the servers, one at a time, and streams. Every call runs an event loop of its own until it is
+ * done. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "net/http.h"
+#include "net/stream.h"
+
+struct api;
+
+struct api_options {
+    const char *addresses;       /* comma separated, tried in turn; "http://host:port", "host:port", "unix:/path" */
+    const char *token;           /* NULL: none */
+    const char *ca, *cert, *key; /* PEM files; NULL: none */
+};
+struct api *api_new(const struct api_options *options, struct error *err);
+void api_free(struct api *api);
+
+static inline void json_decref_cleanup(json_t **p) { json_decref(*p); }
+
+/* True when the last request failed because no server answered at all. */
+bool api_unreached(const struct api *api);
+/* The address that answered last. */
+const char *api_address(const struct api *api);
+
+/* The error of a refused request carries the server's message; the details follow, one in a line. body NULL: none.
+ * json may be NULL; it is set to NULL when the answer has no body, else it is the caller's. index may be NULL.
+ * A write carries an Idempotency-Key, so that it is done once although it may be sent to several servers. */
+int api_call(struct api *api, enum http_method method, const char *path, const struct buf *body, json_t **json,
+             uint64_t *index, struct error *err);
+/* GET with any answer as text. */
+int api_text(struct api *api, const char *path, struct buf *out, struct error *err);
+json_t *api_get(struct api *api, const char *path, struct error *err);
+/* All items of a list, over all its pages; the caller's. */
+json_t *api_list(struct api *api, const char *path, struct error *err);
+
+/* GET whose answer is delivered piece by piece; on_data returns false to end it. 0 when it ended either way. */
+int api_stream(struct api *api, const char *path, bool (*on_data)(const char *data, size_t len, void *arg), void *arg,
+               struct error *err);
+
+/* One of several streams that run side by side: start them, then api_run until all are done. */
+struct api_part {
+    const char *path;
+    bool (*on_data)(const char *data, size_t len, void *arg);
+    void *arg;
+    bool done;                   /* ended: by the server, by on_data, or with an error */
+    struct error error;          /* code ERROR_NONE: no error */
+};
+void api_stream_all(struct api *api, struct api_part *parts, size_t count);
+
+/* GET with an upgrade: the stream is the caller's, paused. */
+struct stream *api_upgrade(struct api *api, const char *path, const char *protocol, struct error *err);
+uv_loop_t *api_loop(struct api *api);
+
+/* "/v1/services/NAME/rest", with NAME encoded. The caller's. */
+char *api_path(const char *before, const char *name, const char *after);
