@@ -36,6 +36,8 @@ static const struct option_row top_options[] = {
     {0},
 };
 
+static const struct option_row no_options[] = {{0}};
+
 static const char *setting(const struct cli *cli, const char *option, const char *variable)
 {
     const char *v = args_get(cli->args, option);
@@ -155,13 +157,14 @@ static int check_operands(const struct command_row *group, const struct command_
 static int run_command(struct cli *cli, struct args *a, const struct command_row *group, const struct command_row *c,
                        int argc, char **argv)
 {
-    const struct option_row *tables[] = {global_options, c->options, NULL};
+    const struct option_row *tables[] = {global_options, c->options ? c->options : no_options, NULL};
     struct error err = {0};
-    if (c->subcommands && args_parse(a, argc, argv, tables, ARGS_BEFORE_OPERAND, &err) == 0 && argc) {
-        const struct command_row *sub = find_command(c->subcommands, c, argv[0]);
-        return sub ? run_command(cli, a, c, sub, argc - 1, argv + 1) : STATUS_USAGE;
+    int used = args_parse(a, argc, argv, tables, c->subcommands ? ARGS_BEFORE_OPERAND : ARGS_ALL, &err);
+    if (used >= 0 && used < argc) {
+        const struct command_row *sub = find_command(c->subcommands, c, argv[used]);
+        return sub ? run_command(cli, a, c, sub, argc - used - 1, argv + used + 1) : STATUS_USAGE;
     }
-    if (args_parse(a, argc, argv, tables, ARGS_ALL, &err) < 0)
+    if (used < 0)
         return usage_error(group, c, err.text);
     if (args_has(a, "help")) {
         CLEANUP_BUF struct buf text = {0};

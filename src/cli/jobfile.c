@@ -1,0 +1,65 @@
+#include "cli/jobfile.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+#define FILE_LIMIT (1024 * 1024)
+
+static int read_stdin(struct buf *out, struct error *err)
+{
+    char piece[65536];
+    ssize_t n;
+    while ((n = read(STDIN_FILENO, piece, sizeof piece)) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return error_set_errno(err, errno, "cannot read standard input");
+        buf_add(out, piece, (size_t)n);
+        if (out->len > FILE_LIMIT)
+            return error_set(err, ERROR_TOO_LARGE, "standard input is larger than 1 MiB");
+    }
+    return 0;
+}
+
+static int read_vars(const struct args *a, struct kv_list *vars, struct error *err)
+{
+    for (size_t i = 0; i < a->value_count; i++) {
+        if (strcmp(a->values[i].option->name, "var"))
+            continue;
+        const char *text = a->values[i].value, *equals = strchr(text, '=');
+        if (!equals || equals == text)
+            return error_set(err, ERROR_INVALID, "--var %.64s: write it as --var NAME=VALUE", text);
+        CLEANUP_FREE char *key = mem_strndup(text, (size_t)(equals - text));
+        kv_set(vars, key, equals + 1);
+    }
+    return 0;
+}
+
+int jobfile_read(struct cli *cli, struct job *job)
+{
+    const char *path = cli_operand(cli, 0);
+    bool from_stdin = !strcmp(path, "-");
+    CLEANUP_BUF struct buf text = {0}, report = {0};
+    struct kv_list vars = {0};
+    struct problem_list problems = {0};
+    struct error err = {0};
+    *job = (struct job){0};
+    int rc = read_vars(cli->args, &vars, &err);
+    if (!rc)
+        rc = from_stdin ? read_stdin(&text, &err) : file_read(path, FILE_LIMIT, &text, &err);
+    if (rc) {
+        /* A file that cannot be read is a bad file, whatever the system called it. */
+        cli_fail(cli, &err);
+    } else if ((rc = job_from_yaml(text.data ? text.data : "", text.len, &vars, job, &problems))) {
+        problem_list_format(&problems, from_stdin ? "(stdin)" : path, &report);
+        fflush(stdout);
+        fputs(report.data ? report.data : "mt: the file is not valid\n", stderr);
+    }
+    kv_clear(&vars);
+    problem_list_clear(&problems);
+    return rc ? STATUS_USAGE : STATUS_DONE;
+}

@@ -1,0 +1,20 @@
+/* Target: what a word of the user names: a service, a replica of it, or an allocation. */
+#pragma once
+#include <jansson.h>
+
+#include "cli/cli.h"
+
+enum target_kind { TARGET_SERVICE, TARGET_ALLOC };
+
+struct target {
+    enum target_kind kind;
+    char *name;              /* the service's name, or the allocation's whole id */
+    json_t *json;            /* the service with its status, or the allocation, as the API gave it */
+};
+
+/* SERVICE, SERVICE/N (its present allocation), or an allocation's id or unique beginning of it. */
+int target_find(struct cli *cli, const char *word, struct target *out, struct error *err);
+void target_clear(struct target *t);
+/* The allocations of a service, by replica, newest first within one; those that ended and are not wanted only with
+ * all. The caller's. */
+json_t *target_allocs(struct cli *cli, const char *service, bool all, struct error *err);

@@ -1,0 +1,137 @@
+#include "cli/views.h"
+
+#include <string.h>
+
+static void cell_replicas(const json_t *row, const json_t *value, struct buf *out)
+{
+    buf_printf(out, "%lld/%lld", json_number(row, "running"), json_number(row, "desired"));
+}
+
+static void cell_replica_name(const json_t *row, const json_t *value, struct buf *out)
+{
+    buf_printf(out, "%s/%lld", json_text(row, "service"), json_number(row, "replica"));
+}
+
+static void cell_exit(const json_t *row, const json_t *value, struct buf *out)
+{
+    if (!json_is_true(json_at(row, "exited")))
+        return;
+    if (json_is_true(json_at(row, "oom")))
+        buf_add_string(out, "out of memory");
+    else if (json_number(row, "exit_signal"))
+        buf_printf(out, "signal %lld", json_number(row, "exit_signal"));
+    else
+        buf_printf(out, "%lld", json_number(row, "exit_code"));
+}
+
+static void cell_drivers(const json_t *row, const json_t *value, struct buf *out)
+{
+    size_t i, n = 0;
+    json_t *d;
+    json_array_foreach(value, i, d)
+        if (json_is_true(json_at(d, "healthy")))
+            buf_printf(out, "%s%s", n++ ? ", " : "", json_text(d, "name"));
+}
+
+static void cell_drivers_detail(const json_t *row, const json_t *value, struct buf *out)
+{
+    size_t i;
+    json_t *d;
+    json_array_foreach(value, i, d) {
+        const char *detail = json_text(d, json_is_true(json_at(d, "healthy")) ? "version" : "detail");
+        buf_printf(out, "%s%s: %s%s%s", i ? "; " : "", json_text(d, "name"),
+                   json_is_true(json_at(d, "healthy")) ? "works" : "does not work", *detail ? ", " : "", detail);
+    }
+}
+
+static void cell_event_what(const json_t *row, const json_t *value, struct buf *out)
+{
+    const char *service = json_text(row, "service"), *subject = json_text(row, "subject");
+    buf_printf(out, "%s %s", json_text(row, "kind"), subject);
+    if (*service && strcmp(service, subject))
+        buf_printf(out, " of %s", service);
+}
+
+static void cell_event_change(const json_t *row, const json_t *value, struct buf *out)
+{
+    const char *from = json_text(row, "from"), *to = json_text(row, "to");
+    if (*to)
+        buf_printf(out, "%s%s%s", from, *from ? " → " : "", to);
+}
+
+static void cell_deployed(const json_t *row, const json_t *value, struct buf *out)
+{
+    buf_printf(out, "%lld of %lld healthy, %lld placed", json_number(row, "healthy"), json_number(row, "desired"),
+               json_number(row, "placed"));
+}
+
+static void cell_positive(const json_t *row, const json_t *value, struct buf *out)
+{
+    if (json_integer_value(value) > 0)
+        buf_printf(out, "%lld", (long long)json_integer_value(value));
+}
+
+const struct column view_services[] = {
+    {"SERVICE", "name"}, {"JOB", "job", .wide = true}, {"DRIVER", "driver"}, {"MODE", "mode"},
+    {"VERSION", "version", .right = true}, {"STATE", "state"}, {"RUNNING", "running", cell_replicas, .right = true},
+    {"HEALTHY", "healthy", .right = true}, {"FAILED", "failed", .right = true},
+    {"NEXT RUN", "next_run_at", cell_time, .wide = true}, {"REASON", "reason"}, {0},
+};
+const struct column view_service[] = {
+    {"Service", "status.name"}, {"Job", "status.job"}, {"Driver", "status.driver"}, {"Mode", "status.mode"},
+    {"State", "status.state"}, {"Reason", "status.reason"}, {"Version", "status.version"},
+    {"Submitted", "current.submitted_at", cell_time}, {"By", "current.submitted_by"}, {"Why", "current.why"},
+    {"Desired", "status.desired"}, {"Running", "status.running"}, {"Healthy", "status.healthy"},
+    {"Failed", "status.failed", cell_positive}, {"Schedule", "current.spec.schedule"},
+    {"Next run", "status.next_run_at", cell_time}, {0},
+};
+const struct column view_allocs[] = {
+    {"ALLOC", "id"}, {"REPLICA", "service", cell_replica_name}, {"VERSION", "version", .right = true}, {"NODE", "node_name"},
+    {"STATE", "state"}, {"DESIRED", "desired", .wide = true}, {"RESTARTS", "restarts", .right = true},
+    {"AGE", "created_at", cell_age, .right = true}, {"EXIT", "exit_code", cell_exit, .wide = true},
+    {"PORTS", "ports", cell_ports}, {"REASON", "reason"}, {0},
+};
+const struct column view_alloc[] = {
+    {"Allocation", "id"}, {"Replica", "service", cell_replica_name}, {"Job", "job"}, {"Version", "version"},
+    {"Node", "node_name"}, {"State", "state"}, {"Reason", "reason"}, {"Since", "state_since", cell_time},
+    {"Desired", "desired"}, {"Because", "desired_reason"}, {"Ports", "ports", cell_ports}, {"Address", "ip"},
+    {"Exit", "exit_code", cell_exit}, {"Restarts", "restarts", cell_positive}, {"Attempt", "attempt", cell_positive},
+    {"Replaces", "previous"}, {"Deployment", "deployment"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"},
+    {"Disk MiB", "disk_mb", cell_positive}, {"Created", "created_at", cell_time}, {"Started", "started_at", cell_time},
+    {"Finished", "finished_at", cell_time}, {0},
+};
+const struct column view_nodes[] = {
+    {"NODE", "name"}, {"ID", "id"}, {"STATE", "state"}, {"CLASS", "class", .wide = true},
+    {"CPUS", "cpus", .right = true}, {"MEMORY MIB", "memory_mb", .right = true},
+    {"DISK MIB", "disk_mb", .right = true, .wide = true}, {"DRIVERS", "drivers", cell_drivers},
+    {"ADDRESS", "address", .wide = true}, {"KERNEL", "kernel", .wide = true}, {"VERSION", "version", .wide = true},
+    {"REASON", "state_reason"}, {0},
+};
+const struct column view_node[] = {
+    {"Node", "name"}, {"Id", "id"}, {"State", "state"}, {"Reason", "state_reason"}, {"Since", "state_since", cell_time},
+    {"Class", "class"}, {"Agent", "address"}, {"Address", "ip"}, {"Version", "version"}, {"Machine", "arch"},
+    {"Kernel", "kernel"}, {"KVM", "kvm"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"}, {"Disk MiB", "disk_mb"},
+    {"Drivers", "drivers", cell_drivers_detail}, {"Meta", "meta"}, {"Registered", "registered_at", cell_time}, {0},
+};
+const struct column view_versions[] = {
+    {"VERSION", "version", .right = true}, {"SUBMITTED", "submitted_at", cell_time}, {"BY", "submitted_by"},
+    {"COUNT", "spec.count", .right = true}, {"DRIVER", "spec.driver", .wide = true}, {"WHY", "why"}, {0},
+};
+const struct column view_events[] = {
+    {"TIME", "time", cell_time}, {"WHAT", "subject", cell_event_what}, {"CHANGE", "to", cell_event_change},
+    {"REASON", "reason"}, {0},
+};
+const struct column view_deployment[] = {
+    {"Deployment", "id"}, {"State", "state"}, {"Reason", "reason"}, {"Strategy", "strategy"}, {"Version", "version"},
+    {"Before", "previous_version", cell_positive}, {"Replicas", "healthy", cell_deployed},
+    {"Began", "created_at", cell_time}, {"Ended", "finished_at", cell_time}, {0},
+};
+
+bool view_alloc_current(const json_t *alloc)
+{
+    static const char *const ended[] = {"complete", "failed", "lost"};
+    bool over = false;
+    for (size_t i = 0; i < ARRAY_LEN(ended); i++)
+        over = over || !strcmp(ended[i], json_text(alloc, "state"));
+    return !over || strcmp(json_text(alloc, "desired"), "stop");
+}
