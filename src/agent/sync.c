@@ -1,0 +1,436 @@
+/* Happy path: register → welcome → heartbeats by timer, one waiting GET for work after the other, reports when there
+ * are any. Three channels (register or heartbeat, work, report) share one current server: a failure of any moves all
+ * to the next, and each channel pauses by its own count of failures. A 404 means that the servers do not know this
+ * node (state lost, or removed): register again and ask for everything. */
+#include "agent/sync.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "base/timefmt.h"
+#include "net/http_client.h"
+
+#define SYNC_WAIT_SECONDS 60
+#define SYNC_ANSWER_MS 10000
+#define SYNC_FIRST_DELAY_MS 250
+#define SYNC_MAX_DELAY_MS 15000
+#define SYNC_QUIET_MS 500            /* least time between two unchanged answers */
+#define SYNC_REPORT_LIMIT 500
+#define SYNC_DEFAULT_HEARTBEAT_MS 5000
+
+enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_COUNT };
+
+struct channel {
+    struct sync *sync;
+    enum channel_kind kind;
+    struct http_call *call;
+    uv_timer_t timer;                /* the next try, or the next heartbeat */
+    unsigned failures;               /* in a row */
+    uint32_t server;                 /* index of the server that the call went to */
+    int64_t sent_at;
+};
+
+struct sync {
+    uv_loop_t *loop;
+    struct http_client *client;
+    char *node_id;
+    struct str_list servers;         /* as targets */
+    uint32_t server;
+    const struct sync_handlers *handlers;
+    void *ctx;
+    struct random random;
+    int64_t first_delay_ms;
+    struct channel channels[CHANNEL_COUNT];
+    uv_prepare_t prepare;            /* sends reports at the end of the turn */
+    bool registered, registering, facts_changed, reports_due, full_next;
+    int64_t heartbeat_ms;
+    uint64_t index, floor;           /* floor: full work older than this comes from a server that lags */
+    struct agent_report flying;      /* the report that is on its way */
+    int closing;
+};
+
+static void session_start(struct channel *c);
+static void work_start(struct channel *c);
+static void report_start(struct channel *c);
+static void session_done(struct channel *c, struct http_response *res);
+static void work_done(struct channel *c, struct http_response *res);
+static void report_done(struct channel *c, struct http_response *res);
+
+static const struct channel_row {
+    const char *name;
+    void (*start)(struct channel *c);
+    void (*done)(struct channel *c, struct http_response *res);      /* status 200 to 299 */
+} channel_rows[CHANNEL_COUNT] = {
+    [CHANNEL_SESSION] = {"session", session_start, session_done},
+    [CHANNEL_WORK] = {"work", work_start, work_done},
+    [CHANNEL_REPORT] = {"report", report_start, report_done},
+};
+
+/* --- calls --- */
+
+static void on_timer(uv_timer_t *t)
+{
+    struct channel *c = t->data;
+    if (!c->call)
+        channel_rows[c->kind].start(c);
+}
+
+static void try_in(struct channel *c, int64_t delay_ms)
+{
+    uv_timer_start(&c->timer, on_timer, (uint64_t)delay_ms, 0);
+}
+
+/* The first pass over the servers is quick; then pauses double, half of each by chance so that agents spread out. */
+static void try_again(struct channel *c)
+{
+    struct sync *s = c->sync;
+    unsigned pass = c->failures / (s->servers.n ? s->servers.n : 1);
+    int64_t delay = s->first_delay_ms;
+    for (unsigned i = 0; i < pass && delay < SYNC_MAX_DELAY_MS; i++)
+        delay *= 2;
+    if (delay > SYNC_MAX_DELAY_MS)
+        delay = SYNC_MAX_DELAY_MS;
+    c->failures++;
+    try_in(c, delay / 2 + (int64_t)random_below(&s->random, (uint64_t)delay / 2 + 1));
+}
+
+static void next_server(struct sync *s, uint32_t failed)
+{
+    if (s->server == failed)
+        s->server = (s->server + 1) % s->servers.n;
+}
+
+static void log_failure(struct channel *c, const char *text)
+{
+    /* Once when it begins, and then now and then. */
+    if (c->failures == 0 || c->failures % 32 == 31)
+        LOG_W("a server cannot be used", "server", c->sync->servers.v[c->server], "channel", channel_rows[c->kind].name,
+              "error", text, "failures", LOG_U64(c->failures + 1));
+}
+
+static void register_again(struct sync *s)
+{
+    s->registered = false;
+    s->full_next = true;
+    struct channel *c = &s->channels[CHANNEL_SESSION];
+    if (!c->call)
+        try_in(c, c->failures ? s->first_delay_ms : 0);
+}
+
+static void on_call_done(struct http_call *call, struct http_response *res, const struct error *err, void *arg)
+{
+    struct channel *c = arg;
+    struct sync *s = c->sync;
+    c->call = NULL;
+    bool was_registering = s->registering;
+    if (c->kind == CHANNEL_SESSION)
+        s->registering = false;
+    if (err) {
+        log_failure(c, err->text);
+        next_server(s, c->server);
+        try_again(c);
+        return;
+    }
+    if (res->status >= 200 && res->status < 300) {
+        s->registering = was_registering;
+        channel_rows[c->kind].done(c, res);
+        return;
+    }
+    if (res->status == 404 && !was_registering) {
+        LOG_W("the servers do not know this node: it registers again", "server", s->servers.v[c->server]);
+        register_again(s);
+        if (c->kind != CHANNEL_SESSION)
+            try_again(c);
+        return;
+    }
+    CLEANUP_FREE char *text = mem_printf("status %d: %.300s", res->status, res->body.data ? res->body.data : "");
+    log_failure(c, text);
+    if (res->status >= 500)
+        next_server(s, c->server);
+    try_again(c);
+}
+
+static void call(struct channel *c, enum http_method method, const char *path, const struct buf *body,
+                 int64_t answer_ms)
+{
+    struct sync *s = c->sync;
+    uv_timer_stop(&c->timer);
+    c->server = s->server;
+    c->sent_at = time_monotonic_ms();
+    static const struct http_header json = {"Content-Type", "application/json"};
+    c->call = http_call_start(s->client, &(struct http_call_options){
+        .method = method,
+        .target = s->servers.v[c->server],
+        .path = path,
+        .headers = &json,
+        .header_count = body ? 1 : 0,
+        .body = body ? body->data : NULL,
+        .body_len = body ? body->len : 0,
+        .response_timeout_ms = answer_ms,
+        .idle_timeout_ms = SYNC_ANSWER_MS,
+        .on_done = on_call_done,
+        .arg = c,
+    });
+}
+
+static bool parse(struct channel *c, const struct type *t, struct http_response *res, void *object)
+{
+    struct problem_list problems = {0};
+    if (!type_from_json(t, res->body.data ? res->body.data : "", res->body.len, true, object, &problems))
+        return true;
+    CLEANUP_BUF struct buf text = {0};
+    problem_list_format(&problems, NULL, &text);
+    problem_list_clear(&problems);
+    LOG_E("a server's answer cannot be read", "server", c->sync->servers.v[c->server], "channel",
+          channel_rows[c->kind].name, "error", text.data ? text.data : "");
+    next_server(c->sync, c->server);
+    try_again(c);
+    return false;
+}
+
+/* --- registration and heartbeats --- */
+
+static void session_start(struct channel *c)
+{
+    struct sync *s = c->sync;
+    CLEANUP_BUF struct buf body = {0};
+    if (s->registered && !s->facts_changed) {
+        struct agent_heartbeat beat = {.node_id = s->node_id};
+        type_to_json(&agent_heartbeat_type, &beat, &body);
+        call(c, HTTP_METHOD_POST, "/v1/agent/heartbeat", &body, SYNC_ANSWER_MS);
+        return;
+    }
+    s->registering = true;
+    s->facts_changed = false;
+    struct agent_hello hello;
+    type_init(&agent_hello_type, &hello);
+    s->handlers->hello(s->ctx, &hello);
+    mem_set_string(&hello.node.id, s->node_id);
+    type_to_json(&agent_hello_type, &hello, &body);
+    type_clear(&agent_hello_type, &hello);
+    call(c, HTTP_METHOD_POST, "/v1/agent/register", &body, SYNC_ANSWER_MS);
+}
+
+static void session_welcome(struct channel *c, const struct agent_welcome *welcome)
+{
+    struct sync *s = c->sync;
+    if (!s->registered)
+        LOG_I("registered", "server", s->servers.v[c->server], "node", s->node_id);
+    s->registered = true;
+    s->heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : SYNC_DEFAULT_HEARTBEAT_MS;
+    /* Servers that are behind what this node has seen lost their state: only then is older work the truth. */
+    if (welcome->index < s->floor) {
+        LOG_W("the servers are behind this node: their state was reset or restored", "servers",
+              LOG_U64(welcome->index), "node", LOG_U64(s->floor));
+        s->floor = 0;
+        s->full_next = true;
+    }
+    struct channel *work = &s->channels[CHANNEL_WORK], *report = &s->channels[CHANNEL_REPORT];
+    if (work->call && s->full_next) {
+        http_call_cancel(work->call);
+        work->call = NULL;
+    }
+    if (!work->call)
+        work_start(work);
+    if (s->reports_due && !report->call)
+        report_start(report);
+}
+
+static void session_done(struct channel *c, struct http_response *res)
+{
+    struct sync *s = c->sync;
+    if (s->registering) {
+        s->registering = false;
+        struct agent_welcome welcome;
+        if (!parse(c, &agent_welcome_type, res, &welcome))
+            return;
+        session_welcome(c, &welcome);
+        type_clear(&agent_welcome_type, &welcome);
+    }
+    c->failures = 0;
+    try_in(c, s->facts_changed ? 0 : s->heartbeat_ms);
+}
+
+/* --- work --- */
+
+static void work_start(struct channel *c)
+{
+    struct sync *s = c->sync;
+    if (!s->registered)
+        return;                      /* the welcome starts it */
+    uint64_t index = s->full_next ? 0 : s->index;
+    CLEANUP_FREE char *path = mem_printf("/v1/agent/allocs?node=%s&index=%" PRIu64 "&wait=%ds", s->node_id, index,
+                                         SYNC_WAIT_SECONDS);
+    call(c, HTTP_METHOD_GET, path, NULL, SYNC_WAIT_SECONDS * 1000 + SYNC_ANSWER_MS);
+}
+
+static void work_done(struct channel *c, struct http_response *res)
+{
+    struct sync *s = c->sync;
+    struct agent_work work;
+    if (!parse(c, &agent_work_type, res, &work))
+        return;
+    if (work.full && work.index < s->floor) {
+        /* This server has not caught up with what another one told us: its "everything" would stop new tasks. */
+        type_clear(&agent_work_type, &work);
+        next_server(s, c->server);
+        try_again(c);
+        return;
+    }
+    c->failures = 0;
+    bool changed = work.full || work.index != s->index || work.allocs.n || work.gone.n;
+    if (work.full)
+        s->full_next = false;
+    s->index = s->floor = work.index;
+    if (changed)
+        s->handlers->work(s->ctx, &work);
+    type_clear(&agent_work_type, &work);
+    int64_t took = time_monotonic_ms() - c->sent_at;
+    if (changed || took >= SYNC_QUIET_MS)
+        work_start(c);
+    else
+        try_in(c, SYNC_QUIET_MS);
+}
+
+/* --- reports --- */
+
+static void report_start(struct channel *c)
+{
+    struct sync *s = c->sync;
+    if (!s->registered)
+        return;
+    if (!s->flying.allocs.n) {
+        s->reports_due = false;
+        s->handlers->collect(s->ctx, &s->flying, SYNC_REPORT_LIMIT);
+        mem_set_string(&s->flying.node_id, s->node_id);
+    }
+    if (!s->flying.allocs.n)
+        return;
+    CLEANUP_BUF struct buf body = {0};
+    type_to_json(&agent_report_type, &s->flying, &body);
+    call(c, HTTP_METHOD_POST, "/v1/agent/report", &body, SYNC_ANSWER_MS);
+}
+
+static void report_done(struct channel *c, struct http_response *res)
+{
+    struct sync *s = c->sync;
+    bool more = s->flying.allocs.n == SYNC_REPORT_LIMIT;
+    c->failures = 0;
+    s->handlers->acknowledged(s->ctx, &s->flying);
+    type_clear(&agent_report_type, &s->flying);
+    if (more || s->reports_due)
+        report_start(c);
+}
+
+static void on_prepare(uv_prepare_t *h)
+{
+    struct sync *s = h->data;
+    uv_prepare_stop(h);
+    struct channel *c = &s->channels[CHANNEL_REPORT];
+    if (!c->call && !uv_is_active((uv_handle_t *)&c->timer))
+        report_start(c);
+}
+
+void sync_report(struct sync *s)
+{
+    s->reports_due = true;
+    if (!s->channels[CHANNEL_REPORT].call)
+        uv_prepare_start(&s->prepare, on_prepare);
+}
+
+/* --- life --- */
+
+void sync_register(struct sync *s)
+{
+    s->facts_changed = true;
+    struct channel *c = &s->channels[CHANNEL_SESSION];
+    if (!c->call && !c->failures)
+        try_in(c, 0);
+}
+
+struct sync *sync_new(uv_loop_t *loop, const struct sync_options *o)
+{
+    INVARIANT(o->servers->n > 0);
+    struct sync *s = NEW(struct sync);
+    s->loop = loop;
+    s->node_id = mem_strdup(o->node_id);
+    for (uint32_t i = 0; i < o->servers->n; i++) {
+        const char *text = o->servers->v[i];
+        bool whole = strstr(text, "://") || text_has_prefix(text, "unix:");
+        CLEANUP_FREE char *target = mem_printf("%s%s", whole ? "" : o->tls ? "https://" : "http://", text);
+        str_list_add(&s->servers, target);
+    }
+    s->handlers = o->handlers;
+    s->ctx = o->ctx;
+    s->random.state = o->seed;
+    s->server = (uint32_t)random_below(&s->random, s->servers.n);
+    s->first_delay_ms = o->first_delay_ms ? o->first_delay_ms : SYNC_FIRST_DELAY_MS;
+    s->heartbeat_ms = SYNC_DEFAULT_HEARTBEAT_MS;
+    s->floor = o->index;
+    s->full_next = true;
+    s->client = http_client_new(loop, &(struct http_client_options){.tls = o->tls});
+    uv_prepare_init(loop, &s->prepare);
+    s->prepare.data = s;
+    for (int i = 0; i < CHANNEL_COUNT; i++) {
+        struct channel *c = &s->channels[i];
+        *c = (struct channel){.sync = s, .kind = (enum channel_kind)i};
+        uv_timer_init(loop, &c->timer);
+        c->timer.data = c;
+    }
+    try_in(&s->channels[CHANNEL_SESSION], 0);
+    return s;
+}
+
+static void closed_one(struct sync *s)
+{
+    if (--s->closing)
+        return;
+    type_clear(&agent_report_type, &s->flying);
+    str_list_clear(&s->servers);
+    free(s->node_id);
+    free(s);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    struct channel *c = h->data;
+    closed_one(c->sync);
+}
+
+static void on_prepare_closed(uv_handle_t *h)
+{
+    closed_one(h->data);
+}
+
+static void on_client_closed(void *arg)
+{
+    closed_one(arg);
+}
+
+void sync_close(struct sync *s)
+{
+    s->closing = CHANNEL_COUNT + 2;
+    for (int i = 0; i < CHANNEL_COUNT; i++)
+        uv_close((uv_handle_t *)&s->channels[i].timer, on_timer_closed);
+    uv_close((uv_handle_t *)&s->prepare, on_prepare_closed);
+    http_client_close(s->client, on_client_closed, s);
+}
+
+uint64_t sync_index(const struct sync *s)
+{
+    return s->index;
+}
+
+bool sync_registered(const struct sync *s)
+{
+    return s->registered;
+}
+
+const char *sync_server(const struct sync *s)
+{
+    return s->servers.v[s->server];
+}

@@ -1,0 +1,47 @@
+/* Sync: the agent's conversation with the servers: registration, heartbeats, the waiting request for work, reports.
+ * Any server will do; when one fails the next is tried, after all failed with growing, jittered pauses. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "model/model.h"
+#include "net/tls.h"
+
+struct sync;
+
+struct sync_handlers {
+    /* Fills the facts of this node (hello is initialised). */
+    void (*hello)(void *ctx, struct agent_hello *hello);
+    /* Takes over what it wants out of work. Repeated and full work must do no harm. */
+    void (*work)(void *ctx, struct agent_work *work);
+    /* Adds at most `limit` reports that the servers do not have yet. */
+    void (*collect)(void *ctx, struct agent_report *report, uint32_t limit);
+    /* The servers have these. */
+    void (*acknowledged)(void *ctx, const struct agent_report *report);
+};
+
+struct sync_options {
+    const char *node_id;
+    const struct str_list *servers;      /* host:port, or http://, https://, unix: targets; copied */
+    struct tls_context *tls;             /* NULL: plain */
+    uint64_t index;                      /* of the work that the store knows; 0: none */
+    uint64_t seed;                       /* of the jitter */
+    int64_t first_delay_ms;              /* of a pause between tries; 0: 250 */
+    const struct sync_handlers *handlers;
+    void *ctx;
+};
+
+struct sync *sync_new(uv_loop_t *loop, const struct sync_options *options);
+/* Ends everything without callbacks; its handles end as the loop runs on. */
+void sync_close(struct sync *s);
+
+/* The facts changed: registers anew. */
+void sync_register(struct sync *s);
+/* There is something to collect. Sent at the end of this turn of the loop, when no report is on its way. */
+void sync_report(struct sync *s);
+/* Of the last work that was taken over; to be stored. */
+uint64_t sync_index(const struct sync *s);
+bool sync_registered(const struct sync *s);
+/* The server that is talked to, for log lines. */
+const char *sync_server(const struct sync *s);
