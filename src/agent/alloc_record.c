@@ -21,6 +21,7 @@ static const struct field alloc_record_fields[] = {
     RECORD(launched, 6, FIELD_BOOL),
     RECORD(restarts, 7, FIELD_LIST, .type = &restart_mark_type),
     RECORD(backoff, 8, FIELD_INT),
+    RECORD(runs, 9, FIELD_UINT),
     {0},
 };
 

@@ -13,6 +13,7 @@ struct alloc_record {
     char *handle;                    /* the driver's, of the run that is on or was last; NULL: never started */
     int64_t generation;              /* of the servers' wish that the run fulfils */
     bool launched;                   /* a run was begun and its end was not dealt with yet */
+    uint64_t runs;                   /* how often it was started */
     struct restart_mark_list restarts;
     int64_t backoff;                 /* local restarts in a row without a quiet window between: doubles the delay */
 };

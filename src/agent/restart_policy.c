@@ -1,8 +1,5 @@
 #include "agent/restart_policy.h"
 
-#include <signal.h>
-#include <string.h>
-
 #include "base/timefmt.h"
 
 #define RESTART_MAX_DELAY_MS 30000
@@ -45,22 +42,7 @@ struct restart_decision restart_decide(struct alloc_record *r, const struct serv
     };
 }
 
-void restart_describe_exit(const struct alloc_report *report, const struct service *spec, struct buf *out)
-{
-    if (report->oom) {
-        buf_printf(out, "out of memory: went over its limit of %lld MiB", (long long)spec->resources.memory_mb);
-    } else if (report->exit_signal) {
-        const char *name = sigabbrev_np((int)report->exit_signal);
-        if (name)
-            buf_printf(out, "killed by SIG%s", name);
-        else
-            buf_printf(out, "killed by signal %lld", (long long)report->exit_signal);
-    } else {
-        buf_printf(out, "exited with code %lld", (long long)report->exit_code);
-    }
-}
-
-void restart_describe_decision(const struct restart_decision *d, const struct service *spec, struct buf *out)
+void restart_describe(const struct restart_decision *d, const struct service *spec, struct buf *out)
 {
     char text[TIME_TEXT_SIZE];
     if (d->verdict == RESTART_AGAIN) {

@@ -20,7 +20,5 @@ struct restart_decision {
 struct restart_decision restart_decide(struct alloc_record *r, const struct service *spec, bool clean,
                                        int64_t started_ms, int64_t now_ms);
 
-/* "exited with code 1", "killed by SIGSEGV", "out of memory: over its limit of 64 MiB". */
-void restart_describe_exit(const struct alloc_report *report, const struct service *spec, struct buf *out);
-/* Adds what follows: "; restart 2 of 3 in 4s", "; 3 restarts within 1m are used up". */
-void restart_describe_decision(const struct restart_decision *d, const struct service *spec, struct buf *out);
+/* Adds what follows to why it ended: "; restart 2 of 3 in 4s", "; 3 restarts within 1m are used up". */
+void restart_describe(const struct restart_decision *d, const struct service *spec, struct buf *out);

@@ -1,0 +1,77 @@
+#include "agent/launch.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+
+extern const struct type volume_type;
+
+/* The program of a task that shares the host's file system finds its volume by MENTAT_VOLUME_<LAST PART OF TARGET>. */
+static void add_volume_variable(struct kv_list *env, const struct volume *v, const char *path)
+{
+    const char *name = v->target ? strrchr(v->target, '/') : NULL;
+    name = name ? name + 1 : v->target ? v->target : v->name;
+    if (!name || !*name)
+        return;
+    CLEANUP_FREE char *key = mem_printf("MENTAT_VOLUME_%s", name);
+    for (char *p = key; *p; p++)
+        *p = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
+    kv_set(env, key, path);
+}
+
+static int add_volumes(const struct task_facts *facts, const char *volume_root, const struct volume_list *from,
+                       struct launch *l, struct error *err)
+{
+    for (uint32_t i = 0; i < from->n; i++) {
+        char *path = NULL;
+        if (task_volume_path(facts, volume_root, &from->v[i], &path, err) < 0)
+            return -1;
+        struct volume *v = list_add((struct list *)&l->volumes, &volume_type);
+        type_clear(&volume_type, v);
+        type_copy(&volume_type, v, &from->v[i]);
+        free(v->source);
+        v->source = path;
+        add_volume_variable(&l->env, v, path);
+    }
+    return 0;
+}
+
+int launch_build(const struct task_facts *facts, const char *alloc_dir, const char *volume_root, struct launch **out,
+                 struct error *err)
+{
+    CLEANUP(launch_free) struct launch *l = NEW(struct launch);
+    l->alloc_dir = mem_strdup(alloc_dir);
+    type_copy(&config_type, &l->config, &facts->spec->config);
+    str_list_clear(&l->config.args);
+    if (task_args(facts, &facts->spec->config.args, &l->config.args, err) < 0 ||
+        task_env(facts, &l->env, err) < 0 ||
+        add_volumes(facts, volume_root, &facts->spec->config.volumes, l, err) < 0 ||
+        add_volumes(facts, volume_root, &facts->spec->volumes, l, err) < 0)
+        return -1;
+    *out = steal(&l);
+    return 0;
+}
+
+int launch_prepare(const struct launch *l, struct error *err)
+{
+    if (dir_make(l->alloc_dir, 0755, err) < 0)
+        return -1;
+    for (uint32_t i = 0; i < l->volumes.n; i++)
+        if (dir_make(l->volumes.v[i].source, 0755, err) < 0)
+            return error_context(err, "volume");
+    return 0;
+}
+
+void launch_free(struct launch *l)
+{
+    free(l->alloc_dir);
+    type_clear(&config_type, &l->config);
+    kv_clear(&l->env);
+    for (; l->volumes.n; )
+        list_remove((struct list *)&l->volumes, &volume_type, l->volumes.n - 1);
+    free(l->volumes.v);
+    free(l);
+}

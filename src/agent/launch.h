@@ -1,0 +1,20 @@
+/* Launch: what one start of a task needs, made ready before the driver is asked: everything interpolated, the
+ * directories there. */
+#pragma once
+#include "agent/alloc_record.h"
+#include "agent/task_env.h"
+
+struct launch {
+    char *alloc_dir;
+    struct config config;            /* with args interpolated */
+    struct kv_list env;              /* complete */
+    struct volume_list volumes;      /* of config and service, sources being paths on this host */
+};
+
+/* Interpolates everything. Pure; fails with what the user has to change. */
+int launch_build(const struct task_facts *facts, const char *alloc_dir, const char *volume_root, struct launch **out,
+                 struct error *err);
+/* Makes the directories; blocking, for a worker. Volume directories that are new belong to config.user. */
+int launch_prepare(const struct launch *l, struct error *err);
+void launch_free(struct launch *l);
+DEFINE_CLEANUP(launch_free, struct launch)

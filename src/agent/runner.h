@@ -1,0 +1,64 @@
+/* Runner: brings what the servers want of this node and what runs on it together, one state machine per allocation. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "agent/alloc_record.h"
+#include "agent/driver.h"
+#include "agent/store.h"
+#include "base/error.h"
+#include "model/model.h"
+
+struct runner;
+
+/* Borrowed for the runner's life. */
+struct runner_env {
+    uv_loop_t *loop;
+    struct store *store;
+    struct drivers *drivers;
+    struct cgroup_root *cgroups;     /* NULL: none */
+    const char *data_dir, *volume_root;
+    const char *node_name, *ip;
+    const struct kv_list *node_meta;
+    int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
+    void (*report)(void *ctx);       /* there is something to collect */
+    void (*ended)(void *ctx, const char *alloc_id);      /* a run of this allocation is over, its logs are complete */
+    void *ctx;
+};
+
+struct runner *runner_new(const struct runner_env *env);
+
+/* Reads the store and adopts what it names. Nothing is started until the servers have said what they want. */
+int runner_load(struct runner *r, struct error *err);
+
+/* The servers' word. Safe to repeat. After the first full one, tasks that nobody wants are looked for and stopped. */
+void runner_apply(struct runner *r, const struct agent_work *work);
+
+/* For sync: reports that the servers do not have, and that they have them now. */
+void runner_collect(struct runner *r, struct agent_report *report, uint32_t limit);
+void runner_acknowledge(struct runner *r, const struct agent_report *report);
+
+/* Stops every task, then removes all files and control groups of allocations, then calls done. */
+void runner_stop_all(struct runner *r, void (*done)(void *ctx), void *ctx);
+/* Lets go of everything: tasks go on. Handles end as the loop runs on. */
+void runner_close(struct runner *r);
+
+/* --- looking --- */
+struct runner_view {
+    const struct alloc_record *record;
+    const struct service *spec;
+    struct task *task;               /* NULL: nothing runs */
+    const char *phase;
+    int pid;
+    const char *health;              /* what the last check gave; "" */
+};
+/* By id or unique beginning of it. */
+int runner_find(struct runner *r, const char *id, struct runner_view *view, struct error *err);
+/* Calls fn for each allocation. */
+void runner_each(struct runner *r, void (*fn)(void *ctx, const struct runner_view *view), void *ctx);
+/* The allocation's directory; the caller frees it. */
+char *runner_alloc_dir(const struct runner *r, const char *alloc_id);
+
+struct runner_counters { uint64_t starts, start_failures, exits, restarts, removed; };
+const struct runner_counters *runner_counters(const struct runner *r);
