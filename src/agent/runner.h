@@ -35,6 +35,9 @@ int runner_load(struct runner *r, struct error *err);
 /* The servers' word. Safe to repeat. After the first full one, tasks that nobody wants are looked for and stopped. */
 void runner_apply(struct runner *r, const struct agent_work *work);
 
+/* The store began or ceased to fail: what waited for it starts. */
+void runner_store_changed(struct runner *r);
+
 /* For sync: reports that the servers do not have, and that they have them now. */
 void runner_collect(struct runner *r, struct agent_report *report, uint32_t limit);
 void runner_acknowledge(struct runner *r, const struct agent_report *report);

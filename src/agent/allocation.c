@@ -1,0 +1,573 @@
+/* Happy path: WAITING → (directories, intent on disk) PREPARING → STARTING → UP → (its end, then the policy) BACKOFF →
+ * PREPARING → …, or (not wanted) STOPPING → DEAD. The table at the end says what each event does in each phase; the
+ * functions before it do it and name the phase that follows. */
+#include "agent/allocation.h"
+
+#include <string.h>
+
+#include "agent/restart_policy.h"
+#include "base/log.h"
+#include "base/timefmt.h"
+
+const char *const phase_names[PHASE_COUNT] = {
+    "waiting", "preparing", "starting", "adopting", "up", "backoff", "stopping", "dead",
+};
+
+static const char *const event_names[EVENT_COUNT] = {
+    "start", "prepared", "refused", "started", "start_failed", "exited", "healthy", "unhealthy", "timer", "stop", "restart",
+};
+
+/* How long a task may stay unhealthy before it is restarted under the restart policy. */
+#define UNHEALTHY_LEAST_MS 30000
+
+/* The two things that a start waits for. Outlives its allocation, because the worker cannot be called back. */
+struct preparation {
+    struct allocation *a;            /* NULL: nobody waits any more */
+    struct launch *launch;
+    uv_work_t work;
+    struct store_wait *wait;
+    bool working;
+    struct error error;
+};
+
+static const struct service *spec_of(const struct allocation *a)
+{
+    return &a->spec->version.spec;
+}
+
+/* --- saying and keeping --- */
+
+void allocation_save(struct allocation *a)
+{
+    if (a->orphan)
+        return;
+    CLEANUP_BUF struct buf b = {0};
+    type_encode(&alloc_record_type, &a->record, &b);
+    store_put(runner_env(a->runner)->store, STORE_ALLOCS, a->record.alloc.id, b.data, b.len);
+}
+
+void allocation_report(struct allocation *a, enum alloc_state state, const char *reason)
+{
+    struct alloc_report *r = &a->record.report;
+    if (r->state == state && r->reason && !strcmp(r->reason, reason))
+        return;
+    LOG_I("allocation", "alloc", a->record.alloc.id, "service", a->record.alloc.service, "from",
+          alloc_state_names[r->state], "to", alloc_state_names[state], "reason", reason);
+    r->state = state;
+    r->time = time_now_ms();
+    r->seq++;
+    mem_set_string(&r->reason, reason);
+    a->record.acknowledged = a->orphan || a->gone;
+    allocation_save(a);
+    if (!a->record.acknowledged)
+        runner_env(a->runner)->report(runner_env(a->runner)->ctx);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    allocation_event(t->data, EVENT_TIMER);
+}
+
+static void wake_in(struct allocation *a, int64_t delay_ms)
+{
+    uv_timer_start(&a->timer, on_timer, (uint64_t)delay_ms, 0);
+}
+
+/* --- preparing --- */
+
+static void preparation_free_when_idle(struct preparation *p)
+{
+    if (p->working)
+        return;
+    launch_free(p->launch);
+    free(p);
+}
+
+static void preparation_abandon(struct allocation *a)
+{
+    struct preparation *p = a->preparation;
+    if (!p)
+        return;
+    a->preparation = NULL;
+    p->a = NULL;
+    if (p->wait)
+        store_wait_cancel(p->wait);
+    p->wait = NULL;
+    preparation_free_when_idle(p);
+}
+
+static void preparation_step(struct preparation *p)
+{
+    if (!p->a) {
+        preparation_free_when_idle(p);
+        return;
+    }
+    if (p->working)
+        return;
+    if (p->error.code) {
+        struct error err = p->error;
+        allocation_step(p->a, &(struct alloc_input){.event = EVENT_REFUSED, .err = &err});
+    } else if (!p->wait) {
+        allocation_event(p->a, EVENT_PREPARED);
+    }
+}
+
+static void prepare_run(uv_work_t *work)
+{
+    struct preparation *p = work->data;
+    launch_prepare(p->launch, &p->error);
+}
+
+static void prepare_done(uv_work_t *work, int status)
+{
+    struct preparation *p = work->data;
+    p->working = false;
+    preparation_step(p);
+}
+
+static void intent_stored(void *ctx)
+{
+    struct preparation *p = ctx;
+    p->wait = NULL;
+    preparation_step(p);
+}
+
+static enum phase fail(struct allocation *a, const char *reason)
+{
+    a->record.report.finished_at = time_now_ms();
+    allocation_report(a, ALLOC_FAILED, reason);
+    return PHASE_DEAD;
+}
+
+static enum phase do_start(struct allocation *a, const struct alloc_input *in)
+{
+    const struct runner_env *env = runner_env(a->runner);
+    if (!runner_may_start(a->runner))
+        return PHASE_WAITING;
+    if (store_failing(env->store)) {
+        CLEANUP_FREE char *text = mem_printf("waits: the agent cannot write its state: %s", store_failing(env->store));
+        allocation_report(a, ALLOC_PENDING, text);
+        return PHASE_WAITING;
+    }
+    struct kv_list peers = {0};
+    runner_peers(a->runner, a, &peers);
+    struct task_facts facts = {
+        .spec = spec_of(a), .alloc = &a->record.alloc, .node_name = env->node_name, .ip = env->ip,
+        .node_meta = env->node_meta, .peers = &peers,
+    };
+    CLEANUP_FREE char *dir = runner_alloc_dir(a->runner, a->record.alloc.id);
+    struct launch *launch;
+    struct error err = {0};
+    int rc = launch_build(&facts, dir, env->volume_root, &launch, &err);
+    kv_clear(&peers);
+    if (rc < 0)
+        return fail(a, err.text);
+    a->record.generation = a->record.alloc.generation;
+    a->record.launched = true;
+    a->record.runs++;
+    free(steal(&a->record.handle));
+    allocation_save(a);
+    struct preparation *p = a->preparation = NEW(struct preparation);
+    *p = (struct preparation){.a = a, .launch = launch, .working = true};
+    p->wait = store_when_durable(env->store, intent_stored, p);
+    p->work.data = p;
+    uv_queue_work(env->loop, &p->work, prepare_run, prepare_done);
+    return PHASE_PREPARING;
+}
+
+/* --- starting --- */
+
+static void on_started(void *arg, const struct error *err, const char *handle, int pid, int64_t started_at)
+{
+    allocation_step(arg, &(struct alloc_input){
+        .event = err ? EVENT_START_FAILED : EVENT_STARTED, .err = err, .handle = handle, .pid = pid,
+        .started_at = started_at,
+    });
+}
+
+static void on_exited(void *arg, const struct task_exit *how)
+{
+    allocation_step(arg, &(struct alloc_input){.event = EVENT_EXITED, .how = how});
+}
+
+static const struct task_events task_events = {.started = on_started, .exited = on_exited};
+
+static enum phase after_end(struct allocation *a, bool clean, int64_t started_ms, const char *why);
+
+static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
+{
+    const struct runner_env *env = runner_env(a->runner);
+    const struct service *spec = spec_of(a);
+    const struct launch *l = a->preparation->launch;
+    allocation_report(a, ALLOC_STARTING, a->record.report.restarts ? "starting again" : "starting");
+    struct error err = {0};
+    a->task = task_start(env->drivers, driver_kind_names[spec->driver], &(struct task_spec){
+        .alloc_id = a->record.alloc.id, .service = a->record.alloc.service, .alloc_dir = l->alloc_dir,
+        .run = a->record.runs, .config = &l->config, .env = &l->env, .resources = &spec->resources,
+        .logs = &spec->logs, .volumes = &l->volumes, .ports = &a->record.alloc.ports,
+    }, &task_events, a, &err);
+    preparation_abandon(a);
+    if (!a->task) {
+        a->record.launched = false;
+        runner_count(a->runner)->start_failures++;
+        return fail(a, err.text);
+    }
+    runner_count(a->runner)->starts++;
+    return PHASE_STARTING;
+}
+
+static enum phase do_refused(struct allocation *a, const struct alloc_input *in)
+{
+    preparation_abandon(a);
+    a->record.launched = false;
+    runner_count(a->runner)->start_failures++;
+    return after_end(a, false, time_now_ms(), in->err->text);
+}
+
+void allocation_adopt(struct allocation *a)
+{
+    const struct runner_env *env = runner_env(a->runner);
+    CLEANUP_FREE char *dir = runner_alloc_dir(a->runner, a->record.alloc.id);
+    struct error err = {0};
+    a->task = task_adopt(env->drivers, driver_kind_names[spec_of(a)->driver], a->record.alloc.id, dir,
+                         a->record.handle, &task_events, a, &err);
+    a->phase = PHASE_ADOPTING;
+    if (a->task)
+        return;
+    /* The driver is switched off by configuration: what it ran cannot be seen from here. */
+    LOG_W("a task cannot be adopted", "alloc", a->record.alloc.id, "error", err.text);
+    a->record.launched = false;
+    allocation_report(a, ALLOC_LOST, err.text);
+    a->phase = PHASE_DEAD;
+    runner_died(a->runner, a);
+}
+
+/* --- running --- */
+
+static void on_health(void *arg, bool healthy, const char *reason)
+{
+    allocation_step(arg, &(struct alloc_input){.event = healthy ? EVENT_HEALTHY : EVENT_UNHEALTHY, .text = reason});
+}
+
+static void begin_health(struct allocation *a)
+{
+    static const struct health_events events = {.changed = on_health};
+    const struct health *h = &spec_of(a)->health;
+    const struct alloc_port_list *ports = &a->record.alloc.ports;
+    if (h->type == HEALTH_NONE)
+        return;
+    int port = 0;
+    for (uint32_t i = 0; i < ports->n && !port; i++)
+        if (!h->port || !strcmp(h->port, ports->v[i].name))
+            port = (int)ports->v[i].host;
+    a->health = health_start(runner_env(a->runner)->loop, &(struct health_target){
+        .health = h, .host = runner_env(a->runner)->ip, .port = port, .task = a->task,
+    }, &events, a);
+}
+
+static void end_health(struct allocation *a)
+{
+    if (a->health)
+        health_stop(a->health);
+    a->health = NULL;
+    uv_timer_stop(&a->timer);
+}
+
+static void stop_task(struct allocation *a)
+{
+    const struct kill *kill = &spec_of(a)->kill;
+    int number = kill->signal ? signal_number(kill->signal) : 0;
+    task_stop(a->task, number > 0 ? number : 0, kill->timeout_ms);
+}
+
+static enum phase begin_stop(struct allocation *a, enum after_stop after, const char *why)
+{
+    end_health(a);
+    a->after = after;
+    mem_set_string(&a->why, why);
+    allocation_report(a, ALLOC_STOPPING, why);
+    stop_task(a);
+    return PHASE_STOPPING;
+}
+
+static const char *stop_reason(const struct allocation *a)
+{
+    return a->record.alloc.desired_reason && *a->record.alloc.desired_reason ? a->record.alloc.desired_reason :
+           a->gone ? "the servers do not know it any more" : "not wanted any more";
+}
+
+static enum phase do_started(struct allocation *a, const struct alloc_input *in)
+{
+    struct alloc_report *r = &a->record.report;
+    mem_set_string(&a->record.handle, in->handle);
+    mem_set_string(&r->ip, runner_env(a->runner)->ip);
+    r->started_at = in->started_at ? in->started_at : time_now_ms();
+    a->record.launched = true;
+    a->pid = in->pid;
+    if (a->after == AFTER_STOP)
+        return begin_stop(a, AFTER_STOP, stop_reason(a));
+    if (a->after == AFTER_RESTART || a->record.generation < a->record.alloc.generation)
+        return begin_stop(a, AFTER_RESTART, "restart asked for");
+    /* An adopted task keeps what was said of it; its health is asked anew. */
+    if (a->phase == PHASE_ADOPTING && r->state >= ALLOC_RUNNING && r->state <= ALLOC_UNHEALTHY)
+        allocation_save(a);
+    else
+        allocation_report(a, ALLOC_RUNNING, "started");
+    begin_health(a);
+    return PHASE_UP;
+}
+
+static enum phase do_healthy(struct allocation *a, const struct alloc_input *in)
+{
+    uv_timer_stop(&a->timer);
+    allocation_report(a, ALLOC_HEALTHY, in->text);
+    return PHASE_UP;
+}
+
+static enum phase do_unhealthy(struct allocation *a, const struct alloc_input *in)
+{
+    const struct health *h = &spec_of(a)->health;
+    int64_t patience = 3 * h->unhealthy * h->interval_ms;
+    wake_in(a, patience > UNHEALTHY_LEAST_MS ? patience : UNHEALTHY_LEAST_MS);
+    allocation_report(a, ALLOC_UNHEALTHY, in->text);
+    return PHASE_UP;
+}
+
+static enum phase do_impatient(struct allocation *a, const struct alloc_input *in)
+{
+    CLEANUP_FREE char *why = mem_printf("unhealthy for too long: %s", a->record.report.reason);
+    return begin_stop(a, AFTER_POLICY, why);
+}
+
+static enum phase do_stop_running(struct allocation *a, const struct alloc_input *in)
+{
+    return begin_stop(a, AFTER_STOP, stop_reason(a));
+}
+
+static enum phase do_restart_running(struct allocation *a, const struct alloc_input *in)
+{
+    return begin_stop(a, AFTER_RESTART, "restart asked for");
+}
+
+/* --- ending --- */
+
+static enum phase complete(struct allocation *a, const char *reason)
+{
+    if (!a->record.report.finished_at)
+        a->record.report.finished_at = time_now_ms();
+    allocation_report(a, ALLOC_COMPLETE, reason);
+    return PHASE_DEAD;
+}
+
+/* A run is over and nothing is left of it. */
+static enum phase after_end(struct allocation *a, bool clean, int64_t started_ms, const char *why)
+{
+    enum after_stop after = a->after;
+    a->after = AFTER_NOTHING;
+    if (after == AFTER_STOP)
+        return complete(a, stop_reason(a));
+    if (after == AFTER_RESTART || a->record.generation < a->record.alloc.generation) {
+        wake_in(a, 0);
+        return PHASE_BACKOFF;
+    }
+    CLEANUP_FREE char *stopped_for = steal(&a->why);
+    struct restart_decision d = restart_decide(&a->record, spec_of(a), clean && after != AFTER_POLICY, started_ms,
+                                               time_now_ms());
+    CLEANUP_BUF struct buf text = {0};
+    buf_add_string(&text, after == AFTER_POLICY && stopped_for ? stopped_for : why);
+    restart_describe(&d, spec_of(a), &text);
+    if (d.verdict == RESTART_COMPLETE)
+        return complete(a, text.data);
+    if (d.verdict == RESTART_FAILED)
+        return fail(a, text.data);
+    runner_count(a->runner)->restarts++;
+    allocation_report(a, ALLOC_STARTING, text.data);
+    wake_in(a, d.delay_ms);
+    return PHASE_BACKOFF;
+}
+
+static void let_go(struct allocation *a)
+{
+    end_health(a);
+    if (!a->task)
+        return;
+    struct task *t = steal(&a->task);
+    task_remove(t);
+    task_free(t);
+    a->pid = 0;
+}
+
+static enum phase do_exited(struct allocation *a, const struct alloc_input *in)
+{
+    struct alloc_report *r = &a->record.report;
+    const struct task_exit how = *in->how;       /* it may be the task's own */
+    let_go(a);
+    a->record.launched = false;
+    if (how.run && how.run < a->record.runs && !a->orphan && a->after == AFTER_NOTHING) {
+        /* The last agent ended between its intent to start and the start: this is the end of the run before, which
+         * was dealt with then. */
+        wake_in(a, 0);
+        return PHASE_BACKOFF;
+    }
+    r->exited = how.known;
+    r->exit_code = how.known ? how.code : 0;
+    r->exit_signal = how.known ? how.signal : 0;
+    r->oom = how.oom;
+    r->finished_at = how.finished_at ? how.finished_at : time_now_ms();
+    runner_count(a->runner)->exits++;
+    runner_env(a->runner)->ended(runner_env(a->runner)->ctx, a->record.alloc.id);
+    return after_end(a, how.known && !how.code && !how.signal, how.started_at ? how.started_at : r->started_at,
+                     how.reason);
+}
+
+static enum phase do_start_failed(struct allocation *a, const struct alloc_input *in)
+{
+    const struct error err = *in->err;
+    let_go(a);
+    a->record.launched = false;
+    runner_count(a->runner)->start_failures++;
+    return after_end(a, false, time_now_ms(), err.text);
+}
+
+/* Nothing of an earlier run was found. */
+static enum phase do_not_adopted(struct allocation *a, const struct alloc_input *in)
+{
+    bool never_started = in->err->code == ERROR_NOT_FOUND && !a->record.handle;
+    CLEANUP_FREE char *why = mem_printf("how it ended is not known: %s", in->err->text);
+    let_go(a);
+    a->record.launched = false;
+    if (a->after == AFTER_STOP)
+        return complete(a, stop_reason(a));
+    if (never_started && (spec_of(a)->mode != MODE_TASK || a->record.alloc.state < ALLOC_RUNNING)) {
+        wake_in(a, 0);
+        return PHASE_BACKOFF;
+    }
+    a->record.report.finished_at = time_now_ms();
+    return after_end(a, false, a->record.report.started_at, why);
+}
+
+/* --- not wanted any more, or wanted anew, while something is on its way --- */
+
+static enum phase do_stop_unstarted(struct allocation *a, const struct alloc_input *in)
+{
+    uv_timer_stop(&a->timer);
+    preparation_abandon(a);
+    a->record.launched = false;
+    return complete(a, stop_reason(a));
+}
+
+static enum phase do_stop_starting(struct allocation *a, const struct alloc_input *in)
+{
+    a->after = AFTER_STOP;
+    allocation_report(a, ALLOC_STOPPING, stop_reason(a));
+    stop_task(a);
+    return a->phase;
+}
+
+static enum phase do_stop_later(struct allocation *a, const struct alloc_input *in)
+{
+    a->after = AFTER_STOP;
+    return a->phase;
+}
+
+static enum phase do_restart_later(struct allocation *a, const struct alloc_input *in)
+{
+    if (a->after != AFTER_STOP)
+        a->after = AFTER_RESTART;
+    return a->phase;
+}
+
+static enum phase do_restart_backoff(struct allocation *a, const struct alloc_input *in)
+{
+    wake_in(a, 0);
+    return PHASE_BACKOFF;
+}
+
+/* What is not in the table changes nothing: it came late. */
+static enum phase (*const machine[PHASE_COUNT][EVENT_COUNT])(struct allocation *a, const struct alloc_input *in) = {
+    [PHASE_WAITING] = {
+        [EVENT_START] = do_start,
+        [EVENT_STOP] = do_stop_unstarted,
+    },
+    [PHASE_PREPARING] = {
+        [EVENT_PREPARED] = do_launch,
+        [EVENT_REFUSED] = do_refused,
+        [EVENT_STOP] = do_stop_unstarted,
+    },
+    [PHASE_STARTING] = {
+        [EVENT_STARTED] = do_started,
+        [EVENT_START_FAILED] = do_start_failed,
+        [EVENT_STOP] = do_stop_starting,
+        [EVENT_RESTART] = do_restart_later,
+    },
+    [PHASE_ADOPTING] = {
+        [EVENT_STARTED] = do_started,
+        [EVENT_START_FAILED] = do_not_adopted,
+        [EVENT_STOP] = do_stop_later,
+        [EVENT_RESTART] = do_restart_later,
+    },
+    [PHASE_UP] = {
+        [EVENT_EXITED] = do_exited,
+        [EVENT_HEALTHY] = do_healthy,
+        [EVENT_UNHEALTHY] = do_unhealthy,
+        [EVENT_TIMER] = do_impatient,
+        [EVENT_STOP] = do_stop_running,
+        [EVENT_RESTART] = do_restart_running,
+    },
+    [PHASE_BACKOFF] = {
+        [EVENT_TIMER] = do_start,
+        [EVENT_STOP] = do_stop_unstarted,
+        [EVENT_RESTART] = do_restart_backoff,
+    },
+    [PHASE_STOPPING] = {
+        [EVENT_EXITED] = do_exited,
+        [EVENT_STOP] = do_stop_later,
+        [EVENT_RESTART] = do_restart_later,
+    },
+};
+
+void allocation_step(struct allocation *a, const struct alloc_input *in)
+{
+    if (!machine[a->phase][in->event]) {
+        LOG_D("event has no meaning now", "alloc", a->record.alloc.id, "phase", phase_names[a->phase], "event",
+              event_names[in->event]);
+        return;
+    }
+    a->phase = machine[a->phase][in->event](a, in);
+    if (a->phase == PHASE_DEAD)
+        runner_died(a->runner, a);
+}
+
+/* --- life --- */
+
+struct allocation *allocation_new(struct runner *r, struct spec_ref *spec)
+{
+    struct allocation *a = NEW(struct allocation);
+    a->runner = r;
+    a->spec = spec;
+    /* Larger than any number that an earlier record of the same allocation, lost with its store, can have had. */
+    a->record.report.seq = (uint64_t)time_now_ms() * 1000;
+    uv_timer_init(runner_env(r)->loop, &a->timer);
+    a->timer.data = a;
+    return a;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct allocation *a = h->data;
+    type_clear(&alloc_record_type, &a->record);
+    free(a->why);
+    free(a);
+}
+
+void allocation_release(struct allocation *a)
+{
+    if (a->health)
+        health_stop(steal(&a->health));
+    if (a->task)
+        task_free(steal(&a->task));
+    preparation_abandon(a);
+    runner_spec_release(a->runner, a->spec);
+    a->spec = NULL;
+    uv_close((uv_handle_t *)&a->timer, on_closed);
+}
