@@ -415,7 +415,6 @@ static enum phase do_exited(struct allocation *a, const struct alloc_input *in)
     r->oom = how.oom;
     r->finished_at = how.finished_at ? how.finished_at : time_now_ms();
     runner_count(a->runner)->exits++;
-    runner_env(a->runner)->ended(runner_env(a->runner)->ctx, a->record.alloc.id);
     return after_end(a, how.known && !how.code && !how.signal, how.started_at ? how.started_at : r->started_at,
                      how.reason);
 }

@@ -158,6 +158,7 @@ void runner_died(struct runner *r, struct allocation *a)
     a->dead_at = time_monotonic_ms();
     r->alive--;
     allocation_save(a);
+    r->env.ended(r->env.ctx, a->record.alloc.id);
     gc_soon(r, a->gone || a->orphan ? 0 : GC_INTERVAL_MS);
     finish_stop_all(r);
 }

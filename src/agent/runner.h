@@ -23,7 +23,7 @@ struct runner_env {
     const struct kv_list *node_meta;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
     void (*report)(void *ctx);       /* there is something to collect */
-    void (*ended)(void *ctx, const char *alloc_id);      /* a run of this allocation is over, its logs are complete */
+    void (*ended)(void *ctx, const char *alloc_id);      /* it is dead, its logs are complete */
     void *ctx;
 };
 

@@ -1,0 +1,329 @@
+/* Happy path: store, drivers, runner (adopts what runs), API, sync; then everything is events. SIGTERM closes sync,
+ * API and runner; the loop runs empty; the store is closed last. */
+#include "agent/agent.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "agent/api.h"
+#include "agent/cgroup.h"
+#include "agent/facts.h"
+#include "agent/runner.h"
+#include "agent/sync.h"
+#include "base/file.h"
+#include "base/id.h"
+#include "base/random.h"
+#include "base/text.h"
+
+#define FACTS_INTERVAL_MS 60000
+#define OPEN_FILES 65536             /* a few for each task; below what select(2) users would notice, shims reset it */
+
+static const int end_signals[] = {SIGTERM, SIGINT};
+
+struct agent {
+    const struct agent_config *config;
+    uv_loop_t loop;
+    struct store *store;
+    struct cgroup_root cgroups;
+    struct driver_env *drivers_env;
+    struct drivers *drivers;
+    struct runner *runner;
+    struct agent_api *api;
+    struct sync *sync;
+    struct tls_context *tls;
+    struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
+    uint64_t index;
+    uv_signal_t signals[ARRAY_LEN(end_signals)];
+    uv_timer_t facts_timer;
+    uv_work_t facts_work;
+    bool gathering, ending;
+};
+
+/* --- facts --- */
+
+static void complete_facts(struct agent *a, struct node *node)
+{
+    mem_set_string(&node->id, a->node.id);
+    mem_set_string(&node->address, a->node.address);
+    drivers_probe(a->drivers, &node->drivers);
+    /* While nothing can be written no task is to come here. */
+    const char *failing = store_failing(a->store);
+    for (uint32_t i = 0; failing && i < node->drivers.n; i++) {
+        node->drivers.v[i].healthy = false;
+        mem_set_string(&node->drivers.v[i].detail, failing);
+    }
+}
+
+static void facts_run(uv_work_t *work)
+{
+    struct agent *a = work->data;
+    facts_gather(a->config, &a->fresh);
+}
+
+static void facts_done(uv_work_t *work, int status)
+{
+    struct agent *a = work->data;
+    a->gathering = false;
+    if (!a->ending) {
+        complete_facts(a, &a->fresh);
+        if (!type_equal(&node_type, &a->fresh, &a->node)) {
+            LOG_I("the node's facts changed");
+            struct node old = a->node;
+            a->node = a->fresh;
+            a->fresh = old;
+            sync_register(a->sync);
+        }
+    }
+    type_clear(&node_type, &a->fresh);
+}
+
+static void facts_check(struct agent *a)
+{
+    if (a->gathering || a->ending)
+        return;
+    a->gathering = true;
+    type_init(&node_type, &a->fresh);
+    a->facts_work.data = a;
+    uv_queue_work(&a->loop, &a->facts_work, facts_run, facts_done);
+}
+
+static void on_facts_timer(uv_timer_t *t)
+{
+    facts_check(t->data);
+}
+
+static void on_store_change(void *ctx)
+{
+    struct agent *a = ctx;
+    runner_store_changed(a->runner);
+    facts_check(a);
+}
+
+/* --- between sync, runner and API --- */
+
+static void on_hello(void *ctx, struct agent_hello *hello)
+{
+    struct agent *a = ctx;
+    type_clear(&node_type, &hello->node);
+    type_copy(&node_type, &hello->node, &a->node);
+}
+
+static void on_work(void *ctx, struct agent_work *work)
+{
+    struct agent *a = ctx;
+    if (work->index != a->index) {
+        a->index = work->index;
+        CLEANUP_FREE char *text = mem_printf("%" PRIu64, a->index);
+        store_put(a->store, STORE_META, "index", text, strlen(text));
+    }
+    runner_apply(a->runner, work);
+}
+
+static void on_collect(void *ctx, struct agent_report *report, uint32_t limit)
+{
+    runner_collect(((struct agent *)ctx)->runner, report, limit);
+}
+
+static void on_acknowledged(void *ctx, const struct agent_report *report)
+{
+    runner_acknowledge(((struct agent *)ctx)->runner, report);
+}
+
+static const struct sync_handlers sync_handlers = {
+    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged,
+};
+
+static void on_report(void *ctx)
+{
+    struct agent *a = ctx;
+    if (a->sync)
+        sync_report(a->sync);
+}
+
+static void on_ended(void *ctx, const char *alloc_id)
+{
+    struct agent *a = ctx;
+    if (a->api)
+        agent_api_ended(a->api, alloc_id);
+}
+
+/* --- ending --- */
+
+static void close_all(struct agent *a)
+{
+    for (size_t i = 0; i < ARRAY_LEN(end_signals); i++)
+        uv_close((uv_handle_t *)&a->signals[i], NULL);
+    uv_close((uv_handle_t *)&a->facts_timer, NULL);
+    sync_close(steal(&a->sync));
+    agent_api_close(steal(&a->api));
+    runner_close(steal(&a->runner));
+}
+
+static void on_all_stopped(void *ctx)
+{
+    struct agent *a = ctx;
+    LOG_I("all tasks have ended");
+    close_all(a);
+    CLEANUP_FREE char *allocs = mem_printf("%s/allocs", a->config->data_dir);
+    rmdir(allocs);
+    cgroup_remove_root(&a->cgroups);
+}
+
+static void on_signal(uv_signal_t *s, int number)
+{
+    struct agent *a = s->data;
+    bool again = a->ending;
+    a->ending = true;
+    if (!again && a->config->stop_tasks_on_exit) {
+        LOG_I("ending; all tasks are stopped first");
+        runner_stop_all(a->runner, on_all_stopped, a);
+    } else if (a->runner) {
+        LOG_I("ending; tasks go on");
+        close_all(a);
+    }
+}
+
+/* --- beginning --- */
+
+static int load_meta(void *ctx, const char *key, const void *value, size_t len, struct error *err)
+{
+    struct agent *a = ctx;
+    CLEANUP_FREE char *text = mem_strndup(value, len);
+    if (!strcmp(key, "node_id"))
+        mem_set_string(&a->node.id, text);
+    else if (!strcmp(key, "index"))
+        a->index = strtoull(text, NULL, 10);
+    return 0;
+}
+
+static int begin_node(struct agent *a, struct error *err)
+{
+    type_init(&node_type, &a->node);
+    if (store_load(a->store, STORE_META, load_meta, a, err) < 0)
+        return -1;
+    if (!a->node.id)
+        a->node.id = id_new();
+    facts_gather(a->config, &a->node);
+    return 0;
+}
+
+static int begin_runner(struct agent *a, struct error *err)
+{
+    const struct agent_config *c = a->config;
+    CLEANUP_FREE char *group = mem_printf("%s/%s", c->cgroup_root, c->name);
+    cgroup_open(&a->cgroups, group, CGROUP_AUTO);
+    if (*a->cgroups.warning)
+        LOG_W("limits of tasks do not work fully here", "reason", a->cgroups.warning);
+    struct driver_env *env = NEW(struct driver_env);
+    *env = (struct driver_env){.loop = &a->loop, .node = c->name, .data_dir = c->data_dir, .cgroups = &a->cgroups};
+    a->drivers_env = env;
+    if (drivers_open(env, &c->drivers, &a->drivers, err) < 0)
+        return -1;
+    a->runner = runner_new(&(struct runner_env){
+        .loop = &a->loop, .store = a->store, .drivers = a->drivers, .cgroups = &a->cgroups,
+        .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->node.ip,
+        .node_meta = &c->meta, .gc_age_ms = c->gc_age_ms, .gc_max_allocs = c->gc_max_allocs,
+        .gc_max_mb = c->gc_max_mb, .report = on_report, .ended = on_ended, .ctx = a,
+    });
+    if (runner_load(a->runner, err) < 0)
+        return -1;
+    store_on_change(a->store, on_store_change, a);
+    store_put(a->store, STORE_META, "node_id", a->node.id, strlen(a->node.id));
+    return 0;
+}
+
+static int begin_network(struct agent *a, struct error *err)
+{
+    const struct agent_config *c = a->config;
+    if (c->tls_cert) {
+        a->tls = tls_context_new(&(struct tls_options){.cert_file = c->tls_cert, .key_file = c->tls_key,
+                                 .ca_file = c->tls_ca, .client_cert = TLS_CLIENT_CERT_REQUIRED}, err);
+        if (!a->tls)
+            return -1;
+    }
+    struct agent_api_options options = {.tls = a->tls, .runner = a->runner, .store = a->store};
+    if (address_parse(c->bind, (int)c->port, &options.address, err) < 0)
+        return error_context(err, "bind");
+    if (agent_api_open(&a->loop, &options, &a->api, err) < 0)
+        return -1;
+    struct address advertised;
+    char text[ADDRESS_TEXT_SIZE];
+    if (address_parse(c->advertise ? c->advertise : a->node.ip, agent_api_port(a->api), &advertised, err) < 0)
+        return error_context(err, "advertise");
+    address_format(text, &advertised);
+    mem_set_string(&a->node.address, text);
+    complete_facts(a, &a->node);
+    uint64_t seed;
+    random_system(&seed, sizeof(seed));
+    a->sync = sync_new(&a->loop, &(struct sync_options){
+        .node_id = a->node.id, .servers = &c->servers, .tls = a->tls, .index = a->index, .seed = seed,
+        .handlers = &sync_handlers, .ctx = a,
+    });
+    sync_report(a->sync);
+    return 0;
+}
+
+static void begin_events(struct agent *a)
+{
+    for (size_t i = 0; i < ARRAY_LEN(end_signals); i++) {
+        uv_signal_init(&a->loop, &a->signals[i]);
+        a->signals[i].data = a;
+        uv_signal_start(&a->signals[i], on_signal, end_signals[i]);
+    }
+    uv_timer_init(&a->loop, &a->facts_timer);
+    a->facts_timer.data = a;
+    uv_timer_start(&a->facts_timer, on_facts_timer, FACTS_INTERVAL_MS, FACTS_INTERVAL_MS);
+}
+
+static void raise_open_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= OPEN_FILES)
+        return;
+    limit.rlim_cur = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int begin(struct agent *a, struct error *err)
+{
+    CLEANUP_FREE char *allocs = mem_printf("%s/allocs", a->config->data_dir);
+    if (dir_make(allocs, 0755, err) < 0 || store_open(a->config->data_dir, &a->loop, &a->store, err) < 0)
+        return -1;
+    return begin_node(a, err) < 0 || begin_runner(a, err) < 0 || begin_network(a, err) < 0 ? -1 : 0;
+}
+
+int agent_run(const struct agent_config *config, struct error *err)
+{
+    struct agent *a = NEW(struct agent);
+    a->config = config;
+    signal(SIGPIPE, SIG_IGN);
+    raise_open_files();
+    INVARIANT(uv_loop_init(&a->loop) == 0);
+    int rc = begin(a, err);
+    if (!rc) {
+        begin_events(a);
+        LOG_I("agent started", "node", a->node.id, "name", config->name, "address", a->node.address, "version",
+              MENTAT_VERSION);
+    } else {
+        if (a->api)
+            agent_api_close(a->api);
+        if (a->runner)
+            runner_close(a->runner);
+    }
+    uv_run(&a->loop, UV_RUN_DEFAULT);
+    if (a->drivers)
+        drivers_close(a->drivers);
+    if (a->store)
+        store_close(a->store);
+    uv_run(&a->loop, UV_RUN_DEFAULT);
+    INVARIANT(uv_loop_close(&a->loop) == 0);
+    cgroup_close(&a->cgroups);
+    tls_context_free(a->tls);
+    type_clear(&node_type, &a->node);
+    free(a->drivers_env);
+    free(a);
+    return rc;
+}
