@@ -4,7 +4,7 @@
 
 /* In the order of the help text: what one needs first comes first. */
 const struct command_row *const commands[] = {
-    &cmd_validate, &cmd_schema,
+    &cmd_run, &cmd_validate, &cmd_schema,
     &cmd_status, &cmd_services, &cmd_allocs, &cmd_nodes,
     &cmd_completion, &cmd_version,
     NULL,

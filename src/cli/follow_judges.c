@@ -1,0 +1,141 @@
+/* When a change is done: one judge for each kind of change. */
+#include <string.h>
+
+#include "cli/api.h"
+#include "cli/follow.h"
+#include "cli/table.h"
+
+static bool is(const json_t *object, const char *path, const char *text)
+{
+    return !strcmp(json_text(object, path), text);
+}
+
+static char *counts(const json_t *of, const char *prefix, const char *reason)
+{
+    char healthy[64], desired[64];
+    snprintf(healthy, sizeof healthy, "%shealthy", prefix);
+    snprintf(desired, sizeof desired, "%sdesired", prefix);
+    return mem_printf("%lld of %lld healthy%s%s", json_number(of, healthy), json_number(of, desired), *reason ? ", " : "",
+                      reason);
+}
+
+int follow_deployment(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                      enum follow_state *state, char **note, struct error *err)
+{
+    CLEANUP_FREE char *path = api_path("/v1/deployments/", item->deployment, "");
+    CLEANUP(json_decref) json_t *d = api_get(cli->api, path, err);
+    if (!d)
+        return -1;
+    const char *reason = json_text(d, "reason");
+    if (is(d, "state", "running")) {
+        *note = counts(d, "", reason);
+    } else if (is(d, "state", "successful") || is(d, "state", "paused")) {
+        *state = FOLLOW_DONE;
+        *note = mem_printf("version %lld: %lld of %lld healthy%s", json_number(d, "version"), json_number(d, "healthy"),
+                           json_number(d, "desired"), is(d, "state", "paused") ? ", paused" : "");
+    } else {
+        *state = FOLLOW_FAILED;
+        *note = mem_printf("the deployment of version %lld %s: %s", json_number(d, "version"),
+                           is(d, "state", "reverted") ? "failed and was reverted"
+                           : is(d, "state", "cancelled") ? "was cancelled" : "failed",
+                           *reason ? reason : "no reason was given");
+    }
+    return 0;
+}
+
+/* How many replicas are wanted and there, and how many are there although they are not wanted. */
+static void count_live(const json_t *allocs, long long *wanted, long long *leaving)
+{
+    size_t i;
+    json_t *a;
+    *wanted = *leaving = 0;
+    json_array_foreach(allocs, i, a)
+        if (follow_alloc_live(a))
+            ++*(is(a, "desired", "run") ? wanted : leaving);
+}
+
+int follow_settled(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                   enum follow_state *state, char **note, struct error *err)
+{
+    long long wanted, leaving, desired = json_number(service, "status.desired");
+    const char *reason = json_text(service, "status.reason");
+    count_live(allocs, &wanted, &leaving);
+    if (!service || is(service, "status.state", "stopped")) {
+        *state = FOLLOW_FAILED;
+        *note = mem_strdup("it was stopped meanwhile");
+    } else if (is(service, "status.state", "failed")) {
+        *state = FOLLOW_FAILED;
+        *note = mem_printf("failed%s%s", *reason ? ": " : "", reason);
+    } else if (is(service, "status.state", "complete")) {
+        *state = FOLLOW_DONE;
+        *note = mem_strdup("complete");
+    } else {
+        bool settled = wanted == desired && !leaving && json_number(service, "status.running") >= desired;
+        *state = settled && (is(service, "status.state", "running") || !desired) ? FOLLOW_DONE : FOLLOW_GOING;
+        *note = counts(service, "status.", *state == FOLLOW_DONE ? "" : reason);
+    }
+    return 0;
+}
+
+int follow_started(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                   enum follow_state *state, char **note, struct error *err)
+{
+    const char *reason = json_text(service, "status.reason"), *next = json_text(service, "status.next_run_at");
+    if (!service || is(service, "status.state", "failed")) {
+        *state = FOLLOW_FAILED;
+        *note = mem_printf("failed%s%s", *reason ? ": " : "", reason);
+    } else if (*json_text(service, "current.spec.schedule")) {
+        *state = FOLLOW_DONE;
+        *note = mem_printf("scheduled%s%s", *next ? ", runs next at " : "", next);
+    } else {
+        *state = is(service, "status.state", "pending") ? FOLLOW_GOING : FOLLOW_DONE;
+        *note = mem_printf("%s%s%s", json_text(service, "status.state"), *reason ? ": " : "", reason);
+    }
+    return 0;
+}
+
+int follow_restart(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                   enum follow_state *state, char **note, struct error *err)
+{
+    size_t i, k, total = 0, anew = 0;
+    json_t *a, *old;
+    json_array_foreach(allocs, i, a) {
+        if (!is(a, "desired", "run") || !follow_alloc_live(a))
+            continue;
+        bool same_run = false;
+        json_array_foreach(item->before, k, old)
+            same_run = same_run || (is(a, "id", json_text(old, "id")) && is(a, "started_at", json_text(old, "started_at")));
+        total++;
+        anew += !same_run;
+    }
+    if (follow_settled(cli, item, service, allocs, state, note, err))
+        return -1;
+    if (*state == FOLLOW_DONE && anew < total)
+        *state = FOLLOW_GOING;
+    if (*state != FOLLOW_FAILED) {
+        free(*note);
+        *note = mem_printf("%zu of %zu replicas restarted", anew, total);
+    }
+    return 0;
+}
+
+int follow_stopped(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                   enum follow_state *state, char **note, struct error *err)
+{
+    long long wanted, leaving;
+    count_live(allocs, &wanted, &leaving);
+    *state = wanted + leaving ? FOLLOW_GOING : FOLLOW_DONE;
+    *note = wanted + leaving ? mem_printf("%lld still to stop", wanted + leaving) : mem_strdup("stopped");
+    return 0;
+}
+
+int follow_answer(struct cli *cli, const json_t *answer, follow_judge *otherwise, const json_t *before)
+{
+    const char *deployment = json_string_value(json_object_get(answer, "deployment"));
+    struct follow_item item = {.service = json_text(answer, "service"), .deployment = deployment, .before = before,
+                               .judge = deployment ? follow_deployment : otherwise};
+    int status = follow_run(cli, &item, 1);
+    if (status == STATUS_DONE || status == STATUS_FAILED)
+        output_value(cli, answer);
+    return status;
+}
