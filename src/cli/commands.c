@@ -4,8 +4,10 @@
 
 /* In the order of the help text: what one needs first comes first. */
 const struct command_row *const commands[] = {
-    &cmd_run, &cmd_validate, &cmd_schema,
-    &cmd_status, &cmd_services, &cmd_allocs, &cmd_nodes,
+    &cmd_run, &cmd_plan, &cmd_validate, &cmd_schema,
+    &cmd_status, &cmd_services, &cmd_allocs, &cmd_nodes, &cmd_explain,
+    &cmd_scale, &cmd_restart, &cmd_stop, &cmd_versions, &cmd_rollback,
+    &cmd_node, &cmd_events, &cmd_metrics,
     &cmd_completion, &cmd_version,
     NULL,
 };

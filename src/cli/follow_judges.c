@@ -119,6 +119,30 @@ int follow_restart(struct cli *cli, struct follow_item *item, const json_t *serv
     return 0;
 }
 
+int follow_alloc_restart(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                         enum follow_state *state, char **note, struct error *err)
+{
+    const json_t *old = json_array_get(item->before, 0);
+    size_t i;
+    json_t *a;
+    *note = mem_printf("%s restarts", json_text(old, "id"));
+    json_array_foreach(allocs, i, a) {
+        if (!is(a, "id", json_text(old, "id")))
+            continue;
+        if (!follow_alloc_live(a))
+            *state = FOLLOW_FAILED;
+        else if (!is(a, "started_at", json_text(old, "started_at")) && (is(a, "state", "running") || is(a, "state", "healthy")))
+            *state = FOLLOW_DONE;
+        else
+            return 0;
+        free(*note);
+        *note = mem_printf("%s is %s", json_text(a, "id"), json_text(a, "state"));
+        return 0;
+    }
+    *state = FOLLOW_FAILED;
+    return 0;
+}
+
 int follow_stopped(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
                    enum follow_state *state, char **note, struct error *err)
 {

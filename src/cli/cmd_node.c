@@ -1,0 +1,106 @@
+/* Maintenance of nodes: drain, disable, enable. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/api.h"
+#include "cli/commands.h"
+#include "cli/follow.h"
+#include "cli/table.h"
+
+#define ROUND_MS 100
+
+static int post(struct cli *cli, const char *action, struct error *err)
+{
+    const char *reason = args_get(cli->args, "reason");
+    struct api *api = cli_api(cli, err);
+    CLEANUP_FREE char *path = api_path("/v1/nodes/", cli_operand(cli, 0), action);
+    CLEANUP_BUF struct buf body = {0};
+    if (reason) {
+        json_t *json = json_pack("{s:s}", "reason", reason);
+        char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+        json_decref(json);
+        if (!text)
+            return error_set(err, ERROR_INVALID, "--reason: it is not UTF-8 text");
+        buf_add_string(&body, text);
+        free(text);
+    }
+    return api ? api_call(api, HTTP_METHOD_POST, path, reason ? &body : NULL, NULL, NULL, err) : -1;
+}
+
+static int count_live(struct cli *cli, const char *path, long long *live, struct error *err)
+{
+    CLEANUP(json_decref) json_t *allocs = api_list(cli->api, path, err);
+    size_t i;
+    json_t *a;
+    *live = 0;
+    json_array_foreach(allocs, i, a)
+        *live += follow_alloc_live(a);
+    return allocs ? 0 : -1;
+}
+
+/* Tells how many allocations are still there, each time the number changes, until none is. */
+static int follow_drain(struct cli *cli, struct error *err)
+{
+    CLEANUP_FREE char *path = api_path("/v1/allocs?node=", cli_operand(cli, 0), "");
+    uint64_t index = 0;
+    for (long long live = -1, told = -1; live; usleep(ROUND_MS * 1000)) {
+        CLEANUP_FREE char *wait = mem_printf("/v1/nodes?limit=1&index=%llu&wait=1s", (unsigned long long)index);
+        if (api_call(cli->api, HTTP_METHOD_GET, wait, NULL, NULL, &index, err) || count_live(cli, path, &live, err))
+            return -1;
+        if (live && live != told)
+            cli_say(cli, "%s: %lld allocation%s to move", cli_operand(cli, 0), live, live == 1 ? "" : "s");
+        told = live;
+    }
+    cli_say(cli, "%s: drained; `mt node enable %s` lets it take allocations again", cli_operand(cli, 0), cli_operand(cli, 0));
+    return 0;
+}
+
+static int run_drain(struct cli *cli)
+{
+    struct error err = {0};
+    if (post(cli, "/drain", &err) || (!args_has(cli->args, "detach") && follow_drain(cli, &err)))
+        return cli_fail(cli, &err);
+    return STATUS_DONE;
+}
+
+static int run_enable(struct cli *cli)
+{
+    struct error err = {0};
+    if (post(cli, "/enable", &err))
+        return cli_fail(cli, &err);
+    cli_say(cli, "%s takes allocations again", cli_operand(cli, 0));
+    return STATUS_DONE;
+}
+
+static int run_disable(struct cli *cli)
+{
+    struct error err = {0};
+    if (post(cli, "/disable", &err))
+        return cli_fail(cli, &err);
+    cli_say(cli, "%s keeps what it runs and gets nothing new", cli_operand(cli, 0));
+    return STATUS_DONE;
+}
+
+#define REASON_OPTION {"reason", 0, "TEXT", "Why, for the events.", NULL}
+static const struct option_row options[] = {REASON_OPTION, {0}};
+static const struct option_row drain_options[] = {
+    REASON_OPTION, {"detach", 'd', NULL, "Does not wait until the node is empty.", NULL}, {0}};
+
+static const struct command_row drain = {
+    .name = "drain", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .options = drain_options,
+    .run = run_drain, .summary = "move everything away from a node, and wait until it is empty",
+};
+static const struct command_row enable = {
+    .name = "enable", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .options = options,
+    .run = run_enable, .summary = "let a node take allocations again",
+};
+static const struct command_row disable = {
+    .name = "disable", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .options = options,
+    .run = run_disable, .summary = "keep what a node runs, and give it nothing new",
+};
+static const struct command_row *const subcommands[] = {&drain, &enable, &disable, NULL};
+
+const struct command_row cmd_node = {
+    .name = "node", .summary = "maintenance of nodes", .subcommands = subcommands,
+};
