@@ -84,7 +84,8 @@ static void add_consensus(struct control *c, struct buf *out)
     gauge(out, "mentat_disk_free_bytes", "Free disk under data_dir, as last seen.", (double)s.disk_free_bytes);
     gauge(out, "mentat_disk_full", "1 while writes are refused because the disk is full.", s.no_space);
     counter(out, "mentat_raft_proposals_total", "Commands proposed.", (double)s.proposals);
-    counter(out, "mentat_raft_syncs_total", "Syncs of the log; proposals by syncs is the size of a group.", (double)s.syncs);
+    counter(out, "mentat_raft_syncs_total", "Syncs of the log; proposals by syncs is the size of a group.",
+            (double)s.syncs);
 }
 
 API_READ(api_metrics)
@@ -99,7 +100,8 @@ API_READ(api_metrics)
     gauge(out, "mentat_core_queue_depth", "Requests that wait for the core thread.", (double)queue_depth(&c->inbox));
     gauge(out, "mentat_waiting_reads", "Reads and event streams that wait for a change.", (double)c->wait_count);
     counter(out, "mentat_commands_applied_total", "Commands applied since the start.", (double)c->metrics.applied);
-    counter(out, "mentat_commands_refused_total", "Clients' commands that the state refused.", (double)c->metrics.refused);
+    counter(out, "mentat_commands_refused_total", "Clients' commands that the state refused.",
+            (double)c->metrics.refused);
     counter(out, "mentat_decisions_total", "Batches of decisions proposed.", (double)c->metrics.decisions);
     counter(out, "mentat_nodes_down_total", "Nodes taken for dead.", (double)c->metrics.nodes_down);
     metric_help(out, "mentat_propose_seconds", "histogram", "From the proposal of a write to its application.");

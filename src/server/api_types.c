@@ -3,10 +3,12 @@
 #define FIELD(struct_, tag_, kind_, member, ...) \
     {.name = #member, .tag = tag_, .kind = kind_, .offset = offsetof(struct struct_, member), __VA_ARGS__}
 #define TYPE(name_, help_) \
-    const struct type name_##_type = {.name = #name_, .size = sizeof(struct name_), .fields = name_##_fields, .help = help_}
+    const struct type name_##_type = {.name = #name_, .size = sizeof(struct name_), \
+                                      .fields = name_##_fields, .help = help_}
 
 static const struct field scale_request_fields[] = {
-    FIELD(scale_request, 1, FIELD_INT, count, .flags = FIELD_REQUIRED, .min = 0, .max = 100000, .help = "Replicas wanted."),
+    FIELD(scale_request, 1, FIELD_INT, count, .flags = FIELD_REQUIRED, .min = 0, .max = 100000,
+          .help = "Replicas wanted."),
     {0},
 };
 TYPE(scale_request, "How many replicas a service shall have.");
@@ -34,7 +36,8 @@ static const struct field reason_request_fields[] = {
 TYPE(reason_request, "Why something is done.");
 
 static const struct field signal_request_fields[] = {
-    FIELD(signal_request, 1, FIELD_STRING, signal, .flags = FIELD_REQUIRED, .help = "Name of the signal, such as SIGHUP."),
+    FIELD(signal_request, 1, FIELD_STRING, signal, .flags = FIELD_REQUIRED,
+          .help = "Name of the signal, such as SIGHUP."),
     {0},
 };
 TYPE(signal_request, "A signal for the task's main process.");
@@ -90,3 +93,37 @@ static const struct field health_info_fields[] = {
     {0},
 };
 TYPE(health_info, "That the server is well.");
+
+static const struct field submitted_service_fields[] = {
+    FIELD(submitted_service, 1, FIELD_STRING, name, .help = "Name of the service."),
+    FIELD(submitted_service, 2, FIELD_UINT, version, .help = "Its current version."),
+    FIELD(submitted_service, 3, FIELD_BOOL, changed, .help = "Whether this submit made the version."),
+    FIELD(submitted_service, 4, FIELD_STRING, deployment,
+          .help = "Deployment that brings it out; null when none is needed."),
+    {0},
+};
+TYPE(submitted_service, "A service of a submitted job.");
+
+static const struct field submit_result_fields[] = {
+    FIELD(submit_result, 1, FIELD_STRING, job, .help = "Name of the job."),
+    FIELD(submit_result, 2, FIELD_UINT, index, .help = "Index of the change."),
+    FIELD(submit_result, 3, FIELD_LIST, services, .type = &submitted_service_type, .help = "Its services."),
+    {0},
+};
+TYPE(submit_result, "What a submit did.");
+
+static const struct field service_result_fields[] = {
+    FIELD(service_result, 1, FIELD_STRING, service, .help = "Name of the service."),
+    FIELD(service_result, 2, FIELD_UINT, index, .help = "Index of the change."),
+    FIELD(service_result, 3, FIELD_UINT, version, .help = "Its current version."),
+    FIELD(service_result, 4, FIELD_STRING, deployment,
+          .help = "Deployment that brings it out; null when none is needed."),
+    {0},
+};
+TYPE(service_result, "What was done to a service.");
+
+static const struct field write_result_fields[] = {
+    FIELD(write_result, 1, FIELD_UINT, index, .help = "Index of the change."),
+    {0},
+};
+TYPE(write_result, "When the change was made.");

@@ -4,7 +4,8 @@
 
 struct scale_request { int64_t count; };
 struct rollback_request { uint64_t version; };
-struct deploy_request { char *image; int strategy; struct kv_list env; };    /* strategy: enum deploy_strategy + 1, 0: as it is */
+/* strategy: enum deploy_strategy + 1; 0: as it is */
+struct deploy_request { char *image; int strategy; struct kv_list env; };
 struct reason_request { char *reason; };
 struct signal_request { char *signal; };
 
@@ -22,5 +23,13 @@ struct server_status {
 struct version_info { char *version, *api; };
 struct health_info { char *status; };
 
+/* What the core answers to writes (src/core/apply_*.c writes the JSON); here for the API's description. */
+struct submitted_service { char *name; uint64_t version; bool changed; char *deployment; };
+struct submitted_service_list { struct submitted_service *v; uint32_t n; };
+struct submit_result { char *job; uint64_t index; struct submitted_service_list services; };
+struct service_result { char *service; uint64_t index, version; char *deployment; };
+struct write_result { uint64_t index; };
+
+extern const struct type submitted_service_type, submit_result_type, service_result_type, write_result_type;
 extern const struct type scale_request_type, rollback_request_type, deploy_request_type, reason_request_type,
     signal_request_type, job_summary_type, service_detail_type, server_status_type, version_info_type, health_info_type;

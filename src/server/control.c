@@ -178,6 +178,8 @@ static void on_write_done(void *ctx, void *request, enum consensus_outcome outco
         r->result.body = (struct buf){0};
         if (r->route->applied)
             r->route->applied(c, r);
+        else if (!r->answer.body.len && r->route->response)
+            buf_printf(&r->answer.body, "{\"index\":%llu}", (unsigned long long)index);
     }
     answer(r);
 }

@@ -25,7 +25,8 @@ static int parse_position(const char *name, const char *text, struct request *r,
         ok = *rest >= '0' && *rest <= '9' && !errno;
     }
     if (!ok || *end)
-        return error_set(err, ERROR_INVALID, "%s: \"%.64s\" is not an index, nor an event's id such as 12-0", name, text);
+        return error_set(err, ERROR_INVALID, "%s: \"%.64s\" is not an index, nor an event's id such as 12-0", name,
+                         text);
     r->index = index;
     r->seq = index ? seq : 0;
     r->positioned = true;
@@ -80,8 +81,8 @@ static void add_event(struct request *r, const struct event *e, uint32_t *count)
     ++*count;
 }
 
-/* Events behind the reader's position were dropped: the oldest one that is kept comes later, and as many are kept as can
- * be. Counting is dear, and only done for readers that are that far behind. */
+/* Events behind the reader's position were dropped: the oldest one that is kept comes later, and as many are kept as
+ * can be. Counting is dear, and only done for readers that are that far behind. */
 static bool missed(struct control *c, const struct request *r)
 {
     struct event_list kept = {0};
@@ -131,8 +132,8 @@ int events_read(struct control *c, struct request *r, struct error *err)
         r->seq = INT64_MAX;
     }
     if (missed(c, r))
-        return error_set(err, ERROR_CONFLICT, "events after %llu are not kept any more: this reader was too slow or away "
-                         "for too long; look at the state anew and ask from index %llu on",
+        return error_set(err, ERROR_CONFLICT, "events after %llu are not kept any more: this reader was too slow "
+                         "or away for too long; look at the state anew and ask from index %llu on",
                          (unsigned long long)r->index, (unsigned long long)core_index(c->core));
     uint32_t count = 0, limit = r->sse ? BATCH : r->limit;
     if (!r->sse)

@@ -67,7 +67,7 @@ void request_done(struct request *r, int status)
 {
     struct http_thread *t = r->thread;
     size_t row = (size_t)(r->route - routes);
-    size_t class = (size_t)(status / 100) < METRICS_STATUS_CLASSES ? (size_t)(status / 100) : METRICS_STATUS_CLASSES - 1;
+    size_t class = (size_t)status / 100 < METRICS_STATUS_CLASSES ? (size_t)status / 100 : METRICS_STATUS_CLASSES - 1;
     atomic_fetch_add_explicit(&t->metrics.requests[row * METRICS_STATUS_CLASSES + class], 1, memory_order_relaxed);
     if (counts_latency(r))
         histogram_add(r->route->method == HTTP_METHOD_GET ? &t->metrics.reads : &t->metrics.writes,

@@ -33,6 +33,7 @@ int identity_check(const struct identity *who, enum right needed, struct error *
     if (needed != RIGHT_UNSET && rights_of[who->kind] & BIT(needed))
         return 0;
     if (who->kind == IDENTITY_NOBODY)
-        return error_set(err, ERROR_UNAUTHENTICATED, "this needs the right \"%s\": say who you are", right_name(needed));
+        return error_set(err, ERROR_UNAUTHENTICATED, "this needs the right \"%s\": say who you are",
+                         right_name(needed));
     return error_set(err, ERROR_DENIED, "%s has not the right \"%s\"", who->name, right_name(needed));
 }

@@ -50,8 +50,8 @@ void liveness_clear(struct liveness *l)
         drop(l, n);
 }
 
-int64_t liveness_expire(struct liveness *l, int64_t now_ms, int64_t grace_ms, void (*fn)(void *ctx, const char *node_id),
-                        void *ctx)
+int64_t liveness_expire(struct liveness *l, int64_t now_ms, int64_t grace_ms,
+                        void (*fn)(void *ctx, const char *node_id), void *ctx)
 {
     int64_t due = INT64_MAX;
     struct liveness_node *n, *next;

@@ -12,7 +12,7 @@ struct liveness {
 void liveness_touch(struct liveness *l, const char *node_id, int64_t now_ms);
 void liveness_forget(struct liveness *l, const char *node_id);
 void liveness_clear(struct liveness *l);
-/* Calls fn for each node that was silent for grace_ms and takes it out (fn must not touch l). Returns when the next one is
- * due, INT64_MAX when there is none. */
-int64_t liveness_expire(struct liveness *l, int64_t now_ms, int64_t grace_ms, void (*fn)(void *ctx, const char *node_id),
-                        void *ctx);
+/* Calls fn for each node that was silent for grace_ms and takes it out (fn must not touch l). Returns when
+ * the next one is due, INT64_MAX when there is none. */
+int64_t liveness_expire(struct liveness *l, int64_t now_ms, int64_t grace_ms,
+                        void (*fn)(void *ctx, const char *node_id), void *ctx);

@@ -14,11 +14,11 @@ static int print(struct buf *text)
 static int help(void)
 {
     CLEANUP_BUF struct buf text = {0};
-    buf_add_string(&text, "usage: mentat-server [--config FILE] [--KEY VALUE]…\n\nThe control plane of Mentat. Keys of the "
-                          "configuration file (" SERVER_CONFIG_FILE ") and flags:\n\n");
+    buf_add_string(&text, "usage: mentat-server [--config FILE] [--KEY VALUE]…\n\nThe control plane of Mentat. Keys "
+                          "of the configuration file (" SERVER_CONFIG_FILE ") and flags:\n\n");
     config_help(&server_config_type, &text);
-    buf_add_string(&text, "\n  --print-api-docs    the HTTP API as Markdown\n  --print-openapi     the HTTP API as OpenAPI\n"
-                          "  --help, --version\n");
+    buf_add_string(&text, "\n  --print-api-docs    the HTTP API as Markdown\n  --print-openapi     the HTTP API as "
+                          "OpenAPI\n  --help, --version\n");
     return print(&text);
 }
 

@@ -23,7 +23,8 @@ struct queue {
     void *ctx;
 };
 
-/* Opens for the loop; on_item is called there. At most `limit` items wait. The queue's memory must stay until on_closed. */
+/* Opens for the loop; on_item is called there. At most `limit` items wait. The queue's memory must stay
+ * until on_closed. */
 void queue_open(struct queue *q, uv_loop_t *loop, size_t limit, void (*on_item)(void *ctx, struct queue_item *item),
                 void *ctx);
 /* Any thread. False when full or closed: the item is still the sender's. */

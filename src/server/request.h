@@ -1,5 +1,5 @@
-/* Request: one call of the API on its way: HTTP thread → core thread → HTTP thread. It is the message itself, so that an
- * answer never needs room that is not there. Only one thread touches it at a time, but for `gone`. */
+/* Request: one call of the API on its way: HTTP thread → core thread → HTTP thread. It is the message itself, so that
+ * an answer never needs room that is not there. Only one thread touches it at a time, but for `gone`. */
 #pragma once
 #include <stdatomic.h>
 #include <bsd/sys/tree.h>

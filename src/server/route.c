@@ -6,7 +6,8 @@
 #include "base/text.h"
 
 static const struct query_param wait_params[] = {
-    {"index", "Answer only when there is something newer than this index (X-Mentat-Index of an earlier answer).", false},
+    {"index", "Answer only when there is something newer than this index (X-Mentat-Index of an earlier answer).",
+     false},
     {"wait", "How long to wait for it, such as 30s; 60s unless told, 10m at most.", false},
     {"consistency", "stale, default or strong; strong asks the cluster first whether this server still leads.", false},
 };
@@ -126,7 +127,7 @@ const struct route *route_find(enum http_method method, char *const *segments, s
         error_set(err, ERROR_NOT_FOUND, "no such route; near it is %s %s, and /v1/openapi.json describes all",
                   http_method_name(nearest->method), nearest->path);
     else
-        error_set(err, ERROR_NOT_FOUND, "no such route; the API's paths begin with /v1/, and /v1/openapi.json describes "
-                  "them");
+        error_set(err, ERROR_NOT_FOUND, "no such route; the API's paths begin with /v1/, and /v1/openapi.json "
+                  "describes them");
     return NULL;
 }

@@ -1,4 +1,5 @@
-/* Route: one row of the API. From the table come dispatch, the access check, the OpenAPI document and docs/http-api.md. */
+/* Route: one row of the API. From the table come dispatch, the access check, the OpenAPI document and
+ * docs/http-api.md. */
 #pragma once
 #include "base/buf.h"
 #include "core/core.h"

@@ -62,8 +62,8 @@ int time_zone_resolve(struct job *job, struct problem_list *problems, struct err
         if (rule)
             continue;
         CLEANUP_FREE char *path = mem_printf("services[%u].time_zone", i);
-        problem_add(problems, path, "no time zone \"%.64s\" on this server; write a name such as Europe/Berlin (the package "
-                    "tzdata has them), UTC, or a POSIX rule such as CET-1CEST,M3.5.0,M10.5.0/3", s->time_zone);
+        problem_add(problems, path, "no time zone \"%.64s\" on this server; write a name such as Europe/Berlin (the "
+                    "package tzdata has them), UTC, or a POSIX rule such as CET-1CEST,M3.5.0,M10.5.0/3", s->time_zone);
         rc = error_set(err, ERROR_INVALID, "%s: no time zone \"%.64s\" on this server", path, s->time_zone);
     }
     return rc;

@@ -70,7 +70,8 @@ static void an_unknown_path_is_told_what_is_near(void **state)
     const char *params[ROUTE_PARAM_MAX];
     char *allow;
     struct error err = {0};
-    static const char *const paths[] = {"/", "/v2/jobs", "/v1/jobs/", "/v1/job", "/v1/services/web/scale/3", "/v1//versions"};
+    static const char *const paths[] = {"/", "/v2/jobs", "/v1/jobs/", "/v1/job", "/v1/services/web/scale/3",
+                                        "/v1//versions"};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         assert_null(find(HTTP_METHOD_GET, paths[i], params, &allow, &err));
         assert_null(allow);
