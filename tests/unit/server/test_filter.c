@@ -74,8 +74,8 @@ static void the_floor_of_a_prefix_is_below_it_and_above_all_before(void **state)
 static void zones_become_rules_and_unknown_ones_are_refused(void **state)
 {
     static const struct { const char *zone, *rule; } cases[] = {
-        {NULL, "UTC0"}, {"UTC", "UTC0"}, {"CET-1CEST,M3.5.0,M10.5.0/3", "CET-1CEST,M3.5.0,M10.5.0/3"}, {"<+03>-3",
-                                                                                                        "<+03>-3"},
+        {NULL, "UTC0"}, {"UTC", "UTC0"}, {"CET-1CEST,M3.5.0,M10.5.0/3", "CET-1CEST,M3.5.0,M10.5.0/3"},
+        {"<+03>-3", "<+03>-3"},
     };
     struct problem_list problems = {0};
     struct error err = {0};
