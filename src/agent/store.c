@@ -175,7 +175,6 @@ int store_open(const char *dir, uv_loop_t *loop, struct store **out, struct erro
     }
     uv_timer_init(loop, &s->retry);
     uv_prepare_init(loop, &s->prepare);
-    uv_unref((uv_handle_t *)&s->prepare);
     s->retry.data = s->prepare.data = s->work.data = s;
     *out = s;
     return 0;

@@ -1,0 +1,575 @@
+#include "../cmocka_all.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/runner.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "fake_driver.h"
+
+#define A "aaaaaaaaaaaa"
+#define B "bbbbbbbbbbbb"
+
+struct world {
+    char dir[64];
+    uv_loop_t loop;
+    struct store *store;
+    struct runner *runner;
+    struct agent_work work;
+    uint64_t next_index;
+    int ended;
+    bool stopped;
+};
+
+/* --- the world --- */
+
+static void on_report(void *ctx) { }
+
+static void on_ended(void *ctx, const char *id)
+{
+    ((struct world *)ctx)->ended++;
+}
+
+static void begin(struct world *w)
+{
+    struct error err = {0};
+    if (store_open(w->dir, &w->loop, &w->store, &err) < 0)
+        fail_msg("%s", err.text);
+    w->runner = runner_new(&(struct runner_env){
+        .loop = &w->loop, .store = w->store, .data_dir = w->dir, .volume_root = w->dir, .node_name = "n1",
+        .ip = "127.0.0.1", .gc_age_ms = 3600000, .gc_max_allocs = 100, .gc_max_mb = 100, .report = on_report,
+        .ended = on_ended, .ctx = w,
+    });
+    if (runner_load(w->runner, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void end(struct world *w)
+{
+    runner_close(w->runner);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    store_close(w->store);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+}
+
+/* The agent is gone and comes again; `keep` false: and its store is lost. */
+static void reopen(struct world *w, bool keep)
+{
+    end(w);
+    if (!keep) {
+        CLEANUP_FREE char *path = mem_printf("%s/store.mdb", w->dir);
+        unlink(path);
+    }
+    begin(w);
+}
+
+static int setup(void **state)
+{
+    struct world *w = NEW(struct world);
+    strcpy(w->dir, "/tmp/mentat-runner-XXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    uv_loop_init(&w->loop);
+    fake_reset(&w->loop);
+    begin(w);
+    *state = w;
+    return 0;
+}
+
+static int delete_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    end(w);
+    assert_true(fake.most_alive <= 1);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+    type_clear(&agent_work_type, &w->work);
+    nftw(w->dir, delete_entry, 16, FTW_DEPTH | FTW_PHYS);
+    fake_reset(NULL);
+    free(w);
+    return 0;
+}
+
+static void on_guard(uv_timer_t *t)
+{
+    fail_msg("nothing happened for ten seconds");
+}
+
+/* Turns the loop until the condition holds. */
+#define UNTIL(w, condition)                                     \
+    do {                                                        \
+        uv_timer_t guard_;                                      \
+        uv_timer_init(&(w)->loop, &guard_);                     \
+        uv_timer_start(&guard_, on_guard, 10000, 0);            \
+        while (!(condition))                                    \
+            uv_run(&(w)->loop, UV_RUN_ONCE);                    \
+        uv_close((uv_handle_t *)&guard_, NULL);                 \
+        uv_run(&(w)->loop, UV_RUN_NOWAIT);                      \
+    } while (0)
+
+/* Everything that can happen without time passing has happened. */
+static void settle(struct world *w)
+{
+    for (int i = 0; i < 50; i++) {
+        uv_run(&w->loop, UV_RUN_NOWAIT);
+        usleep(500);
+    }
+}
+
+/* --- the servers --- */
+
+static struct service *service(struct world *w)
+{
+    if (w->work.services.n)
+        return &w->work.services.v[0].spec;
+    struct service_version *v = list_add((struct list *)&w->work.services, &service_version_type);
+    v->service = mem_strdup("web");
+    v->job = mem_strdup("web");
+    v->version = 1;
+    type_clear(&service_type, &v->spec);
+    type_init(&service_type, &v->spec);
+    v->spec.name = mem_strdup("web");
+    v->spec.driver = DRIVER_EXEC;
+    v->spec.restart = (struct restart){.attempts = 2, .window_ms = 60000, .delay_ms = 5};
+    v->spec.health.type = HEALTH_NONE;
+    return &v->spec;
+}
+
+static struct alloc *want(struct world *w, const char *id)
+{
+    service(w);
+    struct alloc *a = list_add((struct list *)&w->work.allocs, &alloc_type);
+    a->id = mem_strdup(id);
+    a->service = mem_strdup("web");
+    a->job = mem_strdup("web");
+    a->version = 1;
+    a->desired = DESIRED_RUN;
+    a->replica = w->work.allocs.n - 1;
+    return a;
+}
+
+static void say(struct world *w, bool full)
+{
+    w->work.full = full;
+    w->work.index = ++w->next_index;
+    runner_apply(w->runner, &w->work);
+}
+
+static enum alloc_state state_of(struct world *w, const char *id)
+{
+    struct runner_view v;
+    struct error err;
+    return runner_find(w->runner, id, &v, &err) < 0 ? (enum alloc_state)-1 : v.record->report.state;
+}
+
+static const struct alloc_record *record_of(struct world *w, const char *id)
+{
+    struct runner_view v;
+    struct error err;
+    if (runner_find(w->runner, id, &v, &err) < 0)
+        fail_msg("%s", err.text);
+    return v.record;
+}
+
+static void expect_reason(struct world *w, const char *id, const char *part)
+{
+    const char *reason = record_of(w, id)->report.reason;
+    if (!reason || !strstr(reason, part))
+        fail_msg("reason is \"%s\", not \"%s\"", reason ? reason : "", part);
+}
+
+static bool has_dir(struct world *w, const char *id)
+{
+    CLEANUP_FREE char *dir = mem_printf("%s/allocs/%s", w->dir, id);
+    return access(dir, F_OK) == 0;
+}
+
+static void run_one(struct world *w)
+{
+    want(w, A);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+}
+
+/* --- the tests --- */
+
+static void a_wanted_allocation_is_started_and_stopped(void **state)
+{
+    struct world *w = *state;
+    struct alloc *a = want(w, A);
+    service(w)->kill = (struct kill){.signal = mem_strdup("SIGINT"), .timeout_ms = 1000};
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_REPLICA"), "0");
+    assert_true(has_dir(w, A));
+    a->desired = DESIRED_STOP;
+    a->desired_reason = mem_strdup("scaled down");
+    say(w, false);
+    UNTIL(w, state_of(w, A) == ALLOC_COMPLETE);
+    expect_reason(w, A, "scaled down");
+    assert_int_equal(fake_find(A)->signal, 2);
+    assert_int_equal(fake_find(A)->removes, 1);
+    assert_int_equal(w->ended, 1);
+    assert_int_equal(fake.starts, 1);
+}
+
+static void nothing_is_started_before_the_servers_said_everything(void **state)
+{
+    struct world *w = *state;
+    want(w, A);
+    say(w, false);
+    settle(w);
+    assert_int_equal(fake.starts, 0);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+}
+
+static void the_same_work_twice_changes_nothing(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    for (int i = 0; i < 3; i++)
+        say(w, i == 1);
+    settle(w);
+    assert_int_equal(fake.starts, 1);
+    assert_int_equal(state_of(w, A), ALLOC_RUNNING);
+}
+
+static void a_task_that_fails_is_restarted_then_reported_failed(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    for (int i = 1; i <= 2; i++) {
+        fake_exit(fake_find(A), 7);
+        UNTIL(w, fake.starts == i + 1 && state_of(w, A) == ALLOC_RUNNING);
+        assert_int_equal(record_of(w, A)->report.restarts, i);
+    }
+    fake_exit(fake_find(A), 7);
+    UNTIL(w, state_of(w, A) == ALLOC_FAILED);
+    expect_reason(w, A, "exited with code 7; 2 restarts within 1m are used up");
+    assert_int_equal(record_of(w, A)->report.exit_code, 7);
+    assert_true(record_of(w, A)->report.exited);
+    settle(w);
+    assert_int_equal(fake.starts, 3);
+}
+
+static void a_task_that_runs_to_completion_is_complete(void **state)
+{
+    struct world *w = *state;
+    service(w)->mode = MODE_TASK;
+    run_one(w);
+    fake_exit(fake_find(A), 0);
+    UNTIL(w, state_of(w, A) == ALLOC_COMPLETE);
+    assert_true(record_of(w, A)->report.finished_at > 0);
+}
+
+static void a_start_that_fails_follows_the_policy(void **state)
+{
+    struct world *w = *state;
+    fake.fail_start = "/opt/x: no such program";
+    want(w, A);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_FAILED);
+    assert_int_equal(fake.starts, 3);
+    expect_reason(w, A, "no such program; 2 restarts");
+    assert_false(record_of(w, A)->report.exited);
+}
+
+static void what_cannot_be_interpolated_fails_at_once(void **state)
+{
+    struct world *w = *state;
+    kv_set(&service(w)->env, "X", "${port.nowhere}");
+    want(w, A);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_FAILED);
+    expect_reason(w, A, "env.X");
+    assert_int_equal(fake.starts, 0);
+}
+
+static void health_is_reported_both_ways(void **state)
+{
+    struct world *w = *state;
+    service(w)->health.type = HEALTH_TCP;
+    run_one(w);
+    fake_health(fake_find(A), true);
+    assert_int_equal(state_of(w, A), ALLOC_HEALTHY);
+    fake_health(fake_find(A), false);
+    assert_int_equal(state_of(w, A), ALLOC_UNHEALTHY);
+    expect_reason(w, A, "connection refused");
+    fake_health(fake_find(A), true);
+    assert_int_equal(state_of(w, A), ALLOC_HEALTHY);
+    assert_int_equal(fake.starts, 1);
+}
+
+static void a_new_generation_restarts_in_place(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    w->work.allocs.v[0].generation = 1;
+    say(w, false);
+    say(w, false);
+    UNTIL(w, fake.starts == 2 && state_of(w, A) == ALLOC_RUNNING);
+    settle(w);
+    assert_int_equal(fake.starts, 2);
+    assert_int_equal(record_of(w, A)->report.restarts, 0);
+    assert_int_equal(record_of(w, A)->generation, 1);
+}
+
+static void a_stop_while_starting_ends_it(void **state)
+{
+    struct world *w = *state;
+    fake.hold = true;
+    want(w, A);
+    say(w, true);
+    UNTIL(w, fake.starts == 1);
+    fake.deaf = true;
+    w->work.allocs.v[0].desired = DESIRED_STOP;
+    say(w, false);
+    fake.deaf = false;
+    fake_answer(fake_find(A));
+    UNTIL(w, state_of(w, A) == ALLOC_COMPLETE);
+    assert_false(fake_find(A)->alive);
+}
+
+static void a_stop_during_the_delay_ends_it(void **state)
+{
+    struct world *w = *state;
+    service(w)->restart.delay_ms = 60000;
+    run_one(w);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, state_of(w, A) == ALLOC_STARTING);
+    expect_reason(w, A, "exited with code 1; restart 1 of 2 in 30s");
+    w->work.allocs.v[0].desired = DESIRED_STOP;
+    say(w, false);
+    assert_int_equal(state_of(w, A), ALLOC_COMPLETE);
+    assert_int_equal(fake.starts, 1);
+}
+
+static void a_running_task_is_adopted_by_the_next_agent(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    UNTIL(w, record_of(w, A)->handle != NULL);
+    uint64_t seq = record_of(w, A)->report.seq;
+    reopen(w, true);
+    assert_true(record_of(w, A)->report.seq > seq);
+    settle(w);
+    assert_int_equal(state_of(w, A), ALLOC_RUNNING);
+    say(w, true);
+    settle(w);
+    assert_int_equal(fake.starts, 1);
+    fake_exit(fake_find(A), 3);
+    UNTIL(w, fake.starts == 2);
+}
+
+static void a_task_that_ended_meanwhile_is_reported_with_its_status(void **state)
+{
+    struct world *w = *state;
+    service(w)->mode = MODE_TASK;
+    service(w)->restart.attempts = 0;
+    run_one(w);
+    end(w);
+    fake_exit(fake_find(A), 42);
+    begin(w);
+    UNTIL(w, state_of(w, A) == ALLOC_FAILED);
+    assert_int_equal(record_of(w, A)->report.exit_code, 42);
+    assert_int_equal(fake.starts, 1);
+}
+
+static void an_agent_killed_before_the_handle_was_stored_does_not_start_twice(void **state)
+{
+    struct world *w = *state;
+    fake.hold = true;
+    want(w, A);
+    say(w, true);
+    UNTIL(w, fake.starts == 1);
+    fake.hold = false;
+    reopen(w, true);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    settle(w);
+    assert_int_equal(fake.starts, 1);
+}
+
+static void a_lost_store_does_not_start_a_running_task_twice(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    reopen(w, false);
+    w->work.allocs.v[0].state = ALLOC_RUNNING;
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    settle(w);
+    assert_int_equal(fake.starts, 1);
+}
+
+static void a_run_that_was_intended_and_not_begun_is_begun(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    fake_exit(fake_find(A), 1);
+    fake.hold = true;
+    UNTIL(w, fake.starts == 2);
+    /* The host never saw the second run: the agent died between its intent and the start. */
+    struct fake_run *second = fake.runs;
+    fake.runs = second->next;
+    if (second->task)
+        second->alive = false;
+    end(w);
+    for (char **e = second->env; *e; e++)
+        free(*e);
+    free(second->env);
+    free(second);
+    fake.hold = false;
+    begin(w);
+    say(w, true);
+    UNTIL(w, fake.starts == 3 && state_of(w, A) == ALLOC_RUNNING);
+    assert_int_equal(record_of(w, A)->report.restarts, 1);
+}
+
+static void what_is_not_in_full_work_is_stopped_and_forgotten(void **state)
+{
+    struct world *w = *state;
+    want(w, B);
+    run_one(w);
+    UNTIL(w, state_of(w, B) == ALLOC_RUNNING);
+    list_remove((struct list *)&w->work.allocs, &alloc_type, 0);
+    say(w, true);
+    UNTIL(w, state_of(w, B) == (enum alloc_state)-1 && !has_dir(w, B));
+    assert_false(fake_find(B)->alive);
+    assert_int_equal(state_of(w, A), ALLOC_RUNNING);
+}
+
+static void a_forgotten_allocation_is_stopped_and_deleted(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    list_remove((struct list *)&w->work.allocs, &alloc_type, 0);
+    str_list_add(&w->work.gone, A);
+    say(w, false);
+    UNTIL(w, !has_dir(w, A));
+    assert_false(fake_find(A)->alive);
+    reopen(w, true);
+    assert_int_equal(state_of(w, A), (enum alloc_state)-1);
+}
+
+static void files_and_tasks_that_nobody_wants_are_found_and_ended(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    reopen(w, false);
+    type_clear(&agent_work_type, &w->work);
+    say(w, true);
+    UNTIL(w, !fake_find(A)->alive && !has_dir(w, A));
+    struct agent_report report = {0};
+    runner_collect(w->runner, &report, 10);
+    assert_int_equal(report.allocs.n, 0);
+    type_clear(&agent_report_type, &report);
+}
+
+static void reports_are_collected_until_acknowledged(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    struct agent_report report = {0}, again = {0}, none = {0};
+    runner_collect(w->runner, &report, 10);
+    assert_int_equal(report.allocs.n, 1);
+    assert_int_equal(report.allocs.v[0].state, ALLOC_RUNNING);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, fake.starts == 2 && state_of(w, A) == ALLOC_RUNNING);
+    runner_acknowledge(w->runner, &report);
+    runner_collect(w->runner, &again, 10);
+    assert_int_equal(again.allocs.n, 1);
+    assert_true(again.allocs.v[0].seq > report.allocs.v[0].seq);
+    runner_acknowledge(w->runner, &again);
+    runner_collect(w->runner, &none, 10);
+    assert_int_equal(none.allocs.n, 0);
+    type_clear(&agent_report_type, &report);
+    type_clear(&agent_report_type, &again);
+}
+
+static void servers_that_forgot_a_report_get_it_again(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    struct agent_report report = {0}, again = {0};
+    runner_collect(w->runner, &report, 10);
+    runner_acknowledge(w->runner, &report);
+    say(w, true);                   /* they still say pending */
+    runner_collect(w->runner, &again, 10);
+    assert_int_equal(again.allocs.n, 1);
+    assert_true(again.allocs.v[0].seq > report.allocs.v[0].seq);
+    type_clear(&agent_report_type, &report);
+    type_clear(&agent_report_type, &again);
+}
+
+static void peers_are_named_in_their_order(void **state)
+{
+    struct world *w = *state;
+    for (int i = 0; i < 2; i++) {
+        struct alloc *a = want(w, i ? B : A);
+        struct alloc_port *p = list_add((struct list *)&a->ports, &alloc_port_type);
+        p->name = mem_strdup("raft");
+        p->host = 20000 + i;
+    }
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING && state_of(w, B) == ALLOC_RUNNING);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "127.0.0.1:20000,127.0.0.1:20001");
+    assert_string_equal(fake_env(fake_find(B), "MENTAT_PORT_RAFT"), "20001");
+}
+
+static void on_stopped(void *ctx)
+{
+    ((struct world *)ctx)->stopped = true;
+}
+
+static void stopping_everything_leaves_no_task_and_no_file(void **state)
+{
+    struct world *w = *state;
+    want(w, B);
+    run_one(w);
+    UNTIL(w, state_of(w, B) == ALLOC_RUNNING);
+    runner_stop_all(w->runner, on_stopped, w);
+    UNTIL(w, w->stopped);
+    assert_false(fake_find(A)->alive || fake_find(B)->alive);
+    assert_false(has_dir(w, A) || has_dir(w, B));
+}
+
+int main(void)
+{
+    log_init("test", LOG_FATAL);
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(a_wanted_allocation_is_started_and_stopped),
+        T(nothing_is_started_before_the_servers_said_everything),
+        T(the_same_work_twice_changes_nothing),
+        T(a_task_that_fails_is_restarted_then_reported_failed),
+        T(a_task_that_runs_to_completion_is_complete),
+        T(a_start_that_fails_follows_the_policy),
+        T(what_cannot_be_interpolated_fails_at_once),
+        T(health_is_reported_both_ways),
+        T(a_new_generation_restarts_in_place),
+        T(a_stop_while_starting_ends_it),
+        T(a_stop_during_the_delay_ends_it),
+        T(a_running_task_is_adopted_by_the_next_agent),
+        T(a_task_that_ended_meanwhile_is_reported_with_its_status),
+        T(an_agent_killed_before_the_handle_was_stored_does_not_start_twice),
+        T(a_lost_store_does_not_start_a_running_task_twice),
+        T(a_run_that_was_intended_and_not_begun_is_begun),
+        T(what_is_not_in_full_work_is_stopped_and_forgotten),
+        T(a_forgotten_allocation_is_stopped_and_deleted),
+        T(files_and_tasks_that_nobody_wants_are_found_and_ended),
+        T(reports_are_collected_until_acknowledged),
+        T(servers_that_forgot_a_report_get_it_again),
+        T(peers_are_named_in_their_order),
+        T(stopping_everything_leaves_no_task_and_no_file),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
