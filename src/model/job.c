@@ -1,6 +1,7 @@
 /* services.yaml: a job with services, or one service alone. */
 #include <string.h>
 
+#include "base/text.h"
 #include "model/model.h"
 #include "model/value.h"
 
@@ -20,19 +21,46 @@ static void wrap_service(struct value *root)
     *value_add(services, NULL) = service;
 }
 
+/* Speaks of one service as its author wrote it: without the job around it. */
+static void unwrap_problems(struct problem_list *problems)
+{
+    static const char prefix[] = "services[0]";
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < problems->n; i++) {
+        struct problem p = problems->v[i];
+        if (!strcmp(p.path, "name")) {      /* of the job; the service's own is told too */
+            free(p.path);
+            free(p.message);
+            continue;
+        }
+        if (text_has_prefix(p.path, prefix)) {
+            const char *rest = p.path + strlen(prefix);
+            char *path = mem_strdup(*rest == '.' ? rest + 1 : rest);
+            free(p.path);
+            p.path = path;
+        }
+        problems->v[kept++] = p;
+    }
+    problems->n = kept;
+}
+
 int job_from_yaml(const char *text, size_t len, const struct kv_list *vars, struct job *job, struct problem_list *problems)
 {
     *job = (struct job){0};
     uint32_t before = problems->n;
     struct value root;
+    bool alone = false;
     value_from_yaml(text, len, &root, problems);
     if (root.kind != VALUE_NULL) {
         value_substitute(&root, vars, problems);
-        if (root.kind == VALUE_MAP && !value_get(&root, "services") && !value_get(&root, "job"))
+        alone = root.kind == VALUE_MAP && !value_get(&root, "services") && !value_get(&root, "job");
+        if (alone)
             wrap_service(&root);
         object_from_value(&job_type, &root, READ_YAML_NAMES, job, problems);
     }
     value_clear(&root);
+    if (alone)
+        unwrap_problems(problems);
     if (problems->n == before)
         return 0;
     type_clear(&job_type, job);

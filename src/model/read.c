@@ -47,7 +47,7 @@ static void read_scalar(struct context *c, const struct field *f, const struct v
     if (!kind_fits(f, v)) {
         wrong_kind(c, f, v, path);
     } else if (scalar_parse(f, v->text, slot, &err) < 0) {
-        const char *near = f->kind == FIELD_ENUM ? text_nearest(v->text, f->names) : NULL;
+        const char *near = f->kind == FIELD_ENUM ? text_nearest(v->text, f->names + enum_first(f)) : NULL;
         if (near)
             problem_add_at(c->problems, path, v->line, v->column, "%s; did you mean `%s`?", err.text, near);
         else
@@ -203,12 +203,26 @@ static void read_object(struct context *c, const struct type *t, const struct va
     }
 }
 
-static bool has_problem_at(const struct problem_list *l, uint32_t n, const char *path)
+/* What could not be read, or lies within what could not, is not also reported as missing or out of range. */
+static bool is_told(const struct problem_list *told, uint32_t n, const char *path, const struct value *at)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (!strcmp(l->v[i].path, path))
+    for (uint32_t i = 0; i < n; i++) {
+        const struct problem *p = &told->v[i];
+        size_t len = strlen(p->path);
+        if (len && !strncmp(p->path, path, len) && (!path[len] || path[len] == '.' || path[len] == '['))
             return true;
+        if (p->line && p->line == at->line && p->column == at->column && at->kind == VALUE_NULL)
+            return true;
+    }
     return false;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct problem *x = a, *y = b;
+    if (x->line != y->line)
+        return x->line - y->line;
+    return x->column != y->column ? x->column - y->column : strcmp(x->path, y->path);
 }
 
 void object_from_value(const struct type *t, const struct value *v, unsigned flags, void *object,
@@ -225,11 +239,12 @@ void object_from_value(const struct type *t, const struct value *v, unsigned fla
     for (uint32_t i = 0; i < further.n; i++) {
         const struct problem *p = &further.v[i];
         const struct value *at = value_at(v, p->path);
-        /* What could not be read is not also reported as missing or out of range. */
-        if (!has_problem_at(problems, found, p->path))
+        if (!is_told(problems, found, p->path, at))
             problem_add_at(problems, p->path, at->line, at->column, "%s", p->message);
     }
     problem_list_clear(&further);
+    if (problems->n)
+        qsort(problems->v, problems->n, sizeof *problems->v, by_place);
 }
 
 static int finish(const struct type *t, struct value *v, unsigned flags, void *object, struct problem_list *problems)

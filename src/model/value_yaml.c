@@ -25,6 +25,10 @@ static bool next(struct reader *r, yaml_event_t *event)
     r->stopped = true;
     const char *problem = r->parser.problem ? r->parser.problem : "not YAML";
     yaml_mark_t at = r->parser.problem_mark;
+    if (r->parser.error == YAML_READER_ERROR) {
+        problem_add_at(r->problems, "", 0, 0, "byte %zu: %s", r->parser.problem_offset + 1, problem);
+        return false;
+    }
     if (r->parser.context)
         problem_add_at(r->problems, "", (int)at.line + 1, (int)at.column + 1, "%s (%s)", problem, r->parser.context);
     else

@@ -1,0 +1,263 @@
+#include "../cmocka_all.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "model/model.h"
+#include "random_object.h"
+
+static const struct type *const all_types[] = {
+    &job_type, &service_type, &node_type, &alloc_type, &service_version_type, &service_status_type, &deployment_type,
+    &event_type, &agent_report_type, &agent_hello_type, &agent_welcome_type, &agent_work_type};
+
+static void read_data(const char *name, struct buf *out)
+{
+    CLEANUP_FREE char *path = mem_printf("%s/%s", DATA_DIR, name);
+    struct error err = {0};
+    if (file_read(path, 1 << 20, out, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static int is_yaml(const struct dirent *entry)
+{
+    size_t n = strlen(entry->d_name);
+    return n > 5 && !strcmp(entry->d_name + n - 5, ".yaml");
+}
+
+static void every_broken_file_gets_its_message(void **state)
+{
+    struct dirent **entries;
+    int n = scandir(DATA_DIR "/bad-yaml", &entries, is_yaml, alphasort);
+    assert_true(n >= 60);
+    for (int i = 0; i < n; i++) {
+        CLEANUP_BUF struct buf text = {0};
+        CLEANUP_BUF struct buf expected = {0};
+        CLEANUP_BUF struct buf got = {0};
+        CLEANUP_FREE char *yaml = mem_printf("bad-yaml/%s", entries[i]->d_name);
+        CLEANUP_FREE char *message = mem_printf("%.*s.expected", (int)strlen(yaml) - 5, yaml);
+        read_data(yaml, &text);
+        read_data(message, &expected);
+        struct job job;
+        struct problem_list problems = {0};
+        assert_int_equal(job_from_yaml(text.data, text.len, NULL, &job, &problems), -1);
+        problem_list_format(&problems, entries[i]->d_name, &got);
+        assert_string_equal(got.data, expected.data);
+        problem_list_clear(&problems);
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+static void the_reference_file_reads_and_writes_back(void **state)
+{
+    CLEANUP_BUF struct buf text = {0};
+    CLEANUP_BUF struct buf again = {0};
+    read_data("reference.yaml", &text);
+    struct job job, copy;
+    struct problem_list problems = {0};
+    assert_int_equal(job_from_yaml(text.data, text.len, NULL, &job, &problems), 0);
+    assert_int_equal(job.services.n, 3);
+    assert_string_equal(job.services.v[0].name, "streamforge");
+    assert_int_equal(job.services.v[0].count, 3);
+    assert_int_equal(job.services.v[0].health.interval_ms, 2000);
+    assert_int_equal(job.services.v[1].deploy.strategy, STRATEGY_BLUE_GREEN);
+    assert_int_equal(job.services.v[2].mode, MODE_EVERY_NODE);
+    type_to_yaml(&job_type, &job, &again);
+    assert_int_equal(job_from_yaml(again.data, again.len, NULL, &copy, &problems), 0);
+    assert_true(type_equal(&job_type, &job, &copy));
+    type_clear(&job_type, &job);
+    type_clear(&job_type, &copy);
+}
+
+static void random_objects_survive_the_binary_codec(void **state)
+{
+    struct random r = {.state = 1};
+    for (size_t i = 0; i < 2000; i++) {
+        const struct type *t = all_types[i % ARRAY_LEN(all_types)];
+        CLEANUP_FREE char *object = mem_alloc(t->size);
+        CLEANUP_FREE char *copy = mem_alloc(t->size);
+        CLEANUP_BUF struct buf bytes = {0};
+        CLEANUP_BUF struct buf again = {0};
+        struct error err = {0};
+        random_object(t, &r, object);
+        type_encode(t, object, &bytes);
+        if (type_decode(t, bytes.data, bytes.len, copy, &err) < 0)
+            fail_msg("%s: %s", t->name, err.text);
+        assert_true(type_equal(t, object, copy));
+        type_encode(t, copy, &again);
+        assert_int_equal(bytes.len, again.len);
+        assert_memory_equal(bytes.data ? bytes.data : "", again.data ? again.data : "", bytes.len);
+        type_clear(t, copy);
+        /* A cut or changed message is refused or decodes to something; it never crashes. */
+        if (bytes.len) {
+            bytes.data[random_below(&r, bytes.len)] ^= (char)(1 + random_below(&r, 255));
+            if (!type_decode(t, bytes.data, random_below(&r, bytes.len + 1), copy, &err))
+                type_clear(t, copy);
+        }
+        type_clear(t, object);
+    }
+}
+
+static void random_objects_survive_json(void **state)
+{
+    struct random r = {.state = 2};
+    for (size_t i = 0; i < 1000; i++) {
+        const struct type *t = all_types[1 + i % (ARRAY_LEN(all_types) - 1)];
+        CLEANUP_FREE char *object = mem_alloc(t->size);
+        CLEANUP_FREE char *copy = mem_alloc(t->size);
+        CLEANUP_BUF struct buf text = {0};
+        CLEANUP_BUF struct buf again = {0};
+        struct problem_list problems = {0};
+        random_object(t, &r, object);
+        type_to_json(t, object, &text);
+        /* Random objects break rules between fields; the copy is compared when those let it through. */
+        if (!type_from_json(t, text.data, text.len, true, copy, &problems)) {
+            type_to_json(t, copy, &again);
+            assert_string_equal(text.data, again.data);
+            type_clear(t, copy);
+        } else {
+            for (uint32_t k = 0; k < problems.n; k++) {
+                assert_null(strstr(problems.v[k].message, "not valid JSON"));
+                assert_null(strstr(problems.v[k].message, "unknown key"));
+                if (strstr(problems.v[k].message, "wanted "))
+                    fail_msg("%s: %s", problems.v[k].path, problems.v[k].message);
+            }
+        }
+        problem_list_clear(&problems);
+        type_clear(t, object);
+    }
+}
+
+static struct service service_of(const char *yaml)
+{
+    struct job job;
+    struct problem_list problems = {0};
+    if (job_from_yaml(yaml, strlen(yaml), NULL, &job, &problems) < 0) {
+        CLEANUP_BUF struct buf text = {0};
+        problem_list_format(&problems, NULL, &text);
+        fail_msg("%s", text.data);
+    }
+    struct service s;
+    type_copy(&service_type, &s, &job.services.v[0]);
+    type_clear(&job_type, &job);
+    return s;
+}
+
+static const struct change *change_at(const struct change_list *l, const char *path)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i].path, path))
+            return &l->v[i];
+    fail_msg("no change at %s", path);
+    return NULL;
+}
+
+static void a_difference_says_what_changed_and_whether_replicas_are_replaced(void **state)
+{
+    struct service a = service_of("name: web\ndriver: exec\ncount: 1\nconfig: {command: /bin/a}\nenv: {A: x, B: y}\n"
+                                  "ports: [{name: http, port: 80}, {name: old, port: 81}]\n");
+    struct service b = service_of("name: web\ndriver: exec\ncount: 3\nconfig: {command: /bin/b}\nenv: {A: z, C: y}\n"
+                                  "ports: [{name: new, port: 82}, {name: http, port: 8080}]\n");
+    struct change_list l = {0};
+    type_diff(&service_type, &a, &b, &l);
+    assert_int_equal(l.n, 8);
+    assert_false(change_at(&l, "count")->restart);
+    assert_string_equal(change_at(&l, "count")->after, "3");
+    assert_true(change_at(&l, "config.command")->restart);
+    assert_string_equal(change_at(&l, "env.A")->before, "x");
+    assert_null(change_at(&l, "env.B")->after);
+    assert_null(change_at(&l, "env.C")->before);
+    assert_string_equal(change_at(&l, "ports[http].port")->after, "8080");
+    assert_null(change_at(&l, "ports[old]")->after);
+    assert_null(change_at(&l, "ports[new]")->before);
+    change_list_clear(&l);
+    type_diff(&service_type, &a, &a, &l);
+    assert_int_equal(l.n, 0);
+    type_clear(&service_type, &a);
+    type_clear(&service_type, &b);
+}
+
+static void variables_are_put_into_values_and_cannot_change_the_structure(void **state)
+{
+    static const char yaml[] = "name: web\ndriver: exec\ncount: ${N}\nconfig: {command: /bin/a}\nenv: {A: \"${T}-${replica}\"}\n";
+    struct kv_list vars = {0};
+    kv_set(&vars, "N", "4");
+    kv_set(&vars, "T", "x}\nevil: 1");
+    struct job job;
+    struct problem_list problems = {0};
+    assert_int_equal(job_from_yaml(yaml, sizeof yaml - 1, &vars, &job, &problems), 0);
+    assert_int_equal(job.services.v[0].count, 4);
+    assert_string_equal(kv_get(&job.services.v[0].env, "A"), "x}\nevil: 1-${replica}");
+    type_clear(&job_type, &job);
+    kv_clear(&vars);
+}
+
+/* The flags end with NULL. */
+static int load(struct logs *logs, struct error *err, const char *default_file, ...)
+{
+    char *argv[8];
+    int argc = 0;
+    va_list ap;
+    argv[argc++] = mem_strdup("x");
+    va_start(ap, default_file);
+    for (const char *flag; (flag = va_arg(ap, const char *));)
+        argv[argc++] = mem_strdup(flag);
+    va_end(ap);
+    int rc = config_load(&logs_type, argc, argv, default_file, logs, err);
+    while (argc)
+        free(argv[--argc]);
+    return rc;
+}
+
+static void configuration_comes_from_a_file_and_flags_win(void **state)
+{
+    char path[] = "/tmp/mentat-config-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    static const char text[] = "max_files: 3\nmax_mb: 1GiB\n";
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    close(fd);
+    struct logs logs;
+    struct error err = {0};
+    assert_int_equal(load(&logs, &err, NULL, "--config", path, "--max-files=7", NULL), 0);
+    assert_int_equal(logs.max_files, 7);
+    assert_int_equal(logs.max_mb, 1024);
+    assert_int_equal(load(&logs, &err, NULL, "--max-fils", "7", NULL), -1);
+    assert_string_equal(err.text, "unknown flag --max-fils; did you mean --max-files?");
+    assert_int_equal(load(&logs, &err, NULL, "--config", "/nonexistent/x.yaml", NULL), -1);
+    assert_int_equal(load(&logs, &err, "/nonexistent/x.yaml", NULL), 0);
+    assert_int_equal(logs.max_files, 5);
+    assert_int_equal(load(&logs, &err, NULL, "--help", NULL), 1);
+    unlink(path);
+}
+
+static void json_reading_is_strict(void **state)
+{
+    static const char *const bad[] = {"", "{", "[]", "{\"max_files\":\"5\"}", "{\"max_files\":5,\"max_files\":6}",
+                                      "{\"nope\":1}", "{\"max_files\":5} x", "{\"max_files\":1.5}", "{\"max_files\":true}"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct logs logs;
+        struct problem_list problems = {0};
+        assert_int_equal(type_from_json(&logs_type, bad[i], strlen(bad[i]), false, &logs, &problems), -1);
+        assert_true(problems.n > 0);
+        problem_list_clear(&problems);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_broken_file_gets_its_message),
+        cmocka_unit_test(the_reference_file_reads_and_writes_back),
+        cmocka_unit_test(random_objects_survive_the_binary_codec),
+        cmocka_unit_test(random_objects_survive_json),
+        cmocka_unit_test(a_difference_says_what_changed_and_whether_replicas_are_replaced),
+        cmocka_unit_test(variables_are_put_into_values_and_cannot_change_the_structure),
+        cmocka_unit_test(configuration_comes_from_a_file_and_flags_win),
+        cmocka_unit_test(json_reading_is_strict),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
