@@ -15,12 +15,14 @@ struct tls_peer;
  *   on_eof    the peer ended its direction; ours stays open until stream_end or stream_close
  *   on_drain  pending bytes fell to zero after a write could not be passed on at once
  *   on_close  the last call ever for this stream, never from inside stream_close itself. err is NULL after
- *             stream_close, else why it broke. The stream is freed when it returns. */
+ *             stream_close, else why it broke. The stream is freed when it returns.
+ *   on_open   connected, and TLS shaken hands; only for who opens streams: one that is handed out is open */
 struct stream_handlers {
     void (*on_read)(struct stream *s, void *arg, const char *data, size_t len);
     void (*on_eof)(struct stream *s, void *arg);
     void (*on_drain)(struct stream *s, void *arg);
     void (*on_close)(struct stream *s, void *arg, const struct error *err);
+    void (*on_open)(struct stream *s, void *arg);
 };
 
 /* Replaces the callbacks. `handlers` must stay valid (a static const table). A stream that is handed out is paused. */

@@ -1,0 +1,83 @@
+#include "net/address.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/un.h>
+
+#include "base/text.h"
+
+static int parse_unix(const char *path, const char *text, struct address *out, struct error *err)
+{
+    size_t limit = sizeof ((struct sockaddr_un *)0)->sun_path;
+    if (path[0] != '/')
+        return error_set(err, ERROR_INVALID, "address \"%s\": a unix socket needs an absolute path", text);
+    if (strlen(path) >= limit)
+        return error_set(err, ERROR_INVALID, "address \"%s\": the path of a unix socket has at most %zu bytes", text,
+                         limit - 1);
+    out->is_unix = true;
+    snprintf(out->host, sizeof out->host, "%s", path);
+    return 0;
+}
+
+static int parse_port(const char *port, const char *text, int *out, struct error *err)
+{
+    size_t digits = strspn(port, "0123456789");
+    if (!digits || digits > 5 || port[digits] || atoi(port) > 65535)
+        return error_set(err, ERROR_INVALID, "address \"%s\": the port must be a number from 0 to 65535", text);
+    *out = atoi(port);
+    return 0;
+}
+
+int address_parse(const char *text, int default_port, struct address *out, struct error *err)
+{
+    *out = (struct address){.port = default_port};
+    if (text_has_prefix(text, "unix:"))
+        return out->port = 0, parse_unix(text + strlen("unix:"), text, out, err);
+
+    const char *host = text, *port = NULL;
+    size_t host_len;
+    if (*text == '[') {
+        const char *end = strchr(text, ']');
+        if (!end || (end[1] && end[1] != ':'))
+            return error_set(err, ERROR_INVALID, "address \"%s\": an IPv6 address is written [::1]:4646", text);
+        host++;
+        host_len = (size_t)(end - host);
+        port = end[1] ? end + 2 : NULL;
+    } else {
+        const char *colon = strchr(text, ':');
+        if (colon && strchr(colon + 1, ':'))
+            return error_set(err, ERROR_INVALID, "address \"%s\": an IPv6 address is written [::1]:4646", text);
+        host_len = colon ? (size_t)(colon - text) : strlen(text);
+        port = colon ? colon + 1 : NULL;
+    }
+    if (host_len >= sizeof out->host || memchr(host, '/', host_len) || memchr(host, ' ', host_len))
+        return error_set(err, ERROR_INVALID, "address \"%s\": the host is not a name or an IP address", text);
+    memcpy(out->host, host, host_len);
+    if (port)
+        return parse_port(port, text, &out->port, err);
+    if (default_port < 0)
+        return error_set(err, ERROR_INVALID, "address \"%s\": the port is missing (HOST:PORT)", text);
+    return 0;
+}
+
+void address_format(char out[static ADDRESS_TEXT_SIZE], const struct address *a)
+{
+    if (a->is_unix)
+        snprintf(out, ADDRESS_TEXT_SIZE, "unix:%s", a->host);
+    else
+        snprintf(out, ADDRESS_TEXT_SIZE, strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
+}
+
+bool address_is_local(const struct address *a)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (a->is_unix || !strcasecmp(a->host, "localhost"))
+        return true;
+    if (inet_pton(AF_INET, a->host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, a->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}

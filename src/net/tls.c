@@ -1,0 +1,208 @@
+#include "net/tls.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "net/tls_impl.h"
+
+/* The options, kept for reloading, and the OpenSSL context made of them. SSL_CTX is counted by OpenSSL, so sessions
+ * that began with the old one keep it; the lock guards only the pointer. */
+struct tls_context {
+    pthread_mutex_t lock;
+    unsigned refs;
+    SSL_CTX *ssl;
+    char *cert_file, *key_file, *ca_file;
+    enum tls_client_cert client_cert;
+};
+
+static const unsigned char alpn[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+
+int tls_error(struct error *err, enum error_code code, const char *what)
+{
+    unsigned long e = ERR_peek_last_error();
+    const char *reason = e ? ERR_reason_error_string(e) : NULL;
+    ERR_clear_error();
+    return error_set(err, code, "%s: %s", what, reason ? reason : "unknown TLS error");
+}
+
+static int file_error(struct error *err, const char *what, const char *file)
+{
+    char text[400];
+    snprintf(text, sizeof text, "%s %s", what, file);
+    return tls_error(err, ERROR_INVALID, text);
+}
+
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+                       unsigned in_len, void *arg)
+{
+    unsigned char *chosen;
+    if (SSL_select_next_proto(&chosen, out_len, alpn, sizeof alpn, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static int load_files(const struct tls_context *ctx, SSL_CTX *ssl, struct error *err)
+{
+    if (ctx->cert_file && SSL_CTX_use_certificate_chain_file(ssl, ctx->cert_file) != 1)
+        return file_error(err, "reading certificate", ctx->cert_file);
+    if (ctx->key_file && SSL_CTX_use_PrivateKey_file(ssl, ctx->key_file, SSL_FILETYPE_PEM) != 1)
+        return file_error(err, "reading key", ctx->key_file);
+    if (ctx->cert_file && SSL_CTX_check_private_key(ssl) != 1) {
+        ERR_clear_error();
+        return error_set(err, ERROR_INVALID, "key %s does not belong to certificate %s",
+                         ctx->key_file ? ctx->key_file : "(none)", ctx->cert_file);
+    }
+    if (ctx->ca_file && SSL_CTX_load_verify_file(ssl, ctx->ca_file) != 1)
+        return file_error(err, "reading CA certificates", ctx->ca_file);
+    if (!ctx->ca_file && SSL_CTX_set_default_verify_paths(ssl) != 1)
+        return tls_error(err, ERROR_SYSTEM, "loading the system's CA certificates");
+    if (!ctx->ca_file)
+        return 0;
+    /* Tells clients whose certificates are welcome. */
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(ctx->ca_file);
+    if (!names)
+        return file_error(err, "reading CA certificates", ctx->ca_file);
+    SSL_CTX_set_client_CA_list(ssl, names);
+    return 0;
+}
+
+static SSL_CTX *make_ssl(const struct tls_context *ctx, struct error *err)
+{
+    ERR_clear_error();
+    SSL_CTX *ssl = SSL_CTX_new(TLS_method());
+    if (!ssl) {
+        tls_error(err, ERROR_SYSTEM, "making a TLS context");
+        return NULL;
+    }
+    SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
+    SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Connections are kept; resumption would only cost memory. */
+    SSL_CTX_set_num_tickets(ssl, 0);
+    SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_alpn_select_cb(ssl, select_alpn, NULL);
+    SSL_CTX_set_alpn_protos(ssl, alpn, sizeof alpn);
+    if (load_files(ctx, ssl, err)) {
+        SSL_CTX_free(ssl);
+        return NULL;
+    }
+    return ssl;
+}
+
+struct tls_context *tls_context_new(const struct tls_options *options, struct error *err)
+{
+    if (options->client_cert != TLS_CLIENT_CERT_NONE && !options->ca_file) {
+        error_set(err, ERROR_INVALID, "checking client certificates needs a CA file");
+        return NULL;
+    }
+    CLEANUP(tls_context_free) struct tls_context *ctx = NEW(struct tls_context);
+    pthread_mutex_init(&ctx->lock, NULL);
+    ctx->refs = 1;
+    ctx->cert_file = mem_strdup(options->cert_file);
+    ctx->key_file = mem_strdup(options->key_file);
+    ctx->ca_file = mem_strdup(options->ca_file);
+    ctx->client_cert = options->client_cert;
+    ctx->ssl = make_ssl(ctx, err);
+    return ctx->ssl ? steal(&ctx) : NULL;
+}
+
+int tls_context_reload(struct tls_context *ctx, struct error *err)
+{
+    SSL_CTX *fresh = make_ssl(ctx, err);
+    if (!fresh)
+        return -1;
+    pthread_mutex_lock(&ctx->lock);
+    SSL_CTX *old = ctx->ssl;
+    ctx->ssl = fresh;
+    pthread_mutex_unlock(&ctx->lock);
+    SSL_CTX_free(old);
+    return 0;
+}
+
+struct tls_context *tls_context_hold(struct tls_context *ctx)
+{
+    pthread_mutex_lock(&ctx->lock);
+    ctx->refs++;
+    pthread_mutex_unlock(&ctx->lock);
+    return ctx;
+}
+
+void tls_context_free(struct tls_context *ctx)
+{
+    if (!ctx)
+        return;
+    pthread_mutex_lock(&ctx->lock);
+    bool last = !--ctx->refs;
+    pthread_mutex_unlock(&ctx->lock);
+    if (!last)
+        return;
+    SSL_CTX_free(ctx->ssl);
+    pthread_mutex_destroy(&ctx->lock);
+    free(ctx->cert_file);
+    free(ctx->key_file);
+    free(ctx->ca_file);
+    free(ctx);
+}
+
+SSL *tls_context_ssl(struct tls_context *ctx, bool listening)
+{
+    pthread_mutex_lock(&ctx->lock);
+    SSL *ssl = SSL_new(ctx->ssl);
+    pthread_mutex_unlock(&ctx->lock);
+    INVARIANT(ssl);
+    int verify = SSL_VERIFY_PEER;
+    if (listening && ctx->client_cert == TLS_CLIENT_CERT_NONE)
+        verify = SSL_VERIFY_NONE;
+    if (listening && ctx->client_cert == TLS_CLIENT_CERT_REQUIRED)
+        verify |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+    SSL_set_verify(ssl, verify, NULL);
+    return ssl;
+}
+
+/* ---- Peers ---- */
+
+/* The public part first; counted because requests outlive their connection. One loop only. */
+struct counted_peer {
+    struct tls_peer peer;
+    unsigned refs;
+};
+
+struct tls_peer *tls_peer_new(void)
+{
+    struct counted_peer *c = NEW(struct counted_peer);
+    c->refs = 1;
+    return &c->peer;
+}
+
+struct tls_peer *tls_peer_hold(const struct tls_peer *peer)
+{
+    if (!peer)
+        return NULL;
+    struct counted_peer *c = (struct counted_peer *)(uintptr_t)peer;
+    c->refs++;
+    return &c->peer;
+}
+
+void tls_peer_release(struct tls_peer *peer)
+{
+    struct counted_peer *c = (struct counted_peer *)(void *)peer;
+    if (!peer || --c->refs)
+        return;
+    for (size_t i = 0; i < peer->name_count; i++)
+        free(peer->names[i]);
+    free(peer->names);
+    free(peer->common_name);
+    free(c);
+}
+
+bool tls_peer_has_name(const struct tls_peer *peer, const char *name)
+{
+    for (size_t i = 0; peer && i < peer->name_count; i++)
+        if (!strcmp(peer->names[i], name))
+            return true;
+    return false;
+}
