@@ -30,7 +30,8 @@ struct http_client_options {
 
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options);
 /* Cancels all calls (without callbacks) and closes everything; handles end when the loop runs on. on_closed (may be
- * NULL) is called from the loop when nothing of the client is left. Upgraded streams live on. */
+ * NULL) is called from the loop when nothing of the client is left. Upgraded streams live on. No calls may be
+ * started after this. */
 void http_client_close(struct http_client *client, void (*on_closed)(void *arg), void *arg);
 
 struct http_response {

@@ -131,7 +131,8 @@ static int session_error(struct tls_session *t, struct error *err)
     }
     /* Alerts from the peer have its number in the reason; 42 to 49 and 116 are about our certificate. */
     int alert = reason - SSL_AD_REASON_OFFSET;
-    bool ours = (alert >= SSL_AD_BAD_CERTIFICATE && alert <= SSL_AD_ACCESS_DENIED) || alert == SSL_AD_CERTIFICATE_REQUIRED;
+    bool ours = (alert >= SSL_AD_BAD_CERTIFICATE && alert <= SSL_AD_ACCESS_DENIED) ||
+                alert == SSL_AD_CERTIFICATE_REQUIRED;
     return tls_error(err, ours ? ERROR_DENIED : ERROR_UNAVAILABLE, ours ? "the peer refused our certificate" : "TLS");
 }
 
