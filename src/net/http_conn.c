@@ -279,6 +279,8 @@ static void conn_settle(struct conn *c, const char *data, size_t len)
     }
 }
 
+static void on_drain(struct stream *s, void *arg);
+
 static void conn_feed(struct conn *c, const char *data, size_t len)
 {
     const struct http_server_options *o = &c->server->options;
@@ -301,8 +303,12 @@ static void conn_feed(struct conn *c, const char *data, size_t len)
     if (!stream_closing(s))
         conn_settle(c, data, len);
     stream_uncork(s);
-    if (!stream_closing(s))
-        conn_wrote(c);
+    if (stream_closing(s))
+        return;
+    conn_wrote(c);
+    /* What was gathered may have gone at once, but its writer was told that it is pending. */
+    if (c->told_pending && !stream_pending(s))
+        on_drain(s, c);
 }
 
 static void on_read(struct stream *s, void *arg, const char *data, size_t len)
@@ -340,6 +346,7 @@ static void on_drain(struct stream *s, void *arg)
 {
     struct conn *c = arg;
     deadline_unset(&c->writing);
+    c->told_pending = false;
     if (c->phase == CONN_LINGER && c->peer_ended)
         stream_close(s);
     else if (c->req && c->req->begun && c->req->pub.on_drain)

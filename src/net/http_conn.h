@@ -41,7 +41,8 @@ struct conn {
     bool keep_alive;
     bool peer_ended;
     bool refused;               /* beyond the limit of connections; not counted */
-    bool feeding;               /* conn_feed is on the stack */
+    bool feeding;               /* conn_feed is on the stack, and writes are gathered */
+    bool told_pending;          /* a handler heard of pending bytes, and waits for on_drain */
     bool *gone;                 /* set when the connection is handed over while the handler is on the stack */
     struct deadline reading, writing;
     uint64_t write_mark;        /* stream_written when the write deadline was set */

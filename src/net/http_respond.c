@@ -270,7 +270,9 @@ size_t http_stream_write(struct http_request *req, const void *data, size_t len)
     if (!alive(r))
         return 0;
     conn_wrote(c);
-    return stream_pending(c->stream);
+    size_t pending = stream_pending(c->stream);
+    c->told_pending = pending;
+    return pending;
 }
 
 size_t http_stream_pending(const struct http_request *req)

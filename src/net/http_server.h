@@ -1,8 +1,8 @@
 /* HTTP server: HTTP/1.1 on one libuv loop over TCP, unix sockets and TLS. One instance for each loop; several
  * loops may serve one port. A request reaches its handler whole (head and body); the answer may come any time later.
  *
- * The contract of a request: the handler owns it from on_request until it ends it exactly once by http_respond*,
- * http_stream_end, http_stream_abort, http_request_drop or http_upgrade; after that call it is gone. If the connection
+ * The contract of a request: the handler owns it from on_request until it ends it, once, by http_respond*,
+ * http_stream_end, http_stream_abort, http_request_drop or http_upgrade; then it is gone. If the connection
  * dies earlier, the request stays valid, on_close tells, and the answer goes nowhere. All calls on the loop's thread. */
 #pragma once
 #include <stdbool.h>

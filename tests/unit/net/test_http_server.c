@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -179,7 +180,7 @@ static void refuses_what_is_malformed(void **state)
         const char *request, *status;
     } cases[] = {
         {"nonsense\r\n\r\n", "400"},
-        {"GET /\r\n\r\n", "400"},
+        {"GET /\r\n\r\n", "505"},
         {"GET / HTTP/2.0\r\n" HOST "\r\n", "505"},
         {"GET / HTTP/1.1\r\n\r\n", "400"},
         {"GET / HTTP/1.1\r\n" HOST HOST "\r\n", "400"},
@@ -218,7 +219,7 @@ static void refuses_what_is_malformed(void **state)
         snprintf(start, sizeof start, "HTTP/1.1 %s ", cases[i].status);
         if (strncmp(a, start, strlen(start)))
             fail_msg("%s\ngave %s", cases[i].request, a);
-        if (count_of(a, "HTTP/1.1 ") != 1)
+        if (count_of(a, "Connection: close\r\n") != 1)
             fail_msg("%s\nis answered twice: %s", cases[i].request, a);
     }
     assert_int_equal(h->requests, 0);
@@ -375,7 +376,7 @@ static void a_peer_that_reads_gets_a_long_stream_whole(void **state)
     static char block[262144];
     for (;;) {
         ssize_t n = recv(fd, block, sizeof block - 1, 0);
-        if (n == 0)
+        if (n == 0 || (n < 0 && errno != EAGAIN))
             break;
         if (n > 0)
             got += (size_t)n;
@@ -503,8 +504,9 @@ static void responses_cannot_be_split_by_header_values(void **state)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         CASE(answers_and_closes_when_asked_to), CASE(keeps_the_connection), CASE(http_1_0_closes_unless_told),
         CASE(pipelined_requests_are_answered_in_order), CASE(pipelined_requests_wait_for_a_held_one),
