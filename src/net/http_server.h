@@ -2,8 +2,8 @@
  * loops may serve one port. A request reaches its handler whole (head and body); the answer may come any time later.
  *
  * The contract of a request: the handler owns it from on_request until it ends it, once, by http_respond*,
- * http_stream_end, http_stream_abort, http_request_drop or http_upgrade; then it is gone. If the connection
- * dies earlier, the request stays valid, on_close tells, and the answer goes nowhere. All calls on the loop's thread. */
+ * http_stream_end, http_stream_abort, http_request_drop or http_upgrade; then it is gone. If the connection dies
+ * earlier, the request stays valid, on_close tells, and the answer goes nowhere. All calls on the loop's thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

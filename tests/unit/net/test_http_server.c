@@ -123,7 +123,8 @@ static void many_pipelined_requests(void **state)
 static void bytes_may_come_one_by_one(void **state)
 {
     struct harness *h = up(state, NULL);
-    const char *text = "POST /echo HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    const char *text = "POST /echo HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n"
+                       "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
     int fd = raw_connect(h);
     for (const char *p = text; *p; p++) {
         raw_send(fd, (char[2]){*p, '\0'});
@@ -248,9 +249,10 @@ static void limits_are_kept(void **state)
     CLEANUP_FREE char *target_fits = filled("GET /", 'a', 8000, " HTTP/1.1\r\n" CLOSE "\r\n");
     CLEANUP_FREE char *head = filled("GET / HTTP/1.1\r\n" CLOSE "A: ", 'a', 17000, "\r\n\r\n");
     CLEANUP_FREE char *head_fits = filled("GET / HTTP/1.1\r\n" CLOSE "A: ", 'a', 16000, "\r\n\r\n");
-    CLEANUP_FREE char *body_fits = filled("POST /echo HTTP/1.1\r\n" CLOSE "Content-Length: 1000\r\n\r\n", 'b', 1000, "");
-    CLEANUP_FREE char *chunks = filled("POST / HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", 'b', 1001,
-                                       "\r\n0\r\n\r\n");
+    CLEANUP_FREE char *body_fits = filled("POST /echo HTTP/1.1\r\n" CLOSE "Content-Length: 1000\r\n\r\n", 'b', 1000,
+                                          "");
+    CLEANUP_FREE char *chunks = filled("POST / HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", 'b',
+                                       1001, "\r\n0\r\n\r\n");
     assert_ask(h, target, "HTTP/1.1 414 ");
     assert_ask(h, target_fits, "hello");
     assert_ask(h, head, "HTTP/1.1 431 ");
@@ -400,8 +402,8 @@ static void connections_beyond_the_limit_get_503(void **state)
     free(raw_read(h, b, "hello"));
     assert_ask(h, "", "HTTP/1.1 503 ");
     close(a);
-    assert_true(raw_closed(h, a) || true);
-    harness_run_ms(h, 20);
+    for (int i = 0; i < 1000 && http_server_connections(h->server) == 2; i++)
+        harness_run_ms(h, 5);
     assert_ask(h, "GET / HTTP/1.1\r\n" CLOSE "\r\n", "hello");
     close(b);
 }
@@ -431,8 +433,8 @@ static void upgrade_without_asking_is_refused(void **state)
     struct harness *h = up(state, NULL);
     assert_ask(h, "GET /upgrade HTTP/1.1\r\n" CLOSE "\r\n", "HTTP/1.1 400 ");
     /* And who asks for one where there is none goes on with HTTP. */
-    assert_ask(h, "GET /show/1 HTTP/1.1\r\n" HOST "Connection: upgrade\r\nUpgrade: h2c\r\n\r\nGET /show/2 HTTP/1.1\r\n" CLOSE
-               "\r\n", "[show][2]");
+    assert_ask(h, "GET /show/1 HTTP/1.1\r\n" HOST "Connection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+                  "GET /show/2 HTTP/1.1\r\n" CLOSE "\r\n", "[show][2]");
 }
 
 static void on_stopped(void *arg)
