@@ -136,10 +136,11 @@ static unsigned v2_controllers(const char *dir)
 static void hierarchy_add(struct cgroup_root *r, const char *mount, const char *name, bool v2, unsigned offered, int *failed)
 {
     unsigned have = 0;
-    for (unsigned i = 0; i < r->n; i++)
+    for (unsigned i = 0; i < r->n; i++) {
         have |= r->v[i].controllers;
-    if (have & CGROUP_CPU && !(offered & CGROUP_CPU) && r->n && r->v[0].v2)
-        offered &= ~(unsigned)CGROUP_CPUACCT;
+        if (r->v[i].v2 && r->v[i].controllers & CGROUP_CPU)
+            offered &= ~(unsigned)CGROUP_CPUACCT;
+    }
     if (have & CGROUP_KILL)
         offered &= ~(unsigned)CGROUP_FREEZER;
     offered &= ~have;

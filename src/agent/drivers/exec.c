@@ -125,7 +125,7 @@ static void shim_reap(struct exec_state *s, pid_t pid)
 
 /* --- handles: "exec1 shim=PID start=TICKS boot=ID run=N" --- */
 
-/* The start time of a process, in clock ticks since boot; 0: it is not there. */
+/* The start time of a process, in clock ticks since boot; 0: it is not there, or dead and not yet reaped. */
 static unsigned long long start_ticks(pid_t pid)
 {
     CLEANUP_FREE char *path = mem_printf("/proc/%d/stat", (int)pid);
@@ -134,8 +134,9 @@ static unsigned long long start_ticks(pid_t pid)
         return 0;
     const char *end = strrchr(stat.data, ')');
     unsigned long long ticks = 0;
-    if (!end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                       &ticks) != 1)
+    char run_state;
+    if (!end || sscanf(end + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                       &run_state, &ticks) != 2 || run_state == 'Z' || run_state == 'X')
         return 0;
     return ticks;
 }

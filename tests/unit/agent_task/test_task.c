@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "../cmocka_all.h"
-#include "agent/shim.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/timefmt.h"
+#include "groups.h"
 #include "task_world.h"
 
 static void task_that_ends_normally_reports_code_zero_and_its_output(void **state)
@@ -226,10 +226,8 @@ static void second_start_of_a_running_allocation_is_refused(void **state)
     probe_end(&p);
 }
 
-int main(int argc, char **argv)
+int run_task_tests(void)
 {
-    if (shim_wanted(argc, argv))
-        return shim_main();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(task_that_ends_normally_reports_code_zero_and_its_output, world_open, world_close),
         cmocka_unit_test_setup_teardown(exit_code_is_reported, world_open, world_close),
