@@ -235,13 +235,21 @@ static void clear(struct exchange *x)
     x->error = (struct error){0};
 }
 
+/* Why a connection could not be made, without the addresses around it. */
+static const char *connect_reason(const char *text)
+{
+    const char *p = strstr(text, "connecting to ");
+    p = p ? strstr(p, ": ") : NULL;
+    return p ? p + 2 : text;
+}
+
 static void not_reached(const struct api *api, const struct error *last, struct error *err)
 {
     CLEANUP_BUF struct buf all = {0};
     for (size_t i = 0; i < api->address_count; i++)
         buf_printf(&all, "%s%s", i ? ", " : "", api->addresses[i]);
     error_set(err, last->code, "no server reached at %s: %s; start one with `mt dev`, or give --address", all.data,
-              last->text);
+              connect_reason(last->text));
 }
 
 /* Runs x to its end, over the addresses. -1 with err when there is no good answer; then x is cleared. */

@@ -261,6 +261,10 @@ static int run(struct cli *cli)
 {
     struct dev d = {.cli = cli};
     struct error err = {0};
+    if (cli_operand(cli, 0) && !strcmp(cli_operand(cli, 0), "-")) {
+        error_set(&err, ERROR_INVALID, "dev needs a file; `mt run -` reads standard input once the cluster is there");
+        return cli_fail(cli, &err);
+    }
     if (cli_operand(cli, 0)) {
         struct job job;
         int status = jobfile_read(cli, &job);

@@ -17,7 +17,9 @@ static const struct { int status; const char *meaning; } statuses[] = {
 
 static void add_padded(struct buf *out, const char *left, const char *right)
 {
-    int len = (int)strlen(left);
+    int len = 0;
+    for (const char *p = left; *p; p++)
+        len += ((unsigned char)*p & 0xc0) != 0x80;
     buf_printf(out, "  %s%*s%s\n", left, len < NAME_WIDTH ? NAME_WIDTH - len : 1, "", right);
 }
 
