@@ -214,8 +214,12 @@ void cgroup_close(struct cgroup_root *r)
 void cgroup_remove_root(struct cgroup_root *r)
 {
     cgroup_remove(r, CGROUP_SHIMS, 0, NULL);
-    for (unsigned i = 0; i < r->n; i++)
-        rmdir(r->v[i].path);
+    /* Upwards as long as nothing else is there; the mount itself refuses. */
+    for (unsigned i = 0; i < r->n; i++) {
+        CLEANUP_FREE char *path = mem_strdup(r->v[i].path);
+        for (char *end; rmdir(path) == 0 && (end = strrchr(path, '/'));)
+            *end = 0;
+    }
 }
 
 int cgroup_list(const struct cgroup_root *r, struct str_list *ids, struct error *err)

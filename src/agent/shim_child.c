@@ -128,6 +128,17 @@ static const char *env_value(char *const *env, const char *name)
     return NULL;
 }
 
+/* A terminal needs a name; the task's own environment seldom has one. */
+static char *const *env_for_terminal(const struct str_list *env)
+{
+    if (env_value(env->v, "TERM"))
+        return env->v;
+    char **with = mem_array((size_t)env->n + 2, sizeof *with);
+    memcpy(with, env->v, env->n * sizeof *with);
+    with[env->n] = (char *)"TERM=xterm";
+    return with;
+}
+
 /* Tries every folder of PATH, as the task's user and from its working directory. Returns only on failure. */
 static _Noreturn void command_exec(int note_fd, char *const *args, char *const *env)
 {
@@ -184,7 +195,7 @@ static _Noreturn void child_run(const struct child_spec *s, int note_fd, const c
         if (getppid() != shim)
             _exit(127);
     }
-    command_exec(note_fd, s->args->v, shim_spec->env.v);
+    command_exec(note_fd, s->args->v, s->tty ? env_for_terminal(&shim_spec->env) : shim_spec->env.v);
 }
 
 /* --- the parent's side --- */

@@ -267,6 +267,22 @@ static void full_disk_drops_and_counts_and_goes_on(void **state)
     probe_end(&p);
 }
 
+static void exit_status_survives_a_full_disk(void **state)
+{
+    struct probe p;
+    if (geteuid() != 0)
+        skip();
+    probe_init(*state, &p, "cat /dev/zero > fill; echo lost; exit 5");
+    if (mount("none", p.dir, "tmpfs", 0, "size=1m") < 0)
+        skip();
+    probe_start(&p);
+    assert_true(probe_wait_exited(&p));
+    assert_true(p.how.known);
+    assert_int_equal(p.how.code, 5);
+    assert_int_equal(umount2(p.dir, MNT_DETACH), 0);
+    probe_end(&p);
+}
+
 int run_log_tests(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +293,7 @@ int run_log_tests(void)
         cmocka_unit_test_setup_teardown(follower_sees_each_byte_once_across_rotations, world_open, world_close),
         cmocka_unit_test_setup_teardown(follower_of_a_task_sees_its_lines_as_they_come, world_open, world_close),
         cmocka_unit_test_setup_teardown(full_disk_drops_and_counts_and_goes_on, world_open, world_close),
+        cmocka_unit_test_setup_teardown(exit_status_survives_a_full_disk, world_open, world_close),
     };
     return cmocka_run_group_tests_name("agent_logs", tests, NULL, NULL);
 }

@@ -55,7 +55,7 @@ static void terminal_has_its_size_and_follows_it(void **state)
     struct probe p;
     struct run r;
     task_open(state, &p);
-    run_start(&r, &p, true, "stty -echo; trap 'stty size' WINCH; stty size; while read line; do echo got $line; done; exit 4");
+    run_start(&r, &p, true, "stty -echo; trap 'stty size' WINCH; stty size; while read line; do echo got $line; done; echo $TERM; exit 4");
     assert_true(world_wait(*state, has_prompt, &r));
     exec_resize(r.exec, 51, 91);
     exec_write(r.exec, "x\n", 2);
@@ -63,6 +63,7 @@ static void terminal_has_its_size_and_follows_it(void **state)
     exec_close_stdin(r.exec);
     assert_true(run_wait(&r));
     assert_non_null(strstr(r.out.data, "got x"));
+    assert_non_null(strstr(r.out.data, "xterm"));
     assert_int_equal(r.code, 4);
     run_free(&r);
     task_close(&p);
