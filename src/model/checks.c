@@ -8,6 +8,8 @@
 #include "base/text.h"
 #include "model/model.h"
 
+enum { PORTS_MAX = 256, SERVICES_MAX = 1000 };
+
 /* Adds a problem at path.key. */
 #define PROBLEM(key, ...)                                       \
     do {                                                        \
@@ -39,7 +41,7 @@ void check_volume(const void *object, const char *path, struct problem_list *pro
     if (!v->source == !v->name)
         PROBLEM("source", v->source ? "give either `source` or `name`, not both"
                                     : "give `source` (a directory) or `name` (a registered volume)");
-    if (v->source && (!is_absolute(v->source) || has_dot_dot(v->source)))
+    if (v->source && ((!is_absolute(v->source) && !text_has_prefix(v->source, "${")) || has_dot_dot(v->source)))
         PROBLEM("source", "must be an absolute path without `..`");
     if (v->target && (!is_absolute(v->target) || has_dot_dot(v->target)))
         PROBLEM("target", "must be an absolute path without `..`");
@@ -146,7 +148,8 @@ void check_health(const void *object, const char *path, struct problem_list *pro
         PROBLEM("path", "is for `type: http`");
     else if (h->path && !is_absolute(h->path))
         PROBLEM("path", "must begin with /");
-    if (h->type != HEALTH_NONE && h->timeout_ms > h->interval_ms)
+    bool default_timeout = field_is_default(type_field(&health_type_table, "timeout"), &h->timeout_ms);
+    if (h->type != HEALTH_NONE && h->timeout_ms > h->interval_ms && !default_timeout)
         PROBLEM("timeout", "must not be longer than `interval`");
 }
 
@@ -232,6 +235,10 @@ static void check_texts(const struct service *s, const char *path, struct proble
 
 static void check_ports(const struct service *s, const char *path, struct problem_list *problems)
 {
+    if (s->ports.n > PORTS_MAX) {
+        PROBLEM("ports", "has %u ports; at most %d are possible", s->ports.n, PORTS_MAX);
+        return;
+    }
     for (uint32_t i = 0; i < s->ports.n; i++)
         for (uint32_t k = 0; k < i; k++) {
             const struct port *a = &s->ports.v[i], *b = &s->ports.v[k];
@@ -296,6 +303,10 @@ void check_service(const void *object, const char *path, struct problem_list *pr
 void check_job(const void *object, const char *path, struct problem_list *problems)
 {
     const struct job *j = object;
+    if (j->services.n > SERVICES_MAX) {
+        PROBLEM("services", "has %u services; at most %d are possible", j->services.n, SERVICES_MAX);
+        return;
+    }
     for (uint32_t i = 0; i < j->services.n; i++)
         for (uint32_t k = 0; k < i; k++)
             if (j->services.v[i].name && j->services.v[k].name && !strcmp(j->services.v[i].name, j->services.v[k].name)) {

@@ -114,8 +114,11 @@ int type_from_yaml(const struct type *t, const char *text, size_t len, void *obj
 void type_to_yaml(const struct type *t, const void *object, struct buf *out);      /* omits defaults */
 
 /* --- JSON ---
- * Reading is strict (unknown keys, wrong types, trailing bytes are problems); FIELD_INTERNAL keys are accepted only
- * with `internal`. Writing goes straight to bytes, keys in the table's order. */
+ * Reading is strict (unknown keys, wrong types, trailing bytes are problems) and validates; FIELD_INTERNAL keys are passed
+ * over, so that what the API gave can be given back. With `internal` the text comes from another program of the cluster,
+ * maybe of another release: FIELD_INTERNAL keys are read, unknown keys passed over, and nothing is validated but the kinds
+ * of values. Keys that are not there have their defaults; a string's null is its absence.
+ * Writing goes straight to bytes, keys in the table's order; absent strings and times are left out. */
 int type_from_json(const struct type *t, const char *text, size_t len, bool internal, void *object,
                    struct problem_list *problems);
 void type_to_json(const struct type *t, const void *object, struct buf *out);

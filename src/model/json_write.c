@@ -20,6 +20,18 @@ static size_t utf8_length(const char *s)
     return wrong ? 0 : n;
 }
 
+/* The character at s when it breaks lines or terminals, or YAML's readers refuse it: C1 controls, line and paragraph
+ * separators, the byte order mark, and what is no character; else 0. It is well-formed and n bytes long. */
+static unsigned needs_escape(const char *s, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    unsigned c = n == 2   ? (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu)
+                 : n == 3 ? (p[0] & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu)
+                          : 0;
+    bool escape = (c >= 0x80 && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c >= 0xfffe;
+    return escape ? c : 0;
+}
+
 static bool is_plain(unsigned char c)
 {
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
@@ -51,7 +63,11 @@ void json_add_string(struct buf *out, const char *s)
             buf_printf(out, "\\u%04x", c);
             s++;
         } else if ((n = utf8_length(s))) {
-            buf_add(out, s, n);
+            unsigned point = needs_escape(s, n);
+            if (point)
+                buf_printf(out, "\\u%04x", point);
+            else
+                buf_add(out, s, n);
             s += n;
         } else {
             buf_add(out, "\xef\xbf\xbd", 3);   /* U+FFFD: a task may have put anything into a reason */

@@ -44,7 +44,9 @@ static bool kind_fits(const struct field *f, const struct value *v)
 static void read_scalar(struct context *c, const struct field *f, const struct value *v, const char *path, void *slot)
 {
     struct error err;
-    if (!kind_fits(f, v)) {
+    if (v->kind == VALUE_NULL && f->kind == FIELD_STRING) {
+        mem_set_string(slot, NULL);
+    } else if (!kind_fits(f, v)) {
         wrong_kind(c, f, v, path);
     } else if (scalar_parse(f, v->text, slot, &err) < 0) {
         const char *near = f->kind == FIELD_ENUM ? text_nearest(v->text, f->names + enum_first(f)) : NULL;
@@ -77,6 +79,12 @@ static void read_str_list(struct context *c, const struct field *f, const struct
     }
 }
 
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct kv *)a)->key, ((const struct kv *)b)->key);
+}
+
+/* Keys are known to be unique. */
 static void read_string_map(struct context *c, const struct field *f, const struct value *v, const char *path,
                             struct kv_list *l)
 {
@@ -84,15 +92,20 @@ static void read_string_map(struct context *c, const struct field *f, const stru
         wrong_kind(c, f, v, path);
         return;
     }
+    if (!v->n)
+        return;
+    l->v = mem_array(v->n, sizeof *l->v);
     for (uint32_t i = 0; i < v->n; i++) {
         const struct value_entry *entry = &v->entries[i];
-        CLEANUP_FREE char *entry_path = mem_printf("%s.%s", path, entry->key);
         static const struct field text = {.kind = FIELD_STRING};
-        if (is_text(&entry->value))
-            kv_set(l, entry->key, entry->value.text);
-        else
+        if (is_text(&entry->value)) {
+            l->v[l->n++] = (struct kv){.key = mem_strdup(entry->key), .value = mem_strdup(entry->value.text)};
+        } else {
+            CLEANUP_FREE char *entry_path = mem_printf("%s.%s", path, entry->key);
             wrong_kind(c, &text, &entry->value, entry_path);
+        }
     }
+    qsort(l->v, l->n, sizeof *l->v, by_key);
 }
 
 static void read_object(struct context *c, const struct type *t, const struct value *v, const char *path, unsigned only,
@@ -114,7 +127,8 @@ static void read_list(struct context *c, const struct field *f, const struct val
 static void read_field(struct context *c, const struct field *f, const struct value *v, const char *path, unsigned only,
                        void *slot)
 {
-    if (v->kind == VALUE_NULL) {
+    bool written = v->text || !v->loose;   /* `null`, not just nothing */
+    if (v->kind == VALUE_NULL && !(f->kind == FIELD_STRING && written)) {
         if (v->loose)
             problem_add_at(c->problems, path, v->line, v->column, "has no value: give it one or remove the key");
         return;                         /* JSON's null: absent */
@@ -194,7 +208,10 @@ static void read_object(struct context *c, const struct type *t, const struct va
         const struct field *f = t->fields;
         while (f->name && strcmp(outer_name(c, f), entry->key))
             f++;
-        if (!f->name || !is_offered(c, f))
+        bool offered = f->name && is_offered(c, f);
+        if (!offered && (c->flags & READ_INTERNAL || (f->name && !(c->flags & READ_YAML_NAMES))))
+            continue;                    /* of a newer release, or what the API itself had written */
+        if (!offered)
             unknown_key(c, t, entry, entry_path);
         else if (f->only && only && !(f->only & only))
             other_drivers_key(c, f, entry, entry_path, only);
@@ -231,7 +248,7 @@ void object_from_value(const struct type *t, const struct value *v, unsigned fla
     struct context c = {.flags = flags, .problems = problems};
     type_init(t, object);
     read_object(&c, t, v, "", 0, object);
-    if (v->kind != VALUE_MAP)
+    if (v->kind != VALUE_MAP || flags & READ_INTERNAL)
         return;
     uint32_t found = problems->n;
     struct problem_list further = {0};

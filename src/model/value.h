@@ -6,7 +6,7 @@ enum value_kind { VALUE_NULL, VALUE_BOOL, VALUE_NUMBER, VALUE_TEXT, VALUE_LIST, 
 
 struct value {
     enum value_kind kind;
-    char *text;                  /* BOOL, NUMBER, TEXT: as it was written */
+    char *text;                  /* BOOL, NUMBER, TEXT: as it was written; NULL: only when YAML says so in words */
     int line, column;            /* where it begins, from 1; 0: unknown */
     bool loose;                  /* written without quotes in YAML: `1.4` may also serve as a text */
     struct value_entry *entries; /* LIST, MAP */

@@ -53,7 +53,7 @@ int value_from_json(const char *text, size_t len, struct value *out, struct prob
 {
     *out = (struct value){0};
     json_error_t error;
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    json_t *root = json_loadb(text ? text : "", len, JSON_REJECT_DUPLICATES, &error);
     if (!root) {
         problem_add_at(problems, "", error.line > 0 ? error.line : 0, error.column > 0 ? error.column : 0,
                        "not valid JSON: %s", error.text);

@@ -23,6 +23,11 @@ static void substitute_text(struct value *v, const struct kv_list *vars, struct 
     CLEANUP_BUF struct buf out = {0};
     const char *at = v->text, *start;
     while ((start = strstr(at, "${"))) {
+        if (start > v->text && start[-1] == '$') {     /* $${: the agent makes ${ of it */
+            buf_add(&out, at, (size_t)(start + 2 - at));
+            at = start + 2;
+            continue;
+        }
         const char *end = strchr(start, '}');
         buf_add(&out, at, (size_t)(start - at));
         if (!end) {

@@ -47,7 +47,7 @@ static void read_scalar(struct reader *r, const yaml_event_t *event, struct valu
         refuse(r, event->start_mark, "a text must not contain a NUL character");
     out->loose = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     out->kind = out->loose ? value_plain_kind(text) : VALUE_TEXT;
-    if (out->kind != VALUE_NULL)
+    if (*text || out->kind != VALUE_NULL)
         out->text = mem_strdup(text);
 }
 
@@ -169,7 +169,7 @@ int value_from_yaml(const char *text, size_t len, struct value *out, struct prob
     uint32_t before = problems->n;
     struct reader r = {.problems = problems};
     INVARIANT(yaml_parser_initialize(&r.parser));
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, len);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text ? text : ""), len);
     read_stream(&r, out);
     yaml_parser_delete(&r.parser);
     /* What could be read of a damaged text would only give misleading further problems. */

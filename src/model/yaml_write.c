@@ -28,7 +28,9 @@ static void add_scalar(struct buf *out, const struct field *f, const void *value
     CLEANUP_BUF struct buf text = {0};
     scalar_format(f, value, &text);
     buf_reserve(&text, 0);
-    if (f->kind == FIELD_STRING && !(f->flags & FIELD_BOOL_TEXT))
+    if (f->kind == FIELD_STRING && !*(char *const *)value)
+        buf_add_string(out, "null");
+    else if (f->kind == FIELD_ENUM || (f->kind == FIELD_STRING && !(f->flags & FIELD_BOOL_TEXT)))
         add_text(out, text.data);
     else
         buf_add_string(out, text.data);
@@ -83,20 +85,23 @@ static void add_field(struct buf *out, const struct field *f, const void *value,
 /* In a list the first key stands behind the dash. */
 static void add_object(struct buf *out, const struct type *t, const void *object, int indent, bool in_list)
 {
-    bool first = in_list;
+    bool empty = true;
     for (const struct field *f = t->fields; f->name; f++) {
         const void *value = field_value(f, object);
         if (f->flags & (FIELD_INTERNAL | FIELD_SECRET) || field_is_default(f, value))
             continue;
-        if (!first)
+        if (!empty || !in_list)
             add_indent(out, indent);
-        first = false;
+        empty = false;
         buf_add_string(out, f->yaml_name ? f->yaml_name : f->name);
         buf_add_char(out, ':');
         add_field(out, f, value, indent);
     }
-    if (first)
-        buf_add_string(out, "{}\n");
+    if (!empty)
+        return;
+    if (!in_list)
+        add_indent(out, indent);
+    buf_add_string(out, "{}\n");
 }
 
 void type_to_yaml(const struct type *t, const void *object, struct buf *out)

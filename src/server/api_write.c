@@ -164,8 +164,7 @@ static int patch_service(struct request *r, struct service *s, struct error *err
     json_decref(patch);
     INVARIANT(merged);
     struct service changed;
-    /* What the servers found themselves (the rule of the time zone) is in the text too. */
-    int rc = type_from_json(&service_type, merged, strlen(merged), true, &changed, &r->answer.problems);
+    int rc = type_from_json(&service_type, merged, strlen(merged), false, &changed, &r->answer.problems);
     free(merged);
     if (rc)
         return error_set(err, ERROR_INVALID, "the changed service is not valid: %s: %s", r->answer.problems.v[0].path,

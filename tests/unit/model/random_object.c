@@ -1,87 +1,148 @@
 #include "random_object.h"
 
+#include <math.h>
 #include <string.h>
 
-#include "model/model.h"
-#include "model/scalar.h"
+struct twin {
+    const struct type *original;
+    struct type type;
+    struct field *fields;
+};
+enum { TWINS_MAX = 64 };
+static struct twin twins[TWINS_MAX];
+static size_t twin_count;
 
-static char *random_text(struct random *r, bool name)
+const struct type *unchecked_twin(const struct type *t)
 {
-    static const char *const texts[] = {"a", "hello world", "8080", "true", "null", "- x", "key: value", "\"quoted\"",
-                                        "tab\there", "line\nbreak", "gr\xc3\xbc\xc3\x9f", "#no comment", "~", "1e3", "it's", "{}"};
-    static const char *const names[] = {"web", "db-1", "a", "x9"};
-    return mem_strdup(name ? names[random_below(r, ARRAY_LEN(names))] : texts[random_below(r, ARRAY_LEN(texts))]);
+    for (size_t i = 0; i < twin_count; i++)
+        if (twins[i].original == t)
+            return &twins[i].type;
+    INVARIANT(twin_count < TWINS_MAX);
+    struct twin *twin = &twins[twin_count++];
+    size_t n = 0;
+    while (t->fields[n].name)
+        n++;
+    twin->original = t;
+    twin->fields = mem_dup(t->fields, (n + 1) * sizeof *twin->fields);
+    twin->type = *t;
+    twin->type.check = NULL;
+    twin->type.fields = twin->fields;
+    for (struct field *f = twin->fields; f->name; f++) {
+        f->flags &= FIELD_SCALAR_OK | FIELD_BOOL_TEXT;
+        f->min = f->max = 0;
+        f->only = 0;
+        if (f->type)
+            f->type = unchecked_twin(f->type);
+    }
+    return &twin->type;
 }
 
-static int64_t random_within(const struct field *f, struct random *r)
+void twins_free(void)
 {
-    bool free_range = f->min == 0 && f->max == 0;
-    int64_t low = free_range ? -1000 : (int64_t)f->min, high = free_range ? 1000000 : (int64_t)f->max;
-    return low + (int64_t)random_below(r, (uint64_t)(high - low) + 1);
+    for (size_t i = 0; i < twin_count; i++)
+        free(twins[i].fields);
+    twin_count = 0;
 }
 
-static void random_scalar(const struct field *f, struct random *r, void *slot)
+/* Texts that some format could mistake for something else, or has to escape. */
+static const char *const texts[] = {
+    "", " ", "a", "web", "null", "~", "true", "no", "1", "1.4", "-0", "0x1f", "1e3", ".inf", "=", ">=", "!=", "*", "&a", "!t",
+    "- a", "a: b", "a #b", "#c", "[a", "{a", "a, b", "'", "\"", "\\", "\\n", "a\nb\n", "\n", "\t", "\r\n", " a ", "\x01\x1f\x7f",
+    "\xc2\x85", "\xc2\x9f", "\xe2\x80\xa8", "\xef\xbb\xbf", "\xef\xbf\xbe", "\xc3\xa4\xe4\xb8\xad\xf0\x9f\x98\x80", "---", "...",
+    "%d%s", "?", "? a", "|", ">", "@", "`", "a:", ":a", "<<", "2026-01-01", "12:30", "${replica}", "$${x}",
+};
+
+static char *random_text(struct random *r)
 {
+    switch (random_below(r, 4)) {
+    case 0: return mem_printf("%s%s", texts[random_below(r, ARRAY_LEN(texts))], texts[random_below(r, ARRAY_LEN(texts))]);
+    case 1: {
+        size_t n = random_below(r, 300);
+        char *s = mem_alloc(n + 1);
+        for (size_t i = 0; i < n; i++)
+            s[i] = (char)(1 + random_below(r, 127));
+        return s;
+    }
+    default: return mem_strdup(texts[random_below(r, ARRAY_LEN(texts))]);
+    }
+}
+
+static int64_t random_int(struct random *r)
+{
+    int64_t v = (int64_t)(random_next(r) >> random_below(r, 64));
+    return random_below(r, 4) ? v : random_below(r, 2) ? -v : 0;
+}
+
+static double random_double(struct random *r)
+{
+    switch (random_below(r, 4)) {
+    case 0: return (double)random_below(r, 1000) / 10;
+    case 1: return (double)random_int(r) / 1000;
+    case 2: return 0;
+    default: {
+        uint64_t bits = random_next(r);
+        double v;
+        memcpy(&v, &bits, sizeof v);
+        return isfinite(v) ? v : 1;
+    }
+    }
+}
+
+static int random_enum(const char *const *names, struct random *r)
+{
+    uint64_t n = 0;
+    while (names[n])
+        n++;
+    return (int)random_below(r, n);
+}
+
+static char *random_string(const struct field *f, struct random *r)
+{
+    if (!random_below(r, 3))
+        return NULL;
+    if (f->flags & FIELD_BOOL_TEXT)
+        return mem_strdup(random_below(r, 2) ? "true" : "false");
+    return random_text(r);
+}
+
+static void randomize_field(const struct field *f, struct random *r, void *slot)
+{
+    static const int64_t end_of_year_9999_ms = 253402300799999;
+    uint64_t n = random_below(r, 2) ? random_below(r, 4) : 0;
     switch (f->kind) {
     case FIELD_BOOL: *(bool *)slot = random_below(r, 2); break;
-    case FIELD_INT: *(int64_t *)slot = random_within(f, r); break;
+    case FIELD_INT: *(int64_t *)slot = random_int(r); break;
+    case FIELD_UINT: *(uint64_t *)slot = random_next(r) >> (1 + random_below(r, 63)); break;
+    case FIELD_FLOAT: *(double *)slot = random_double(r); break;
+    case FIELD_STRING: *(char **)slot = random_string(f, r); break;
+    case FIELD_ENUM: *(int *)slot = random_enum(f->names, r); break;
     case FIELD_DURATION:
-    case FIELD_SIZE_MB: {
-        int64_t v = random_within(f, r);
-        *(int64_t *)slot = v < 0 ? -v : v;
+    case FIELD_SIZE_MB: *(int64_t *)slot = (int64_t)(random_next(r) >> (1 + random_below(r, 63))); break;
+    case FIELD_TIME: *(int64_t *)slot = random_below(r, 3) ? (int64_t)random_below(r, (uint64_t)end_of_year_9999_ms) : 0; break;
+    case FIELD_OBJECT: object_randomize(f->type, r, slot); break;
+    case FIELD_LIST:
+        for (; n; n--)
+            object_randomize(f->type, r, list_add_zero(slot, f->type));
         break;
-    }
-    case FIELD_UINT: *(uint64_t *)slot = random_below(r, UINT64_C(1) << 62); break;
-    case FIELD_FLOAT: *(double *)slot = f->min + (double)random_below(r, 4000) / 1000; break;
-    case FIELD_TIME: *(int64_t *)slot = 1 + (int64_t)random_below(r, INT64_C(4000000000000)); break;
-    case FIELD_STRING:
-        free(*(char **)slot);
-        *(char **)slot = f->flags & FIELD_BOOL_TEXT ? mem_strdup(random_below(r, 2) ? "true" : "false")
-                                                    : random_text(r, f->flags & FIELD_NAME_RULE);
-        break;
-    case FIELD_ENUM: {
-        uint64_t n = 0;
-        while (f->names[n])
-            n++;
-        uint64_t first = f->flags & FIELD_REQUIRED ? 1 : 0;
-        *(int *)slot = (int)(first + random_below(r, n - first));
-        break;
-    }
-    default: break;
-    }
-}
-
-static void fill(const struct type *t, struct random *r, unsigned only, void *object)
-{
-    for (const struct field *f = t->fields; f->name; f++) {
-        void *slot = field_slot(f, object);
-        bool chosen = f->flags & FIELD_REQUIRED || f->kind == FIELD_OBJECT || random_below(r, 2);
-        if (!chosen || (f->only && only && !(f->only & only)))
-            continue;
-        if (f->names == driver_kind_names) {
-            random_scalar(f, r, slot);
-            only = 1u << *(int *)slot;
-        } else if (f->kind == FIELD_OBJECT) {
-            fill(f->type, r, only, slot);
-        } else if (f->kind == FIELD_LIST) {
-            for (uint64_t n = 1 + random_below(r, 3); n; n--)
-                fill(f->type, r, only, list_add(slot, f->type));
-        } else if (f->kind == FIELD_STR_LIST || f->kind == FIELD_MAP) {
-            for (uint64_t n = 1 + random_below(r, 3); n; n--) {
-                CLEANUP_FREE char *text = random_text(r, false);
-                if (f->kind == FIELD_MAP)
-                    kv_set(slot, text, text);
-                else
-                    str_list_add(slot, text);
-            }
-        } else {
-            random_scalar(f, r, slot);
+    case FIELD_STR_LIST:
+        for (; n; n--) {
+            CLEANUP_FREE char *s = random_text(r);
+            str_list_add(slot, s);
         }
+        break;
+    case FIELD_MAP:
+        for (; n; n--) {
+            CLEANUP_FREE char *key = random_text(r);
+            CLEANUP_FREE char *value = random_text(r);
+            kv_set(slot, key, value);
+        }
+        break;
     }
 }
 
-void random_object(const struct type *t, struct random *r, void *object)
+void object_randomize(const struct type *t, struct random *r, void *object)
 {
-    type_init(t, object);
-    fill(t, r, 0, object);
+    memset(object, 0, t->size);
+    for (const struct field *f = t->fields; f->name; f++)
+        randomize_field(f, r, (char *)object + f->offset);
 }

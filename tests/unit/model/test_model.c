@@ -7,11 +7,6 @@
 
 #include "base/file.h"
 #include "model/model.h"
-#include "random_object.h"
-
-static const struct type *const all_types[] = {
-    &job_type, &service_type, &node_type, &alloc_type, &service_version_type, &service_status_type, &deployment_type,
-    &event_type, &agent_report_type, &agent_hello_type, &agent_welcome_type, &agent_work_type};
 
 static void read_data(const char *name, struct buf *out)
 {
@@ -70,65 +65,6 @@ static void the_reference_file_reads_and_writes_back(void **state)
     assert_true(type_equal(&job_type, &job, &copy));
     type_clear(&job_type, &job);
     type_clear(&job_type, &copy);
-}
-
-static void random_objects_survive_the_binary_codec(void **state)
-{
-    struct random r = {.state = 1};
-    for (size_t i = 0; i < 2000; i++) {
-        const struct type *t = all_types[i % ARRAY_LEN(all_types)];
-        CLEANUP_FREE char *object = mem_alloc(t->size);
-        CLEANUP_FREE char *copy = mem_alloc(t->size);
-        CLEANUP_BUF struct buf bytes = {0};
-        CLEANUP_BUF struct buf again = {0};
-        struct error err = {0};
-        random_object(t, &r, object);
-        type_encode(t, object, &bytes);
-        if (type_decode(t, bytes.data, bytes.len, copy, &err) < 0)
-            fail_msg("%s: %s", t->name, err.text);
-        assert_true(type_equal(t, object, copy));
-        type_encode(t, copy, &again);
-        assert_int_equal(bytes.len, again.len);
-        assert_memory_equal(bytes.data ? bytes.data : "", again.data ? again.data : "", bytes.len);
-        type_clear(t, copy);
-        /* A cut or changed message is refused or decodes to something; it never crashes. */
-        if (bytes.len) {
-            bytes.data[random_below(&r, bytes.len)] ^= (char)(1 + random_below(&r, 255));
-            if (!type_decode(t, bytes.data, random_below(&r, bytes.len + 1), copy, &err))
-                type_clear(t, copy);
-        }
-        type_clear(t, object);
-    }
-}
-
-static void random_objects_survive_json(void **state)
-{
-    struct random r = {.state = 2};
-    for (size_t i = 0; i < 1000; i++) {
-        const struct type *t = all_types[1 + i % (ARRAY_LEN(all_types) - 1)];
-        CLEANUP_FREE char *object = mem_alloc(t->size);
-        CLEANUP_FREE char *copy = mem_alloc(t->size);
-        CLEANUP_BUF struct buf text = {0};
-        CLEANUP_BUF struct buf again = {0};
-        struct problem_list problems = {0};
-        random_object(t, &r, object);
-        type_to_json(t, object, &text);
-        /* Random objects break rules between fields; the copy is compared when those let it through. */
-        if (!type_from_json(t, text.data, text.len, true, copy, &problems)) {
-            type_to_json(t, copy, &again);
-            assert_string_equal(text.data, again.data);
-            type_clear(t, copy);
-        } else {
-            for (uint32_t k = 0; k < problems.n; k++) {
-                assert_null(strstr(problems.v[k].message, "not valid JSON"));
-                assert_null(strstr(problems.v[k].message, "unknown key"));
-                if (strstr(problems.v[k].message, "wanted "))
-                    fail_msg("%s: %s", problems.v[k].path, problems.v[k].message);
-            }
-        }
-        problem_list_clear(&problems);
-        type_clear(t, object);
-    }
 }
 
 static struct service service_of(const char *yaml)
@@ -252,8 +188,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_broken_file_gets_its_message),
         cmocka_unit_test(the_reference_file_reads_and_writes_back),
-        cmocka_unit_test(random_objects_survive_the_binary_codec),
-        cmocka_unit_test(random_objects_survive_json),
         cmocka_unit_test(a_difference_says_what_changed_and_whether_replicas_are_replaced),
         cmocka_unit_test(variables_are_put_into_values_and_cannot_change_the_structure),
         cmocka_unit_test(configuration_comes_from_a_file_and_flags_win),
