@@ -1,74 +1,44 @@
 #include <stdio.h>
-#include <string.h>
 
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/target.h"
 #include "cli/views.h"
 
-#define COLUMNS_MAX 12
+static const struct column service_facts[] = {
+    {"Service", "service.name"}, {"State", "service.state"}, {"Reason", "service.reason"}, {"Version", "service.version"},
+    {"Desired", "service.desired"}, {"Placed", "service.placed"}, {"Healthy", "service.healthy"}, {0},
+};
+static const struct column verdicts[] = {
+    {"NODE", "name"}, {"ID", "id", .wide = true}, {"FITS", "fits"}, {"VERDICT", "verdict"}, {0},
+};
 
-/* The members of the rows' objects that hold single values, in the order of their first appearance. */
-static size_t find_columns(const json_t *rows, struct column *columns, char (*titles)[32])
-{
-    size_t i, n = 0;
-    json_t *row, *value;
-    const char *key;
-    json_array_foreach(rows, i, row)
-        json_object_foreach(row, key, value) {
-            bool known = json_is_object(value) || json_is_array(value);
-            for (size_t k = 0; k < n; k++)
-                known = known || !strcmp(columns[k].key, key);
-            if (known || n == COLUMNS_MAX)
-                continue;
-            snprintf(titles[n], sizeof titles[n], "%s", key);
-            for (char *p = titles[n]; *p; p++)
-                *p = *p == '_' ? ' ' : *p >= 'a' && *p <= 'z' ? (char)(*p - 32) : *p;
-            columns[n] = (struct column){.title = titles[n], .key = key, .right = json_is_number(value)};
-            n++;
-        }
-    return n;
-}
+static const struct {
+    const char *title, *key;
+    const struct column *columns;
+} lists[] = {
+    {"Allocations", "allocs", view_allocs},
+    {"Nodes, for one more replica", "nodes", verdicts},
+    {"What happened", "events", view_events},
+};
 
-static void print_rows(const struct cli *cli, const char *name, const json_t *rows)
+static void show(const struct cli *cli, const json_t *answer)
 {
-    struct column columns[COLUMNS_MAX + 1] = {{0}};
-    char titles[COLUMNS_MAX][32];
-    printf("\n%s:\n", name);
-    if (!strcmp(name, "events")) {
-        output_rows(cli, rows, view_events, "subject", "none");
-        return;
+    const json_t *alloc = json_at(answer, "alloc");
+    if (alloc) {
+        output_facts(cli, alloc, view_alloc);
+        printf("\n");
     }
-    if (!json_is_object(json_array_get(rows, 0))) {
-        size_t i;
-        json_t *line;
-        json_array_foreach(rows, i, line)
-            if (json_is_string(line))
-                printf("  %s\n", json_string_value(line));
-        return;
+    output_facts(cli, answer, service_facts);
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        const json_t *rows = json_at(answer, lists[i].key);
+        if (!json_array_size(rows))
+            continue;
+        printf("\n%s%s%s\n", cli->color ? "\033[1m" : "", lists[i].title, cli->color ? COLOR_OFF : "");
+        output_rows(cli, rows, lists[i].columns, "id", "");
     }
-    find_columns(rows, columns, titles);
-    output_rows(cli, rows, columns, columns[0].key, "none");
-}
-
-/* The server explains; here its facts come first, then each list as a table: nodes' verdicts, allocations, events. */
-static void print_object(const struct cli *cli, const json_t *object)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
-        if (!json_is_array(value) && !json_is_object(value)) {
-            struct column fact[] = {{.title = key, .key = key}, {0}};
-            output_facts(cli, object, fact);
-        }
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        if (json_is_array(value) && json_array_size(value)) {
-            print_rows(cli, key, value);
-        } else if (json_is_object(value) && json_object_size(value)) {
-            printf("\n%s:\n", key);
-            print_object(cli, value);
-        }
-    }
+    if (json_number(answer, "nodes_left_off"))
+        printf("… and %lld nodes more\n", json_number(answer, "nodes_left_off"));
 }
 
 static int run(struct cli *cli)
@@ -83,7 +53,7 @@ static int run(struct cli *cli)
     if (!answer)
         return cli_fail(cli, &err);
     if (!output_value(cli, answer))
-        print_object(cli, answer);
+        show(cli, answer);
     return STATUS_DONE;
 }
 

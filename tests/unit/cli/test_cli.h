@@ -1,0 +1,4 @@
+/* The groups of tests in this program. */
+#pragma once
+
+int run_output_tests(void);
