@@ -204,7 +204,7 @@ static void a_wanted_allocation_is_started_and_stopped(void **state)
 {
     struct world *w = *state;
     struct alloc *a = want(w, A);
-    service(w)->kill = (struct kill){.signal = mem_strdup("SIGINT"), .timeout_ms = 1000};
+    mem_set_string(&service(w)->kill.signal, "SIGINT");
     say(w, true);
     UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
     assert_string_equal(fake_env(fake_find(A), "MENTAT_REPLICA"), "0");
