@@ -33,7 +33,7 @@ int main(int argc, char **argv)
     } else if (!rc) {
         status = agent_run(&config, &err) < 0 ? 1 : 0;
     }
-    if (err.code)
+    if (status && err.code)
         fprintf(stderr, "mentat-agent: %s\n", err.text);
     type_clear(&agent_config_type, &config);
     return status;

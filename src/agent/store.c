@@ -20,6 +20,8 @@
 
 #define STORE_MAP_BYTES ((size_t)1 << 30)   /* address space only; the file grows as it is used */
 #define STORE_RETRY_MS 1000
+#define LOCK_WAIT_MS 3000
+#define LOCK_STEP_MS 20
 #define STORE_FORMAT "1"
 
 struct write {
@@ -78,8 +80,12 @@ static int lock(struct store *s, const char *dir, struct error *err)
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (s->lock_fd < 0)
         return error_set_errno(err, errno, "%s", path);
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
-        return error_set(err, ERROR_CONFLICT, "%s: another agent uses this data_dir; give each agent its own", dir);
+    /* An agent that was killed a moment ago holds it until the kernel has taken it apart. */
+    for (int waited = 0; flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0; waited += LOCK_STEP_MS) {
+        if (waited >= LOCK_WAIT_MS)
+            return error_set(err, ERROR_CONFLICT, "%s: another agent uses this data_dir; give each agent its own", dir);
+        usleep(LOCK_STEP_MS * 1000);
+    }
     return 0;
 }
 
