@@ -115,6 +115,8 @@ static void on_close(struct stream *s, void *arg, const struct error *err)
 {
     struct conn *c = arg;
     struct request *r = c->req;
+    if (err)
+        LOG_D("connection broke", "peer", stream_peer(s), "error", err->text);
     c->req = NULL;
     if (r) {
         r->conn = NULL;

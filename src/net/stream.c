@@ -285,7 +285,7 @@ void stream_write(struct stream *s, const void *data, size_t len)
 {
     if (!len || !writable(s))
         return;
-    if (s->tls) {
+    if (s->secure) {
         tls_write(s, data, len);
     } else if (!s->queued && !s->in_flight && !s->corked && s->state == STREAM_OPEN) {
         uv_buf_t bytes = uv_buf_init((char *)(uintptr_t)data, (unsigned)len);
@@ -302,7 +302,7 @@ void stream_write(struct stream *s, const void *data, size_t len)
 
 void stream_write_buf(struct stream *s, struct buf *b)
 {
-    if (s->tls || b->len <= CHUNK_BYTES / 4) {
+    if (s->secure || b->len <= CHUNK_BYTES / 4) {
         stream_write(s, b->data, b->len);
         buf_free(b);
         return;

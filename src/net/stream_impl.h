@@ -28,6 +28,7 @@ struct stream {
         uv_pipe_t pipe;
     } uv;
     enum stream_state state;
+    bool secure;            /* TLS from the first byte, even before there is a session */
     bool closing;
     bool reading;           /* wanted by the user */
     bool uv_reading;        /* libuv reads */

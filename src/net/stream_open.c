@@ -82,6 +82,7 @@ struct stream *stream_accept(uv_stream_t *listener, struct stream_shared *shared
         return NULL;
     }
     s->peer = peer_text(s);
+    s->secure = tls;
     stream_start(s, tls, true, NULL);
     return s;
 }
@@ -222,6 +223,7 @@ struct stream *stream_connect(uv_loop_t *loop, const struct address *address, st
     char text[ADDRESS_TEXT_SIZE];
     address_format(text, address);
     s->peer = mem_strdup(text);
+    s->secure = tls;
     if (address->is_unix)
         uv_pipe_init(loop, &s->uv.pipe, 0);
     else

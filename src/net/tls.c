@@ -49,9 +49,11 @@ static int load_files(const struct tls_context *ctx, SSL_CTX *ssl, struct error 
 {
     if (ctx->cert_file && SSL_CTX_use_certificate_chain_file(ssl, ctx->cert_file) != 1)
         return file_error(err, "reading certificate", ctx->cert_file);
-    if (ctx->key_file && SSL_CTX_use_PrivateKey_file(ssl, ctx->key_file, SSL_FILETYPE_PEM) != 1)
+    bool key_ok = !ctx->key_file || SSL_CTX_use_PrivateKey_file(ssl, ctx->key_file, SSL_FILETYPE_PEM) == 1;
+    bool mismatch = !key_ok && ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH;
+    if (!key_ok && !mismatch)
         return file_error(err, "reading key", ctx->key_file);
-    if (ctx->cert_file && SSL_CTX_check_private_key(ssl) != 1) {
+    if (ctx->cert_file && (mismatch || SSL_CTX_check_private_key(ssl) != 1)) {
         ERR_clear_error();
         return error_set(err, ERROR_INVALID, "key %s does not belong to certificate %s",
                          ctx->key_file ? ctx->key_file : "(none)", ctx->cert_file);
