@@ -98,11 +98,16 @@ static void add_sources(const struct cli *cli, const json_t *alloc, bool prefixe
     }
 }
 
-static void end_source(struct source *s)
+/* What follows the last end of line. */
+static void end_line(struct source *s)
 {
     if (s->line.len)
         write_line(s, s->line.data, s->line.len);
     buf_free(&s->line);
+}
+
+static void end_source(struct source *s)
+{
     free(s->path);
     free(s->prefix);
 }
@@ -114,8 +119,11 @@ static int read_all(struct cli *cli, struct source *sources, size_t n, bool foll
     int status = STATUS_DONE;
     for (size_t i = 0; i < n; i++)
         parts[i] = (struct api_part){.path = sources[i].path, .on_data = on_data, .arg = &sources[i]};
-    for (size_t i = 0; i < n; i += group)
+    for (size_t i = 0; i < n; i += group) {
         api_stream_all(cli->api, parts + i, group);
+        for (size_t k = i; k < i + group; k++)
+            end_line(&sources[k]);
+    }
     for (size_t i = 0; i < n; i++) {
         if (parts[i].error.code != ERROR_NONE)
             status = cli_fail(cli, &parts[i].error);
