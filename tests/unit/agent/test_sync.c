@@ -1,0 +1,391 @@
+#include "../cmocka_all.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/sync.h"
+#include "base/log.h"
+#include "net/http_server.h"
+
+#define NODE "0123456789ab"
+
+/* A server of which the test says how it answers. */
+struct peer {
+    struct world *world;
+    struct http_server *server;
+    int registers, heartbeats, works, reports;
+    uint64_t asked_index;            /* of the last request for work */
+    struct http_request *waiting;    /* a request for work that is held */
+    uint64_t index;                  /* what it knows; a request below it is answered at once */
+    bool unknown_node;               /* answers 404 but to register */
+    bool drop_reports;               /* takes reports and closes without an answer */
+    bool hold_reports;
+    struct http_request *held_report;
+    bool not_leader;                 /* answers 503 */
+    bool nonsense;                   /* answers work with what is not JSON */
+};
+
+struct world {
+    uv_loop_t loop;
+    struct peer peers[2];
+    struct sync *sync;
+    struct str_list servers;
+    int stopped;
+    /* what the agent saw */
+    int works_applied;
+    uint64_t applied_index;
+    uint32_t unsent, acknowledged;   /* reports that the "runner" has, that were acknowledged */
+    uint64_t seq;
+};
+
+/* --- the servers --- */
+
+static void answer_work(struct peer *p, bool full)
+{
+    CLEANUP_FREE char *text = mem_printf("{\"index\":%llu,\"full\":%s}", (unsigned long long)p->index,
+                                         full ? "true" : "false");
+    struct http_request *req = steal(&p->waiting);
+    http_respond_text(req, 200, "application/json", p->nonsense ? "{nonsense" : text);
+}
+
+static void on_work_closed(struct http_request *req)
+{
+    struct peer *p = req->data;
+    p->waiting = NULL;
+    http_request_drop(req);
+}
+
+static void serve_work(struct peer *p, struct http_request *req)
+{
+    p->works++;
+    p->asked_index = strtoull(http_request_query(req, "index"), NULL, 10);
+    assert_string_equal(http_request_query(req, "node"), NODE);
+    p->waiting = req;
+    req->data = p;
+    req->on_close = on_work_closed;
+    if (p->asked_index < p->index)
+        answer_work(p, !p->asked_index);
+}
+
+static void serve_report(struct peer *p, struct http_request *req)
+{
+    p->reports++;
+    if (p->drop_reports)
+        http_request_drop(req);
+    else if (p->hold_reports)
+        p->held_report = req;
+    else
+        http_respond_text(req, 204, NULL, NULL);
+}
+
+static void on_request(struct http_request *req, void *arg)
+{
+    struct peer *p = arg;
+    const char *what = req->segments[2];
+    if (p->not_leader) {
+        struct error err;
+        error_set(&err, ERROR_UNAVAILABLE, "no leader");
+        http_respond_error(req, &err);
+    } else if (!strcmp(what, "register")) {
+        CLEANUP_FREE char *text = mem_printf("{\"heartbeat\":\"20ms\",\"index\":%llu}", (unsigned long long)p->index);
+        p->registers++;
+        p->unknown_node = false;
+        http_respond_text(req, 200, "application/json", text);
+    } else if (p->unknown_node) {
+        struct error err;
+        error_set(&err, ERROR_NOT_FOUND, "no such node");
+        http_respond_error(req, &err);
+    } else if (!strcmp(what, "heartbeat")) {
+        p->heartbeats++;
+        http_respond_text(req, 204, NULL, NULL);
+    } else if (!strcmp(what, "allocs")) {
+        serve_work(p, req);
+    } else {
+        serve_report(p, req);
+    }
+}
+
+static void on_server_stopped(void *arg)
+{
+    ((struct world *)arg)->stopped++;
+}
+
+static void peer_open(struct world *w, struct peer *p)
+{
+    struct address any = {.host = "127.0.0.1"};
+    struct error err;
+    p->world = w;
+    p->index = 10;
+    p->server = http_server_new(&w->loop, &(struct http_server_options){.on_request = on_request, .arg = p});
+    if (http_server_listen(p->server, &any, &(struct http_listen_options){0}, &err) < 0)
+        fail_msg("%s", err.text);
+    CLEANUP_FREE char *address = mem_printf("127.0.0.1:%d", http_server_port(p->server));
+    str_list_add(&w->servers, address);
+}
+
+static void peer_close(struct peer *p)
+{
+    if (p->server)
+        http_server_stop(steal(&p->server), 0, on_server_stopped, p->world);
+}
+
+/* --- the agent --- */
+
+static void hello(void *ctx, struct agent_hello *h)
+{
+    mem_set_string(&h->node.name, "n1");
+}
+
+static void work(void *ctx, struct agent_work *work)
+{
+    struct world *w = ctx;
+    w->works_applied++;
+    w->applied_index = work->index;
+}
+
+static void collect(void *ctx, struct agent_report *report, uint32_t limit)
+{
+    struct world *w = ctx;
+    for (uint32_t i = 0; i < w->unsent && i < limit; i++) {
+        struct alloc_report *r = list_add((struct list *)&report->allocs, &alloc_report_type);
+        mem_set_string(&r->id, "aaaaaaaaaaaa");
+        r->seq = w->seq;
+    }
+}
+
+static void acknowledged(void *ctx, const struct agent_report *report)
+{
+    struct world *w = ctx;
+    w->unsent -= report->allocs.n;
+    w->acknowledged += report->allocs.n;
+}
+
+static const struct sync_handlers handlers = {hello, work, collect, acknowledged};
+
+static void begin(struct world *w, uint64_t index)
+{
+    w->sync = sync_new(&w->loop, &(struct sync_options){
+        .node_id = NODE, .servers = &w->servers, .index = index, .seed = 1, .first_delay_ms = 4,
+        .handlers = &handlers, .ctx = w,
+    });
+}
+
+static int setup(void **state)
+{
+    struct world *w = NEW(struct world);
+    uv_loop_init(&w->loop);
+    peer_open(w, &w->peers[0]);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    if (w->sync)
+        sync_close(w->sync);
+    for (size_t i = 0; i < ARRAY_LEN(w->peers); i++) {
+        if (w->peers[i].held_report)
+            http_request_drop(w->peers[i].held_report);
+        peer_close(&w->peers[i]);
+    }
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+    str_list_clear(&w->servers);
+    free(w);
+    return 0;
+}
+
+static void on_guard(uv_timer_t *t)
+{
+    fail_msg("nothing happened for ten seconds");
+}
+
+#define UNTIL(w, condition)                                     \
+    do {                                                        \
+        uv_timer_t guard_;                                      \
+        uv_timer_init(&(w)->loop, &guard_);                     \
+        uv_timer_start(&guard_, on_guard, 10000, 0);            \
+        while (!(condition))                                    \
+            uv_run(&(w)->loop, UV_RUN_ONCE);                    \
+        uv_close((uv_handle_t *)&guard_, NULL);                 \
+        uv_run(&(w)->loop, UV_RUN_NOWAIT);                      \
+    } while (0)
+
+/* --- the tests --- */
+
+static void it_registers_beats_and_waits_for_work(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, p->heartbeats >= 3 && p->waiting);
+    assert_int_equal(p->registers, 1);
+    assert_int_equal(w->works_applied, 1);
+    assert_int_equal(w->applied_index, 10);
+    assert_int_equal(p->asked_index, 10);
+    assert_int_equal(p->works, 2);
+    p->index = 11;
+    answer_work(p, false);
+    UNTIL(w, w->applied_index == 11 && p->waiting);
+    assert_int_equal(p->asked_index, 11);
+    assert_int_equal(sync_index(w->sync), 11);
+}
+
+static void an_unknown_node_registers_again_and_asks_for_everything(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, p->heartbeats >= 1 && p->waiting);
+    int works = p->works;
+    p->unknown_node = true;
+    UNTIL(w, p->registers == 2 && p->works >= works + 1 && w->works_applied == 2);
+    assert_int_equal(w->applied_index, 10);
+}
+
+static void servers_that_lost_their_state_are_believed_after_registration(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    p->index = 3;
+    begin(w, 500);
+    UNTIL(w, w->works_applied == 1);
+    assert_int_equal(w->applied_index, 3);
+}
+
+static void full_work_of_a_server_that_lags_is_not_taken(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    p->index = 600;
+    begin(w, 500);
+    UNTIL(w, p->registers == 1);
+    p->index = 400;
+    UNTIL(w, p->works >= 3);
+    assert_int_equal(w->works_applied, 0);
+    p->index = 601;
+    UNTIL(w, w->works_applied == 1);
+    assert_int_equal(w->applied_index, 601);
+}
+
+static void the_next_server_is_tried_when_one_is_dead(void **state)
+{
+    struct world *w = *state;
+    peer_open(w, &w->peers[1]);
+    begin(w, 0);
+    UNTIL(w, w->works_applied == 1);
+    int first = w->peers[0].registers ? 0 : 1;
+    struct peer *other = &w->peers[!first];
+    other->index = 20;
+    peer_close(&w->peers[first]);
+    UNTIL(w, other->heartbeats >= 2 && other->waiting);
+    UNTIL(w, w->applied_index == 20);
+    assert_int_equal(other->registers, 0);
+}
+
+static void a_server_without_a_leader_is_passed_over(void **state)
+{
+    struct world *w = *state;
+    peer_open(w, &w->peers[1]);
+    w->peers[0].not_leader = true;
+    begin(w, 0);
+    UNTIL(w, w->peers[1].heartbeats >= 1 && w->works_applied == 1);
+    assert_int_equal(w->peers[0].registers, 0);
+}
+
+static void reports_of_one_turn_go_together_and_one_at_a_time(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, p->waiting && w->works_applied);
+    p->hold_reports = true;
+    for (int i = 0; i < 100; i++) {
+        w->unsent++;
+        sync_report(w->sync);
+    }
+    UNTIL(w, p->held_report);
+    w->unsent++;
+    sync_report(w->sync);
+    int beats = p->heartbeats;
+    UNTIL(w, p->heartbeats > beats + 2);
+    assert_int_equal(p->reports, 1);
+    p->hold_reports = false;
+    http_respond_text(steal(&p->held_report), 204, NULL, NULL);
+    UNTIL(w, w->acknowledged == 101);
+    assert_int_equal(p->reports, 2);
+}
+
+static void a_report_whose_answer_is_lost_is_sent_again(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, p->waiting && w->works_applied);
+    p->drop_reports = true;
+    w->unsent = 1;
+    sync_report(w->sync);
+    UNTIL(w, p->reports >= 2);
+    assert_int_equal(w->acknowledged, 0);
+    p->drop_reports = false;
+    UNTIL(w, w->acknowledged == 1);
+}
+
+static void more_reports_than_fit_follow_each_other(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    begin(w, 0);
+    w->unsent = 1234;
+    sync_report(w->sync);
+    UNTIL(w, w->acknowledged == 1234);
+    assert_int_equal(p->reports, 3);
+}
+
+static void changed_facts_register_anew_without_new_work(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, p->waiting && p->heartbeats);
+    int works = p->works;
+    sync_register(w->sync);
+    UNTIL(w, p->registers == 2);
+    int beats = p->heartbeats;
+    UNTIL(w, p->heartbeats > beats + 1);
+    assert_int_equal(p->works, works);
+    assert_int_equal(w->works_applied, 1);
+}
+
+static void an_answer_that_cannot_be_read_is_asked_for_again(void **state)
+{
+    struct world *w = *state;
+    struct peer *p = &w->peers[0];
+    p->nonsense = true;
+    begin(w, 0);
+    UNTIL(w, p->works >= 3);
+    assert_int_equal(w->works_applied, 0);
+    p->nonsense = false;
+    UNTIL(w, w->works_applied == 1);
+}
+
+int main(void)
+{
+    log_init("test", LOG_FATAL);
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(it_registers_beats_and_waits_for_work),
+        T(an_unknown_node_registers_again_and_asks_for_everything),
+        T(servers_that_lost_their_state_are_believed_after_registration),
+        T(full_work_of_a_server_that_lags_is_not_taken),
+        T(the_next_server_is_tried_when_one_is_dead),
+        T(a_server_without_a_leader_is_passed_over),
+        T(reports_of_one_turn_go_together_and_one_at_a_time),
+        T(a_report_whose_answer_is_lost_is_sent_again),
+        T(more_reports_than_fit_follow_each_other),
+        T(changed_facts_register_anew_without_new_work),
+        T(an_answer_that_cannot_be_read_is_asked_for_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
