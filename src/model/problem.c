@@ -2,9 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/field.h"
-
-enum { PROBLEMS_MAX = 100 };   /* what a person would still read; a hostile file could have 100,000 */
+#include "model/value.h"
 
 static struct problem *add(struct problem_list *l)
 {

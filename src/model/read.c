@@ -238,7 +238,7 @@ static int by_place(const void *a, const void *b)
 {
     const struct problem *x = a, *y = b;
     if (x->line != y->line)
-        return x->line - y->line;
+        return !x->line ? 1 : !y->line ? -1 : x->line - y->line;
     return x->column != y->column ? x->column - y->column : strcmp(x->path, y->path);
 }
 
@@ -256,7 +256,9 @@ void object_from_value(const struct type *t, const struct value *v, unsigned fla
     for (uint32_t i = 0; i < further.n; i++) {
         const struct problem *p = &further.v[i];
         const struct value *at = value_at(v, p->path);
-        if (!is_told(problems, found, p->path, at))
+        if (i == PROBLEMS_MAX)
+            problem_add(problems, "", "%s", p->message);
+        else if (!is_told(problems, found, p->path, at))
             problem_add_at(problems, p->path, at->line, at->column, "%s", p->message);
     }
     problem_list_clear(&further);

@@ -95,7 +95,7 @@ void problem_add_at(struct problem_list *l, const char *path, int line, int colu
     va_end(ap);
     uint32_t before = l->n;
     problem_add(l, path, "%s", message);
-    if (l->n > before) {
+    if (l->n > before && l->n <= PROBLEMS_MAX) {
         l->v[before].line = line;
         l->v[before].column = column;
     }

@@ -41,6 +41,7 @@ void value_substitute(struct value *v, const struct kv_list *vars, struct proble
 /* The value at "services[0].health.interval", or the nearest one above it that exists. */
 const struct value *value_at(const struct value *root, const char *path);
 
+enum { PROBLEMS_MAX = 100 };   /* what a person would still read; behind them one more says that there are others */
 void problem_add_at(struct problem_list *l, const char *path, int line, int column, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 

@@ -67,40 +67,78 @@ static void read_list(struct reader *r, struct value *out, int depth)
     }
 }
 
+static int by_key_and_place(const void *a, const void *b)
+{
+    const struct value_entry *x = *(const struct value_entry *const *)a, *y = *(const struct value_entry *const *)b;
+    int order = strcmp(x->key, y->key);
+    return order ? order : x < y ? -1 : x > y;
+}
+
+/* The first of equal keys stays. By sorting, since a hostile map may have 200,000 keys. */
+static void drop_repeated(struct reader *r, struct value *map)
+{
+    CLEANUP_FREE struct value_entry **sorted = mem_array(map->n, sizeof *sorted);
+    for (uint32_t i = 0; i < map->n; i++)
+        sorted[i] = &map->entries[i];
+    qsort(sorted, map->n, sizeof *sorted, by_key_and_place);
+    for (uint32_t i = 1, first = 0; i < map->n; i++) {
+        if (strcmp(sorted[i]->key, sorted[first]->key)) {
+            first = i;
+            continue;
+        }
+        problem_add_at(r->problems, sorted[i]->key, sorted[i]->line, sorted[i]->column,
+                       "the key stands twice in this map: remove one");
+        value_clear(&sorted[i]->value);
+        sorted[i]->line = 0;             /* marked */
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < map->n; i++) {
+        if (map->entries[i].line)
+            map->entries[kept++] = map->entries[i];
+        else
+            free(map->entries[i].key);
+    }
+    map->n = kept;
+}
+
+/* The entry's key has been read as the event; false when it is none. */
+static bool read_key(struct reader *r, yaml_event_t *event, struct value *map, int depth)
+{
+    struct value key = {0};
+    yaml_mark_t at = event->start_mark;
+    read_value(r, event, &key, depth + 1);
+    bool fits = key.text && key.kind < VALUE_LIST;
+    if (fits) {
+        value_add(map, key.text);
+        map->entries[map->n - 1].line = (int)at.line + 1;
+        map->entries[map->n - 1].column = (int)at.column + 1;
+    } else if (!r->stopped) {
+        refuse(r, at, "a key must be a plain text");
+    }
+    value_clear(&key);
+    return fits;
+}
+
 static void read_map(struct reader *r, struct value *out, int depth)
 {
     yaml_event_t event;
     out->kind = VALUE_MAP;
     while (next(r, &event)) {
-        if (event.type == YAML_MAPPING_END_EVENT) {
-            yaml_event_delete(&event);
-            return;
-        }
-        struct value key = {0};
-        yaml_mark_t at = event.start_mark;
-        read_value(r, &event, &key, depth + 1);
+        bool end = event.type == YAML_MAPPING_END_EVENT;
+        bool fits = !end && read_key(r, &event, out, depth);
         yaml_event_delete(&event);
-        if (!r->stopped && (!key.text || key.kind >= VALUE_LIST))
-            refuse(r, at, "a key must be a plain text");
-        bool known = key.text && value_get(out, key.text);
-        if (known)
-            problem_add_at(r->problems, key.text, (int)at.line + 1, (int)at.column + 1,
-                           "the key stands twice in this map: remove one");
+        if (end)
+            break;
         if (next(r, &event)) {
-            /* A repeated or broken key's value is read and dropped, so that what follows is still checked. */
+            /* A broken key's value is read and dropped, so that what follows is still checked. */
             struct value dropped = {0};
-            struct value *slot = &dropped;
-            if (key.text && !known) {
-                slot = value_add(out, key.text);
-                out->entries[out->n - 1].line = (int)at.line + 1;
-                out->entries[out->n - 1].column = (int)at.column + 1;
-            }
-            read_value(r, &event, slot, depth + 1);
+            read_value(r, &event, fits ? &out->entries[out->n - 1].value : &dropped, depth + 1);
             yaml_event_delete(&event);
             value_clear(&dropped);
         }
-        value_clear(&key);
     }
+    if (out->n > 1)
+        drop_repeated(r, out);
 }
 
 static void read_value(struct reader *r, yaml_event_t *event, struct value *out, int depth)
