@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/tz.h"
 
 static int64_t clock_ms(clockid_t clock)
 {
@@ -24,56 +25,96 @@ int64_t time_monotonic_ms(void)
     return clock_ms(CLOCK_MONOTONIC);
 }
 
+/* RFC 3339 has the years 0000 to 9999. */
+#define TIME_FIRST_MS INT64_C(-62167219200000)
+#define TIME_LAST_MS INT64_C(253402300799999)
+
+static char *put_digits(char *p, int64_t v, int n)
+{
+    for (int i = n; i--; v /= 10)
+        p[i] = (char)('0' + v % 10);
+    return p + n;
+}
+
+/* By hand, since a status read writes tens of thousands of them. */
 void time_format(char out[static TIME_TEXT_SIZE], int64_t time_ms)
 {
-    time_t seconds = (time_t)(time_ms / 1000);
-    int ms = (int)(time_ms % 1000);
+    time_ms = time_ms < TIME_FIRST_MS ? TIME_FIRST_MS : time_ms > TIME_LAST_MS ? TIME_LAST_MS : time_ms;
+    int64_t days = time_ms / 86400000, ms = time_ms % 86400000, year;
     if (ms < 0) {
-        ms += 1000;
-        seconds--;
+        ms += 86400000;
+        days--;
     }
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    size_t n = strftime(out, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + n, TIME_TEXT_SIZE - n, ".%03dZ", ms);
+    int month, day;
+    date_from_days(days, &year, &month, &day);
+    char *p = put_digits(out, year, 4);
+    *p++ = '-';
+    p = put_digits(p, month, 2);
+    *p++ = '-';
+    p = put_digits(p, day, 2);
+    *p++ = 'T';
+    p = put_digits(p, ms / 3600000, 2);
+    *p++ = ':';
+    p = put_digits(p, ms / 60000 % 60, 2);
+    *p++ = ':';
+    p = put_digits(p, ms / 1000 % 60, 2);
+    *p++ = '.';
+    p = put_digits(p, ms % 1000, 3);
+    *p++ = 'Z';
+    *p = '\0';
+}
+
+/* Exactly n digits, no more than limit. */
+static bool take_digits(const char **s, int n, int limit, int *v)
+{
+    *v = 0;
+    for (; n; n--, (*s)++) {
+        if (!isdigit((unsigned char)**s))
+            return false;
+        *v = *v * 10 + (**s - '0');
+    }
+    return *v <= limit;
+}
+
+static bool take_char(const char **s, const char *allowed)
+{
+    return **s && strchr(allowed, **s) && (*s)++;
+}
+
+/* "Z" or "+02:00". */
+static bool take_offset(const char **s, int *minutes)
+{
+    int sign = **s == '-' ? -1 : 1, h, m;
+    *minutes = 0;
+    if (take_char(s, "Zz"))
+        return true;
+    if (!take_char(s, "+-") || !take_digits(s, 2, 23, &h) || !take_char(s, ":") || !take_digits(s, 2, 59, &m))
+        return false;
+    *minutes = sign * (h * 60 + m);
+    return true;
 }
 
 int time_parse(const char *s, int64_t *time_ms)
 {
-    struct tm tm = {0};
-    int n = 0;
-    if (sscanf(s, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min,
-               &tm.tm_sec, &n) != 6 || !n)
+    int year, month, day, h, m, sec, offset, ms = 0;
+    if (!take_digits(&s, 4, 9999, &year) || !take_char(&s, "-") || !take_digits(&s, 2, 12, &month) || !month ||
+        !take_char(&s, "-") || !take_digits(&s, 2, month_length(year, month), &day) || !day || !take_char(&s, "Tt ") ||
+        !take_digits(&s, 2, 23, &h) || !take_char(&s, ":") || !take_digits(&s, 2, 59, &m) || !take_char(&s, ":") ||
+        !take_digits(&s, 2, 60, &sec))
         return -1;
-    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0 || tm.tm_hour > 23 ||
-        tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
-        return -1;
-    s += n;
-    int64_t ms = 0;
-    if (*s == '.') {
-        int64_t unit = 100;
-        for (s++; isdigit((unsigned char)*s); s++) {
-            ms += (*s - '0') * unit;
-            unit /= 10;
-        }
-    }
-    int64_t offset = 0;
-    if (*s == 'Z' || *s == 'z') {
-        s++;
-    } else if (*s == '+' || *s == '-') {
-        int h, m, used = 0;
-        if (sscanf(s + 1, "%2d:%2d%n", &h, &m, &used) != 2 || !used || h < 0 || h > 23 || m < 0 || m > 59)
+    if (take_char(&s, ".")) {
+        if (!isdigit((unsigned char)*s))
             return -1;
-        offset = (h * 60 + m) * (*s == '-' ? -60 : 60);
-        s += 1 + used;
-    } else {
-        return -1;
+        for (int unit = 100; isdigit((unsigned char)*s); s++, unit /= 10)
+            ms += (*s - '0') * unit;
     }
-    if (*s)
+    if (!take_offset(&s, &offset) || *s)
         return -1;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    *time_ms = ((int64_t)timegm(&tm) - offset) * 1000 + ms;
+    int64_t minutes = days_from_date(year, month, day) * 1440 + h * 60 + m - offset;
+    int64_t time = (minutes * 60 + sec) * 1000 + ms;
+    if (time < TIME_FIRST_MS || time > TIME_LAST_MS)
+        return -1;
+    *time_ms = time;
     return 0;
 }
 

@@ -7,7 +7,7 @@
 int64_t time_now_ms(void);        /* the wall clock; never used inside the core */
 int64_t time_monotonic_ms(void);
 
-/* "2026-11-24T08:19:16.042Z" (RFC 3339, UTC). */
+/* "2026-11-24T08:19:16.042Z" (RFC 3339, UTC); times outside the years 0000 to 9999 become their ends. */
 void time_format(char out[static TIME_TEXT_SIZE], int64_t time_ms);
 /* RFC 3339 with any offset, fraction optional. 0, or -1. */
 int time_parse(const char *s, int64_t *time_ms);

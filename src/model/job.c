@@ -50,8 +50,8 @@ int job_from_yaml(const char *text, size_t len, const struct kv_list *vars, stru
     uint32_t before = problems->n;
     struct value root;
     bool alone = false;
-    value_from_yaml(text, len, &root, problems);
-    if (root.kind != VALUE_NULL) {
+    bool readable = !value_from_yaml(text, len, &root, problems);
+    if (readable || root.kind != VALUE_NULL) {
         value_substitute(&root, vars, problems);
         alone = root.kind == VALUE_MAP && !value_get(&root, "services") && !value_get(&root, "job");
         if (alone)

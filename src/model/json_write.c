@@ -181,6 +181,8 @@ static bool is_left_out(const struct field *f, const void *value, enum json_styl
         return !f->default_text;
     if (f->kind == FIELD_TIME)
         return !*(const int64_t *)value;
+    if (f->kind == FIELD_ENUM && f->flags & FIELD_REQUIRED)
+        return !*(const int *)value;
     return f->only && only && !(f->only & only) && field_is_default(f, value);
 }
 

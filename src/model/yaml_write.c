@@ -23,6 +23,21 @@ static void add_text(struct buf *out, const char *s)
         json_add_string(out, s);
 }
 
+/* YAML lets a key be 1,024 characters long before its colon; longer ones are written with a question mark. */
+static void add_key(struct buf *out, const char *key, int indent)
+{
+    CLEANUP_BUF struct buf text = {0};
+    add_text(&text, key);
+    bool long_key = text.len > 1000;
+    buf_add_string(out, long_key ? "? " : "");
+    buf_add(out, text.data, text.len);
+    if (long_key) {
+        buf_add_char(out, '\n');
+        add_indent(out, indent);
+    }
+    buf_add_string(out, ": ");
+}
+
 static void add_scalar(struct buf *out, const struct field *f, const void *value)
 {
     CLEANUP_BUF struct buf text = {0};
@@ -67,8 +82,7 @@ static void add_field(struct buf *out, const struct field *f, const void *value,
         buf_add_char(out, '\n');
         for (uint32_t i = 0; i < map->n; i++) {
             add_indent(out, indent + 1);
-            add_text(out, map->v[i].key);
-            buf_add_string(out, ": ");
+            add_key(out, map->v[i].key, indent + 1);
             add_text(out, map->v[i].value);
             buf_add_char(out, '\n');
         }
