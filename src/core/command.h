@@ -42,7 +42,7 @@ struct command_service_rollback { char *service; uint64_t to_version; };   /* 0:
 struct command_service_delete { char *service; bool purge; };
 struct command_node { char *node_id; };
 struct command_node_register { struct node node; };                  /* from agent_hello; state and indexes are ignored */
-struct command_node_state { char *node_id; enum node_state state; char *reason; };
+struct command_node_state { char *node_id; int64_t state /* enum node_state */; char *reason; };
 struct command_alloc { char *alloc_id; char *reason; };
 
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
@@ -55,15 +55,24 @@ struct decide_place {
     int64_t run_at;                /* of a scheduled run; 0: none */
 };
 struct decide_place_list { struct decide_place *v; uint32_t n; };
-struct decide_stop { char *alloc_id; char *reason; uint64_t version; /* of the service, as it was when decided */ };
+struct decide_stop {
+    char *alloc_id; char *reason;
+    uint64_t version;              /* of the service when this was decided; 0: it was stopped. Another one now: skipped */
+    char *replacement;             /* skipped unless this one serves; NULL: no condition */
+    bool draining;                 /* skipped unless its node still drains */
+};
 struct decide_stop_list { struct decide_stop *v; uint32_t n; };
-struct decide_deployment { char *id; enum deployment_state state; char *reason; };
+struct decide_deployment {
+    char *id; int64_t state /* enum deployment_state */; char *reason;
+    int64_t desired, placed, healthy, unhealthy;
+};
 struct decide_deployment_list { struct decide_deployment *v; uint32_t n; };
 /* What the reconciler found of one service: shown by status and explain on every server. */
 struct decide_service {
     char *service; uint64_t version; char *reason;      /* reason NULL: nothing is wrong */
-    int64_t next_run_at; char *skipped;                 /* scheduled tasks; skipped: why a due run did not start */
-    bool set_next_run;
+    int64_t unplaced;                                   /* replicas for which there is no room */
+    bool set_next_run; int64_t next_run_at, run_at;     /* scheduled tasks; run_at: the run that is due now */
+    char *skipped;                                      /* why a due run does not start */
 };
 struct decide_service_list { struct decide_service *v; uint32_t n; };
 struct command_decide {
@@ -73,8 +82,7 @@ struct command_decide {
     struct decide_deployment_list deployments;
     struct decide_service_list services;
     struct str_list forget;        /* ended allocations that are forgotten */
-    struct str_list forget_nodes;
-    struct str_list forget_deployments;
+    struct str_list forget_nodes;  /* down for so long that they will not come back */
 };
 
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
