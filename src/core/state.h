@@ -1,0 +1,233 @@
+/* State: the tables of the core and the bookkeeping that keeps every question about them cheap. Private to src/core.
+ *
+ * What is replicated (and in snapshots) is written only by core_apply. What is derived for the leader (dirty services,
+ * wake times, the scheduler's index) can be thrown away and built again at any time. */
+#pragma once
+#include <bsd/sys/tree.h>
+#include <sys/queue.h>
+#include <uthash.h>
+
+#include "core/command.h"
+#include "core/core.h"
+
+#define EVENTS_KEPT 8192u
+#define KEYS_KEPT 10000u
+#define KEYS_KEPT_MS (24 * 3600 * 1000LL)
+#define VERSIONS_KEPT 10
+#define DEPLOYMENTS_KEPT 10             /* per service */
+#define GONE_KEPT 1000u                 /* per node */
+#define ENDED_KEPT 5                    /* ended allocations per replica */
+#define ENDED_KEPT_MS (3600 * 1000LL)
+#define DOWN_NODE_KEPT_MS (72 * 3600 * 1000LL)
+#define NEVER INT64_MAX
+
+struct version_entry {
+    TAILQ_ENTRY(version_entry) link;
+    struct service_version v;
+    uint64_t epoch;                     /* the first version that a running replica need not be replaced for */
+};
+
+struct alloc_entry {
+    struct alloc a;
+    /* replicated */
+    uint64_t report_seq;
+    uint64_t epoch;                     /* of its version */
+    uint64_t work_index;                /* when something changed that its agent must know */
+    int64_t run_at;                     /* of a scheduled run */
+    int64_t running_since;              /* command time of the first running in this generation; 0: not yet */
+    int64_t ok_since;                   /* command time since which it serves; 0: it does not */
+    int64_t ended_at;                   /* command time */
+    int64_t restarted_at;               /* command time of the last restart asked for */
+    int64_t restart_from;               /* its started_at when that was asked; see alloc_report */
+    bool restarting;                    /* asked to restart and not seen to have done so */
+    bool every_node;                    /* its replica stands for its node */
+    bool task;                          /* runs to its end: it leaves a draining node last */
+    /* links */
+    struct service_entry *service;
+    struct node_entry *node;            /* NULL once the node is removed */
+    RB_ENTRY(alloc_entry) by_id, by_replica, by_node, by_work;
+};
+
+struct gone_entry { STAILQ_ENTRY(gone_entry) link; uint64_t index; char *id; };
+struct port_use { int64_t key; uint32_t n; UT_hash_handle hh; };
+
+RB_HEAD(alloc_id_tree, alloc_entry);
+RB_HEAD(alloc_replica_tree, alloc_entry);
+RB_HEAD(alloc_node_tree, alloc_entry);
+RB_HEAD(alloc_work_tree, alloc_entry);
+TAILQ_HEAD(version_list_head, version_entry);
+TAILQ_HEAD(deployment_list_head, deployment_entry);
+
+struct node_entry {
+    struct node n;
+    /* replicated */
+    int64_t wanted_state;               /* what the operator asked for: ready, draining, ineligible */
+    uint64_t work_index, gone_floor;    /* deltas since before gone_floor are answered in full */
+    uint32_t gone_count;
+    STAILQ_HEAD(, gone_entry) gone;
+    /* derived */
+    double used_cpus; int64_t used_memory_mb, used_disk_mb;
+    uint32_t live;                      /* allocations that take room */
+    uint32_t live_movable;              /* of these, replicas in mode service: they leave a draining node first */
+    struct port_use *ports;
+    struct alloc_node_tree allocs;
+    struct alloc_work_tree work;
+    RB_ENTRY(node_entry) by_id, by_name;
+    TAILQ_ENTRY(node_entry) down;       /* among the down nodes, longest first */
+    bool listed_down;
+};
+
+struct service_entry {
+    char *name;
+    struct job_entry *job;
+    /* replicated */
+    struct version_list_head versions;  /* ascending */
+    struct version_entry *current;      /* the last of them */
+    uint64_t stable_version;            /* the last one whose deployment succeeded; 0: none */
+    uint64_t last_version;              /* numbers are not used twice */
+    int64_t generation;                 /* raised by a restart; replicas follow */
+    int64_t next_run_at, run_at;        /* scheduled tasks: the next run, and the one that is due or was the last */
+    int64_t unplaced;
+    char *reason;                       /* what the reconciler found; NULL: nothing */
+    bool stopped, purge;
+    uint32_t position;                  /* within its job */
+    uint64_t create_index, modify_index;
+    struct deployment_list_head deployments;   /* oldest first */
+    /* derived */
+    struct alloc_replica_tree allocs;
+    uint32_t alloc_count;
+    bool dirty, blocked;                /* blocked: waits for room */
+    int64_t wake_at;
+    RB_ENTRY(service_entry) by_name, by_wake;
+    TAILQ_ENTRY(service_entry) in_job, dirty_link, blocked_link, every_link;
+    bool in_every;
+};
+
+struct job_entry {
+    char *name;
+    uint64_t create_index, modify_index;
+    TAILQ_HEAD(, service_entry) services;
+    RB_ENTRY(job_entry) by_name;
+};
+
+struct deployment_entry {
+    struct deployment d;
+    /* replicated */
+    bool revert;                        /* it takes back a failed one: it is not taken back itself */
+    int64_t progress_at;
+    uint64_t epoch;
+    /* links */
+    struct service_entry *service;
+    TAILQ_ENTRY(deployment_entry) link;
+    RB_ENTRY(deployment_entry) by_id;
+};
+
+struct key_entry {
+    char *key;
+    uint64_t payload_hash;
+    int64_t time;
+    int64_t code;                       /* enum error_code */
+    char *text, *body;
+    UT_hash_handle hh;
+    TAILQ_ENTRY(key_entry) link;        /* oldest first */
+};
+
+RB_HEAD(node_id_tree, node_entry);
+RB_HEAD(node_name_tree, node_entry);
+RB_HEAD(service_tree, service_entry);
+RB_HEAD(wake_tree, service_entry);
+RB_HEAD(job_tree, job_entry);
+RB_HEAD(deployment_tree, deployment_entry);
+
+struct core {
+    uint64_t index, hash;
+    int64_t now;                        /* time of the command that is being applied */
+    int64_t event_seq;                  /* within it */
+    const char *actor;                  /* of it */
+    uint64_t changed[CORE_NODE_WORK + 1];
+    struct node_id_tree nodes;
+    struct node_name_tree node_names;
+    struct alloc_id_tree allocs;
+    struct service_tree services;
+    struct job_tree jobs;
+    struct deployment_tree deployments;
+    struct event *events;               /* ring of EVENTS_KEPT */
+    uint64_t event_count;               /* ever; the ring's write position */
+    struct key_entry *keys;
+    TAILQ_HEAD(, key_entry) key_order;
+    /* derived */
+    struct sched *sched;
+    TAILQ_HEAD(, service_entry) dirty, blocked, every_node;
+    struct wake_tree wakes;
+    TAILQ_HEAD(, node_entry) down_nodes;
+    bool room;                          /* capacity came free since the last decision */
+};
+
+RB_PROTOTYPE(alloc_id_tree, alloc_entry, by_id, alloc_id_compare)
+RB_PROTOTYPE(alloc_replica_tree, alloc_entry, by_replica, alloc_replica_compare)
+RB_PROTOTYPE(alloc_node_tree, alloc_entry, by_node, alloc_node_compare)
+RB_PROTOTYPE(alloc_work_tree, alloc_entry, by_work, alloc_work_compare)
+RB_PROTOTYPE(node_id_tree, node_entry, by_id, node_id_compare)
+RB_PROTOTYPE(node_name_tree, node_entry, by_name, node_name_compare)
+RB_PROTOTYPE(service_tree, service_entry, by_name, service_compare)
+RB_PROTOTYPE(wake_tree, service_entry, by_wake, wake_compare)
+RB_PROTOTYPE(job_tree, job_entry, by_name, job_compare)
+RB_PROTOTYPE(deployment_tree, deployment_entry, by_id, deployment_compare)
+
+extern const struct type alloc_entry_type, node_entry_type, version_entry_type, deployment_entry_type, key_entry_type,
+    service_entry_type, job_entry_type;
+
+/* --- finding; NULL when there is none (also for a NULL name) --- */
+struct node_entry *state_node(const struct core *c, const char *id);
+struct node_entry *state_node_by_name(const struct core *c, const char *name);      /* one that is not down comes first */
+struct alloc_entry *state_alloc(const struct core *c, const char *id);
+struct service_entry *state_service(const struct core *c, const char *name);
+struct job_entry *state_job(const struct core *c, const char *name);
+struct deployment_entry *state_deployment(const struct core *c, const char *id);
+struct version_entry *state_version(const struct service_entry *s, uint64_t version);
+struct deployment_entry *state_running_deployment(const struct service_entry *s);
+
+/* --- the tables; the entries belong to the core --- */
+void state_init(struct core *c);
+void state_clear(struct core *c);
+void state_add_node(struct core *c, struct node_entry *n);
+void state_remove_node(struct core *c, struct node_entry *n);           /* it has no live allocations; ended ones are forgotten */
+void state_set_node_state(struct core *c, struct node_entry *n, enum node_state state, const char *reason);
+struct service_entry *state_add_service(struct core *c, const char *name);
+void state_remove_service(struct core *c, struct service_entry *s);     /* it has no allocations */
+void state_move_service(struct core *c, struct service_entry *s, struct job_entry *job, uint32_t position);
+struct job_entry *state_add_job(struct core *c, const char *name);
+void state_set_current(struct core *c, struct service_entry *s, struct version_entry *v);  /* appended and made current */
+void state_trim_versions(struct service_entry *s);
+void state_add_deployment(struct core *c, struct service_entry *s, struct deployment_entry *d);
+void state_remove_deployment(struct core *c, struct deployment_entry *d);
+/* Links a filled entry by its service and node; counts it when live. */
+void state_add_alloc(struct core *c, struct alloc_entry *a);
+void state_remove_alloc(struct core *c, struct alloc_entry *a, bool tell_agent);
+/* Moves an allocation's state: time, event, room on its node. reason may be NULL. */
+void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_state state, const char *reason);
+void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason);   /* desired stop, with its event */
+bool state_node_has_room(const struct node_entry *n, double cpus, int64_t memory_mb, int64_t disk_mb,
+                         const struct alloc_port_list *ports);
+
+/* --- marks --- */
+void state_touch_alloc(struct core *c, struct alloc_entry *a);          /* modify_index of it and its service; dirty */
+void state_touch_work(struct core *c, struct alloc_entry *a);           /* also: its agent must know */
+void state_touch_node(struct core *c, struct node_entry *n);
+void state_touch_service(struct core *c, struct service_entry *s);
+void state_touch_deployment(struct core *c, struct deployment_entry *d);
+void state_set_dirty(struct core *c, struct service_entry *s);
+void state_clear_dirty(struct core *c, struct service_entry *s);
+void state_set_blocked(struct core *c, struct service_entry *s, bool blocked);
+void state_set_wake(struct core *c, struct service_entry *s, int64_t at);
+void state_set_dirty_node(struct core *c, struct node_entry *n);        /* services with live allocations there */
+void state_set_dirty_every_node(struct core *c);
+
+/* --- events --- */
+struct event_text { const char *kind, *subject, *service, *alloc, *node, *from, *to; };
+void state_event(struct core *c, struct event_text e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* True while the allocation serves: healthy, or running where no health check is asked for. */
+bool alloc_serves(const struct alloc_entry *a);
+static inline bool entry_live(const struct alloc_entry *a) { return alloc_live(&a->a); }
+static inline bool entry_wanted(const struct alloc_entry *a) { return alloc_wanted(&a->a); }
