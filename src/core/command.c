@@ -4,60 +4,58 @@
 
 #include "core/table.h"
 
-/* Enum fields name their texts through pointers that other files define; a table cannot copy those at compile time,
- * so states travel as numbers and are checked when applied. */
 #define COMMAND_VERSION 1
 
-ROWS(command_job_submit, ROW_OBJECT(command_job_submit, 1, job, job_type), ROW_BOOL(command_job_submit, 2, check_index),
-     ROW_UINT(command_job_submit, 3, expected_index));
-ROWS(command_job_delete, ROW_STRING(command_job_delete, 1, name), ROW_BOOL(command_job_delete, 2, purge));
-ROWS(command_service, ROW_STRING(command_service, 1, service));
-ROWS(command_service_scale, ROW_STRING(command_service_scale, 1, service), ROW_INT(command_service_scale, 2, count));
-ROWS(command_service_rollback, ROW_STRING(command_service_rollback, 1, service),
-     ROW_UINT(command_service_rollback, 2, to_version));
-ROWS(command_service_delete, ROW_STRING(command_service_delete, 1, service), ROW_BOOL(command_service_delete, 2, purge));
-ROWS(command_node, ROW_STRING(command_node, 1, node_id));
-ROWS(command_node_register, ROW_OBJECT(command_node_register, 1, node, node_type));
-ROWS(command_node_state, ROW_STRING(command_node_state, 1, node_id), ROW_INT(command_node_state, 2, state),
-     ROW_STRING(command_node_state, 3, reason));
-ROWS(command_alloc, ROW_STRING(command_alloc, 1, alloc_id), ROW_STRING(command_alloc, 2, reason));
+ROWS(command_job_submit, OBJECT(command_job_submit, job, 1, job), BOOL(command_job_submit, check_index, 2),
+     UINT(command_job_submit, expected_index, 3));
+ROWS(command_job_delete, STRING(command_job_delete, name, 1), BOOL(command_job_delete, purge, 2));
+ROWS(command_service, STRING(command_service, service, 1));
+ROWS(command_service_scale, STRING(command_service_scale, service, 1), INT(command_service_scale, count, 2));
+ROWS(command_service_rollback, STRING(command_service_rollback, service, 1),
+     UINT(command_service_rollback, to_version, 2));
+ROWS(command_service_delete, STRING(command_service_delete, service, 1), BOOL(command_service_delete, purge, 2));
+ROWS(command_node, STRING(command_node, node_id, 1));
+ROWS(command_node_register, OBJECT(command_node_register, node, 1, node));
+ROWS(command_node_state, STRING(command_node_state, node_id, 1), INT(command_node_state, state, 2),
+     STRING(command_node_state, reason, 3));
+ROWS(command_alloc, STRING(command_alloc, alloc_id, 1), STRING(command_alloc, reason, 2));
 
-ROWS(decide_place, ROW_STRING(decide_place, 1, alloc_id), ROW_STRING(decide_place, 2, service),
-     ROW_UINT(decide_place, 3, version), ROW_INT(decide_place, 4, replica), ROW_STRING(decide_place, 5, node_id),
-     ROW_LIST(decide_place, 6, ports, alloc_port_type), ROW_FLOAT(decide_place, 7, cpus),
-     ROW_INT(decide_place, 8, memory_mb), ROW_INT(decide_place, 9, disk_mb), ROW_STRING(decide_place, 10, previous),
-     ROW_STRING(decide_place, 11, reason), ROW_INT(decide_place, 12, attempt), ROW_INT(decide_place, 13, run_at));
-static const struct type decide_place_type = TYPE_OF(decide_place);
-ROWS(decide_stop, ROW_STRING(decide_stop, 1, alloc_id), ROW_STRING(decide_stop, 2, reason),
-     ROW_UINT(decide_stop, 3, version), ROW_STRING(decide_stop, 4, replacement), ROW_BOOL(decide_stop, 5, draining));
-static const struct type decide_stop_type = TYPE_OF(decide_stop);
-ROWS(decide_deployment, ROW_STRING(decide_deployment, 1, id), ROW_INT(decide_deployment, 2, state),
-     ROW_STRING(decide_deployment, 3, reason), ROW_INT(decide_deployment, 4, desired),
-     ROW_INT(decide_deployment, 5, placed), ROW_INT(decide_deployment, 6, healthy),
-     ROW_INT(decide_deployment, 7, unhealthy));
-static const struct type decide_deployment_type = TYPE_OF(decide_deployment);
-ROWS(decide_service, ROW_STRING(decide_service, 1, service), ROW_UINT(decide_service, 2, version),
-     ROW_STRING(decide_service, 3, reason), ROW_INT(decide_service, 4, next_run_at), ROW_INT(decide_service, 5, run_at),
-     ROW_STRING(decide_service, 6, skipped), ROW_BOOL(decide_service, 7, set_next_run),
-     ROW_INT(decide_service, 8, unplaced));
-static const struct type decide_service_type = TYPE_OF(decide_service);
-ROWS(command_decide, ROW_LIST(command_decide, 1, places, decide_place_type),
-     ROW_LIST(command_decide, 2, stops, decide_stop_type), ROW_STR_LIST(command_decide, 3, restarts),
-     ROW_LIST(command_decide, 4, deployments, decide_deployment_type),
-     ROW_LIST(command_decide, 5, services, decide_service_type), ROW_STR_LIST(command_decide, 6, forget),
-     ROW_STR_LIST(command_decide, 7, forget_nodes));
+ROWS(decide_place, STRING(decide_place, alloc_id, 1), STRING(decide_place, service, 2),
+     UINT(decide_place, version, 3), INT(decide_place, replica, 4), STRING(decide_place, node_id, 5),
+     LIST(decide_place, ports, 6, alloc_port), FLOAT(decide_place, cpus, 7),
+     INT(decide_place, memory_mb, 8), INT(decide_place, disk_mb, 9), STRING(decide_place, previous, 10),
+     STRING(decide_place, reason, 11), INT(decide_place, attempt, 12), INT(decide_place, run_at, 13));
+static TABLE(decide_place, decide_place_rows, "");
+ROWS(decide_stop, STRING(decide_stop, alloc_id, 1), STRING(decide_stop, reason, 2),
+     UINT(decide_stop, version, 3), STRING(decide_stop, replacement, 4), BOOL(decide_stop, draining, 5));
+static TABLE(decide_stop, decide_stop_rows, "");
+ROWS(decide_deployment, STRING(decide_deployment, id, 1), INT(decide_deployment, state, 2),
+     STRING(decide_deployment, reason, 3), INT(decide_deployment, desired, 4),
+     INT(decide_deployment, placed, 5), INT(decide_deployment, healthy, 6),
+     INT(decide_deployment, unhealthy, 7));
+static TABLE(decide_deployment, decide_deployment_rows, "");
+ROWS(decide_service, STRING(decide_service, service, 1), UINT(decide_service, version, 2),
+     STRING(decide_service, reason, 3), INT(decide_service, next_run_at, 4), INT(decide_service, run_at, 5),
+     STRING(decide_service, skipped, 6), BOOL(decide_service, set_next_run, 7),
+     INT(decide_service, unplaced, 8));
+static TABLE(decide_service, decide_service_rows, "");
+ROWS(command_decide, LIST(command_decide, places, 1, decide_place),
+     LIST(command_decide, stops, 2, decide_stop), STR_LIST(command_decide, restarts, 3),
+     LIST(command_decide, deployments, 4, decide_deployment),
+     LIST(command_decide, services, 5, decide_service), STR_LIST(command_decide, forget, 6),
+     STR_LIST(command_decide, forget_nodes, 7));
 
-const struct type command_job_submit_type = TYPE_OF(command_job_submit);
-const struct type command_job_delete_type = TYPE_OF(command_job_delete);
-const struct type command_service_type = TYPE_OF(command_service);
-const struct type command_service_scale_type = TYPE_OF(command_service_scale);
-const struct type command_service_rollback_type = TYPE_OF(command_service_rollback);
-const struct type command_service_delete_type = TYPE_OF(command_service_delete);
-const struct type command_node_type = TYPE_OF(command_node);
-const struct type command_node_register_type = TYPE_OF(command_node_register);
-const struct type command_node_state_type = TYPE_OF(command_node_state);
-const struct type command_alloc_type = TYPE_OF(command_alloc);
-const struct type command_decide_type = TYPE_OF(command_decide);
+TABLE(command_job_submit, command_job_submit_rows, "");
+TABLE(command_job_delete, command_job_delete_rows, "");
+TABLE(command_service, command_service_rows, "");
+TABLE(command_service_scale, command_service_scale_rows, "");
+TABLE(command_service_rollback, command_service_rollback_rows, "");
+TABLE(command_service_delete, command_service_delete_rows, "");
+TABLE(command_node, command_node_rows, "");
+TABLE(command_node_register, command_node_register_rows, "");
+TABLE(command_node_state, command_node_state_rows, "");
+TABLE(command_alloc, command_alloc_rows, "");
+TABLE(command_decide, command_decide_rows, "");
 
 static const struct {
     const char *name;

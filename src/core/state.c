@@ -91,7 +91,7 @@ struct node_entry *state_node(const struct core *c, const char *id)
 
 struct node_entry *state_node_by_name(const struct core *c, const char *name)
 {
-    struct node_entry key = {.n.name = (char *)name, .n.id = ""};
+    struct node_entry key = {.n.name = (char *)name, .n.id = (char *)""};
     struct node_entry *first = NULL;
     if (!name)
         return NULL;
@@ -376,9 +376,7 @@ static void node_free(struct node_entry *n)
 
 void state_remove_node(struct core *c, struct node_entry *n)
 {
-    INVARIANT(n->live == 0);
-    while (!RB_EMPTY(&n->allocs))
-        state_remove_alloc(c, RB_MIN(alloc_node_tree, &n->allocs), false);
+    INVARIANT(RB_EMPTY(&n->allocs));
     if (n->listed_down)
         TAILQ_REMOVE(&c->down_nodes, n, down);
     RB_REMOVE(node_id_tree, &c->nodes, n);
@@ -508,8 +506,9 @@ static bool version_in_use(struct service_entry *s, const struct version_entry *
 
 void state_trim_versions(struct service_entry *s)
 {
-    struct version_entry *v, *next;
-    TAILQ_FOREACH_SAFE(v, &s->versions, link, next) {
+    struct version_entry *next;
+    for (struct version_entry *v = TAILQ_FIRST(&s->versions); v; v = next) {
+        next = TAILQ_NEXT(v, link);
         if (v->v.version + VERSIONS_KEPT > s->last_version)
             return;
         if (v->v.version != s->stable_version && !version_in_use(s, v))

@@ -191,7 +191,7 @@ struct deployment_entry *state_running_deployment(const struct service_entry *s)
 void state_init(struct core *c);
 void state_clear(struct core *c);
 void state_add_node(struct core *c, struct node_entry *n);
-void state_remove_node(struct core *c, struct node_entry *n);           /* it has no live allocations; ended ones are forgotten */
+void state_remove_node(struct core *c, struct node_entry *n);           /* it has no allocations */
 void state_set_node_state(struct core *c, struct node_entry *n, enum node_state state, const char *reason);
 struct service_entry *state_add_service(struct core *c, const char *name);
 void state_remove_service(struct core *c, struct service_entry *s);     /* it has no allocations */

@@ -1,0 +1,29 @@
+/* Apply: one function for each kind of command. Private to src/core. Each checks everything before it changes
+ * anything: a refused command (-1 with err set) leaves the state as it was. body is the API's JSON answer. */
+#pragma once
+#include "core/state.h"
+
+typedef int apply_fn(struct core *c, const void *payload, struct buf *body, struct error *err);
+
+apply_fn apply_job_submit, apply_job_delete;
+apply_fn apply_service_scale, apply_service_restart, apply_service_rollback, apply_service_delete;
+apply_fn apply_node_register, apply_node_state, apply_node_remove;
+apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart;
+apply_fn apply_decide;
+
+/* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes
+ * back (NULL: none). NULL spec of the current version: the first one. */
+struct new_version {
+    const struct service *spec;
+    const char *why;
+    bool revert;                       /* of a failed deployment */
+};
+const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *v);
+void service_stop(struct core *c, struct service_entry *s, bool purge, const char *reason);
+void deployment_finish(struct core *c, struct deployment_entry *d, enum deployment_state state, const char *reason);
+/* The agent restarts the task when the generation grows. */
+void alloc_restart(struct core *c, struct alloc_entry *a, int64_t generation, const char *reason);
+/* The node without live allocations, and the ended ones that it ran. */
+void node_forget(struct core *c, struct node_entry *n);
+/* Forgets a service that is to be purged, once its last allocation is gone. */
+void service_purge_when_empty(struct core *c, struct service_entry *s);

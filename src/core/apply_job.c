@@ -1,0 +1,340 @@
+/* What users ask of jobs and services: new versions, counts, restarts, ends. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "base/random.h"
+#include "core/apply.h"
+
+static bool restart_needed(const struct service *before, const struct service *after, bool *changed)
+{
+    struct change_list changes = {0};
+    bool restart = false;
+    type_diff(&service_type, before, after, &changes);
+    *changed = changes.n > 0;
+    for (uint32_t i = 0; i < changes.n; i++)
+        restart |= changes.v[i].restart;
+    change_list_clear(&changes);
+    return restart;
+}
+
+void deployment_finish(struct core *c, struct deployment_entry *d, enum deployment_state state, const char *reason)
+{
+    enum deployment_state from = d->d.state;
+    d->d.state = state;
+    mem_set_string(&d->d.reason, reason);
+    d->d.finished_at = c->now;
+    state_touch_deployment(c, d);
+    state_event(c, (struct event_text){.kind = "deployment", .subject = d->d.id, .service = d->d.service,
+                                       .from = enum_name(deployment_state_names, (int)from),
+                                       .to = enum_name(deployment_state_names, (int)state)}, "%s", reason);
+}
+
+static struct deployment_entry *add_deployment(struct core *c, struct service_entry *s, uint64_t epoch, bool revert)
+{
+    char id[ID_LEN + 1];
+    struct deployment_entry *d = NEW(struct deployment_entry);
+    const struct service_version *v = &s->current->v;
+    uint64_t salt = 0;
+    do
+        id_format(id, hash_string(s->name, hash_mix(c->index) + salt++));
+    while (state_deployment(c, id));
+    d->d = (struct deployment){
+        .id = mem_strdup(id), .service = mem_strdup(s->name), .job = mem_strdup(s->job->name), .version = v->version,
+        .previous_version = revert ? 0 : s->stable_version, .strategy = v->spec.deploy.strategy,
+        .state = DEPLOYMENT_RUNNING, .desired = v->spec.count, .created_at = c->now, .create_index = c->index,
+        .modify_index = c->index, .reason = mem_strdup("replicas are being replaced")};
+    d->revert = revert;
+    d->progress_at = c->now;
+    d->epoch = epoch;
+    state_add_deployment(c, s, d);
+    state_event(c, (struct event_text){.kind = "deployment", .subject = d->d.id, .service = s->name, .to = "running"},
+                "version %llu is rolled out", (unsigned long long)v->version);
+    return d;
+}
+
+/* Replicas that need not be replaced belong to the new version from now on. */
+static void carry_over(struct core *c, struct service_entry *s, uint64_t epoch)
+{
+    struct alloc_entry *a;
+    RB_FOREACH(a, alloc_replica_tree, &s->allocs) {
+        if (a->epoch != epoch || !entry_live(a))
+            continue;
+        a->a.version = s->current->v.version;
+        state_touch_work(c, a);
+    }
+}
+
+const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *nv)
+{
+    const struct version_entry *old = s->current;
+    bool changed = true, was_stopped = s->stopped;
+    bool restart = !old || was_stopped || restart_needed(&old->v.spec, nv->spec, &changed);
+    bool schedule_changed = !old || was_stopped || strcmp(old->v.spec.schedule ? old->v.spec.schedule : "",
+                                                          nv->spec->schedule ? nv->spec->schedule : "")
+                            || strcmp(old->v.spec.time_zone_rule ? old->v.spec.time_zone_rule : "",
+                                      nv->spec->time_zone_rule ? nv->spec->time_zone_rule : "");
+    struct deployment_entry *running = state_running_deployment(s);
+    struct version_entry *v = NEW(struct version_entry);
+    v->v = (struct service_version){
+        .service = mem_strdup(s->name), .job = mem_strdup(s->job->name), .version = s->last_version + 1,
+        .submitted_at = c->now, .submitted_by = mem_strdup(c->actor), .why = mem_strdup(nv->why),
+        .create_index = c->index};
+    type_copy(&service_type, &v->v.spec, nv->spec);
+    v->epoch = restart ? v->v.version : old->epoch;
+    uint64_t old_version = old ? old->v.version : 0;
+    state_set_current(c, s, v);
+    s->stopped = s->purge = false;
+    if (schedule_changed) {
+        s->next_run_at = 0;
+        s->run_at = 0;
+    }
+    mem_set_string(&s->reason, NULL);
+    s->unplaced = 0;
+    if (!restart) {
+        carry_over(c, s, v->epoch);
+        if (s->stable_version == old_version)
+            s->stable_version = v->v.version;
+        if (running)
+            running->d.version = v->v.version;
+    }
+    state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
+                "version %llu: %s", (unsigned long long)v->v.version, nv->why);
+    if (restart && running)
+        deployment_finish(c, running, DEPLOYMENT_CANCELLED, "a newer version was submitted");
+    struct deployment_entry *d = NULL;
+    if (v->v.spec.mode != MODE_TASK && (restart || was_stopped))
+        d = add_deployment(c, s, v->epoch, nv->revert);
+    state_trim_versions(s);
+    state_touch_service(c, s);
+    return d ? d->d.id : NULL;
+}
+
+void service_stop(struct core *c, struct service_entry *s, bool purge, const char *reason)
+{
+    struct deployment_entry *d = state_running_deployment(s);
+    if (d)
+        deployment_finish(c, d, DEPLOYMENT_CANCELLED, reason);
+    s->purge |= purge;
+    state_touch_service(c, s);
+    if (s->stopped)
+        return;
+    s->stopped = true;
+    s->next_run_at = s->run_at = 0;
+    s->unplaced = 0;
+    mem_set_string(&s->reason, NULL);
+    state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name, .to = "stopped"},
+                "%s", reason);
+}
+
+void service_purge_when_empty(struct core *c, struct service_entry *s)
+{
+    if (!s->purge || s->alloc_count)
+        return;
+    state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
+                "purged: its versions are forgotten");
+    state_remove_service(c, s);
+}
+
+/* --- submit --- */
+
+static int check_submit(struct core *c, const struct command_job_submit *p, struct error *err)
+{
+    struct problem_list problems = {0};
+    const struct job_entry *j = state_job(c, p->job.name);
+    type_validate(&job_type, &p->job, "", &problems);
+    if (problems.n) {
+        error_set(err, ERROR_INVALID, "%s%s%.400s", problems.v[0].path, *problems.v[0].path ? ": " : "",
+                  problems.v[0].message);
+        problem_list_clear(&problems);
+        return -1;
+    }
+    uint64_t index = core_changed(c, CORE_JOB, p->job.name);
+    if (p->check_index && (j ? j->modify_index : 0) != p->expected_index)
+        return error_set(err, ERROR_CONFLICT, "job %s changed meanwhile: its index is %llu, not %llu; look at it again",
+                         p->job.name, (unsigned long long)(j ? index : 0), (unsigned long long)p->expected_index);
+    for (uint32_t i = 0; i < p->job.services.n; i++) {
+        const struct service_entry *s = state_service(c, p->job.services.v[i].name);
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(p->job.services.v[k].name, p->job.services.v[i].name) == 0)
+                return error_set(err, ERROR_INVALID, "services[%u].name: %s stands there twice", i,
+                                 p->job.services.v[i].name);
+        if (s && !s->stopped && strcmp(s->job->name, p->job.name) != 0)
+            return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s; choose another name, or stop it there "
+                             "first", s->name, s->job->name);
+    }
+    return 0;
+}
+
+static void submit_service(struct core *c, struct job_entry *j, const struct service *spec, uint32_t position,
+                           struct buf *body)
+{
+    struct service_entry *s = state_service(c, spec->name);
+    const char *deployment = NULL;
+    if (!s)
+        s = state_add_service(c, spec->name);
+    if (s->job != j || s->position != position)
+        state_move_service(c, s, j, position);
+    bool changed = true;
+    if (s->current && !s->stopped)
+        restart_needed(&s->current->v.spec, spec, &changed);
+    if (changed)
+        deployment = service_add_version(c, s, &(struct new_version){.spec = spec, .why = "submitted"});
+    buf_add_string(body, position ? ",{\"name\":" : "{\"name\":");
+    json_add_string(body, s->name);
+    buf_printf(body, ",\"version\":%llu,\"changed\":%s,\"deployment\":", (unsigned long long)s->current->v.version,
+               changed ? "true" : "false");
+    json_add_string(body, deployment);
+    buf_add_char(body, '}');
+}
+
+static bool names_service(const struct job *job, const char *name)
+{
+    for (uint32_t i = 0; i < job->services.n; i++)
+        if (strcmp(job->services.v[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+int apply_job_submit(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_job_submit *p = payload;
+    if (check_submit(c, p, err))
+        return -1;
+    struct job_entry *j = state_job(c, p->job.name);
+    struct service_entry *s;
+    if (!j)
+        j = state_add_job(c, p->job.name);
+    j->modify_index = c->index;
+    c->changed[CORE_JOB] = c->index;
+    buf_add_string(body, "{\"job\":");
+    json_add_string(body, j->name);
+    buf_printf(body, ",\"index\":%llu,\"services\":[", (unsigned long long)c->index);
+    for (uint32_t i = 0; i < p->job.services.n; i++)
+        submit_service(c, j, &p->job.services.v[i], i, body);
+    buf_add_string(body, "]}");
+    TAILQ_FOREACH(s, &j->services, in_job)
+        if (!s->stopped && !names_service(&p->job, s->name))
+            service_stop(c, s, false, "the job's new file leaves it out");
+    state_event(c, (struct event_text){.kind = "job", .subject = j->name}, "submitted%s%s", c->actor ? " by " : "",
+                c->actor ? c->actor : "");
+    return 0;
+}
+
+int apply_job_delete(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_job_delete *p = payload;
+    struct job_entry *j = state_job(c, p->name);
+    struct service_entry *s, *next;
+    if (!j)
+        return error_set(err, ERROR_NOT_FOUND, "there is no job %s", p->name ? p->name : "");
+    j->modify_index = c->index;
+    c->changed[CORE_JOB] = c->index;
+    state_event(c, (struct event_text){.kind = "job", .subject = j->name}, p->purge ? "stopped and purged" : "stopped");
+    for (s = TAILQ_FIRST(&j->services); s; s = next) {
+        next = TAILQ_NEXT(s, in_job);      /* the last purge takes the job along */
+        service_stop(c, s, p->purge, "the job was stopped");
+        service_purge_when_empty(c, s);
+    }
+    buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
+    return 0;
+}
+
+/* --- single services --- */
+
+static struct service_entry *find_service(struct core *c, const char *name, bool even_stopped, struct error *err)
+{
+    struct service_entry *s = state_service(c, name);
+    if (!s)
+        error_set(err, ERROR_NOT_FOUND, "there is no service %s", name ? name : "");
+    else if (s->stopped && !even_stopped)
+        error_set(err, ERROR_CONFLICT, "service %s is stopped; run its file again first", name);
+    else
+        return s;
+    return NULL;
+}
+
+static void answer(struct core *c, const struct service_entry *s, const char *deployment, struct buf *body)
+{
+    s->job->modify_index = c->index;
+    c->changed[CORE_JOB] = c->index;
+    buf_add_string(body, "{\"service\":");
+    json_add_string(body, s->name);
+    buf_printf(body, ",\"index\":%llu,\"version\":%llu,\"deployment\":", (unsigned long long)c->index,
+               (unsigned long long)s->current->v.version);
+    json_add_string(body, deployment);
+    buf_add_char(body, '}');
+}
+
+int apply_service_scale(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_service_scale *p = payload;
+    struct service_entry *s = find_service(c, p->service, false, err);
+    if (!s)
+        return -1;
+    const struct field *count = type_field(&service_type, "count");
+    if (p->count < 0 || (double)p->count > count->max)
+        return error_set(err, ERROR_INVALID, "count must be between 0 and %.0f", count->max);
+    if (s->current->v.spec.mode == MODE_EVERY_NODE)
+        return error_set(err, ERROR_INVALID, "service %s runs on every node; it cannot be scaled", s->name);
+    if (s->current->v.spec.count != p->count) {
+        struct service spec = s->current->v.spec;      /* shallow: copied by the new version */
+        char why[48];
+        snprintf(why, sizeof(why), "scaled from %lld to %lld", (long long)spec.count, (long long)p->count);
+        spec.count = p->count;
+        service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why});
+    }
+    answer(c, s, NULL, body);
+    return 0;
+}
+
+int apply_service_restart(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_service *p = payload;
+    struct service_entry *s = find_service(c, p->service, false, err);
+    if (!s)
+        return -1;
+    s->generation++;
+    if (s->current->v.spec.schedule)
+        s->run_at = c->now;                             /* run it now, apart from its schedule */
+    state_touch_service(c, s);
+    state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
+                "restart of all replicas was asked for%s%s", c->actor ? " by " : "", c->actor ? c->actor : "");
+    answer(c, s, NULL, body);
+    return 0;
+}
+
+int apply_service_rollback(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_service_rollback *p = payload;
+    struct service_entry *s = find_service(c, p->service, true, err);
+    if (!s)
+        return -1;
+    struct version_entry *before = TAILQ_PREV(s->current, version_list_head, link);
+    struct version_entry *to = p->to_version ? state_version(s, p->to_version) : before;
+    if (!to && !p->to_version)
+        return error_set(err, ERROR_CONFLICT, "service %s has no older version", s->name);
+    if (!to)
+        return error_set(err, ERROR_NOT_FOUND, "service %s has no version %llu any more; `mt versions %s` lists them",
+                         s->name, (unsigned long long)p->to_version, s->name);
+    if (to == s->current && !s->stopped)
+        return error_set(err, ERROR_CONFLICT, "version %llu is the current one", (unsigned long long)p->to_version);
+    char why[48];
+    struct service spec = to->v.spec;
+    snprintf(why, sizeof(why), "rollback to %llu", (unsigned long long)to->v.version);
+    const char *deployment = service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why});
+    answer(c, s, deployment, body);
+    return 0;
+}
+
+int apply_service_delete(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_service_delete *p = payload;
+    struct service_entry *s = find_service(c, p->service, true, err);
+    if (!s)
+        return -1;
+    answer(c, s, NULL, body);
+    service_stop(c, s, p->purge, "stop was asked for");
+    service_purge_when_empty(c, s);
+    return 0;
+}

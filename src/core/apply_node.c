@@ -1,0 +1,154 @@
+/* Nodes: they register, drain, come and go. */
+#include <string.h>
+
+#include "base/id.h"
+#include "core/apply.h"
+
+static int check_register(struct core *c, const struct node *n, struct error *err)
+{
+    if (!n->id || !id_valid(n->id))
+        return error_set(err, ERROR_INVALID, "node.id must be %d hexadecimal digits", ID_LEN);
+    if (!n->name || !*n->name || strlen(n->name) > 255)
+        return error_set(err, ERROR_INVALID, "node.name is missing or too long");
+    if (!(n->cpus >= 0 && n->cpus < 1e6) || n->memory_mb < 0 || n->disk_mb < 0 || n->memory_mb > INT64_C(1) << 40
+        || n->disk_mb > INT64_C(1) << 40)
+        return error_set(err, ERROR_INVALID, "node %s: its cpus, memory or disk make no sense", n->name);
+    const struct node_entry *other = state_node_by_name(c, n->name);
+    if (other && other->n.state != NODE_DOWN && strcmp(other->n.id, n->id) != 0)
+        return error_set(err, ERROR_CONFLICT, "node %s is known already as %s; give this one another name, or wait "
+                         "until that one is down", n->name, other->n.id);
+    return 0;
+}
+
+static void set_facts(struct core *c, struct node_entry *e, const struct node *facts)
+{
+    struct node n;
+    type_copy(&node_type, &n, facts);
+    free(n.state_reason);
+    n.state = e->n.state;
+    n.state_reason = steal(&e->n.state_reason);
+    n.state_since = e->n.state_since;
+    n.registered_at = e->n.registered_at ? e->n.registered_at : c->now;
+    n.create_index = e->n.create_index ? e->n.create_index : c->index;
+    n.modify_index = c->index;
+    type_clear(&node_type, &e->n);
+    e->n = n;
+}
+
+static void add_new(struct core *c, const struct node *facts)
+{
+    struct node_entry *e = NEW(struct node_entry);
+    STAILQ_INIT(&e->gone);
+    e->wanted_state = NODE_READY;
+    e->n.state = NODE_READY;
+    e->n.state_since = c->now;
+    e->gone_floor = c->index;              /* what an earlier life of it ran is not known here */
+    set_facts(c, e, facts);
+    state_add_node(c, e);
+    state_touch_node(c, e);
+    state_set_dirty_every_node(c);
+    state_event(c, (struct event_text){.kind = "node", .subject = e->n.name, .node = e->n.id, .to = "ready"},
+                "registered");
+}
+
+static bool same_facts(const struct node_entry *e, const struct node *facts)
+{
+    struct node n = *facts;
+    n.state = e->n.state;
+    n.state_reason = e->n.state_reason;
+    n.state_since = e->n.state_since;
+    n.registered_at = e->n.registered_at;
+    n.create_index = e->n.create_index;
+    n.modify_index = e->n.modify_index;
+    return type_equal(&node_type, &n, &e->n);
+}
+
+int apply_node_register(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_node_register *p = payload;
+    if (check_register(c, &p->node, err))
+        return -1;
+    struct node_entry *e = state_node(c, p->node.id);
+    if (!e) {
+        add_new(c, &p->node);
+        return 0;
+    }
+    if (!same_facts(e, &p->node)) {
+        RB_REMOVE(node_name_tree, &c->node_names, e);
+        set_facts(c, e, &p->node);
+        RB_INSERT(node_name_tree, &c->node_names, e);
+        sched_node_set(c->sched, &e->n);
+        state_touch_node(c, e);
+        state_set_dirty_every_node(c);
+        c->room = true;
+    }
+    if (e->n.state == NODE_DOWN)
+        state_set_node_state(c, e, (enum node_state)e->wanted_state, "it registered again");
+    return 0;
+}
+
+static void lose_allocs(struct core *c, struct node_entry *n)
+{
+    struct alloc_entry *a;
+    RB_FOREACH(a, alloc_node_tree, &n->allocs) {
+        if (!entry_live(a))
+            continue;
+        if (a->a.desired == DESIRED_RUN) {
+            a->a.desired = DESIRED_STOP;
+            mem_set_string(&a->a.desired_reason, "its node was lost");
+        }
+        state_set_alloc_state(c, a, ALLOC_LOST, "its node is down");
+        state_touch_work(c, a);
+    }
+}
+
+int apply_node_state(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_node_state *p = payload;
+    struct node_entry *n = state_node(c, p->node_id);
+    if (!n)
+        return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
+    if (p->state < NODE_READY || p->state > NODE_DOWN)
+        return error_set(err, ERROR_INVALID, "state must be ready, draining, ineligible or down");
+    enum node_state state = (enum node_state)p->state;
+    if (state == n->n.state)
+        return 0;
+    if (state == NODE_DOWN) {
+        state_set_node_state(c, n, state, p->reason ? p->reason : "it sent no heartbeat");
+        lose_allocs(c, n);
+        return 0;
+    }
+    n->wanted_state = state;
+    if (n->n.state == NODE_DOWN)            /* takes effect when it registers again */
+        return 0;
+    const char *reason = p->reason;
+    if (state == NODE_DRAINING && n->live == 0)
+        reason = "drained";
+    state_set_node_state(c, n, state, reason);
+    return 0;
+}
+
+int apply_node_remove(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_node *p = payload;
+    struct node_entry *n = state_node(c, p->node_id);
+    if (!n)
+        return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
+    if (n->n.state != NODE_DOWN)
+        return error_set(err, ERROR_CONFLICT, "node %s is %s; only a node that is down can be removed", n->n.name,
+                         enum_name(node_state_names, (int)n->n.state));
+    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed");
+    node_forget(c, n);
+    return 0;
+}
+
+void node_forget(struct core *c, struct node_entry *n)
+{
+    struct alloc_entry *a;
+    while ((a = RB_MIN(alloc_node_tree, &n->allocs))) {
+        struct service_entry *s = a->service;
+        state_remove_alloc(c, a, false);
+        service_purge_when_empty(c, s);
+    }
+    state_remove_node(c, n);
+}

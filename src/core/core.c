@@ -1,0 +1,147 @@
+/* Core: a command's way through the state. Decode, look whether its key was seen, apply, remember the answer. What
+ * fails is refused as a whole; the applied index and the running hash move in any case. */
+#include "core/core.h"
+
+#include <string.h>
+
+#include "base/random.h"
+#include "core/apply.h"
+
+struct core *core_new(void)
+{
+    struct core *c = NEW(struct core);
+    state_init(c);
+    return c;
+}
+
+void core_free(struct core *c)
+{
+    if (!c)
+        return;
+    state_clear(c);
+    free(c);
+}
+
+void core_result_clear(struct core_result *r)
+{
+    buf_free(&r->body);
+    *r = (struct core_result){0};
+}
+
+static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
+    [COMMAND_JOB_SUBMIT] = apply_job_submit,
+    [COMMAND_JOB_DELETE] = apply_job_delete,
+    [COMMAND_SERVICE_SCALE] = apply_service_scale,
+    [COMMAND_SERVICE_RESTART] = apply_service_restart,
+    [COMMAND_SERVICE_ROLLBACK] = apply_service_rollback,
+    [COMMAND_SERVICE_DELETE] = apply_service_delete,
+    [COMMAND_NODE_REGISTER] = apply_node_register,
+    [COMMAND_NODE_STATE] = apply_node_state,
+    [COMMAND_NODE_REMOVE] = apply_node_remove,
+    [COMMAND_ALLOC_REPORT] = apply_alloc_report,
+    [COMMAND_ALLOC_STOP] = apply_alloc_stop,
+    [COMMAND_ALLOC_RESTART] = apply_alloc_restart,
+    [COMMAND_DECIDE] = apply_decide,
+};
+
+static void key_forget(struct core *c, struct key_entry *k)
+{
+    TAILQ_REMOVE(&c->key_order, k, link);
+    HASH_DEL(c->keys, k);
+    type_free(&key_entry_type, k);
+}
+
+static void keys_expire(struct core *c)
+{
+    struct key_entry *k;
+    while ((k = TAILQ_FIRST(&c->key_order))
+           && (HASH_COUNT(c->keys) > KEYS_KEPT || k->time + KEYS_KEPT_MS < c->now))
+        key_forget(c, k);
+}
+
+static uint64_t payload_hash(const struct command *cmd)
+{
+    const struct type *t = command_payload_type(cmd->kind);
+    CLEANUP_BUF struct buf bytes = {0};
+    buf_add_varint(&bytes, (uint64_t)cmd->kind);
+    if (t)
+        type_encode(t, cmd->payload, &bytes);
+    return hash_bytes(bytes.data, bytes.len, 0);
+}
+
+/* True when the key was seen: the first answer is given again, or a refusal when it came with another request. */
+static bool answer_again(struct core *c, const struct command *cmd, uint64_t hash, struct core_result *result)
+{
+    struct key_entry *k;
+    HASH_FIND_STR(c->keys, cmd->key, k);
+    if (!k)
+        return false;
+    if (k->payload_hash != hash) {
+        error_set(&result->error, ERROR_CONFLICT, "the idempotency key %.64s was used for a different request before; "
+                  "use a new key", cmd->key);
+        return true;
+    }
+    if (k->code)
+        error_set(&result->error, (enum error_code)k->code, "%s", k->text ? k->text : "");
+    if (k->body)
+        buf_add_string(&result->body, k->body);
+    return true;
+}
+
+static void remember_answer(struct core *c, const struct command *cmd, uint64_t hash, const struct core_result *result)
+{
+    struct key_entry *k = NEW(struct key_entry);
+    k->key = mem_strdup(cmd->key);
+    k->payload_hash = hash;
+    k->time = c->now;
+    k->code = (int64_t)result->error.code;
+    k->text = result->error.code ? mem_strdup(result->error.text) : NULL;
+    k->body = result->body.len ? mem_strdup(result->body.data) : NULL;
+    HASH_ADD_KEYPTR(hh, c->keys, k->key, strlen(k->key), k);
+    TAILQ_INSERT_TAIL(&c->key_order, k, link);
+}
+
+static void apply_command(struct core *c, const struct command *cmd, struct core_result *result)
+{
+    c->now = cmd->time;
+    c->actor = cmd->actor;
+    c->event_seq = 0;
+    keys_expire(c);
+    uint64_t hash = cmd->key ? payload_hash(cmd) : 0;
+    if (cmd->key && answer_again(c, cmd, hash, result))
+        return;
+    if (appliers[cmd->kind] && appliers[cmd->kind](c, cmd->payload, &result->body, &result->error))
+        buf_clear(&result->body);
+    if (cmd->key)
+        remember_answer(c, cmd, hash, result);
+    c->actor = NULL;
+}
+
+/* Over commands and what came of them, so that servers that differ in either show it at once. */
+static void mix_hash(struct core *c, const void *command, size_t len, const struct core_result *result)
+{
+    uint64_t h = hash_bytes(command, len, c->hash ^ hash_mix(c->index));
+    h = hash_bytes(result->body.data ? result->body.data : "", result->body.len, h + (uint64_t)result->error.code);
+    c->hash = hash_mix(h ^ c->event_count);
+}
+
+void core_apply(struct core *c, uint64_t index, const void *command, size_t len, struct core_result *result)
+{
+    CLEANUP_COMMAND struct command cmd;
+    *result = (struct core_result){0};
+    INVARIANT(index > c->index);
+    c->index = index;
+    if (command_decode(command, len, &cmd, &result->error) == 0)
+        apply_command(c, &cmd, result);
+    mix_hash(c, command, len, result);
+}
+
+uint64_t core_index(const struct core *c)
+{
+    return c->index;
+}
+
+uint64_t core_hash(const struct core *c)
+{
+    return c->hash;
+}

@@ -1,0 +1,186 @@
+/* Rollouts: how old replicas are replaced by new ones, and when a deployment has succeeded or failed. One strategy so
+ * far: rolling, in batches of max_unavailable. The others get their row in `strategies`. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/reconcile.h"
+
+/* After a deployment failed (and was not taken back) the replicas that it did not reach stay as they are. */
+static bool may_replace(const struct pass *p)
+{
+    const struct deployment_entry *d;
+    TAILQ_FOREACH_REVERSE(d, &p->s->deployments, deployment_list_head, link)
+        if (d->epoch == p->want.epoch)
+            return d->d.state == DEPLOYMENT_RUNNING || d->d.state == DEPLOYMENT_SUCCESSFUL;
+    return true;
+}
+
+static void replace_slot(struct pass *p, const struct slot *slot)
+{
+    char reason[64];
+    struct alloc_entry *old = slot->old;
+    snprintf(reason, sizeof(reason), "version %llu replaces it", (unsigned long long)p->s->current->v.version);
+    struct place_ask first = {.slot = slot, .previous = old, .commit = true, .reason = "a new version is rolled out"};
+    struct place_ask instead = {.slot = slot, .previous = old, .ignored = old};
+    if (spec_stops_first(p->want.spec)) {
+        if (pass_place(p, &instead) == PLACE_DONE) {
+            pass_stop(p, old, NULL, false, reason);
+        } else {
+            instead.commit = true;
+            pass_place(p, &instead);             /* notes why there is no room */
+        }
+        return;
+    }
+    first.commit = false;
+    enum place_result r = pass_place(p, &first);
+    first.commit = true;
+    if (r == PLACE_NO_ROOM && pass_place(p, &instead) == PLACE_DONE)
+        pass_stop(p, old, NULL, false, "it makes room for its replacement of the new version");
+    else
+        pass_place(p, &first);
+}
+
+/* Replicas that do not serve anyway go first and cost nothing. */
+static void replace_rolling(struct pass *p)
+{
+    int64_t budget = p->want.spec->deploy.max_unavailable - (int64_t)p->busy;
+    for (int serving = 0; serving < 2; serving++)
+        for (uint32_t i = 0; i < p->slots.n; i++) {
+            const struct slot *slot = &p->slots.v[i];
+            if (!slot->desired || slot->fresh || !slot->old || alloc_serves(slot->old) != (serving == 1))
+                continue;
+            if (p->want.spec->schedule || (slot->live > slot->wanted && spec_stops_first(p->want.spec)))
+                continue;
+            if (budget <= 0 && serving)
+                return;
+            if (!pass_may_retry(p, slot))
+                continue;
+            replace_slot(p, slot);
+            p->busy++;
+            budget--;
+        }
+}
+
+static void (*const strategies[])(struct pass *p) = {
+    [STRATEGY_ROLLING] = replace_rolling,
+    [STRATEGY_BLUE_GREEN] = replace_rolling,
+    [STRATEGY_CANARY] = replace_rolling,
+};
+
+void deploy_replace(struct pass *p)
+{
+    enum deploy_strategy strategy = p->want.spec->deploy.strategy;
+    if (may_replace(p))
+        strategies[strategy <= STRATEGY_CANARY ? strategy : STRATEGY_ROLLING](p);
+}
+
+/* --- judging --- */
+
+struct verdict {
+    struct decide_deployment counts;
+    bool settled;                    /* every replica is new and serves */
+    char failure[400];               /* empty: none */
+};
+
+static void judge_fresh(struct pass *p, const struct slot *slot, struct verdict *v)
+{
+    const struct alloc_entry *a = slot->fresh;
+    const struct service *spec = p->want.spec;
+    v->counts.placed++;
+    if (alloc_serves(a)) {
+        v->counts.healthy++;
+        v->settled &= !slot->old;
+        return;
+    }
+    v->settled = false;
+    v->counts.unhealthy += a->a.state == ALLOC_UNHEALTHY;
+    if (!a->running_since || a->restarting)
+        return;
+    int64_t until = a->running_since + spec->deploy.health_timeout_secs * 1000 + spec->health.grace_ms;
+    if (p->d->now < until)
+        pass_wake(p, until);
+    else if (!*v->failure)
+        snprintf(v->failure, sizeof(v->failure), "replica %lld is not healthy %llds after its start%s%.200s",
+                 (long long)slot->replica, (long long)((until - a->running_since) / 1000),
+                 a->a.reason && *a->a.reason ? ": " : "", a->a.reason ? a->a.reason : "");
+}
+
+static void judge_ended(struct pass *p, const struct slot *slot, struct verdict *v)
+{
+    for (uint32_t i = 0; i < slot->n && !*v->failure; i++) {
+        const struct alloc_entry *a = p->slots.allocs[slot->first + i];
+        if (a->a.state != ALLOC_FAILED && a->a.state != ALLOC_COMPLETE)
+            continue;
+        if (a->a.desired != DESIRED_RUN || !a->a.deployment || strcmp(a->a.deployment, p->deployment->d.id) != 0)
+            continue;
+        snprintf(v->failure, sizeof(v->failure), "replica %lld %s on %.64s: %.200s", (long long)slot->replica,
+                 a->a.state == ALLOC_FAILED ? "failed" : "ended", a->a.node_name ? a->a.node_name : "",
+                 a->a.reason ? a->a.reason : "");
+    }
+}
+
+static struct verdict judge_slots(struct pass *p)
+{
+    struct verdict v = {.settled = true};
+    for (uint32_t i = 0; i < p->slots.n; i++) {
+        const struct slot *slot = &p->slots.v[i];
+        if (!slot->desired) {
+            v.settled &= slot->wanted == 0;
+            continue;
+        }
+        if (slot->node && slot->node->n.state != NODE_READY && !slot->wanted)
+            continue;
+        v.counts.desired++;
+        judge_ended(p, slot, &v);
+        if (slot->fresh)
+            judge_fresh(p, slot, &v);
+        else
+            v.settled &= slot->node && slot->node->n.state != NODE_READY;
+    }
+    v.counts.desired -= p->unfit;
+    return v;
+}
+
+static void judge_progress(struct pass *p, struct verdict *v)
+{
+    int64_t until = p->deployment->progress_at + PROGRESS_DEADLINE_MS;
+    if (p->d->now < until)
+        pass_wake(p, until);
+    else
+        snprintf(v->failure, sizeof(v->failure), "no progress for 10 minutes%s%.300s", p->why_unplaced.len ? ": " : "",
+                 p->why_unplaced.len ? p->why_unplaced.data : "");
+}
+
+void deploy_judge(struct pass *p)
+{
+    struct deployment *d = &p->deployment->d;
+    struct verdict v = judge_slots(p);
+    CLEANUP_FREE char *reason = NULL;
+    enum deployment_state state = DEPLOYMENT_RUNNING;
+    v.settled &= v.counts.healthy == v.counts.desired && !p->unplaced;
+    if (!v.settled && !*v.failure)
+        judge_progress(p, &v);
+    if (*v.failure) {
+        bool back = p->want.spec->deploy.auto_revert && d->previous_version && !p->deployment->revert
+                    && state_version(p->s, d->previous_version);
+        state = back ? DEPLOYMENT_REVERTED : DEPLOYMENT_FAILED;
+        reason = mem_strdup(v.failure);
+    } else if (v.settled) {
+        state = DEPLOYMENT_SUCCESSFUL;
+        reason = mem_strdup("all replicas serve");
+    } else if (p->unplaced) {
+        reason = mem_printf("waits for room: %s", p->why_unplaced.len ? p->why_unplaced.data : "no node has any");
+    } else {
+        reason = mem_strdup("replicas are being replaced");
+    }
+    if (state == DEPLOYMENT_RUNNING && d->desired == v.counts.desired && d->placed == v.counts.placed
+        && d->healthy == v.counts.healthy && d->unhealthy == v.counts.unhealthy && d->reason
+        && strcmp(d->reason, reason) == 0)
+        return;
+    struct decide_deployment *to = list_add((struct list *)&p->d->out.deployments, command_decide_type.fields[3].type);
+    *to = v.counts;
+    to->id = mem_strdup(d->id);
+    to->state = (int64_t)state;
+    to->reason = steal(&reason);
+    p->acted = true;
+}

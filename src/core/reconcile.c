@@ -1,0 +1,460 @@
+/* A service's pass: each slot that is as desired is left alone; what is too much is stopped, what is missing is
+ * placed, what drains is replaced first. Replicas of older versions are deploy.c's. A pass that decided something
+ * leaves the service dirty: the decision may never be applied, and when it is, one more pass finds nothing to do. */
+#include "core/reconcile.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cron.h"
+#include "base/id.h"
+#include "base/random.h"
+
+#define RETRY_FIRST_MS 5000
+#define RETRY_MOST_MS (5 * 60 * 1000)
+#define RETRY_RESET_MS (10 * 60 * 1000)
+
+void decider_begin(struct decider *d, struct core *c, int64_t now_ms, uint64_t seed)
+{
+    *d = (struct decider){.c = c, .now = now_ms, .seed = seed};
+}
+
+/* What the scheduler counts of a placement that is only decided yet; texts are borrowed. */
+static struct alloc tentative(const struct decide_place *p)
+{
+    return (struct alloc){.id = p->alloc_id, .service = p->service, .version = p->version, .replica = p->replica,
+                          .node_id = p->node_id, .ports = p->ports, .cpus = p->cpus, .memory_mb = p->memory_mb,
+                          .disk_mb = p->disk_mb};
+}
+
+void decider_end(struct decider *d)
+{
+    for (uint32_t i = d->out.places.n; i-- > 0;) {
+        struct alloc a = tentative(&d->out.places.v[i]);
+        sched_alloc_remove(d->c->sched, &a);
+    }
+}
+
+void pass_wake(struct pass *p, int64_t at)
+{
+    if (at < p->wake)
+        p->wake = at;
+}
+
+void pass_stop(struct pass *p, struct alloc_entry *a, const char *replacement, bool draining, const char *reason)
+{
+    p->acted = true;
+    if (decider_is_full(p->d)) {
+        p->left_over = true;
+        return;
+    }
+    struct decide_stop *stop = list_add((struct list *)&p->d->out.stops, command_decide_type.fields[1].type);
+    p->d->steps++;
+    stop->alloc_id = mem_strdup(a->a.id);
+    stop->reason = mem_strdup(reason);
+    stop->version = p->s->stopped ? 0 : p->s->current->v.version;
+    stop->replacement = mem_strdup(replacement);
+    stop->draining = draining;
+}
+
+static void forget(struct pass *p, const struct alloc_entry *a)
+{
+    p->acted = true;
+    if (decider_is_full(p->d)) {
+        p->left_over = true;
+        return;
+    }
+    str_list_add(&p->d->out.forget, a->a.id);
+    p->d->steps++;
+}
+
+/* --- trying again --- */
+
+/* Failures in a row before this one; a long good run forgives the earlier ones. */
+static int64_t attempts_before(const struct alloc_entry *a)
+{
+    return a->ok_since && a->ended_at - a->ok_since >= RETRY_RESET_MS ? 0 : a->a.attempt;
+}
+
+static bool ended_by_itself(const struct alloc_entry *a)
+{
+    return a && a->a.desired == DESIRED_RUN && (a->a.state == ALLOC_FAILED || a->a.state == ALLOC_COMPLETE);
+}
+
+static int64_t next_attempt(const struct slot *slot)
+{
+    if (!slot->last)
+        return 0;
+    return ended_by_itself(slot->last) ? attempts_before(slot->last) + 1 : slot->last->a.attempt;
+}
+
+static void note_failed(struct pass *p, const struct slot *slot, const char *then)
+{
+    const struct alloc_entry *a = slot->last;
+    if (p->why_failed.len)
+        return;
+    if (slot->node)
+        buf_printf(&p->why_failed, "the replica on %s", a->a.node_name ? a->a.node_name : a->a.node_id);
+    else
+        buf_printf(&p->why_failed, "replica %lld", (long long)slot->replica);
+    buf_printf(&p->why_failed, " %s: %.200s (%s)", a->a.state == ALLOC_COMPLETE ? "ended" : a->a.state == ALLOC_LOST ?
+               "was lost" : "failed", a->a.reason && *a->a.reason ? a->a.reason : "no reason was given", then);
+}
+
+bool pass_may_retry(struct pass *p, const struct slot *slot)
+{
+    const struct alloc_entry *a = slot->last;
+    if (!a)
+        return true;
+    bool lost_task = a->a.state == ALLOC_LOST && p->want.spec->mode == MODE_TASK;
+    if (p->want.spec->restart.then == THEN_FAIL && (ended_by_itself(a) || lost_task)) {
+        note_failed(p, slot, "left so: restart.then is fail");
+        p->failed++;
+        return false;
+    }
+    if (!ended_by_itself(a))
+        return true;
+    int64_t n = attempts_before(a), delay = n > 10 ? RETRY_MOST_MS : RETRY_FIRST_MS << n;
+    delay = delay > RETRY_MOST_MS ? RETRY_MOST_MS : delay;
+    if (p->d->now >= a->ended_at + delay)
+        return true;
+    char then[64];
+    snprintf(then, sizeof(then), "tried again %llds after that", (long long)(delay / 1000));
+    note_failed(p, slot, then);
+    pass_wake(p, a->ended_at + delay);
+    return false;
+}
+
+/* --- placing --- */
+
+static void note_unplaced(struct pass *p, const struct slot *slot, const struct sched_reason_list *why)
+{
+    if (p->why_unplaced.len)
+        return;
+    if (why->n == 0)
+        buf_add_string(&p->why_unplaced, "there is no node");
+    for (uint32_t i = 0; i < why->n && i < 3; i++)
+        buf_printf(&p->why_unplaced, "%s%s (%lld node%s%s%s)", i ? "; " : "", why->v[i].text ? why->v[i].text : "",
+                   (long long)why->v[i].nodes, why->v[i].nodes == 1 ? "" : "s", why->v[i].example ? ", e.g. " : "",
+                   why->v[i].example ? why->v[i].example : "");
+}
+
+static void place_chosen(struct pass *p, const struct place_ask *ask, struct sched_choice *choice)
+{
+    struct decider *d = p->d;
+    char id[ID_LEN + 1];
+    do
+        id_format(id, hash_mix(d->seed + ++d->ids));
+    while (state_alloc(d->c, id));
+    struct decide_place *to = list_add((struct list *)&d->out.places, command_decide_type.fields[0].type);
+    to->alloc_id = mem_strdup(id);
+    to->service = mem_strdup(p->s->name);
+    to->version = p->s->current->v.version;
+    to->replica = ask->slot->replica;
+    to->node_id = mem_strdup(choice->node_id);
+    to->ports = choice->ports;
+    choice->ports = (struct alloc_port_list){0};
+    to->cpus = choice->cpus;
+    to->memory_mb = choice->memory_mb;
+    to->disk_mb = choice->disk_mb;
+    to->previous = ask->previous ? mem_strdup(ask->previous->a.id) : NULL;
+    to->attempt = next_attempt(ask->slot);
+    to->run_at = p->want.spec->schedule ? p->s->run_at : 0;
+    to->reason = mem_strdup(ask->reason);
+    struct alloc a = tentative(to);
+    sched_alloc_add(d->c->sched, &a);
+}
+
+enum place_result pass_place(struct pass *p, const struct place_ask *ask)
+{
+    const struct slot *slot = ask->slot;
+    struct decider *d = p->d;
+    if (ask->commit)
+        p->acted = true;
+    if (decider_is_full(d)) {
+        p->left_over = true;
+        return PLACE_BATCH_FULL;
+    }
+    bool plain = !slot->node && !ask->ignored;
+    if (plain && p->full) {
+        p->unplaced += ask->commit;
+        return PLACE_NO_ROOM;
+    }
+    const struct alloc_entry *before = ask->previous ? ask->previous : slot->before;
+    bool failed = ended_by_itself(slot->last);
+    struct sched_request request = {
+        .spec = p->want.spec, .service = p->s->name, .replica = slot->replica,
+        .prefer_node = before && !failed ? before->a.node_id : NULL,
+        .avoid_node = failed ? slot->last->a.node_id : NULL,
+        .only_node = slot->node ? slot->node->n.id : NULL,
+        .ignore_alloc = ask->ignored ? ask->ignored->a.id : NULL,
+        .seed = hash_mix(d->seed ^ (uint64_t)slot->replica)};
+    struct sched_choice choice = {0};
+    struct sched_reason_list why = {0};
+    int r = sched_place(d->c->sched, &request, &choice, &why);
+    if (r == 0 && ask->commit)
+        place_chosen(p, ask, &choice);
+    if (r != 0 && ask->commit) {
+        note_unplaced(p, slot, &why);
+        p->full |= plain;
+        p->unplaced++;
+    }
+    sched_choice_clear(&choice);
+    sched_reason_list_clear(&why);
+    return r ? PLACE_NO_ROOM : PLACE_DONE;
+}
+
+/* --- slots --- */
+
+static void stop_all(struct pass *p, const struct slot *slot, const char *reason)
+{
+    for (uint32_t i = 0; i < slot->n; i++)
+        if (entry_wanted(p->slots.allocs[slot->first + i]))
+            pass_stop(p, p->slots.allocs[slot->first + i], NULL, false, reason);
+}
+
+/* One fresh replica is right; all others of the slot go, the older and draining ones once it serves. */
+static void settle_fresh(struct pass *p, const struct slot *slot)
+{
+    struct alloc_entry *fresh = slot->fresh;
+    bool serves = alloc_serves(fresh);
+    for (uint32_t i = 0; i < slot->n; i++) {
+        struct alloc_entry *a = p->slots.allocs[slot->first + i];
+        if (!entry_wanted(a) || a == fresh)
+            continue;
+        bool extra = a->epoch == fresh->epoch && a->node->n.state != NODE_DRAINING;
+        if (extra)
+            pass_stop(p, a, NULL, false, "another allocation runs this replica");
+        else if (serves)
+            pass_stop(p, a, fresh->a.id, false, a->epoch == fresh->epoch ? "its replacement serves, and its node drains"
+                                                                        : "its replacement of the new version serves");
+    }
+    if (!serves)
+        p->busy++;
+}
+
+/* Tasks and every-node replicas stay on a draining node until the others have left. */
+static void settle_draining(struct pass *p, const struct slot *slot)
+{
+    struct alloc_entry *a = slot->draining;
+    if (p->want.spec->mode != MODE_SERVICE) {
+        if (a->node->live_movable == 0)
+            stop_all(p, slot, "its node drains");
+        return;
+    }
+    if (slot->live > slot->wanted && spec_stops_first(p->want.spec))
+        return;
+    if (!pass_may_retry(p, slot))
+        return;
+    struct place_ask ask = {.slot = slot, .previous = a, .commit = true, .reason = "its node drains"};
+    bool volumes = p->want.spec->volumes.n || p->want.spec->config.volumes.n;
+    if (!volumes) {
+        pass_place(p, &ask);
+        return;
+    }
+    ask.commit = false;
+    enum place_result r = pass_place(p, &ask);
+    if (r == PLACE_DONE) {
+        pass_stop(p, a, NULL, true, "its node drains, and its volume cannot be used twice");
+    } else if (r == PLACE_NO_ROOM) {
+        ask.commit = true;
+        pass_place(p, &ask);             /* notes why */
+    }
+}
+
+static const char *place_reason(const struct pass *p, const struct slot *slot, char *out, size_t size)
+{
+    const struct alloc_entry *last = slot->before;
+    if (p->want.spec->schedule)
+        snprintf(out, size, "a run is due");
+    else if (!last)
+        snprintf(out, size, "placed");
+    else if (last->a.state == ALLOC_LOST)
+        snprintf(out, size, "replaces %s, whose node was lost", last->a.id);
+    else if (last->a.desired == DESIRED_STOP)
+        snprintf(out, size, "replaces %s, which was stopped", last->a.id);
+    else
+        snprintf(out, size, "replaces %s, which %s", last->a.id, last->a.state == ALLOC_FAILED ? "failed" : "ended");
+    return out;
+}
+
+static void settle_missing(struct pass *p, const struct slot *slot)
+{
+    char reason[96];
+    if (slot->done || (slot->node && slot->node->n.state != NODE_READY))
+        return;
+    if (slot->live && spec_stops_first(p->want.spec)) {
+        p->busy++;
+        return;
+    }
+    if (!pass_may_retry(p, slot)) {
+        p->busy++;
+        return;
+    }
+    struct place_ask ask = {.slot = slot, .previous = slot->before, .commit = true,
+                            .reason = place_reason(p, slot, reason, sizeof(reason))};
+    bool fits = !slot->node || pass_node_ever_fits(p, slot);
+    if (!fits) {
+        p->unfit++;
+        return;
+    }
+    pass_place(p, &ask);
+    p->busy++;
+}
+
+static void settle_slot(struct pass *p, const struct slot *slot)
+{
+    if (!slot->desired) {
+        /* runs of a schedule end by themselves */
+        if (slot->wanted && (p->s->stopped || !p->want.spec->schedule))
+            stop_all(p, slot, p->s->stopped ? "its service was stopped" : slot->fresh ? "the service was scaled down"
+                                            : "this replica is not wanted any more");
+    } else if (slot->fresh) {
+        settle_fresh(p, slot);
+    } else if (slot->draining && !slot->old) {
+        settle_draining(p, slot);
+    } else if (!slot->old) {
+        settle_missing(p, slot);
+    }
+}
+
+/* Keeps what explains the present: the newest ended allocation of a slot that is not filled, and some more for a
+ * while, for their logs and reasons. */
+static void collect_garbage(struct pass *p, const struct slot *slot)
+{
+    bool scheduled = p->want.spec->schedule && !p->s->stopped;
+    uint32_t rank = 0;
+    for (uint32_t i = slot->n; i-- > 0;) {
+        struct alloc_entry *a = p->slots.allocs[slot->first + i];
+        if (entry_live(a))
+            continue;
+        bool keep = (rank == 0 && slot->desired && !slot->fresh) || a == slot->last || (scheduled && rank < ENDED_KEPT);
+        rank++;
+        if (p->s->purge || rank > ENDED_KEPT) {
+            forget(p, a);
+        } else if (!keep && a->ended_at + ENDED_KEPT_MS <= p->d->now) {
+            forget(p, a);
+        } else if (!keep) {
+            pass_wake(p, a->ended_at + ENDED_KEPT_MS);
+        }
+    }
+}
+
+/* --- restarts, schedules --- */
+
+static void roll_restarts(struct pass *p)
+{
+    int64_t budget = p->want.spec->deploy.max_unavailable - (int64_t)p->busy;
+    for (uint32_t i = 0; i < p->slots.n; i++) {
+        const struct slot *slot = &p->slots.v[i];
+        if (!slot->desired || !slot->fresh || slot->fresh->a.generation >= p->s->generation)
+            continue;
+        bool serves = alloc_serves(slot->fresh);
+        if (serves && budget <= 0)
+            continue;
+        if (serves)
+            budget--;
+        p->acted = true;
+        if (decider_is_full(p->d)) {
+            p->left_over = true;
+            return;
+        }
+        str_list_add(&p->d->out.restarts, slot->fresh->a.id);
+        p->d->steps++;
+    }
+}
+
+static bool any_live(const struct service_entry *s)
+{
+    struct alloc_entry *a;
+    RB_FOREACH(a, alloc_replica_tree, (struct alloc_replica_tree *)&s->allocs)
+        if (entry_live(a))
+            return true;
+    return false;
+}
+
+/* Moves the schedule on. True when the state has to change before anything else is decided for the service. */
+static bool step_schedule(struct pass *p, struct decide_service *to)
+{
+    const struct service *spec = p->want.spec;
+    struct service_entry *s = p->s;
+    if (!spec->schedule)
+        return false;
+    if (s->next_run_at > p->d->now) {
+        pass_wake(p, s->next_run_at);
+        return false;
+    }
+    int64_t next = cron_next(spec->schedule, spec->time_zone_rule ? spec->time_zone_rule : "UTC0", p->d->now);
+    to->set_next_run = true;
+    to->next_run_at = next > p->d->now ? next : NEVER;
+    to->run_at = s->run_at;
+    if (s->next_run_at && any_live(s))
+        to->skipped = mem_strdup("a due run was skipped: the one before it still runs");
+    else if (s->next_run_at)
+        to->run_at = s->next_run_at;
+    return true;
+}
+
+/* --- the pass --- */
+
+static void say_reason(const struct pass *p, struct buf *reason)
+{
+    if (p->unplaced)
+        buf_printf(reason, "%u replica%s placed: %s", p->unplaced, p->unplaced == 1 ? " is not" : "s are not",
+                   p->why_unplaced.len ? p->why_unplaced.data : "there is no room");
+    if (p->why_failed.len)
+        buf_printf(reason, "%s%s", reason->len ? "; " : "", p->why_failed.data);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+static void report_service(struct pass *p, struct decide_service *to)
+{
+    CLEANUP_BUF struct buf reason = {0};
+    struct service_entry *s = p->s;
+    say_reason(p, &reason);
+    if (!s->stopped && !p->left_over)
+        if (to->set_next_run || p->unplaced != s->unplaced || !same_text(reason.data, s->reason)) {
+            struct decide_service *entry = list_add((struct list *)&p->d->out.services,
+                                                    command_decide_type.fields[4].type);
+            *entry = *to;
+            *to = (struct decide_service){0};
+            entry->service = mem_strdup(s->name);
+            entry->version = s->current->v.version;
+            entry->reason = reason.len ? buf_steal(&reason) : NULL;
+            entry->unplaced = p->unplaced;
+            p->acted = true;
+        }
+    free(to->skipped);
+}
+
+void reconcile_service(struct decider *d, struct service_entry *s)
+{
+    struct pass p = {.d = d, .s = s, .want = slots_want_of(s), .wake = NEVER};
+    struct decide_service to = {0};
+    p.deployment = state_running_deployment(s);
+    bool moved = !s->stopped && step_schedule(&p, &to);
+    slots_build(d->c, s, &p.want, &p.slots);
+    for (uint32_t i = 0; i < p.slots.n; i++) {
+        if (!moved)
+            settle_slot(&p, &p.slots.v[i]);
+        collect_garbage(&p, &p.slots.v[i]);
+    }
+    if (!s->stopped && !moved) {
+        deploy_replace(&p);
+        roll_restarts(&p);
+        if (p.deployment && !p.left_over)
+            deploy_judge(&p);
+    }
+    report_service(&p, &to);
+    if (!p.acted)
+        state_clear_dirty(d->c, s);
+    state_set_blocked(d->c, s, p.unplaced > 0);
+    state_set_wake(d->c, s, p.wake);
+    slots_clear(&p.slots);
+    buf_free(&p.why_unplaced);
+    buf_free(&p.why_failed);
+}

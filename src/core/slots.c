@@ -1,0 +1,179 @@
+#include "core/slots.h"
+
+#include <string.h>
+
+struct slots_want slots_want_of(const struct service_entry *s)
+{
+    return (struct slots_want){.spec = &s->current->v.spec, .epoch = s->current->epoch, .generation = s->generation,
+                               .run_at = s->run_at, .stopped = s->stopped};
+}
+
+bool spec_stops_first(const struct service *spec)
+{
+    for (uint32_t i = 0; i < spec->ports.n; i++)
+        if (spec->ports.v[i].host)
+            return true;
+    return spec->volumes.n || spec->config.volumes.n || spec->mode == MODE_TASK;
+}
+
+static bool is_current(const struct slots_want *want, const struct alloc_entry *a)
+{
+    if (want->spec->schedule)
+        return want->run_at != 0 && a->run_at == want->run_at;
+    return a->epoch == want->epoch && a->every_node == (want->spec->mode == MODE_EVERY_NODE);
+}
+
+static bool on_draining_node(const struct alloc_entry *a)
+{
+    return a->node && a->node->n.state == NODE_DRAINING;
+}
+
+static struct alloc_entry *better(struct alloc_entry *a, struct alloc_entry *b)
+{
+    if (!a || !b)
+        return a ? a : b;
+    return alloc_serves(b) && !alloc_serves(a) ? b : a;
+}
+
+static struct slot *add_slot(struct slots *out, int64_t replica, struct node_entry *node)
+{
+    if (out->n == out->cap) {
+        out->cap = out->cap ? out->cap * 2 : 16;
+        out->v = mem_realloc_array(out->v, out->cap, sizeof(*out->v));
+    }
+    struct slot *slot = &out->v[out->n++];
+    *slot = (struct slot){.replica = replica, .node = node, .first = out->alloc_count};
+    return slot;
+}
+
+/* A task that was stopped on the way, by a drain or by hand, is not done, whatever it exited with. */
+static bool is_done(const struct slots_want *want, const struct alloc_entry *a)
+{
+    return want->spec->mode == MODE_TASK && a->a.state == ALLOC_COMPLETE && a->a.desired == DESIRED_RUN;
+}
+
+static void add_alloc(struct slots *out, struct slot *slot, const struct slots_want *want, struct alloc_entry *a)
+{
+    if (out->alloc_count == out->alloc_cap) {
+        out->alloc_cap = out->alloc_cap ? out->alloc_cap * 2 : 16;
+        out->allocs = mem_realloc_array(out->allocs, out->alloc_cap, sizeof(struct alloc_entry *));
+    }
+    out->allocs[out->alloc_count++] = a;
+    slot->n++;
+    slot->live += entry_live(a);
+    slot->wanted += entry_wanted(a);
+    bool current = is_current(want, a);
+    if (!entry_live(a)) {
+        slot->before = a;
+        if (current && (a->a.generation >= want->generation || want->spec->schedule)) {
+            slot->last = a;
+            slot->done = is_done(want, a);
+        }
+    } else if (a->a.desired == DESIRED_STOP) {
+        return;
+    } else if (on_draining_node(a)) {
+        slot->draining = better(slot->draining, a);
+    } else if (current) {
+        slot->fresh = better(slot->fresh, a);
+    } else {
+        slot->old = better(slot->old, a);
+    }
+}
+
+/* Desired replicas in order: numbers below count, or the nodes that are not down. */
+struct desired_walk {
+    const struct slots_want *want;
+    struct core *c;
+    int64_t replica;
+    struct node_entry *node;
+    bool every, end;
+};
+
+static void desired_settle(struct desired_walk *w)
+{
+    if (w->every) {
+        while (w->node && w->node->n.state == NODE_DOWN)
+            w->node = RB_NEXT(node_id_tree, &w->c->nodes, w->node);
+        w->end = !w->node;
+    } else {
+        w->end = w->replica >= w->want->spec->count;
+    }
+}
+
+static void desired_next(struct desired_walk *w)
+{
+    if (w->every)
+        w->node = RB_NEXT(node_id_tree, &w->c->nodes, w->node);
+    else
+        w->replica++;
+    desired_settle(w);
+}
+
+static const char *group_node(const struct alloc_entry *a)
+{
+    return a->every_node ? a->a.node_id : "";
+}
+
+static int compare_group(const struct desired_walk *w, const struct alloc_entry *a)
+{
+    int64_t replica = w->every ? 0 : w->replica;
+    if (replica != a->a.replica)
+        return replica < a->a.replica ? -1 : 1;
+    return strcmp(w->every ? w->node->n.id : "", group_node(a));
+}
+
+static struct alloc_entry *take_group(struct slots *out, struct slot *slot, const struct slots_want *want,
+                                      struct alloc_entry *a)
+{
+    int64_t replica = a->a.replica;
+    const char *node = group_node(a);
+    while (a && a->a.replica == replica && strcmp(group_node(a), node) == 0) {
+        add_alloc(out, slot, want, a);
+        a = RB_NEXT(alloc_replica_tree, &a->service->allocs, a);
+    }
+    return a;
+}
+
+void slots_build(struct core *c, struct service_entry *s, const struct slots_want *want, struct slots *out)
+{
+    struct alloc_entry *a = s ? RB_MIN(alloc_replica_tree, &s->allocs) : NULL;
+    struct desired_walk w = {.want = want, .c = c, .every = want->spec->mode == MODE_EVERY_NODE};
+    *out = (struct slots){0};
+    bool nothing = want->stopped || (want->spec->schedule && !want->run_at);
+    if (w.every)
+        w.node = RB_MIN(node_id_tree, &c->nodes);
+    desired_settle(&w);
+    w.end |= nothing;
+    while (a || !w.end) {
+        int r = w.end ? 1 : !a ? -1 : compare_group(&w, a);
+        struct slot *slot = r > 0 ? add_slot(out, a->a.replica, NULL)
+                                  : add_slot(out, w.every ? 0 : w.replica, w.node);
+        slot->desired = r <= 0;
+        if (r >= 0)
+            a = take_group(out, slot, want, a);
+        if (r <= 0)
+            desired_next(&w);
+    }
+}
+
+void slots_clear(struct slots *s)
+{
+    free(s->v);
+    free(s->allocs);
+    *s = (struct slots){0};
+}
+
+bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_entry *node)
+{
+    struct slots_want want = slots_want_of(s);
+    bool every = want.spec->mode == MODE_EVERY_NODE, first = spec_stops_first(want.spec);
+    struct alloc_entry key = {.a = {.replica = replica, .node_id = node->n.id, .id = (char *)""}, .every_node = every};
+    struct alloc_entry *a = RB_NFIND(alloc_replica_tree, &s->allocs, &key);
+    struct slots found = {0};
+    struct slot *slot = add_slot(&found, replica, NULL);
+    if (a && a->a.replica == replica && strcmp(group_node(a), every ? node->n.id : "") == 0)
+        take_group(&found, slot, &want, a);
+    bool free_slot = !slot->fresh && !slot->done && (!first || !slot->live);
+    slots_clear(&found);
+    return free_slot;
+}

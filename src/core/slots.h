@@ -1,0 +1,45 @@
+/* Slots: desired against actual of one service. The sorted union of the replicas that should be and the allocations
+ * that are, one slot each, in the order of the replica's number (mode every-node: of the node's id). Private to
+ * src/core. */
+#pragma once
+#include "core/state.h"
+
+/* What is desired: of a service as it stands, or of one that is only planned. */
+struct slots_want {
+    const struct service *spec;
+    uint64_t epoch;
+    int64_t generation, run_at;
+    bool stopped;
+};
+struct slots_want slots_want_of(const struct service_entry *s);
+
+struct slot {
+    int64_t replica;
+    struct node_entry *node;         /* mode every-node */
+    bool desired;
+    struct alloc_entry *fresh;       /* wanted, as the current version is, on a node that does not drain */
+    struct alloc_entry *old;         /* wanted, of an older version, on a node that does not drain */
+    struct alloc_entry *draining;    /* wanted, on a node that drains */
+    struct alloc_entry *last;        /* the newest ended one of the current version and generation */
+    struct alloc_entry *before;      /* the newest one of all that ended */
+    uint32_t wanted, live;
+    bool done;                       /* a task that completed */
+    uint32_t first, n;               /* its allocations in slots.allocs, oldest first */
+};
+struct slots {
+    struct slot *v;
+    uint32_t n, cap;
+    struct alloc_entry **allocs;
+    uint32_t alloc_count, alloc_cap;
+};
+
+/* s may be NULL: nothing is there yet. The caller clears *out. */
+void slots_build(struct core *c, struct service_entry *s, const struct slots_want *want, struct slots *out);
+void slots_clear(struct slots *s);
+static inline void slots_clear_cleanup_value(struct slots *s) { slots_clear(s); }
+#define CLEANUP_SLOTS __attribute__((cleanup(slots_clear_cleanup_value)))
+
+/* The old replica has to end before the new one starts: both would need the same host port, volume or turn. */
+bool spec_stops_first(const struct service *spec);
+/* True when a placement of this replica would not be one too many. */
+bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_entry *node);
