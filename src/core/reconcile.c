@@ -293,7 +293,7 @@ static void settle_missing(struct pass *p, const struct slot *slot)
     }
     struct place_ask ask = {.slot = slot, .previous = slot->before, .commit = true,
                             .reason = place_reason(p, slot, reason, sizeof(reason))};
-    bool fits = !slot->node || pass_node_ever_fits(p, slot);
+    bool fits = !slot->node || eligible_node(&p->eligible, p->want.spec, &slot->node->n);
     if (!fits) {
         p->unfit++;
         return;
@@ -455,6 +455,7 @@ void reconcile_service(struct decider *d, struct service_entry *s)
     state_set_blocked(d->c, s, p.unplaced > 0);
     state_set_wake(d->c, s, p.wake);
     slots_clear(&p.slots);
+    eligible_clear(&p.eligible);
     buf_free(&p.why_unplaced);
     buf_free(&p.why_failed);
 }

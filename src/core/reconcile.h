@@ -1,6 +1,7 @@
 /* Reconcile: one pass over a service's slots that turns the difference between desired and actual into decisions.
  * Private to src/core; reads the state, never changes what is replicated. */
 #pragma once
+#include "core/eligible.h"
 #include "core/slots.h"
 
 #define PLACES_PER_DECISION 2000u
@@ -28,6 +29,7 @@ struct pass {
     uint32_t busy;                         /* replicas on their way: they count against max_unavailable */
     uint32_t unplaced, unfit;              /* without room; on nodes that can never run it */
     uint32_t failed;                       /* left failed, as the restart policy says */
+    struct eligible eligible;
     struct buf why_unplaced, why_failed;
 };
 

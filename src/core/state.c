@@ -457,7 +457,7 @@ struct job_entry *state_add_job(struct core *c, const char *name)
 }
 
 /* A job whose last service leaves is gone. */
-void state_move_service(struct core *c, struct service_entry *s, struct job_entry *job, uint32_t position)
+void state_move_service(struct core *c, struct service_entry *s, struct job_entry *job, int64_t position)
 {
     struct job_entry *old = s->job;
     struct service_entry *next;
@@ -674,7 +674,7 @@ void state_clear(struct core *c)
         HASH_DEL(c->keys, k);
         type_free(&key_entry_type, k);
     }
-    for (uint32_t i = 0; i < EVENTS_KEPT; i++)
+    for (uint64_t i = 0; i < EVENTS_KEPT && i < c->event_count; i++)
         type_clear(&event_type, &c->events[i]);
     free(c->events);
     sched_free(c->sched);

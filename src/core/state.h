@@ -90,7 +90,7 @@ struct service_entry {
     int64_t unplaced;
     char *reason;                       /* what the reconciler found; NULL: nothing */
     bool stopped, purge;
-    uint32_t position;                  /* within its job */
+    int64_t position;                   /* within its job */
     uint64_t create_index, modify_index;
     struct deployment_list_head deployments;   /* oldest first */
     /* derived */
@@ -195,7 +195,7 @@ void state_remove_node(struct core *c, struct node_entry *n);           /* it ha
 void state_set_node_state(struct core *c, struct node_entry *n, enum node_state state, const char *reason);
 struct service_entry *state_add_service(struct core *c, const char *name);
 void state_remove_service(struct core *c, struct service_entry *s);     /* it has no allocations */
-void state_move_service(struct core *c, struct service_entry *s, struct job_entry *job, uint32_t position);
+void state_move_service(struct core *c, struct service_entry *s, struct job_entry *job, int64_t position);
 struct job_entry *state_add_job(struct core *c, const char *name);
 void state_set_current(struct core *c, struct service_entry *s, struct version_entry *v);  /* appended and made current */
 void state_trim_versions(struct service_entry *s);

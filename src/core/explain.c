@@ -1,0 +1,90 @@
+/* Explain: why a service or an allocation is where it is, or is not placed, as JSON. */
+#include <string.h>
+
+#include "core/slots.h"
+#include "core/status.h"
+
+#define NODES_EXPLAINED 200
+#define EVENTS_EXPLAINED 30
+
+static void add_events(const struct core *c, const char *service, const char *alloc, struct buf *json)
+{
+    uint64_t first = c->event_count > EVENTS_KEPT ? c->event_count - EVENTS_KEPT : 0, at[EVENTS_EXPLAINED];
+    uint32_t n = 0;
+    for (uint64_t i = c->event_count; i-- > first && n < EVENTS_EXPLAINED;) {
+        const struct event *e = &c->events[i % EVENTS_KEPT];
+        const char *of = alloc ? e->alloc : e->service;
+        if (of && strcmp(of, alloc ? alloc : service) == 0)
+            at[n++] = i;
+    }
+    buf_add_string(json, ",\"events\":[");
+    for (bool first_item = true; n-- > 0; first_item = false) {
+        buf_add_string(json, first_item ? "" : ",");
+        type_to_json(&event_type, &c->events[at[n] % EVENTS_KEPT], json);
+    }
+    buf_add_char(json, ']');
+}
+
+static void add_nodes(struct core *c, const struct service_entry *s, int64_t replica, struct buf *json)
+{
+    struct node_entry *n;
+    uint32_t count = 0, left_off = 0;
+    struct sched_request request = {.spec = &s->current->v.spec, .service = s->name, .replica = replica};
+    buf_add_string(json, ",\"nodes\":[");
+    RB_FOREACH(n, node_id_tree, &c->nodes) {
+        CLEANUP_BUF struct buf text = {0};
+        bool fits = false;
+        if (count >= NODES_EXPLAINED) {
+            left_off++;
+            continue;
+        }
+        sched_explain_node(c->sched, &request, n->n.id, &fits, &text);
+        buf_add_string(json, count++ ? ",{\"id\":" : "{\"id\":");
+        json_add_string(json, n->n.id);
+        buf_add_string(json, ",\"name\":");
+        json_add_string(json, n->n.name);
+        buf_printf(json, ",\"fits\":%s,\"verdict\":", fits ? "true" : "false");
+        json_add_string(json, text.data ? text.data : "");
+        buf_add_char(json, '}');
+    }
+    buf_printf(json, "],\"nodes_left_off\":%u", left_off);
+}
+
+static void add_allocs(struct service_entry *s, struct buf *json)
+{
+    struct alloc_entry *a;
+    bool first = true;
+    buf_add_string(json, ",\"allocs\":[");
+    RB_FOREACH(a, alloc_replica_tree, &s->allocs) {
+        buf_add_string(json, first ? "" : ",");
+        type_to_json(&alloc_type, &a->a, json);
+        first = false;
+    }
+    buf_add_char(json, ']');
+}
+
+int core_explain(struct core *c, const char *service_or_alloc, int64_t now_ms, struct buf *json, struct error *err)
+{
+    struct service_entry *s = state_service(c, service_or_alloc);
+    struct alloc_entry *a = s ? NULL : state_alloc(c, service_or_alloc);
+    struct service_status status = {0};
+    if (!s && !a)
+        return error_set(err, ERROR_NOT_FOUND, "there is no service and no allocation %s",
+                         service_or_alloc ? service_or_alloc : "");
+    if (!s)
+        s = a->service;
+    service_status_fill(c, s, &status);
+    buf_add_string(json, "{\"service\":");
+    type_to_json(&service_status_type, &status, json);
+    type_clear(&service_status_type, &status);
+    if (a) {
+        buf_add_string(json, ",\"alloc\":");
+        type_to_json(&alloc_type, &a->a, json);
+    } else {
+        add_allocs(s, json);
+    }
+    add_nodes(c, s, a ? a->a.replica : 0, json);
+    add_events(c, s->name, a ? a->a.id : NULL, json);
+    buf_add_char(json, '}');
+    return 0;
+}

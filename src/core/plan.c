@@ -1,0 +1,173 @@
+/* Plan: what a submit would do, without doing it. Placements are counted in the scheduler only while planning. */
+#include <string.h>
+
+#include "base/random.h"
+#include "core/slots.h"
+#include "core/table.h"
+
+ROWS(change, STRING(change, path, 1), STRING(change, before, 2), STRING(change, after, 3), BOOL(change, restart, 4));
+static TABLE(change, change_rows, "A field that changes.");
+ROWS(plan_service, STRING(plan_service, name, 1, .help = "Name of the service."),
+     STRING(plan_service, action, 2, .help = "create, change, keep or delete."),
+     LIST(plan_service, changes, 3, change, .help = "What changes in it."));
+static TABLE(plan_service, plan_service_rows, "What happens to a service.");
+ROWS(plan_step, STRING(plan_step, service, 1, .help = "Name of the service."),
+     INT(plan_step, replica, 2, .help = "Number of the replica."),
+     STRING(plan_step, action, 3, .help = "start, stop, replace, keep or none."),
+     STRING(plan_step, node_name, 4, .help = "Where it runs then."),
+     STRING(plan_step, alloc, 5, .help = "The allocation that there is."), STRING(plan_step, why, 6, .help = "Why."));
+static TABLE(plan_step, plan_step_rows, "What happens to a replica.");
+ROWS(plan, LIST(plan, services, 1, plan_service, .help = "The job's services."),
+     LIST(plan, steps, 2, plan_step, .help = "Their replicas."));
+TABLE(plan, plan_rows, "What a submit would do.");
+ROWS(event_list, {.name = "events", .tag = 1, .kind = FIELD_LIST, .offset = 0, .type = &event_type,
+                  .help = "Events, oldest first."});
+TABLE(event_list, event_list_rows, "Events.");
+
+struct planner {
+    struct core *c;
+    struct plan *out;
+    struct alloc_list placed;        /* counted in the scheduler until the end */
+};
+
+static void add_step(struct planner *p, const char *service, const struct slot *slot, const char *action,
+                     const char *node_name, const char *alloc, const char *why)
+{
+    struct plan_step *step = list_add_zero((struct list *)&p->out->steps, &plan_step_type);
+    step->service = mem_strdup(service);
+    step->replica = slot->replica;
+    step->action = mem_strdup(action);
+    step->node_name = mem_strdup(node_name);
+    step->alloc = mem_strdup(alloc);
+    step->why = mem_strdup(why);
+}
+
+static char *say_why_not(const struct sched_reason_list *why)
+{
+    CLEANUP_BUF struct buf text = {0};
+    buf_add_string(&text, why->n ? "not placed: " : "not placed: there is no node");
+    for (uint32_t i = 0; i < why->n && i < 3; i++)
+        buf_printf(&text, "%s%s (%lld nodes)", i ? "; " : "", why->v[i].text, (long long)why->v[i].nodes);
+    return buf_steal(&text);
+}
+
+static void plan_place(struct planner *p, const struct service *spec, const struct slot *slot,
+                       const struct alloc_entry *old)
+{
+    struct sched_choice choice = {0};
+    struct sched_reason_list why = {0};
+    const struct alloc_entry *before = old ? old : slot->before;
+    struct sched_request request = {
+        .spec = spec, .service = spec->name, .replica = slot->replica,
+        .prefer_node = before ? before->a.node_id : NULL, .only_node = slot->node ? slot->node->n.id : NULL,
+        .ignore_alloc = old && spec_stops_first(spec) ? old->a.id : NULL, .seed = hash_mix((uint64_t)slot->replica)};
+    const char *action = old ? "replace" : "start";
+    if (sched_place(p->c->sched, &request, &choice, &why)) {
+        CLEANUP_FREE char *text = say_why_not(&why);
+        add_step(p, spec->name, slot, "none", NULL, old ? old->a.id : NULL, text);
+    } else {
+        const struct node *n = core_node(p->c, choice.node_id);
+        struct alloc *a = list_add_zero((struct list *)&p->placed, &alloc_type);
+        *a = (struct alloc){.id = mem_printf("plan-%u", p->placed.n), .service = mem_strdup(spec->name),
+                            .replica = slot->replica, .node_id = steal(&choice.node_id), .ports = choice.ports,
+                            .cpus = choice.cpus, .memory_mb = choice.memory_mb, .disk_mb = choice.disk_mb};
+        choice.ports = (struct alloc_port_list){0};
+        sched_alloc_add(p->c->sched, a);
+        add_step(p, spec->name, slot, action, n ? n->name : NULL, old ? old->a.id : NULL,
+                 old ? "its version changes" : "it is missing");
+    }
+    sched_choice_clear(&choice);
+    sched_reason_list_clear(&why);
+}
+
+static void plan_slot(struct planner *p, const struct service *spec, const struct slot *slot, const struct slots *slots)
+{
+    const struct alloc_entry *keep = slot->fresh ? slot->fresh : slot->draining;
+    if (!slot->desired) {
+        for (uint32_t i = 0; i < slot->n; i++) {
+            const struct alloc_entry *a = slots->allocs[slot->first + i];
+            if (entry_wanted(a))
+                add_step(p, a->a.service, slot, "stop", a->a.node_name, a->a.id, "it is not wanted any more");
+        }
+    } else if (slot->fresh || (slot->draining && !slot->old)) {
+        add_step(p, spec->name, slot, "keep", keep->a.node_name, keep->a.id, "nothing changes for it");
+    } else if (slot->done) {
+        add_step(p, spec->name, slot, "none", NULL, slot->last->a.id, "its task completed");
+    } else if (!slot->node || slot->node->n.state == NODE_READY) {
+        plan_place(p, spec, slot, slot->old);
+    }
+}
+
+static void plan_service(struct planner *p, const struct service *spec)
+{
+    struct service_entry *s = state_service(p->c, spec->name);
+    struct plan_service *to = list_add_zero((struct list *)&p->out->services, &plan_service_type);
+    struct slots_want want = {.spec = spec, .epoch = UINT64_MAX};
+    bool restart = true;
+    to->name = mem_strdup(spec->name);
+    if (s && !s->stopped) {
+        restart = false;
+        type_diff(&service_type, &s->current->v.spec, spec, &to->changes);
+        for (uint32_t i = 0; i < to->changes.n; i++)
+            restart |= to->changes.v[i].restart;
+    }
+    to->action = mem_strdup(!s || s->stopped ? "create" : to->changes.n ? "change" : "keep");
+    if (!restart) {
+        want.epoch = s->current->epoch;
+        want.generation = s->generation;
+        want.run_at = s->run_at;
+    }
+    CLEANUP_SLOTS struct slots slots;
+    slots_build(p->c, s, &want, &slots);
+    for (uint32_t i = 0; i < slots.n; i++)
+        plan_slot(p, spec, &slots.v[i], &slots);
+}
+
+static void plan_leavers(struct planner *p, const struct job *job)
+{
+    const struct job_entry *j = state_job(p->c, job->name);
+    struct service_entry *s;
+    if (!j)
+        return;
+    TAILQ_FOREACH(s, &j->services, in_job) {
+        bool named = s->stopped;
+        for (uint32_t i = 0; i < job->services.n && !named; i++)
+            named = strcmp(job->services.v[i].name, s->name) == 0;
+        if (named)
+            continue;
+        struct plan_service *to = list_add_zero((struct list *)&p->out->services, &plan_service_type);
+        struct slots_want want = slots_want_of(s);
+        CLEANUP_SLOTS struct slots slots;
+        to->name = mem_strdup(s->name);
+        to->action = mem_strdup("delete");
+        want.stopped = true;
+        slots_build(p->c, s, &want, &slots);
+        for (uint32_t i = 0; i < slots.n; i++)
+            plan_slot(p, want.spec, &slots.v[i], &slots);
+    }
+}
+
+int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan *out, struct error *err)
+{
+    struct planner p = {.c = c, .out = out};
+    struct problem_list problems = {0};
+    *out = (struct plan){0};
+    type_validate(&job_type, job, "", &problems);
+    if (problems.n) {
+        error_set(err, ERROR_INVALID, "%s: %.400s", problems.v[0].path, problems.v[0].message);
+        problem_list_clear(&problems);
+        return -1;
+    }
+    for (uint32_t i = 0; i < job->services.n; i++) {
+        const struct service_entry *s = state_service(c, job->services.v[i].name);
+        if (s && !s->stopped && strcmp(s->job->name, job->name) != 0)
+            return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s", s->name, s->job->name);
+    }
+    for (uint32_t i = 0; i < job->services.n; i++)
+        plan_service(&p, &job->services.v[i]);
+    plan_leavers(&p, job);
+    for (uint32_t i = p.placed.n; i-- > 0;)
+        sched_alloc_remove(c->sched, &p.placed.v[i]);
+    list_clear((struct list *)&p.placed, &alloc_type);
+    return 0;
+}

@@ -1,0 +1,229 @@
+/* What users and hardware do, at random. */
+#include <stdio.h>
+#include <string.h>
+
+#include "world.h"
+
+static void init_ports(struct world *w, struct service *s)
+{
+    struct port *p = list_add_zero((struct list *)&s->ports, &port_type);
+    p->name = mem_strdup("http");
+    p->port = 8080;
+    if (chance(w, 25))
+        p->host = 8000 + (int64_t)random_below(&w->r, 3);
+}
+
+static void init_service(struct world *w, struct service *s, uint32_t number)
+{
+    static const char *const zones[] = {"a", "b", "c"};
+    type_clear(&service_type, s);
+    type_init(&service_type, s);
+    s->name = mem_printf("s%u", number);
+    s->driver = DRIVER_EXEC;
+    str_list_add(&s->config.command, chance(w, 50) ? "/bin/one" : "/bin/two");
+    s->count = (int64_t)random_below(&w->r, w->k.count + 1);
+    s->resources.cpus = 0.1 * (double)(1 + random_below(&w->r, 8));
+    s->resources.memory_mb = (int64_t)(16 << random_below(&w->r, 5));
+    s->priority = 1 + (int64_t)random_below(&w->r, 100);
+    s->restart.then = chance(w, 80) ? THEN_RESCHEDULE : THEN_FAIL;
+    s->deploy.max_unavailable = 1 + (int64_t)random_below(&w->r, 3);
+    s->deploy.auto_revert = chance(w, 60);
+    s->mode = chance(w, 65) ? MODE_SERVICE : chance(w, 50) ? MODE_EVERY_NODE : MODE_TASK;
+    if (s->mode == MODE_EVERY_NODE)
+        s->count = 1;
+    if (s->mode == MODE_TASK && chance(w, 40))
+        s->schedule = mem_strdup(chance(w, 50) ? "* * * * *" : "*/5 * * * *");
+    if (s->mode != MODE_TASK && chance(w, 50))
+        init_ports(w, s);
+    if (s->ports.n && chance(w, 60)) {
+        s->health.type = HEALTH_TCP;
+        s->health.port = mem_strdup("http");
+    }
+    if (chance(w, 15)) {
+        struct volume *v = list_add_zero((struct list *)&s->volumes, &volume_type);
+        v->source = mem_strdup("/mnt/data");
+        v->target = mem_strdup("/data");
+    }
+    if (chance(w, 20))
+        s->spread = mem_strdup("node");
+    if (chance(w, 15)) {
+        struct constraint *c = list_add((struct list *)&s->constraints, &constraint_type);
+        c->attribute = mem_strdup("meta.zone");
+        c->op = OP_EQ;
+        str_list_add(&c->value, zones[random_below(&w->r, 3)]);
+    }
+}
+
+/* Job j has the services j*3 … j*3+2 at most; now and then it takes one of another job. */
+static void init_job(struct world *w, struct job *job)
+{
+    uint32_t jobs = (w->k.services + 2) / 3, number = (uint32_t)random_below(&w->r, jobs);
+    uint32_t first = number * 3, most = w->k.services - first < 3 ? w->k.services - first : 3;
+    uint32_t n = 1 + (uint32_t)random_below(&w->r, most);
+    job->name = mem_printf("j%u", number);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct service_version *now;
+        struct service *s = list_add((struct list *)&job->services, &service_type);
+        uint32_t which = chance(w, 2) ? (uint32_t)random_below(&w->r, w->k.services) : first + i;
+        char name[16];
+        snprintf(name, sizeof(name), "s%u", which);
+        now = core_service(w->core, name);
+        if (now && chance(w, 60)) {              /* as it is, or changed a little */
+            type_clear(&service_type, s);
+            type_copy(&service_type, s, &now->spec);
+            if (chance(w, 40))
+                s->count = s->mode == MODE_EVERY_NODE ? 1 : (int64_t)random_below(&w->r, w->k.count + 1);
+            if (chance(w, 40))
+                kv_set(&s->env, "X", chance(w, 50) ? "1" : "2");
+        } else {
+            init_service(w, s, which);
+        }
+    }
+}
+
+void action_submit(struct world *w)
+{
+    struct command c;
+    char key[16];
+    snprintf(key, sizeof(key), "key-%u", (unsigned)random_below(&w->r, 5));
+    command_init(&c, COMMAND_JOB_SUBMIT, w->now, chance(w, 10) ? key : NULL, "sim");
+    init_job(w, &((struct command_job_submit *)c.payload)->job);
+    world_command(w, &c);
+}
+
+static char *some_service(struct world *w)
+{
+    return mem_printf("s%u", (unsigned)random_below(&w->r, w->k.services));
+}
+
+static void act_scale(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_SERVICE_SCALE, w->now, NULL, NULL);
+    struct command_service_scale *p = c.payload;
+    p->service = some_service(w);
+    p->count = (int64_t)random_below(&w->r, w->k.count + 1);
+    world_command(w, &c);
+}
+
+static void act_restart(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_SERVICE_RESTART, w->now, NULL, NULL);
+    ((struct command_service *)c.payload)->service = some_service(w);
+    world_command(w, &c);
+}
+
+static void act_rollback(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_SERVICE_ROLLBACK, w->now, NULL, NULL);
+    struct command_service_rollback *p = c.payload;
+    p->service = some_service(w);
+    p->to_version = random_below(&w->r, 4);
+    world_command(w, &c);
+}
+
+static void act_delete(struct world *w)
+{
+    struct command c;
+    if (chance(w, 50)) {
+        command_init(&c, COMMAND_SERVICE_DELETE, w->now, NULL, NULL);
+        struct command_service_delete *p = c.payload;
+        p->service = some_service(w);
+        p->purge = chance(w, 30);
+    } else {
+        command_init(&c, COMMAND_JOB_DELETE, w->now, NULL, NULL);
+        struct command_job_delete *p = c.payload;
+        p->name = mem_printf("j%u", (unsigned)random_below(&w->r, (w->k.services + 2) / 3));
+        p->purge = chance(w, 30);
+    }
+    world_command(w, &c);
+}
+
+static void act_node_state(struct world *w)
+{
+    struct command c;
+    uint32_t node = (uint32_t)random_below(&w->r, w->k.nodes);
+    command_init(&c, COMMAND_NODE_STATE, w->now, NULL, NULL);
+    struct command_node_state *p = c.payload;
+    p->node_id = mem_strdup(w->nodes[node].facts.id);
+    p->state = chance(w, 50) ? NODE_READY : chance(w, 70) ? NODE_DRAINING : NODE_INELIGIBLE;
+    world_command(w, &c);
+}
+
+static void act_node_facts(struct world *w)
+{
+    struct virtual_node *n = &w->nodes[random_below(&w->r, w->k.nodes)];
+    kv_set(&n->facts.meta, "zone", chance(w, 50) ? "a" : "b");
+    n->registered = false;
+}
+
+static void act_node_remove(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_NODE_REMOVE, w->now, NULL, NULL);
+    ((struct command_node *)c.payload)->node_id = mem_strdup(w->nodes[random_below(&w->r, w->k.nodes)].facts.id);
+    world_command(w, &c);
+}
+
+static void act_node_loss(struct world *w)
+{
+    uint32_t node = (uint32_t)random_below(&w->r, w->k.nodes);
+    if (w->nodes[node].up)
+        agent_lose(w, node, chance(w, 50));
+    else
+        agent_return(w, node);
+}
+
+static void act_alloc(struct world *w)
+{
+    struct command c;
+    char after[3];
+    snprintf(after, sizeof(after), "%02x", (unsigned)random_below(&w->r, 256));
+    const struct alloc *a = core_alloc_next(w->core, after);
+    if (!a)
+        return;
+    command_init(&c, chance(w, 50) ? COMMAND_ALLOC_STOP : COMMAND_ALLOC_RESTART, w->now, NULL, NULL);
+    ((struct command_alloc *)c.payload)->alloc_id = mem_strdup(a->id);
+    world_command(w, &c);
+}
+
+/* A command with some bytes wrong: refused, or taken for another one, but never the end of the process. */
+static void act_garbage(struct world *w)
+{
+    CLEANUP_COMMAND struct command c;
+    CLEANUP_BUF struct buf bytes = {0};
+    command_init(&c, COMMAND_JOB_SUBMIT, w->now, "garbage", "sim");
+    init_job(w, &((struct command_job_submit *)c.payload)->job);
+    command_encode(&c, &bytes);
+    for (uint64_t n = 1 + random_below(&w->r, 4); n > 0; n--)
+        bytes.data[10 + random_below(&w->r, bytes.len - 10)] ^= (char)(1 << random_below(&w->r, 8));
+    if (chance(w, 30))
+        bytes.len = random_below(&w->r, bytes.len);
+    world_apply(w, bytes.data, bytes.len);
+}
+
+static const struct {
+    void (*run)(struct world *w);
+    uint32_t weight;
+} actions[] = {
+    {action_submit, 20}, {act_scale, 8}, {act_restart, 4}, {act_rollback, 3}, {act_delete, 3}, {act_node_state, 8},
+    {act_node_facts, 2}, {act_node_remove, 1}, {act_node_loss, 10}, {act_alloc, 6}, {act_garbage, 1},
+    {world_restart_core, 2},
+};
+
+void action_random(struct world *w)
+{
+    uint32_t total = 0;
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++)
+        total += actions[i].weight;
+    uint64_t at = random_below(&w->r, total);
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
+        if (at < actions[i].weight) {
+            actions[i].run(w);
+            return;
+        }
+        at -= actions[i].weight;
+    }
+}
