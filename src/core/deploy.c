@@ -49,7 +49,7 @@ static void replace_rolling(struct pass *p)
             const struct slot *slot = &p->slots.v[i];
             if (!slot->desired || slot->fresh || !slot->old || alloc_serves(slot->old) != (serving == 1))
                 continue;
-            if (p->want.spec->schedule || (slot->live > slot->wanted && spec_stops_first(p->want.spec)))
+            if (p->want.spec->schedule || (slot->live > slot->wanted && slot_must_wait(slot, p->want.spec)))
                 continue;
             if (budget <= 0 && serving)
                 return;

@@ -242,12 +242,12 @@ static void settle_draining(struct pass *p, const struct slot *slot)
             stop_all(p, slot, "its node drains");
         return;
     }
-    if (slot->live > slot->wanted && spec_stops_first(p->want.spec))
+    bool volumes = spec_has_volume(p->want.spec);
+    if (volumes ? slot->live > slot->wanted : slot_must_wait(slot, p->want.spec))
         return;
     if (!pass_may_retry(p, slot))
         return;
     struct place_ask ask = {.slot = slot, .previous = a, .commit = true, .reason = "its node drains"};
-    bool volumes = p->want.spec->volumes.n || p->want.spec->config.volumes.n;
     if (!volumes) {
         pass_place(p, &ask);
         return;
@@ -283,7 +283,7 @@ static void settle_missing(struct pass *p, const struct slot *slot)
     char reason[96];
     if (slot->done || (slot->node && slot->node->n.state != NODE_READY))
         return;
-    if (slot->live && spec_stops_first(p->want.spec)) {
+    if (slot_must_wait(slot, p->want.spec)) {
         p->busy++;
         return;
     }
@@ -302,11 +302,33 @@ static void settle_missing(struct pass *p, const struct slot *slot)
     p->busy++;
 }
 
+/* Of several older ones, left by rollouts that were superseded on the way, one stays until it is replaced. */
+static void settle_old(struct pass *p, const struct slot *slot)
+{
+    for (uint32_t i = 0; i < slot->n; i++) {
+        struct alloc_entry *a = p->slots.allocs[slot->first + i];
+        if (entry_wanted(a) && a != slot->old && a->node->n.state != NODE_DRAINING)
+            pass_stop(p, a, NULL, false, "its version was superseded before it was rolled out");
+    }
+}
+
+/* Runs of a schedule end by themselves; what ran before there was a schedule does not. */
+static void settle_unscheduled(struct pass *p, const struct slot *slot)
+{
+    for (uint32_t i = 0; i < slot->n; i++) {
+        struct alloc_entry *a = p->slots.allocs[slot->first + i];
+        if (entry_wanted(a) && a->run_at == 0)
+            pass_stop(p, a, NULL, false, "its service runs by a schedule now");
+    }
+}
+
 static void settle_slot(struct pass *p, const struct slot *slot)
 {
+    bool scheduled = p->want.spec->schedule && !p->s->stopped;
+    if (scheduled)
+        settle_unscheduled(p, slot);
     if (!slot->desired) {
-        /* runs of a schedule end by themselves */
-        if (slot->wanted && (p->s->stopped || !p->want.spec->schedule))
+        if (slot->wanted && !scheduled)
             stop_all(p, slot, p->s->stopped ? "its service was stopped" : slot->fresh ? "the service was scaled down"
                                             : "this replica is not wanted any more");
     } else if (slot->fresh) {
@@ -315,6 +337,8 @@ static void settle_slot(struct pass *p, const struct slot *slot)
         settle_draining(p, slot);
     } else if (!slot->old) {
         settle_missing(p, slot);
+    } else if (!scheduled) {
+        settle_old(p, slot);
     }
 }
 

@@ -8,12 +8,17 @@ struct slots_want slots_want_of(const struct service_entry *s)
                                .run_at = s->run_at, .stopped = s->stopped};
 }
 
+bool spec_has_volume(const struct service *spec)
+{
+    return spec->volumes.n || spec->config.volumes.n;
+}
+
 bool spec_stops_first(const struct service *spec)
 {
     for (uint32_t i = 0; i < spec->ports.n; i++)
         if (spec->ports.v[i].host)
             return true;
-    return spec->volumes.n || spec->config.volumes.n || spec->mode == MODE_TASK;
+    return spec_has_volume(spec) || spec->mode == MODE_TASK;
 }
 
 static bool is_current(const struct slots_want *want, const struct alloc_entry *a)
@@ -62,6 +67,7 @@ static void add_alloc(struct slots *out, struct slot *slot, const struct slots_w
     slot->n++;
     slot->live += entry_live(a);
     slot->wanted += entry_wanted(a);
+    slot->leaving += entry_wanted(a) && on_draining_node(a);
     bool current = is_current(want, a);
     if (!entry_live(a)) {
         slot->before = a;
@@ -163,17 +169,24 @@ void slots_clear(struct slots *s)
     *s = (struct slots){0};
 }
 
+/* A host port is free on another node than the one that drains; a volume is not, and a task has its one turn. */
+bool slot_must_wait(const struct slot *slot, const struct service *spec)
+{
+    bool apart = spec->mode == MODE_SERVICE && !spec_has_volume(spec);
+    return spec_stops_first(spec) && slot->live > (apart ? slot->leaving : 0);
+}
+
 bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_entry *node)
 {
     struct slots_want want = slots_want_of(s);
-    bool every = want.spec->mode == MODE_EVERY_NODE, first = spec_stops_first(want.spec);
+    bool every = want.spec->mode == MODE_EVERY_NODE;
     struct alloc_entry key = {.a = {.replica = replica, .node_id = node->n.id, .id = (char *)""}, .every_node = every};
     struct alloc_entry *a = RB_NFIND(alloc_replica_tree, &s->allocs, &key);
     struct slots found = {0};
     struct slot *slot = add_slot(&found, replica, NULL);
     if (a && a->a.replica == replica && strcmp(group_node(a), every ? node->n.id : "") == 0)
         take_group(&found, slot, &want, a);
-    bool free_slot = !slot->fresh && !slot->done && (!first || !slot->live);
+    bool free_slot = !slot->fresh && !slot->done && !slot_must_wait(slot, want.spec);
     slots_clear(&found);
     return free_slot;
 }

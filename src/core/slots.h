@@ -22,7 +22,7 @@ struct slot {
     struct alloc_entry *draining;    /* wanted, on a node that drains */
     struct alloc_entry *last;        /* the newest ended one of the current version and generation */
     struct alloc_entry *before;      /* the newest one of all that ended */
-    uint32_t wanted, live;
+    uint32_t wanted, live, leaving;  /* leaving: wanted, on draining nodes */
     bool done;                       /* a task that completed */
     uint32_t first, n;               /* its allocations in slots.allocs, oldest first */
 };
@@ -41,5 +41,8 @@ static inline void slots_clear_cleanup_value(struct slots *s) { slots_clear(s); 
 
 /* The old replica has to end before the new one starts: both would need the same host port, volume or turn. */
 bool spec_stops_first(const struct service *spec);
+bool spec_has_volume(const struct service *spec);
+/* True while allocations of the slot live that must have ended before it is filled. */
+bool slot_must_wait(const struct slot *slot, const struct service *spec);
 /* True when a placement of this replica would not be one too many. */
 bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_entry *node);

@@ -17,15 +17,6 @@ void agent_clear(struct virtual_node *n)
     type_clear(&node_type, &n->facts);
 }
 
-static void forget_tasks(struct virtual_node *n)
-{
-    struct task *t, *next;
-    HASH_ITER(hh, n->tasks, t, next) {
-        HASH_DEL(n->tasks, t);
-        free(t);
-    }
-}
-
 static int64_t soon(struct world *w, uint64_t most)
 {
     return w->now + 1 + (int64_t)random_below(&w->r, most);
@@ -264,10 +255,12 @@ int64_t agents_next(const struct world *w)
 void agent_lose(struct world *w, uint32_t node, bool tasks_die)
 {
     struct virtual_node *n = &w->nodes[node];
+    struct task *t;
     n->up = false;
     n->lost_at = w->now;
-    if (tasks_die)
-        forget_tasks(n);
+    for (t = n->tasks; t && tasks_die; t = t->hh.next)
+        if (t->state < ALLOC_COMPLETE)
+            enter(t, ALLOC_FAILED, INT64_MAX);
 }
 
 /* It comes back with what it knew, or as an agent that starts from its store and asks for everything. */

@@ -1,4 +1,5 @@
 /* Invariants, computed anew from what the core shows, with none of its own sums. */
+#include <stdio.h>
 #include <string.h>
 
 #include "world.h"
@@ -62,7 +63,7 @@ static void check_nodes(struct world *w)
     }
 }
 
-struct service_walk { struct world *w; const struct service_version *v; struct place_seen *wanted, *live; };
+struct service_walk { struct world *w; bool settled; const struct service_version *v; struct place_seen *wanted, *live; };
 
 static bool check_replica(void *ctx, const struct alloc *a)
 {
@@ -75,7 +76,7 @@ static bool check_replica(void *ctx, const struct alloc *a)
     snprintf(key, sizeof(key), "%lld %s", (long long)a->replica, spec->mode == MODE_EVERY_NODE ? a->node_id : "");
     if (!n)
         world_fail(walk->w, "allocation %s lives on a node that is not known", a->id);
-    else if (a->desired == DESIRED_RUN && a->version == walk->v->version && n->state != NODE_DRAINING && !spec->schedule
+    else if (walk->settled && a->desired == DESIRED_RUN && a->version == walk->v->version && n->state != NODE_DRAINING && !spec->schedule
              && !seen_add(&walk->wanted, key))
         world_fail(walk->w, "replica %s of service %s is wanted twice", key, a->service);
     if (spec->mode == MODE_TASK && !spec->schedule && a->version == walk->v->version && !seen_add(&walk->live, key))
@@ -83,11 +84,11 @@ static bool check_replica(void *ctx, const struct alloc *a)
     return true;
 }
 
-static void check_services(struct world *w)
+static void check_services(struct world *w, bool settled)
 {
     for (const struct service_version *v = core_service_next(w->core, NULL); v;
          v = core_service_next(w->core, v->service)) {
-        struct service_walk walk = {.w = w, .v = v};
+        struct service_walk walk = {.w = w, .v = v, .settled = settled};
         core_service_allocs(w->core, v->service, check_replica, &walk);
         seen_free(&walk.wanted);
         seen_free(&walk.live);
@@ -116,8 +117,13 @@ void check_invariants(struct world *w)
     if (world_failed(w))
         return;
     check_nodes(w);
-    check_services(w);
+    check_services(w, false);
     check_ended(w);
+}
+
+void check_decided(struct world *w)
+{
+    check_services(w, true);
 }
 
 void check_placed(struct world *w)

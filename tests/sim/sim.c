@@ -56,6 +56,8 @@ static bool run_case(uint64_t seed, bool verbose, uint64_t *commands, uint64_t *
     *commands += w.commands;
     *placements += w.placements;
     bool ok = !world_failed(&w);
+    if (!ok && verbose)
+        world_show(&w);
     if (!ok)
         printf("seed %" PRIu64 ", index %" PRIu64 ": %s\nreplay: sim --seed %" PRIu64 " --verbose\n", seed, w.index,
                w.failure, seed);

@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,6 +70,49 @@ void world_clear(struct world *w)
 
 /* --- the log --- */
 
+static void show_events(struct world *w)
+{
+    struct event_list l = {0};
+    core_events(w->core, w->index - 1, INT64_MAX, UINT32_MAX, &l);
+    for (uint32_t i = 0; i < l.n; i++) {
+        const struct event *e = &l.v[i];
+        printf("%30s %-10s %s %s -> %s: %s\n", e->kind, e->subject, e->service ? e->service : "", e->from ? e->from : "",
+               e->to ? e->to : "", e->reason);
+    }
+    list_clear((struct list *)&l, &event_type);
+}
+
+static void show_decision(const void *bytes, size_t len)
+{
+    CLEANUP_COMMAND struct command c = {0};
+    CLEANUP_BUF struct buf json = {0};
+    struct error ignored;
+    if (command_decode(bytes, len, &c, &ignored) || c.kind != COMMAND_DECIDE)
+        return;
+    type_to_json(&command_decide_type, c.payload, &json);
+    printf("%30s %s\n", "", json.data);
+}
+
+void world_show(struct world *w)
+{
+    CLEANUP_BUF struct buf out = {0};
+    for (const struct node *n = core_node_next(w->core, NULL); n; n = core_node_next(w->core, n->id))
+        printf("node %s %s %s\n", n->id, n->name, enum_name(node_state_names, (int)n->state));
+    for (const struct service_version *v = core_service_next(w->core, NULL); v;
+         v = core_service_next(w->core, v->service)) {
+        struct service_status status;
+        core_service_status(w->core, v->service, &status);
+        type_to_json(&service_status_type, &status, &out);
+        buf_add_char(&out, '\n');
+        type_clear(&service_status_type, &status);
+    }
+    for (const struct alloc *a = core_alloc_next(w->core, NULL); a; a = core_alloc_next(w->core, a->id)) {
+        type_to_json(&alloc_type, a, &out);
+        buf_add_char(&out, '\n');
+    }
+    printf("%s", out.data ? out.data : "");
+}
+
 bool world_apply(struct world *w, const void *bytes, size_t len)
 {
     struct core_result r;
@@ -81,6 +125,10 @@ bool world_apply(struct world *w, const void *bytes, size_t len)
                len > 1 ? command_kind_name((enum command_kind)((const uint8_t *)bytes)[1]) : "", r.error.text,
                r.body.data ? r.body.data : "");
     core_result_clear(&r);
+    if (w->k.verbose) {
+        show_decision(bytes, len);
+        show_events(w);
+    }
     if (w->second) {
         core_apply(w->second, w->index, bytes, len, &r);
         core_result_clear(&r);
@@ -180,8 +228,10 @@ void world_decide(struct world *w)
 {
     for (int round = 0; round < 1000 && !world_failed(w); round++) {
         CLEANUP_BUF struct buf command = {0};
-        if (!core_decide(w->core, w->now, random_next(&w->r), &command))
+        if (!core_decide(w->core, w->now, random_next(&w->r), &command)) {
+            check_decided(w);
             return;
+        }
         if (!w->k.calm && chance(w, 4)) {
             size_t len = command.len;
             int64_t at = w->now + (int64_t)random_below(&w->r, 20000);

@@ -72,6 +72,8 @@ void world_settle(struct world *w);                               /* faults end;
 void world_restart_core(struct world *w);                         /* snapshot, restore, go on with the restored one */
 void world_compare(struct world *w);                              /* both cores must be equal */
 
+void world_show(struct world *w);                                 /* prints the state, for a case that failed */
+
 /* agent.c */
 void agents_run(struct world *w);                                 /* registers, polls, moves tasks on, reports */
 int64_t agents_next(const struct world *w);                       /* when the next task moves; INT64_MAX: never */
@@ -87,4 +89,5 @@ void action_submit(struct world *w);
 /* check.c */
 void check_invariants(struct world *w);
 void check_placed(struct world *w);                               /* right after a decision was applied */
+void check_decided(struct world *w);                              /* the leader has nothing left to decide */
 void check_quiet(struct world *w);
