@@ -26,13 +26,10 @@ static int follow(struct cli *cli, const struct job *job, const json_t *services
     json_array_foreach(services, i, s) {
         const char *deployment = json_string_value(json_object_get(s, "deployment"));
         bool task = i < job->services.n && job->services.v[i].mode == MODE_TASK;
-        if (!json_is_true(json_at(s, "changed"))) {
-            cli_say(cli, "%s: unchanged, version %lld", json_text(s, "name"), json_number(s, "version"));
-            continue;
-        }
-        /* Without a deployment no replica is replaced: only the count or what is about the service changed. */
-        items[n++] = (struct follow_item){.service = json_text(s, "name"), .deployment = deployment,
-                                          .judge = deployment ? follow_deployment : task ? follow_started : follow_settled};
+        /* A change without a deployment replaces no replica: only their count changed, or what is about the service. */
+        follow_judge *judge = !json_is_true(json_at(s, "changed")) ? follow_unchanged : deployment ? follow_deployment
+                            : task ? follow_started : follow_settled;
+        items[n++] = (struct follow_item){.service = json_text(s, "name"), .deployment = deployment, .judge = judge};
     }
     int status = follow_run(cli, items, n);
     free(items);

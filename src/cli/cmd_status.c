@@ -31,7 +31,7 @@ static int show_service(struct cli *cli, const struct target *t, struct error *e
     if (!allocs)
         return -1;
     printf("\n");
-    output_rows(cli, allocs, view_allocs, "id", "no allocations; `mt explain` says why");
+    output_rows(cli, allocs, view_allocs, "id", "no allocations of it run or are wanted; --all shows those that ended");
     return 0;
 }
 

@@ -40,7 +40,12 @@ static void tell_alloc(const struct cli *cli, const json_t *a, bool many)
             *node ? " on " : "", node, *reason ? ": " : "", reason);
 }
 
-/* The first round only notes what ended before: it is no news. */
+static bool is_on_the_way(const char *state)
+{
+    return !strcmp(state, "pending") || !strcmp(state, "starting") || !strcmp(state, "stopping");
+}
+
+/* The first round only notes what stood so before the change: it is no news. */
 static void tell_allocs(const struct cli *cli, struct follow_item *item, const json_t *allocs, bool first)
 {
     size_t i;
@@ -51,7 +56,7 @@ static void tell_allocs(const struct cli *cli, struct follow_item *item, const j
         if (!strcmp(json_text(item->seen, id), state))
             continue;
         json_object_set_new(item->seen, id, json_string(state));
-        if (!cli->terminal && !(first && !follow_alloc_live(a)))
+        if (!cli->terminal && (!first || is_on_the_way(state)))
             tell_alloc(cli, a, many);
     }
 }

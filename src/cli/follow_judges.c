@@ -72,7 +72,8 @@ int follow_settled(struct cli *cli, struct follow_item *item, const json_t *serv
     } else {
         bool settled = wanted == desired && !leaving && json_number(service, "status.running") >= desired;
         *state = settled && (is(service, "status.state", "running") || !desired) ? FOLLOW_DONE : FOLLOW_GOING;
-        *note = counts(service, "status.", *state == FOLLOW_DONE ? "" : reason);
+        CLEANUP_FREE char *left = leaving ? mem_printf("%lld still to stop", leaving) : NULL;
+        *note = counts(service, "status.", *state == FOLLOW_DONE ? "" : left ? left : reason);
     }
     return 0;
 }
@@ -140,6 +141,17 @@ int follow_alloc_restart(struct cli *cli, struct follow_item *item, const json_t
         return 0;
     }
     *state = FOLLOW_FAILED;
+    return 0;
+}
+
+int follow_unchanged(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                     enum follow_state *state, char **note, struct error *err)
+{
+    const char *reason = json_text(service, "status.reason");
+    bool failed = !service || is(service, "status.state", "failed");
+    *state = failed ? FOLLOW_FAILED : FOLLOW_DONE;
+    *note = mem_printf("unchanged, version %lld, %s%s%s", json_number(service, "status.version"),
+                       json_text(service, "status.state"), *reason ? ": " : "", reason);
     return 0;
 }
 
