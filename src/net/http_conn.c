@@ -121,7 +121,7 @@ static void on_close(struct stream *s, void *arg, const struct error *err)
     if (r) {
         r->conn = NULL;
         if (!r->handed)
-            request_free(r);
+            http_request_free(r);
         else if (r->pub.on_close)
             r->pub.on_close(&r->pub);
     }

@@ -95,6 +95,6 @@ void conn_next(struct conn *c);
 /* Ends our direction, then waits a little for the peer, so that it gets our last bytes before the reset. */
 void conn_finish(struct conn *c);
 /* http_respond.c */
-void request_free(struct request *r);
+void http_request_free(struct request *r);
 /* An answer from the server itself, after which the connection ends. */
 void conn_refuse(struct conn *c, int status, const char *why);

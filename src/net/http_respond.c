@@ -16,7 +16,7 @@ static bool alive(const struct request *r)
     return r->conn && !stream_closing(r->conn->stream);
 }
 
-void request_free(struct request *r)
+void http_request_free(struct request *r)
 {
     http_target_free(r->pub.segments, r->pub.segment_count, &r->pub.query);
     http_head_free(&r->head);
@@ -118,7 +118,7 @@ void http_respond(struct http_request *req, int status, const struct http_header
     }
     if (body)
         buf_free(body);
-    request_free(r);
+    http_request_free(r);
 }
 
 void http_respond_text(struct http_request *req, int status, const char *content_type, const char *text)
@@ -180,7 +180,7 @@ void conn_refuse(struct conn *c, int status, const char *why)
 {
     CLEANUP_BUF struct buf body = {0};
     if (c->req) {
-        request_free(c->req);
+        http_request_free(c->req);
         c->req = NULL;
     }
     c->keep_alive = false;
@@ -195,7 +195,7 @@ void http_request_drop(struct http_request *req)
     struct conn *c = request_leave(r);
     if (c)
         stream_close(c->stream);
-    request_free(r);
+    http_request_free(r);
 }
 
 const char *http_request_header(const struct http_request *req, const char *name)
@@ -290,7 +290,7 @@ void http_stream_end(struct http_request *req)
         stream_write(c->stream, "0\r\n\r\n", 5);
     if (c)
         conn_next(c);
-    request_free(r);
+    http_request_free(r);
 }
 
 void http_stream_abort(struct http_request *req)
@@ -312,7 +312,7 @@ struct stream *http_upgrade(struct http_request *req, const char *protocol, cons
         return NULL;
     }
     struct conn *c = request_leave(r);
-    request_free(r);
+    http_request_free(r);
     if (!c)
         return NULL;
     CLEANUP_BUF struct buf out = {0};
