@@ -1,0 +1,36 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "bench.h"
+
+static const struct bench *const benches[] = {
+    &bench_scheduler,
+};
+
+static int usage(FILE *to)
+{
+    fputs("usage: mentat-bench NAME [arguments]\n", to);
+    for (size_t i = 0; i < ARRAY_LEN(benches); i++)
+        fprintf(to, "  %s %s\n      %s\n", benches[i]->name, benches[i]->usage, benches[i]->help);
+    return to == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    log_init("bench", LOG_WARN);
+    if (argc < 2)
+        return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0)
+        return usage(stdout);
+    for (size_t i = 0; i < ARRAY_LEN(benches); i++)
+        if (strcmp(argv[1], benches[i]->name) == 0) {
+            int status = benches[i]->run(argc - 1, argv + 1);
+            if (status == 2)
+                fprintf(stderr, "usage: mentat-bench %s %s\n", benches[i]->name, benches[i]->usage);
+            return status;
+        }
+    fprintf(stderr, "mentat-bench: no measurement is called %s\n", argv[1]);
+    return usage(stderr);
+}
