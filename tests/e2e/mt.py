@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""The real mt on a real cluster, made by `mt dev`: run, look, logs, exec, change, and that nothing is left at the end."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import unittest
+import urllib.request
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import PATIENCE, Process, Workdir, program, wait_for  # noqa: E402
+
+WEB = """
+job: shop
+services:
+  - name: web
+    driver: exec
+    count: 2
+    config:
+      command: %s
+      args: ["-u", "-m", "http.server", "${port.http}", "--bind", "127.0.0.1"]
+    ports: [{name: http, port: 8000}]
+    health: {type: http, port: http, path: /, interval: 200ms}
+    resources: {cpus: 0.05, memory_mb: 64}
+  - name: talker
+    driver: exec
+    config: {command: /bin/sh, args: ["-c", "for i in 1 2 3; do echo line $i; done; echo trouble >&2; ${TAIL}"]}
+    resources: {cpus: 0.05, memory_mb: 16}
+  - name: once
+    driver: exec
+    mode: task
+    config: {command: /bin/echo, args: ["done", "$MENTAT_SERVICE"]}
+    resources: {cpus: 0.05, memory_mb: 16}
+""" % sys.executable
+
+BROKEN = """
+name: broken
+driver: exec
+config: {command: /nonexistent/program}
+restart: {attempts: 0, then: fail}
+"""
+
+
+class Dev:
+    """A cluster by `mt dev`."""
+
+    def __init__(self):
+        self.work = Workdir()
+        self.process = Process("mt", ["dev", "--port", "0"], self.work.join("dev.log"))
+        wait_for(lambda: "ready" in self.process.text() or not self.process.alive(), 60, "the cluster's readiness")
+        assert self.process.alive(), self.process.text()
+        self.address = re.search(r"http://[0-9.:]+", self.process.text()).group(0)
+        self.dir = re.search(r"files in (\S+)", self.process.text()).group(1)
+
+    def mt(self, *args, stdin=""):
+        env = {**os.environ, "MENTAT_ADDR": self.address}
+        return subprocess.run([program("mt"), *args], input=stdin, env=env, capture_output=True, text=True,
+                              timeout=60 * PATIENCE)
+
+    def json(self, *args):
+        return json.loads(self.mt(*args, "-o", "json").stdout)
+
+    def file(self, name, text):
+        path = self.work.join(name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+
+def processes_of(dev, allocs):
+    """The processes of the cluster: its programs by their parent, and each whose environment has one of the allocations."""
+    marks = [f"MENTAT_ALLOC_ID={a}".encode() for a in allocs]
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as e, open(f"/proc/{pid}/stat") as s:
+                parent = int(s.read().rsplit(")", 1)[1].split()[1])
+                if parent == dev.process.pid or any(m in e.read() for m in marks):
+                    found.add(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+class MtTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dev = Dev()
+        path = cls.dev.file("web.yaml", WEB)
+        cls.first = cls.dev.mt("run", path, "--var", "TAIL=sleep 1000")
+        cls.path = path
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.dev.process.stop(60)
+
+    def test_run_follows_each_service_to_its_end(self):
+        self.assertEqual(self.first.returncode, 0, self.first)
+        for word in ("web: version 1: 2 of 2 healthy", "talker: version 1: 1 of 1", "once: complete"):
+            self.assertIn(word, self.first.stdout)
+
+    def test_what_runs_answers_where_the_list_says(self):
+        allocs = [a for a in self.dev.json("allocs", "web") if a["desired"] == "run"]
+        self.assertGreaterEqual(len(allocs), 2)
+        for a in allocs:
+            with urllib.request.urlopen(f"http://{a['ip']}:{a['ports'][0]['host']}/", timeout=10) as answer:
+                self.assertEqual(answer.status, 200)
+
+    def test_a_file_that_changes_nothing_changes_nothing(self):
+        before = {a["id"] for a in self.dev.json("allocs")}
+        plan = self.dev.json("plan", self.path, "--var", "TAIL=sleep 1000")
+        self.assertEqual([s["action"] for s in plan["services"] if s["name"] == "talker"], ["keep"])
+        done = self.dev.mt("run", self.path, "--var", "TAIL=sleep 1000")
+        self.assertIn("talker: unchanged", done.stdout)
+        self.assertTrue({a["id"] for a in self.dev.json("allocs", "talker")} <= before)
+
+    def test_a_failed_deployment_is_exit_status_1_with_its_reason(self):
+        done = self.dev.mt("run", self.dev.file("broken.yaml", BROKEN))
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("/nonexistent/program", done.stderr)
+        self.assertEqual(self.dev.mt("stop", "--purge", "broken").returncode, 0)
+
+    def test_a_bad_file_is_exit_status_2_with_its_place(self):
+        path = self.dev.file("bad.yaml", "name: x\ndriver: exec\nconfig: {command: /bin/true}\ncuont: 3\n")
+        done = self.dev.mt("run", path)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(f"{path}:4:1", done.stderr)
+        self.assertIn("count", done.stderr)
+
+    def test_logs_keep_the_streams_apart_and_take_a_tail(self):
+        done = self.dev.mt("logs", "talker")
+        self.assertEqual((done.stdout, done.stderr), ("line 1\nline 2\nline 3\n", "trouble\n"))
+        self.assertEqual(self.dev.mt("logs", "talker/0", "--tail", "1", "--stdout").stdout, "line 3\n")
+        self.assertEqual(self.dev.mt("logs", "once").stdout, "done $MENTAT_SERVICE\n")
+
+    def test_exec_passes_input_output_and_exit_status(self):
+        done = self.dev.mt("exec", "talker", "--", "/bin/sh", "-c", "cat; echo bad >&2; exit 5", stdin="hello\n")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (5, "hello\n", "bad\n"))
+        self.assertEqual(self.dev.mt("exec", "talker", "--", "nonexistent-program").returncode, 127)
+
+    def test_scale_restart_rollback_and_stop_end_when_it_is_so(self):
+        service = self.dev.file("s.yaml", "name: s\ndriver: exec\ncount: 1\nresources: {cpus: 0.05, memory_mb: 16}\n"
+                                          "config: {command: /bin/sleep, args: [\"1000\"]}\n")
+        live = lambda: [a for a in self.dev.json("allocs", "s") if a["state"] == "running"]  # noqa: E731
+        self.assertEqual(self.dev.mt("run", service).returncode, 0)
+        self.assertEqual(self.dev.mt("scale", "s", "3").returncode, 0)
+        self.assertEqual(len(live()), 3)
+        started = {a["id"]: a["started_at"] for a in live()}
+        self.assertEqual(self.dev.mt("restart", "s").returncode, 0)
+        self.assertTrue(all(a["started_at"] != started.get(a["id"]) for a in live()))
+        self.assertEqual(self.dev.mt("rollback", "s", "--to", "1").returncode, 0)
+        self.assertEqual(self.dev.json("versions", "s")[-1]["why"], "rollback to 1")
+        self.assertEqual(self.dev.mt("stop", "s", "--purge").returncode, 0)
+        self.assertEqual(self.dev.mt("status", "s").returncode, 1)
+
+    def test_status_explain_and_events_speak_of_the_same(self):
+        alloc = self.dev.json("allocs", "talker")[0]["id"]
+        self.assertEqual(self.dev.json("status", alloc[:8])["id"], alloc)
+        self.assertIn(alloc, self.dev.mt("status", "talker").stdout)
+        self.assertIn("fits", json.dumps(self.dev.json("explain", "talker")))
+        self.assertIn(alloc, self.dev.mt("events", "talker").stdout)
+        self.assertEqual(self.dev.mt("nodes", "-q").stdout, "dev\n")
+
+
+class DevTest(unittest.TestCase):
+    def test_nothing_is_left_after_ctrl_c(self):
+        dev = Dev()
+        self.assertEqual(dev.mt("run", dev.file("web.yaml", WEB), "--var", "TAIL=sleep 1000").returncode, 0)
+        tree = processes_of(dev, [a["id"] for a in dev.json("allocs")])
+        self.assertGreaterEqual(len(tree), 5, "server, agent, two of web, talker")
+        dev.process.child.send_signal(signal.SIGINT)
+        self.assertEqual(dev.process.child.wait(60 * PATIENCE), 0)
+        self.assertFalse(os.path.exists(dev.dir))
+        wait_for(lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
+
+    def test_a_taken_port_is_told(self):
+        dev = Dev()
+        port = dev.address.rsplit(":", 1)[1]
+        done = subprocess.run([program("mt"), "dev", "--port", port], capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"port {port} is taken", done.stderr)
+        self.assertEqual(dev.process.stop(60), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
