@@ -133,7 +133,8 @@ static int session_error(struct tls_session *t, struct error *err)
     int alert = reason - SSL_AD_REASON_OFFSET;
     bool ours = (alert >= SSL_AD_BAD_CERTIFICATE && alert <= SSL_AD_ACCESS_DENIED) ||
                 alert == SSL_AD_CERTIFICATE_REQUIRED;
-    return tls_error(err, ours ? ERROR_DENIED : ERROR_UNAVAILABLE, ours ? "the peer refused our certificate" : "protocol error");
+    return tls_error(err, ours ? ERROR_DENIED : ERROR_UNAVAILABLE,
+                     ours ? "the peer refused our certificate" : "protocol error");
 }
 
 enum tls_result tls_session_handshake(struct tls_session *t, struct error *err)
