@@ -76,8 +76,8 @@ def processes_of(dev, allocs):
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/environ", "rb") as e, open(f"/proc/{pid}/stat") as s:
-                parent = int(s.read().rsplit(")", 1)[1].split()[1])
-                if parent == dev.process.pid or any(m in e.read() for m in marks):
+                parent, environment = int(s.read().rsplit(")", 1)[1].split()[1]), e.read()
+                if parent == dev.process.pid or any(m in environment for m in marks):
                     found.add(int(pid))
         except OSError:
             continue
