@@ -5,7 +5,12 @@
 #   make asan tsan  sanitizer builds in build-asan/, build-tsan/
 #   make debug      unoptimised build in build-debug/
 #   make release    static, stripped programs and their SHA-256 in dist/
-.PHONY: all check demo debug asan tsan release clean
+all:
+
+help:
+	@sed -n '/^[^#]/q; s/^# \{0,1\}//p' Makefile
+
+.PHONY: help all check demo debug asan tsan release clean
 all: build/build.ninja
 	@ninja -C build
 
