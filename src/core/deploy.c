@@ -47,7 +47,8 @@ static void replace_rolling(struct pass *p)
     for (int serving = 0; serving < 2; serving++)
         for (uint32_t i = 0; i < p->slots.n; i++) {
             const struct slot *slot = &p->slots.v[i];
-            if (!slot->desired || slot->fresh || !slot->old || alloc_serves(slot->old) != (serving == 1))
+            if (!slot->desired || slot->fresh || !slot->old || slot_serves_leaving(slot)
+                || alloc_serves(slot->old) != (serving == 1))
                 continue;
             if (p->want.spec->schedule || (slot->live > slot->wanted && slot_must_wait(slot, p->want.spec)))
                 continue;
@@ -134,6 +135,8 @@ static struct verdict judge_slots(struct pass *p)
         judge_ended(p, slot, &v);
         if (slot->fresh)
             judge_fresh(p, slot, &v);
+        else if (slot_serves_leaving(slot))
+            v.counts.placed++, v.counts.healthy++;
         else
             v.settled &= slot->node && slot->node->n.state != NODE_READY;
     }
@@ -157,7 +160,7 @@ void deploy_judge(struct pass *p)
     struct verdict v = judge_slots(p);
     CLEANUP_FREE char *reason = NULL;
     enum deployment_state state = DEPLOYMENT_RUNNING;
-    v.settled &= v.counts.healthy == v.counts.desired && !p->unplaced;
+    v.settled &= v.counts.healthy == v.counts.desired;
     if (!v.settled && !*v.failure)
         judge_progress(p, &v);
     if (*v.failure) {

@@ -237,6 +237,11 @@ static void settle_fresh(struct pass *p, const struct slot *slot)
 static void settle_draining(struct pass *p, const struct slot *slot)
 {
     struct alloc_entry *a = slot->draining;
+    for (uint32_t i = 0; i < slot->n && slot_serves_leaving(slot); i++) {
+        struct alloc_entry *other = p->slots.allocs[slot->first + i];
+        if (entry_wanted(other) && other != a)
+            pass_stop(p, other, a->a.id, false, "its replacement of the new version serves");
+    }
     if (p->want.spec->mode != MODE_SERVICE) {
         if (a->node->live_movable == 0)
             stop_all(p, slot, "its node drains");
@@ -333,7 +338,7 @@ static void settle_slot(struct pass *p, const struct slot *slot)
                                             : "this replica is not wanted any more");
     } else if (slot->fresh) {
         settle_fresh(p, slot);
-    } else if (slot->draining && !slot->old) {
+    } else if (slot->draining && (!slot->old || slot_serves_leaving(slot))) {
         settle_draining(p, slot);
     } else if (!slot->old) {
         settle_missing(p, slot);

@@ -78,7 +78,9 @@ static void add_alloc(struct slots *out, struct slot *slot, const struct slots_w
     } else if (a->a.desired == DESIRED_STOP) {
         return;
     } else if (on_draining_node(a)) {
-        slot->draining = better(slot->draining, a);
+        if (!slot->draining || current >= slot->draining_current)
+            slot->draining = current > slot->draining_current ? a : better(slot->draining, a);
+        slot->draining_current |= current;
     } else if (current) {
         slot->fresh = better(slot->fresh, a);
     } else {

@@ -20,6 +20,7 @@ struct slot {
     struct alloc_entry *fresh;       /* wanted, as the current version is, on a node that does not drain */
     struct alloc_entry *old;         /* wanted, of an older version, on a node that does not drain */
     struct alloc_entry *draining;    /* wanted, on a node that drains */
+    bool draining_current;           /* that one is as the current version is */
     struct alloc_entry *last;        /* the newest ended one of the current version and generation */
     struct alloc_entry *before;      /* the newest one of all that ended */
     uint32_t wanted, live, leaving;  /* leaving: wanted, on draining nodes */
@@ -32,6 +33,12 @@ struct slots {
     struct alloc_entry **allocs;
     uint32_t alloc_count, alloc_cap;
 };
+
+/* The rollout has reached the slot already, only its node is on the way out. */
+static inline bool slot_serves_leaving(const struct slot *slot)
+{
+    return !slot->fresh && slot->draining_current && alloc_serves(slot->draining);
+}
 
 /* s may be NULL: nothing is there yet. The caller clears *out. */
 void slots_build(struct core *c, struct service_entry *s, const struct slots_want *want, struct slots *out);

@@ -6,7 +6,7 @@
 
 struct tally {
     struct service_status *out;
-    uint32_t serving, done, live;
+    uint32_t serving, done, live, old, waiting;   /* waiting: for a replacement that does not serve yet */
 };
 
 static void count_slot(struct tally *t, const struct slot *slot)
@@ -26,6 +26,8 @@ static void count_slot(struct tally *t, const struct slot *slot)
         return;
     }
     out->placed++;
+    t->old += slot->old != NULL;
+    t->waiting += serves && slot->fresh && !alloc_serves(slot->fresh);
     out->running += serves || (a->a.state >= ALLOC_RUNNING && a->a.state <= ALLOC_UNHEALTHY);
     out->healthy += serves;
 }
@@ -46,6 +48,7 @@ static enum service_state judge(const struct service_entry *s, const struct tall
 
 static const char *reason_of(const struct service_entry *s, const struct tally *t, enum service_state state)
 {
+    const struct deployment_entry *d = TAILQ_LAST(&s->deployments, deployment_list_head);
     if (s->stopped)
         return t->live ? "its replicas are being stopped" : "stopped";
     if (s->reason)
@@ -56,6 +59,10 @@ static const char *reason_of(const struct service_entry *s, const struct tally *
         return "it waits for its next run";
     if (t->out->placed + t->done < t->out->desired)
         return "replicas are being placed";
+    if (d && d->d.state == DEPLOYMENT_FAILED && t->old)
+        return "its last deployment failed: some replicas stay at an older version";
+    if (t->waiting)
+        return "replacements do not serve yet";
     return state == SERVICE_RUNNING ? NULL : "replicas do not serve yet";
 }
 

@@ -188,11 +188,7 @@ static void check_service_quiet(struct world *w, const struct service_version *v
     else if (missing && !(status.reason && (strstr(status.reason, "failed") || strstr(status.reason, "ended"))))
         world_fail(w, "service %s has %lld of %lld replicas: %s", v->service, (long long)status.placed,
                    (long long)status.desired, status.reason ? status.reason : "no reason");
-    if (v->spec.mode == MODE_SERVICE && count.wanted > status.desired && !strstr(status.reason ? status.reason : "", "placed"))
-        for (const struct node *n = core_node_next(w->core, NULL); n; n = core_node_next(w->core, n->id))
-            if (n->state == NODE_DRAINING)
-                count.wanted = 0;                /* a drain that waits for room */
-    if (v->spec.mode == MODE_SERVICE && count.wanted > status.desired && status.state == SERVICE_RUNNING)
+    if (v->spec.mode == MODE_SERVICE && count.wanted > status.desired && status.state == SERVICE_RUNNING && !status.reason)
         world_fail(w, "service %s keeps %lld allocations for %lld replicas", v->service, (long long)count.wanted,
                    (long long)status.desired);
     type_clear(&service_status_type, &status);
