@@ -353,7 +353,6 @@ static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, 
 static void on_role(void *ctx, enum consensus_role role)
 {
     struct control *c = ctx;
-    LOG_I("role changed", "role", consensus_role_name(role));
     c->role = role;
     c->look = true;
     if (role == CONSENSUS_LEADER) {

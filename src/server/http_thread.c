@@ -74,7 +74,7 @@ void request_done(struct request *r, int status)
                       (int64_t)uv_hrtime() - r->started_ns);
     atomic_fetch_sub_explicit(&t->metrics.active, 1, memory_order_relaxed);
     TAILQ_REMOVE(&t->active, r, active_link);
-    request_free(r);
+    request_delete(r);
 }
 
 static int add_headers(const struct request *r, struct http_header *headers, char index[static 24])

@@ -144,7 +144,7 @@ void route_openapi(struct buf *out)
 
 static void add_type_name(const struct type *t, bool list, struct buf *out)
 {
-    buf_printf(out, list ? "a page of `%s`" : "`%s`", t->name);
+    buf_printf(out, "%s[%s](#%s)", list ? "a page of " : "", t->name, t->name);
 }
 
 static void add_route(const struct route *r, struct buf *out)
@@ -190,22 +190,59 @@ static void add_shared(const char *title, unsigned set, struct buf *out)
     buf_add_char(out, '\n');
 }
 
+struct type_set { const struct type **v; size_t n; };
+
+/* The type and what is below it, each once, in the order in which they are met. */
+static void collect(struct type_set *set, const struct type *t)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (set->v[i] == t)
+            return;
+    set->v = mem_realloc_array(set->v, set->n + 1, sizeof *set->v);
+    set->v[set->n++] = t;
+    for (const struct field *f = t->fields; f->name; f++)
+        if (f->type && !(f->flags & FIELD_SECRET))
+            collect(set, f->type);
+}
+
+static void add_field_type(const struct field *f, struct buf *out)
+{
+    static const char *const names[] = {
+        [FIELD_BOOL] = "boolean", [FIELD_INT] = "integer", [FIELD_UINT] = "integer", [FIELD_FLOAT] = "number",
+        [FIELD_STRING] = "string", [FIELD_ENUM] = "one of ", [FIELD_DURATION] = "duration (`10s`)",
+        [FIELD_SIZE_MB] = "integer, MiB", [FIELD_TIME] = "time", [FIELD_OBJECT] = "", [FIELD_LIST] = "list of ",
+        [FIELD_STR_LIST] = "list of strings", [FIELD_MAP] = "object of strings",
+    };
+    buf_add_string(out, names[f->kind]);
+    if (f->type)
+        buf_printf(out, "[%s](#%s)", f->type->name, f->type->name);
+    for (const char *const *n = f->kind == FIELD_ENUM ? f->names : NULL; n && *n; n++)
+        buf_printf(out, "%s%s", n == f->names ? "" : ", ", *n);
+}
+
 static void add_types(struct buf *out)
 {
+    struct type_set set = {0};
     for (size_t i = 0; i < route_count; i++) {
-        const struct type *both[] = {routes[i].request, routes[i].response};
-        for (int k = 0; k < 2; k++) {
-            bool seen = !both[k];
-            for (size_t j = 0; j <= i && !seen; j++)
-                seen = (j < i && (routes[j].request == both[k] || routes[j].response == both[k])) ||
-                       (j == i && k == 1 && both[0] == both[1]);
-            if (!seen) {
-                buf_printf(out, "### %s\n\n", both[k]->name);
-                type_markdown(both[k], out);
-                buf_add_char(out, '\n');
-            }
-        }
+        if (routes[i].request)
+            collect(&set, routes[i].request);
+        if (routes[i].response)
+            collect(&set, routes[i].response);
     }
+    for (size_t i = 0; i < set.n; i++) {
+        const struct type *t = set.v[i];
+        buf_printf(out, "### %s\n\n%s\n\n| key | value | meaning |\n| --- | --- | --- |\n", t->name,
+                   t->help ? t->help : "");
+        for (const struct field *f = t->fields; f->name; f++) {
+            if (f->flags & FIELD_SECRET)
+                continue;
+            buf_printf(out, "| `%s` | ", f->name);
+            add_field_type(f, out);
+            buf_printf(out, " | %s |\n", f->help ? f->help : "");
+        }
+        buf_add_char(out, '\n');
+    }
+    free(set.v);
 }
 
 void route_markdown(struct buf *out)
@@ -218,7 +255,8 @@ void route_markdown(struct buf *out)
         "they are durable and applied; with an `Idempotency-Key` header a repeated write is done once. "
         "`unknown_outcome` (504) means that a write may or may not have been done: repeat it with the same key.\n\n"
         "Lists are `{\"items\":[…],\"next_cursor\":\"…\",\"index\":N}`; `next_cursor` is empty on the last page. A "
-        "page may hold fewer items than `limit` (even none) and still have a next one when a filter passes over many.\n\n");
+        "page may hold fewer items than `limit` (even none) and still have a next one, when a filter passes over "
+        "many.\n\n");
     add_shared("Parameters of a wait", QUERY_WAIT, out);
     add_shared("Parameters of a page", QUERY_PAGE, out);
     buf_add_string(out, "## Routes\n\n");

@@ -19,7 +19,7 @@ struct request *request_new(struct http_thread *thread, struct http_request *htt
     return r;
 }
 
-void request_free(struct request *r)
+void request_delete(struct request *r)
 {
     if (!r)
         return;
@@ -101,6 +101,21 @@ static int parse_page(struct request *r, struct error *err)
     return list_filter_parse(r->route->response, request_query(r, "filter"), &r->filter, err);
 }
 
+/* The first few problems in one text; all of them are in the details. */
+static int problems_error(const struct type *type, const struct problem_list *problems, struct error *err)
+{
+    CLEANUP_BUF struct buf text = {0};
+    for (uint32_t i = 0; i < problems->n && i < 3; i++) {
+        const struct problem *p = &problems->v[i];
+        bool has_path = p->path && *p->path;
+        buf_printf(&text, "%s%s%s%s", i ? "; " : "", has_path ? p->path : "", has_path ? ": " : "", p->message);
+    }
+    if (problems->n > 3)
+        buf_printf(&text, "; and %u more", problems->n - 3);
+    return error_set(err, ERROR_INVALID, "the body is not a valid %s: %s", type->name,
+                     text.len ? text.data : "not JSON");
+}
+
 static int parse_body(struct request *r, struct error *err)
 {
     const struct route *route = r->route;
@@ -117,13 +132,9 @@ static int parse_body(struct request *r, struct error *err)
         return 0;
     type_clear(route->request, r->body);
     bool internal = route->right == RIGHT_AGENT;
-    if (type_from_json(route->request, body->data, body->len, internal, r->body, &r->answer.problems)) {
-        const struct problem *first = r->answer.problems.n ? r->answer.problems.v : NULL;
-        return error_set(err, ERROR_INVALID, "the body is not a valid %s: %s%s%s", route->request->name,
-                         first && first->path ? first->path : "", first && first->path && *first->path ? ": " : "",
-                         first ? first->message : "");
-    }
-    return 0;
+    if (type_from_json(route->request, body->data, body->len, internal, r->body, &r->answer.problems) == 0)
+        return 0;
+    return problems_error(route->request, &r->answer.problems, err);
 }
 
 int request_parse(struct request *r, struct error *err)

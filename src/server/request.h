@@ -78,7 +78,7 @@ struct request {
 };
 
 struct request *request_new(struct http_thread *thread, struct http_request *http, const struct route *route);
-void request_free(struct request *r);
+void request_delete(struct request *r);
 
 /* The value of a query parameter, NULL when absent. */
 const char *request_query(const struct request *r, const char *name);

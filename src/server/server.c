@@ -52,8 +52,9 @@ static int open_tls(struct server *s, struct error *err)
     const struct server_config *c = s->config;
     if (!c->tls_cert)
         return 0;
+    /* Who reaches the API is its operator (see identity.h), so only who the authority knows may connect. */
     struct tls_options options = {.cert_file = c->tls_cert, .key_file = c->tls_key, .ca_file = c->tls_ca,
-                                  .client_cert = TLS_CLIENT_CERT_OPTIONAL};
+                                  .client_cert = TLS_CLIENT_CERT_REQUIRED};
     s->tls = tls_context_new(&options, err);
     return s->tls ? 0 : -1;
 }

@@ -3,6 +3,7 @@
 Programs come from $MENTAT_BIN, else from build/bin of this repository. Only Python's standard library is used."""
 import atexit
 import contextlib
+import datetime
 import http.client
 import json
 import os
@@ -49,6 +50,12 @@ def wait_for(condition, timeout=10, what="the condition", every=0.005):
             last = e
         time.sleep(every)
     raise AssertionError(f"{what} did not come true within {timeout * PATIENCE:g} s" + (f"; last: {last!r}" if last else ""))
+
+
+def duration_s(text):
+    """Seconds of "500ms", "3s", "1m30s"."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(float(n) * units[u] for n, u in re.findall(r"([0-9.]+)(ms|[smhd])", text))
 
 
 class Workdir:
@@ -212,7 +219,7 @@ class FakeAgent:
     def register(self):
         a = self.server.post("/v1/agent/register", {"node": self.node})
         assert a.status == 200, a
-        self.welcome = a.json
+        self.beat_s = duration_s(a.json["heartbeat"])
         return a
 
     def heartbeat(self):
@@ -242,7 +249,7 @@ class FakeAgent:
                 self.stopping.wait(0.05)
 
     def _beat(self):
-        self.stopping.wait(self.welcome["heartbeat_ms"] / 1000 / 2)
+        self.stopping.wait(self.beat_s / 2)
         if self.heartbeat().status == 404:
             self.register()
 
@@ -271,14 +278,17 @@ class FakeAgent:
                 return []
             self.done.add((alloc["id"], "stop"))
             return [self.state(alloc["id"], "complete", "stopped")]
-        if (alloc["id"], "run") in self.done:
+        generation = alloc.get("generation", 0)
+        if (alloc["id"], generation) in self.done:
             return []
-        self.done.add((alloc["id"], "run"))
+        self.done.add((alloc["id"], generation))
+        if generation:
+            return [self.state(alloc["id"], "starting", "restart asked for"), self.state(alloc["id"], "running")]
         return [self.state(alloc["id"], s) for s in self.behave(alloc)]
 
     def state(self, alloc_id, state, reason="test", **more):
         self.seq[alloc_id] = self.seq.get(alloc_id, 0) + 1
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return {"id": alloc_id, "seq": self.seq[alloc_id], "state": state, "reason": reason, "time": now,
                 "started_at": now, **more}
 
