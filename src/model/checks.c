@@ -1,10 +1,10 @@
 #include "model/checks.h"
 
 #include <ctype.h>
-#include <regex.h>
 #include <string.h>
 
 #include "base/cron.h"
+#include "base/pattern.h"
 #include "base/text.h"
 #include "model/model.h"
 
@@ -47,16 +47,22 @@ void check_volume(const void *object, const char *path, struct problem_list *pro
         PROBLEM("target", "must be an absolute path without `..`");
 }
 
+static const char *env_name_problem(const char *key)
+{
+    if (!*key || isdigit((unsigned char)*key) ||
+        key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")])
+        return "is not a name of an environment variable: letters, digits and _, no digit first";
+    return text_has_prefix(key, "MENTAT_") ? "names that begin with MENTAT_ are set by Mentat: choose another" : NULL;
+}
+
 static void check_env(const struct kv_list *env, const char *path, struct problem_list *problems)
 {
     for (uint32_t i = 0; i < env->n; i++) {
-        const char *key = env->v[i].key;
-        CLEANUP_FREE char *at = mem_printf("%s.%s", path, key);
-        if (!*key || isdigit((unsigned char)*key) ||
-            key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")])
-            problem_add(problems, at, "is not a name of an environment variable: letters, digits and _, no digit first");
-        else if (text_has_prefix(key, "MENTAT_"))
-            problem_add(problems, at, "names that begin with MENTAT_ are set by Mentat: choose another");
+        const char *problem = env_name_problem(env->v[i].key);
+        if (problem) {
+            CLEANUP_FREE char *at = mem_printf("%s.%s", path, env->v[i].key);
+            problem_add(problems, at, "%s", problem);
+        }
     }
 }
 
@@ -83,19 +89,28 @@ static bool is_number(const char *s)
     return *s && !*end;
 }
 
+static const char *const attributes[] = {"node.name", "node.class", "node.id", "cpu.arch", "cpu.cores", "memory.mb",
+                                         "kernel.version", "kvm", NULL};
+
+static bool is_attribute(const char *s)
+{
+    return enum_value(attributes, s) >= 0 || (text_has_prefix(s, "meta.") && s[5]) || (text_has_prefix(s, "driver.") && s[7]);
+}
+
+static void unknown_attribute(const char *attribute, const char *path, const char *key, struct problem_list *problems)
+{
+    const char *near = text_nearest(attribute, attributes);
+    PROBLEM(key, "`%.80s` is not an attribute of nodes%s%s%s; meta.KEY and driver.NAME are others", attribute,
+            near ? "; did you mean `" : "", near ? near : "", near ? "`?" : "");
+}
+
 static void check_condition(const char *attribute, enum constraint_op op, const struct str_list *value, const char *path,
                             struct problem_list *problems)
 {
-    static const char *const known[] = {"node.name", "node.class", "node.id", "cpu.arch", "cpu.cores", "memory.mb",
-                                        "kernel.version", "kvm", NULL};
     if (!attribute)
         return;
-    if (enum_value(known, attribute) < 0 && !(text_has_prefix(attribute, "meta.") && attribute[5]) &&
-        !(text_has_prefix(attribute, "driver.") && attribute[7])) {
-        const char *near = text_nearest(attribute, known);
-        PROBLEM("attribute", "`%.80s` is not an attribute of nodes%s%s%s; meta.KEY and driver.NAME are others", attribute,
-                near ? "; did you mean `" : "", near ? near : "", near ? "`?" : "");
-    }
+    if (!is_attribute(attribute))
+        unknown_attribute(attribute, path, "attribute", problems);
     if (op == OP_EXISTS || op == OP_DISTINCT) {
         if (value->n)
             PROBLEM("value", "`%s` takes no value: remove it", enum_name(constraint_op_names, op));
@@ -108,15 +123,9 @@ static void check_condition(const char *attribute, enum constraint_op op, const 
     if (value->n > 1 && op != OP_IN)
         PROBLEM("value", "a list needs `op: in`");
     if (op == OP_MATCHES) {
-        regex_t regex;
-        int rc = regcomp(&regex, value->v[0], REG_EXTENDED | REG_NOSUB);
-        char message[128];
-        if (rc) {
-            regerror(rc, &regex, message, sizeof message);
-            PROBLEM("value", "is not a regular expression: %s", message);
-        } else {
-            regfree(&regex);
-        }
+        struct error err;
+        if (pattern_check(value->v[0], &err) < 0)
+            PROBLEM("value", "%s", err.text);
     }
     if (op >= OP_LT && op <= OP_GE && (!strcmp(attribute, "cpu.cores") || !strcmp(attribute, "memory.mb")) &&
         !is_number(value->v[0]))
@@ -185,6 +194,9 @@ void check_secret_ref(const void *object, const char *path, struct problem_list 
     const struct secret_ref *s = object;
     if (!s->env == !s->file)
         PROBLEM("env", "give either `env` or `file`: how the task gets the secret");
+    const char *problem = s->env ? env_name_problem(s->env) : NULL;
+    if (problem)
+        PROBLEM("env", "%s", problem);
 }
 
 static bool has_port(const struct service *s, const char *name)
@@ -277,6 +289,14 @@ static void check_driver(const struct service *s, const char *path, struct probl
         PROBLEM("config.command", "must be an absolute path");
     if ((s->driver == DRIVER_DOCKER || s->driver == DRIVER_FIRECRACKER) && !s->config.image)
         PROBLEM("config.image", "is required: what to run");
+    static const enum driver_kind profile_drivers[] = {
+        [PROFILE_FIRECRACKER] = DRIVER_FIRECRACKER, [PROFILE_DOCKER_HARDENED] = DRIVER_DOCKER,
+        [PROFILE_DOCKER_LEGACY] = DRIVER_DOCKER, [PROFILE_EXEC_INTERNAL] = DRIVER_EXEC};
+    enum driver_kind wanted = profile_drivers[s->security.profile];
+    if (wanted && s->driver && wanted != s->driver)
+        PROBLEM("security.profile", "`%s` is for the %s driver, not for %s",
+                enum_name(security_profile_names, (int)s->security.profile), enum_name(driver_kind_names, (int)wanted),
+                enum_name(driver_kind_names, (int)s->driver));
 }
 
 void check_service(const void *object, const char *path, struct problem_list *problems)
@@ -288,6 +308,8 @@ void check_service(const void *object, const char *path, struct problem_list *pr
     check_texts(s, path, problems);
     CLEANUP_FREE char *env = join(path, "env");
     check_env(&s->env, env, problems);
+    if (s->spread && strcmp(s->spread, "node") && !is_attribute(s->spread))
+        unknown_attribute(s->spread, path, "spread", problems);
     if (s->health.type == HEALTH_HTTP || s->health.type == HEALTH_TCP) {
         if (s->health.port)
             check_port_name(s, s->health.port, path, "health.port", problems);

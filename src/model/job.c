@@ -9,7 +9,7 @@
 static void wrap_service(struct value *root)
 {
     const struct value_entry *name = value_get(root, "name");
-    CLEANUP_FREE char *job_name = name && name->value.kind == VALUE_TEXT ? mem_strdup(name->value.text) : NULL;
+    CLEANUP_FREE char *job_name = name && name->value.kind != VALUE_NULL ? mem_strdup(name->value.text) : NULL;
     struct value service = *root;
     *root = (struct value){.kind = VALUE_MAP, .line = service.line, .column = service.column};
     if (job_name) {
@@ -28,7 +28,7 @@ static void unwrap_problems(struct problem_list *problems)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < problems->n; i++) {
         struct problem p = problems->v[i];
-        if (!strcmp(p.path, "name")) {      /* of the job; the service's own is told too */
+        if (!strcmp(p.path, "job")) {      /* of the job; the service's own is told too */
             free(p.path);
             free(p.message);
             continue;
@@ -52,10 +52,10 @@ int job_from_yaml(const char *text, size_t len, const struct kv_list *vars, stru
     bool alone = false;
     bool readable = !value_from_yaml(text, len, &root, problems);
     if (readable || root.kind != VALUE_NULL) {
-        value_substitute(&root, vars, problems);
         alone = root.kind == VALUE_MAP && !value_get(&root, "services") && !value_get(&root, "job");
         if (alone)
             wrap_service(&root);
+        value_substitute(&root, vars, problems);
         object_from_value(&job_type, &root, READ_YAML_NAMES, job, problems);
     }
     value_clear(&root);

@@ -11,6 +11,7 @@
 struct context {
     unsigned flags;
     struct problem_list *problems;
+    struct str_list bad_choices;     /* paths of objects of which an enum could not be read */
 };
 
 static void wrong_kind(struct context *c, const struct field *f, const struct value *v, const char *path)
@@ -41,6 +42,17 @@ static bool kind_fits(const struct field *f, const struct value *v)
     }
 }
 
+/* Rules between the object's keys may depend on the choice: they are not applied. (A required choice has a value for
+ * "none", which the rules know.) */
+static void note_bad_choice(struct context *c, const struct field *f, const char *path)
+{
+    if (f->kind != FIELD_ENUM || f->flags & FIELD_REQUIRED)
+        return;
+    const char *dot = strrchr(path, '.');
+    CLEANUP_FREE char *parent = mem_strndup(path, dot ? (size_t)(dot - path) : 0);
+    str_list_add(&c->bad_choices, parent);
+}
+
 static void read_scalar(struct context *c, const struct field *f, const struct value *v, const char *path, void *slot)
 {
     struct error err;
@@ -49,6 +61,7 @@ static void read_scalar(struct context *c, const struct field *f, const struct v
     } else if (!kind_fits(f, v)) {
         wrong_kind(c, f, v, path);
     } else if (scalar_parse(f, v->text, slot, &err) < 0) {
+        note_bad_choice(c, f, path);
         const char *near = f->kind == FIELD_ENUM ? text_nearest(v->text, f->names + enum_first(f)) : NULL;
         if (near)
             problem_add_at(c->problems, path, v->line, v->column, "%s; did you mean `%s`?", err.text, near);
@@ -152,6 +165,17 @@ static bool is_offered(const struct context *c, const struct field *f)
     return !(f->flags & FIELD_INTERNAL) || c->flags & READ_INTERNAL;
 }
 
+/* The object inside this type that has the key: `image` written beside `config` instead of under it. */
+static const struct field *owner_of(const struct context *c, const struct type *t, const char *key)
+{
+    for (const struct field *f = t->fields; f->name; f++) {
+        const struct field *inner = f->kind == FIELD_OBJECT ? type_field(f->type, key) : NULL;
+        if (inner && is_offered(c, inner) && is_offered(c, f))
+            return f;
+    }
+    return NULL;
+}
+
 static void unknown_key(struct context *c, const struct type *t, const struct value_entry *entry, const char *path)
 {
     const char *names[128];
@@ -161,7 +185,11 @@ static void unknown_key(struct context *c, const struct type *t, const struct va
             names[n++] = outer_name(c, f);
     names[n] = NULL;
     const char *near = text_nearest(entry->key, names);
-    if (near)
+    const struct field *owner = owner_of(c, t, entry->key);
+    if (owner)
+        problem_add_at(c->problems, path, entry->line, entry->column, "unknown key of %s; it belongs under `%s`", t->name,
+                       outer_name(c, owner));
+    else if (near)
         problem_add_at(c->problems, path, entry->line, entry->column, "unknown key; did you mean `%s`?", near);
     else
         problem_add_at(c->problems, path, entry->line, entry->column, "unknown key of %s", t->name);
@@ -248,18 +276,23 @@ void object_from_value(const struct type *t, const struct value *v, unsigned fla
     struct context c = {.flags = flags, .problems = problems};
     type_init(t, object);
     read_object(&c, t, v, "", 0, object);
-    if (v->kind != VALUE_MAP || flags & READ_INTERNAL)
+    if (v->kind != VALUE_MAP || flags & READ_INTERNAL) {
+        str_list_clear(&c.bad_choices);
         return;
+    }
     uint32_t found = problems->n;
     struct problem_list further = {0};
-    type_validate(t, object, "", &further);
+    type_validate_except(t, object, &c.bad_choices, &further);
+    str_list_clear(&c.bad_choices);
     for (uint32_t i = 0; i < further.n; i++) {
         const struct problem *p = &further.v[i];
-        const struct value *at = value_at(v, p->path);
+        const struct field *f = type_field(t, p->path);
+        const char *path = f ? outer_name(&c, f) : p->path;
+        const struct value *at = value_at(v, path);
         if (i == PROBLEMS_MAX)
             problem_add(problems, "", "%s", p->message);
-        else if (!is_told(problems, found, p->path, at))
-            problem_add_at(problems, p->path, at->line, at->column, "%s", p->message);
+        else if (!is_told(problems, found, path, at))
+            problem_add_at(problems, path, at->line, at->column, "%s", p->message);
     }
     problem_list_clear(&further);
     if (problems->n)

@@ -5,9 +5,15 @@
 #include "base/text.h"
 #include "model/json.h"
 #include "model/scalar.h"
+#include "model/value.h"
+
+struct output {
+    struct problem_list *problems;
+    const struct str_list *unchecked;    /* may be NULL */
+};
 
 static void validate(const struct type *t, const void *object, const char *path, unsigned only,
-                     struct problem_list *problems);
+                     struct output *out);
 
 static void validate_scalar(const struct field *f, const void *value, const char *path, struct problem_list *problems)
 {
@@ -29,43 +35,59 @@ static void validate_scalar(const struct field *f, const void *value, const char
 }
 
 static void validate_field(const struct field *f, const void *value, const char *path, unsigned only,
-                           struct problem_list *problems)
+                           struct output *out)
 {
     if (f->only && only && !(f->only & only))
         return;                         /* holds its default; the reader refuses the key */
     const struct list *l = value;
     switch (f->kind) {
-    case FIELD_OBJECT: validate(f->type, value, path, only, problems); break;
+    case FIELD_OBJECT: validate(f->type, value, path, only, out); break;
     case FIELD_LIST:
     case FIELD_STR_LIST:
     case FIELD_MAP:
         if (f->flags & FIELD_REQUIRED && !l->n)
-            problem_add(problems, path, "is required: %s", f->kind == FIELD_MAP ? "a map of names and texts"
+            problem_add(out->problems, path, "is required: %s", f->kind == FIELD_MAP ? "a map of names and texts"
                                                                                : "a list with at least one entry");
         for (size_t i = 0; f->kind == FIELD_LIST && i < l->n; i++) {
             CLEANUP_FREE char *item_path = mem_printf("%s[%zu]", path, i);
-            validate(f->type, (const char *)l->v + i * f->type->size, item_path, only, problems);
+            validate(f->type, (const char *)l->v + i * f->type->size, item_path, only, out);
         }
         break;
-    default: validate_scalar(f, value, path, problems); break;
+    default: validate_scalar(f, value, path, out->problems); break;
     }
 }
 
+static bool is_in(const struct str_list *l, const char *s)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i], s))
+            return true;
+    return false;
+}
+
 static void validate(const struct type *t, const void *object, const char *path, unsigned only,
-                     struct problem_list *problems)
+                     struct output *out)
 {
     unsigned bit = type_driver_bit(t, object);
     if (bit)
         only = bit;
     for (const struct field *f = t->fields; f->name; f++) {
         CLEANUP_FREE char *field_path = *path ? mem_printf("%s.%s", path, f->name) : mem_strdup(f->name);
-        validate_field(f, field_value(f, object), field_path, only, problems);
+        validate_field(f, field_value(f, object), field_path, only, out);
     }
-    if (t->check)
-        t->check(object, path, problems);
+    if (t->check && !(out->unchecked && is_in(out->unchecked, path)))
+        t->check(object, path, out->problems);
 }
 
 void type_validate(const struct type *t, const void *object, const char *path, struct problem_list *problems)
 {
-    validate(t, object, path, 0, problems);
+    struct output out = {.problems = problems};
+    validate(t, object, path, 0, &out);
+}
+
+void type_validate_except(const struct type *t, const void *object, const struct str_list *unchecked,
+                          struct problem_list *problems)
+{
+    struct output out = {.problems = problems, .unchecked = unchecked};
+    validate(t, object, "", 0, &out);
 }

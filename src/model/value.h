@@ -45,6 +45,10 @@ enum { PROBLEMS_MAX = 100 };   /* what a person would still read; behind them on
 void problem_add_at(struct problem_list *l, const char *path, int line, int column, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
+/* As type_validate, but without the `check`s of the objects at these paths. */
+void type_validate_except(const struct type *t, const void *object, const struct str_list *unchecked,
+                          struct problem_list *problems);
+
 /* Fills `object` (raw memory) with the defaults and what the value says. Problems are added with their places; the
  * object is always valid to clear. */
 enum read_flags { READ_INTERNAL = 1, READ_YAML_NAMES = 2 };

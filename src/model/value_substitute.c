@@ -18,7 +18,7 @@ static bool is_agents(const char *name)
     return false;
 }
 
-static void substitute_text(struct value *v, const struct kv_list *vars, struct problem_list *problems)
+static void substitute_text(struct value *v, const struct kv_list *vars, const char *path, struct problem_list *problems)
 {
     CLEANUP_BUF struct buf out = {0};
     const char *at = v->text, *start;
@@ -31,7 +31,7 @@ static void substitute_text(struct value *v, const struct kv_list *vars, struct 
         const char *end = strchr(start, '}');
         buf_add(&out, at, (size_t)(start - at));
         if (!end) {
-            problem_add_at(problems, "", v->line, v->column, "`${` without `}` in `%.80s`", v->text);
+            problem_add_at(problems, path, v->line, v->column, "`${` without `}` in `%.80s`", v->text);
             return;
         }
         CLEANUP_FREE char *name = mem_strndup(start + 2, (size_t)(end - start - 2));
@@ -41,7 +41,7 @@ static void substitute_text(struct value *v, const struct kv_list *vars, struct 
         else
             buf_add(&out, start, (size_t)(end + 1 - start));
         if (!value && !is_agents(name))
-            problem_add_at(problems, "", v->line, v->column,
+            problem_add_at(problems, path, v->line, v->column,
                            "`${%.60s}` is not known: give it with --var %.60s=VALUE", name, name);
         at = end + 1;
     }
@@ -54,10 +54,26 @@ static void substitute_text(struct value *v, const struct kv_list *vars, struct 
         v->kind = value_plain_kind(v->text);
 }
 
-void value_substitute(struct value *v, const struct kv_list *vars, struct problem_list *problems)
+static void substitute(struct value *v, const struct kv_list *vars, struct buf *path, struct problem_list *problems)
 {
     if (v->kind == VALUE_TEXT)
-        substitute_text(v, vars, problems);
-    for (uint32_t i = 0; i < v->n; i++)
-        value_substitute(&v->entries[i].value, vars, problems);
+        substitute_text(v, vars, path->data, problems);
+    size_t before = path->len;
+    for (uint32_t i = 0; i < v->n; i++) {
+        if (v->kind == VALUE_LIST)
+            buf_printf(path, "[%u]", i);
+        else
+            buf_printf(path, "%s%s", before ? "." : "", v->entries[i].key);
+        substitute(&v->entries[i].value, vars, path, problems);
+        path->len = before;
+        path->data[before] = '\0';
+    }
+}
+
+void value_substitute(struct value *v, const struct kv_list *vars, struct problem_list *problems)
+{
+    CLEANUP_BUF struct buf path = {0};
+    buf_reserve(&path, 0);
+    path.data[0] = '\0';
+    substitute(v, vars, &path, problems);
 }
