@@ -53,9 +53,22 @@ static void note_bad_choice(struct context *c, const struct field *f, const char
     str_list_add(&c->bad_choices, parent);
 }
 
+/* A variable without a value was told already. */
+static bool is_unset_variable(const struct context *c, const struct value *v)
+{
+    if (!v->text || !strstr(v->text, "${"))
+        return false;
+    for (uint32_t i = 0; i < c->problems->n; i++)
+        if (c->problems->v[i].line == v->line && c->problems->v[i].column == v->column)
+            return true;
+    return false;
+}
+
 static void read_scalar(struct context *c, const struct field *f, const struct value *v, const char *path, void *slot)
 {
     struct error err;
+    if (is_unset_variable(c, v))
+        return;
     if (v->kind == VALUE_NULL && f->kind == FIELD_STRING) {
         mem_set_string(slot, NULL);
     } else if (!kind_fits(f, v)) {
