@@ -2,6 +2,8 @@
  * API and runner; the loop runs empty; the store is closed last. */
 #include "agent/agent.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
@@ -19,6 +21,8 @@
 #include "base/text.h"
 
 #define FACTS_INTERVAL_MS 60000
+#define TROUBLE_INTERVAL_MS 2000
+#define ROOM_BYTES (256 * 1024)
 #define OPEN_FILES 65536             /* a few for each task; below what select(2) users would notice, shims reset it */
 
 static const int end_signals[] = {SIGTERM, SIGINT};
@@ -40,9 +44,51 @@ struct agent {
     uv_timer_t facts_timer;
     uv_work_t facts_work;
     bool gathering, ending;
+    struct error room, fresh_room;   /* code ERROR_NONE: there is room in data_dir */
+    char *trouble;
 };
 
+/* --- what keeps this node from starting anything --- */
+
+/* The store's own failure comes first, then what the last look at data_dir gave. */
+static const char *trouble(void *ctx)
+{
+    struct agent *a = ctx;
+    return a->trouble;
+}
+
+/* Tells the runner and, through the facts, the servers. */
+static void trouble_update(struct agent *a)
+{
+    char *text = store_failing(a->store) ? mem_printf("the agent cannot write its state: %s", store_failing(a->store))
+               : a->room.code ? mem_printf("the agent cannot write its state: %s", a->room.text) : NULL;
+    bool changed = !!text != !!a->trouble;
+    free(a->trouble);
+    a->trouble = text;
+    if (changed && a->runner && !a->ending)
+        runner_trouble_changed(a->runner);
+}
+
+/* Whether there is room for another task's first files. */
+static void room_look(const char *data_dir, struct error *err)
+{
+    CLEANUP_FREE char *path = mem_printf("%s/room.probe", data_dir);
+    err->code = ERROR_NONE;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        error_set_errno(err, errno, "%s", data_dir);
+        return;
+    }
+    int rc = posix_fallocate(fd, 0, ROOM_BYTES);
+    if (rc == ENOSPC || rc == EDQUOT || rc == EIO || rc == EROFS)
+        error_set_errno(err, rc, "%s", data_dir);
+    close(fd);
+    unlink(path);
+}
+
 /* --- facts --- */
+
+static void on_facts_timer(uv_timer_t *t);
 
 static void complete_facts(struct agent *a, struct node *node)
 {
@@ -50,10 +96,9 @@ static void complete_facts(struct agent *a, struct node *node)
     mem_set_string(&node->address, a->node.address);
     drivers_probe(a->drivers, &node->drivers);
     /* While nothing can be written no task is to come here. */
-    const char *failing = store_failing(a->store);
-    for (uint32_t i = 0; failing && i < node->drivers.n; i++) {
+    for (uint32_t i = 0; a->trouble && i < node->drivers.n; i++) {
         node->drivers.v[i].healthy = false;
-        mem_set_string(&node->drivers.v[i].detail, failing);
+        mem_set_string(&node->drivers.v[i].detail, a->trouble);
     }
 }
 
@@ -61,6 +106,12 @@ static void facts_run(uv_work_t *work)
 {
     struct agent *a = work->data;
     facts_gather(a->config, &a->fresh);
+    room_look(a->config->data_dir, &a->fresh_room);
+}
+
+static void facts_timer_set(struct agent *a)
+{
+    uv_timer_start(&a->facts_timer, on_facts_timer, a->trouble ? TROUBLE_INTERVAL_MS : FACTS_INTERVAL_MS, 0);
 }
 
 static void facts_done(uv_work_t *work, int status)
@@ -68,6 +119,9 @@ static void facts_done(uv_work_t *work, int status)
     struct agent *a = work->data;
     a->gathering = false;
     if (!a->ending) {
+        a->room = a->fresh_room;
+        trouble_update(a);
+        facts_timer_set(a);
         complete_facts(a, &a->fresh);
         if (!type_equal(&node_type, &a->fresh, &a->node)) {
             LOG_I("the node's facts changed");
@@ -98,8 +152,13 @@ static void on_facts_timer(uv_timer_t *t)
 static void on_store_change(void *ctx)
 {
     struct agent *a = ctx;
-    runner_store_changed(a->runner);
+    trouble_update(a);
     facts_check(a);
+}
+
+static void on_no_space(void *ctx)
+{
+    facts_check(ctx);
 }
 
 /* --- between sync, runner and API --- */
@@ -226,7 +285,7 @@ static int begin_runner(struct agent *a, struct error *err)
         .loop = &a->loop, .store = a->store, .drivers = a->drivers, .cgroups = &a->cgroups,
         .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->node.ip,
         .node_meta = &c->meta, .gc_age_ms = c->gc_age_ms, .gc_max_allocs = c->gc_max_allocs,
-        .gc_max_mb = c->gc_max_mb, .report = on_report, .ended = on_ended, .ctx = a,
+        .gc_max_mb = c->gc_max_mb, .trouble = trouble, .no_space = on_no_space, .report = on_report, .ended = on_ended, .ctx = a,
     });
     if (runner_load(a->runner, err) < 0)
         return -1;
@@ -275,7 +334,7 @@ static void begin_events(struct agent *a)
     }
     uv_timer_init(&a->loop, &a->facts_timer);
     a->facts_timer.data = a;
-    uv_timer_start(&a->facts_timer, on_facts_timer, FACTS_INTERVAL_MS, FACTS_INTERVAL_MS);
+    facts_timer_set(a);
 }
 
 static void raise_open_files(void)
@@ -324,6 +383,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     tls_context_free(a->tls);
     type_clear(&node_type, &a->node);
     free(a->drivers_env);
+    free(a->trouble);
     free(a);
     return rc;
 }

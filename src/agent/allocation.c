@@ -19,6 +19,7 @@ static const char *const event_names[EVENT_COUNT] = {
 
 /* How long a task may stay unhealthy before it is restarted under the restart policy. */
 #define UNHEALTHY_LEAST_MS 30000
+#define NO_SPACE_RETRY_MS 2000
 
 /* The two things that a start waits for. Outlives its allocation, because the worker cannot be called back. */
 struct preparation {
@@ -61,6 +62,12 @@ void allocation_report(struct allocation *a, enum alloc_state state, const char 
     allocation_save(a);
     if (!a->record.acknowledged)
         runner_env(a->runner)->report(runner_env(a->runner)->ctx);
+}
+
+void allocation_report_waiting(struct allocation *a, const char *trouble)
+{
+    CLEANUP_FREE char *text = mem_printf("waits: %s", trouble);
+    allocation_report(a, a->record.report.state == ALLOC_PENDING ? ALLOC_PENDING : ALLOC_STARTING, text);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -144,9 +151,8 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
     const struct runner_env *env = runner_env(a->runner);
     if (!runner_may_start(a->runner))
         return PHASE_WAITING;
-    if (store_failing(env->store)) {
-        CLEANUP_FREE char *text = mem_printf("waits: the agent cannot write its state: %s", store_failing(env->store));
-        allocation_report(a, ALLOC_PENDING, text);
+    if (env->trouble(env->ctx)) {
+        allocation_report_waiting(a, env->trouble(env->ctx));
         return PHASE_WAITING;
     }
     struct kv_list peers = {0};
@@ -216,12 +222,24 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
     return PHASE_STARTING;
 }
 
+/* A full disk is no fault of the task: it waits, and its restarts are not used up. */
+static enum phase not_started(struct allocation *a, const struct error *err)
+{
+    const struct runner_env *env = runner_env(a->runner);
+    a->record.launched = false;
+    runner_count(a->runner)->start_failures++;
+    if (err->code != ERROR_NO_SPACE || a->after != AFTER_NOTHING)
+        return after_end(a, false, time_now_ms(), err->text);
+    allocation_report_waiting(a, err->text);
+    env->no_space(env->ctx);
+    wake_in(a, NO_SPACE_RETRY_MS);
+    return PHASE_BACKOFF;
+}
+
 static enum phase do_refused(struct allocation *a, const struct alloc_input *in)
 {
     preparation_abandon(a);
-    a->record.launched = false;
-    runner_count(a->runner)->start_failures++;
-    return after_end(a, false, time_now_ms(), in->err->text);
+    return not_started(a, in->err);
 }
 
 void allocation_adopt(struct allocation *a)
@@ -423,9 +441,7 @@ static enum phase do_start_failed(struct allocation *a, const struct alloc_input
 {
     const struct error err = *in->err;
     let_go(a);
-    a->record.launched = false;
-    runner_count(a->runner)->start_failures++;
-    return after_end(a, false, time_now_ms(), err.text);
+    return not_started(a, &err);
 }
 
 /* Nothing of an earlier run was found. */

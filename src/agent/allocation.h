@@ -90,6 +90,8 @@ void allocation_release(struct allocation *a);
 void allocation_save(struct allocation *a);
 /* Sets what is reported; does nothing when state and reason are the same. */
 void allocation_report(struct allocation *a, enum alloc_state state, const char *reason);
+/* Says that its start waits for the end of a trouble of this node. */
+void allocation_report_waiting(struct allocation *a, const char *trouble);
 
 /* --- what the machine needs of the runner --- */
 const struct runner_env *runner_env(const struct runner *r);

@@ -126,13 +126,13 @@ static void next(struct removal *r);
 static void finish(uv_work_t *work, int status)
 {
     struct removal *r = work->data;
-    struct job *j = steal(&r->running);
-    if (!r->closed && j->fn)
-        for (uint32_t i = 0; i < j->ids.n; i++)
-            j->fn(j->ctx, j->ids.v[i]);
+    struct job *j = r->running;      /* stays set: a callback may close us */
+    for (uint32_t i = 0; j->fn && i < j->ids.n && !r->closed; i++)
+        j->fn(j->ctx, j->ids.v[i]);
     if (!r->closed && j->done)
         j->done(j->ctx);
     job_free(j);
+    r->running = NULL;
     if (!r->closed) {
         next(r);
         return;

@@ -4,6 +4,7 @@
 #include "agent/runner.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/allocation.h"
 #include "agent/removal.h"
@@ -20,6 +21,7 @@ struct runner {
     struct allocation *allocations;
     struct spec_ref *specs;
     bool confirmed;                  /* the servers have said everything that they want */
+    bool scanned;                    /* files and groups of nobody were looked for */
     bool stopping;
     uint32_t alive;                  /* allocations that are not dead */
     struct removal *removal;
@@ -144,7 +146,7 @@ static void gc_soon(struct runner *r, int64_t in_ms);
 
 static void finish_stop_all(struct runner *r)
 {
-    if (!r->stopping || r->alive || !r->all_stopped)
+    if (!r->stopping || !r->scanned || r->alive || !r->all_stopped)
         return;
     struct allocation *a, *next;
     HASH_ITER(hh, r->allocations, a, next)
@@ -221,18 +223,17 @@ static void start_waiting(struct runner *r)
             allocation_event(a, EVENT_START);
 }
 
-void runner_store_changed(struct runner *r)
+void runner_trouble_changed(struct runner *r)
 {
-    const char *failing = store_failing(r->env.store);
-    if (!failing) {
+    const char *trouble = r->env.trouble(r->env.ctx);
+    if (!trouble) {
         start_waiting(r);
         return;
     }
-    CLEANUP_FREE char *why = mem_printf("waits: the agent cannot write its state: %s", failing);
     struct allocation *a, *next;
     HASH_ITER(hh, r->allocations, a, next)
         if (a->phase == PHASE_PREPARING)
-            allocation_report(a, ALLOC_PENDING, why);
+            allocation_report_waiting(a, trouble);
 }
 
 struct runner *runner_new(const struct runner_env *env)
@@ -324,8 +325,9 @@ static void apply_new(struct runner *r, const struct alloc *alloc)
     }
     struct allocation *a = add(r, spec, alloc);
     allocation_save(a);
-    /* Running by the servers' word: its record was lost here, its process may be there. */
-    if (alloc->state > ALLOC_PENDING) {
+    /* Running by the servers' word, or by its files: its record was lost here, its process may be there. */
+    CLEANUP_FREE char *dir = runner_alloc_dir(r, alloc->id);
+    if (alloc->state > ALLOC_PENDING || access(dir, F_OK) == 0) {
         a->record.launched = true;
         allocation_adopt(a);
     }
@@ -403,6 +405,19 @@ static void found_orphan(void *ctx, const char *id)
     allocation_event(a, EVENT_STOP);
 }
 
+static void scan_done(void *ctx)
+{
+    struct runner *r = ctx;
+    r->scanned = true;
+    finish_stop_all(r);
+}
+
+static void scan(struct runner *r)
+{
+    removal_scan(r->removal, found_orphan, r);
+    removal_when_done(r->removal, scan_done, r);
+}
+
 static void apply_full(struct runner *r, const struct agent_work *work)
 {
     struct allocation *a, *next;
@@ -413,7 +428,7 @@ static void apply_full(struct runner *r, const struct agent_work *work)
     if (r->confirmed)
         return;
     r->confirmed = true;
-    removal_scan(r->removal, found_orphan, r);
+    scan(r);
     start_waiting(r);
 }
 
@@ -560,6 +575,8 @@ void runner_stop_all(struct runner *r, void (*done)(void *ctx), void *ctx)
     struct allocation *a, *next;
     HASH_ITER(hh, r->allocations, a, next)
         allocation_event(a, EVENT_STOP);
+    if (!r->confirmed)
+        scan(r);
     finish_stop_all(r);
 }
 

@@ -22,6 +22,8 @@ struct runner_env {
     const char *node_name, *ip;
     const struct kv_list *node_meta;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
+    const char *(*trouble)(void *ctx);   /* why nothing can be started on this node now; NULL: it can */
+    void (*no_space)(void *ctx);     /* a start failed for want of room: trouble is likely */
     void (*report)(void *ctx);       /* there is something to collect */
     void (*ended)(void *ctx, const char *alloc_id);      /* it is dead, its logs are complete */
     void *ctx;
@@ -35,8 +37,8 @@ int runner_load(struct runner *r, struct error *err);
 /* The servers' word. Safe to repeat. After the first full one, tasks that nobody wants are looked for and stopped. */
 void runner_apply(struct runner *r, const struct agent_work *work);
 
-/* The store began or ceased to fail: what waited for it starts. */
-void runner_store_changed(struct runner *r);
+/* trouble() came or went: what waited for its end starts. */
+void runner_trouble_changed(struct runner *r);
 
 /* For sync: reports that the servers do not have, and that they have them now. */
 void runner_collect(struct runner *r, struct agent_report *report, uint32_t limit);

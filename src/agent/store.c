@@ -89,8 +89,10 @@ static int lock(struct store *s, const char *dir, struct error *err)
     return 0;
 }
 
-/* A file shorter than its own header says would fault when its pages are touched. */
-static int check_length(struct store *s, struct error *err)
+/* LMDB does not write free pages at the end, so that the file may rightly be shorter than its header says; and a file
+ * that was cut off would fault when its pages are touched. Made long enough, missing pages read as zeros, which are
+ * refused as damage when they are in use. */
+static int fill_up(struct store *s, struct error *err)
 {
     MDB_envinfo info;
     MDB_stat stat_;
@@ -102,9 +104,9 @@ static int check_length(struct store *s, struct error *err)
         return lmdb_error(err, rc, "stat", s->path);
     if (stat(s->path, &st) < 0)
         return error_set_errno(err, errno, "%s", s->path);
-    if ((uint64_t)st.st_size < (uint64_t)(info.me_last_pgno + 1) * stat_.ms_psize)
-        return error_set(err, ERROR_CORRUPT, "%s: the agent's store is cut off (%lld bytes); move the file away: tasks "
-                         "that run are found again by their shims", s->path, (long long)st.st_size);
+    off_t whole = (off_t)(info.me_last_pgno + 1) * stat_.ms_psize;
+    if (st.st_size < whole && truncate(s->path, whole) < 0)
+        return error_set_errno(err, errno, "%s", s->path);
     return 0;
 }
 
@@ -133,7 +135,7 @@ static int open_env_parts(struct store *s, struct error *err)
     rc = mdb_env_open(s->env, s->path, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS | MDB_NORDAHEAD, 0600);
     if (rc)
         return lmdb_error(err, rc, "open", s->path);
-    if (check_length(s, err) < 0)
+    if (fill_up(s, err) < 0)
         return -1;
     MDB_txn *txn;
     rc = mdb_txn_begin(s->env, NULL, 0, &txn);

@@ -65,7 +65,8 @@ static void on_later(uv_timer_t *timer)
     }
     if (!t->told_started && !r->alive && !r->exited) {
         struct error err;
-        error_set(&err, ERROR_INVALID, "%s", fake.fail_start);
+        error_set(&err, fake.fail_code ? fake.fail_code : ERROR_INVALID, "%s",
+                  fake.fail_start ? fake.fail_start : "failed");
         t->head.events->started(t->head.arg, &err, NULL, 0, 0);
         return;
     }

@@ -24,6 +24,7 @@ struct fake_host {
     bool hold;                       /* starts are not answered by themselves */
     bool deaf;                       /* stops do not end the task */
     const char *fail_start;          /* text: every start fails with it */
+    enum error_code fail_code;
 };
 extern struct fake_host fake;
 

@@ -21,13 +21,24 @@ struct world {
     struct runner *runner;
     struct agent_work work;
     uint64_t next_index;
-    int ended;
+    int ended, no_space;
+    const char *trouble;
     bool stopped;
 };
 
 /* --- the world --- */
 
 static void on_report(void *ctx) { }
+
+static const char *trouble(void *ctx)
+{
+    return ((struct world *)ctx)->trouble;
+}
+
+static void on_no_space(void *ctx)
+{
+    ((struct world *)ctx)->no_space++;
+}
 
 static void on_ended(void *ctx, const char *id)
 {
@@ -41,7 +52,8 @@ static void begin(struct world *w)
         fail_msg("%s", err.text);
     w->runner = runner_new(&(struct runner_env){
         .loop = &w->loop, .store = w->store, .data_dir = w->dir, .volume_root = w->dir, .node_name = "n1",
-        .ip = "127.0.0.1", .gc_age_ms = 3600000, .gc_max_allocs = 100, .gc_max_mb = 100, .report = on_report,
+        .ip = "127.0.0.1", .gc_age_ms = 3600000, .gc_max_allocs = 100, .gc_max_mb = 100, .trouble = trouble,
+        .no_space = on_no_space, .report = on_report,
         .ended = on_ended, .ctx = w,
     });
     if (runner_load(w->runner, &err) < 0)
@@ -280,6 +292,34 @@ static void a_start_that_fails_follows_the_policy(void **state)
     assert_int_equal(fake.starts, 3);
     expect_reason(w, A, "no such program; 2 restarts");
     assert_false(record_of(w, A)->report.exited);
+}
+
+static void a_node_in_trouble_starts_nothing_until_it_is_over(void **state)
+{
+    struct world *w = *state;
+    w->trouble = "no space left on device";
+    want(w, A);
+    say(w, true);
+    settle(w);
+    assert_int_equal(state_of(w, A), ALLOC_PENDING);
+    expect_reason(w, A, "waits: no space left on device");
+    assert_int_equal(fake.starts, 0);
+    w->trouble = NULL;
+    runner_trouble_changed(w->runner);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+}
+
+static void a_start_without_room_is_no_failure_of_the_task(void **state)
+{
+    struct world *w = *state;
+    fake.fail_start = "no space left on device";
+    fake.fail_code = ERROR_NO_SPACE;
+    want(w, A);
+    say(w, true);
+    UNTIL(w, w->no_space == 1);
+    fake.fail_start = NULL;
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_int_equal(record_of(w, A)->report.restarts, 0);
 }
 
 static void what_cannot_be_interpolated_fails_at_once(void **state)
@@ -553,6 +593,8 @@ int main(void)
         T(a_task_that_fails_is_restarted_then_reported_failed),
         T(a_task_that_runs_to_completion_is_complete),
         T(a_start_that_fails_follows_the_policy),
+        T(a_node_in_trouble_starts_nothing_until_it_is_over),
+        T(a_start_without_room_is_no_failure_of_the_task),
         T(what_cannot_be_interpolated_fails_at_once),
         T(health_is_reported_both_ways),
         T(a_new_generation_restarts_in_place),

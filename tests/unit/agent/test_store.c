@@ -190,6 +190,29 @@ static void a_store_that_was_cut_off_is_a_clear_error(void **state)
     expect_corrupt(w);
 }
 
+static void a_store_whose_last_pages_are_free_opens_again(void **state)
+{
+    struct world *w = *state;
+    open_store(w);
+    char key[16];
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2000; i++) {
+            snprintf(key, sizeof(key), "%04d", i);
+            put(w, key, "some value that takes a little room in a page");
+        }
+        wait_durable(w);
+        for (int i = 0; i < 2000; i++) {
+            snprintf(key, sizeof(key), "%04d", i);
+            store_delete(w->store, STORE_ALLOCS, key);
+        }
+        wait_durable(w);
+    }
+    close_store(w);
+    open_store(w);
+    assert_string_equal(contents(w, STORE_ALLOCS), "");
+    close_store(w);
+}
+
 static void a_store_with_a_foreign_header_is_a_clear_error(void **state)
 {
     struct world *w = *state;
@@ -273,6 +296,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_durable_survives_a_kill, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_agent_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_that_was_cut_off_is_a_clear_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_store_whose_last_pages_are_free_opens_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_with_a_foreign_header_is_a_clear_error, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flipped_bit_in_a_value_is_a_clear_error, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_told_and_writing_goes_on_by_itself, setup, teardown),
