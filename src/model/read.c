@@ -275,12 +275,16 @@ static bool is_told(const struct problem_list *told, uint32_t n, const char *pat
     return false;
 }
 
-static int by_place(const void *a, const void *b)
+/* Into the order of the file; what has the same place, or none, keeps its order. There are at most 101. */
+static void sort_by_place(struct problem_list *l)
 {
-    const struct problem *x = a, *y = b;
-    if (x->line != y->line)
-        return !x->line ? 1 : !y->line ? -1 : x->line - y->line;
-    return x->column != y->column ? x->column - y->column : strcmp(x->path, y->path);
+    for (uint32_t i = 1; i < l->n; i++) {
+        struct problem p = l->v[i];
+        uint32_t k = i;
+        for (; k && (l->v[k - 1].line > p.line || (l->v[k - 1].line == p.line && l->v[k - 1].column > p.column)); k--)
+            l->v[k] = l->v[k - 1];
+        l->v[k] = p;
+    }
 }
 
 void object_from_value(const struct type *t, const struct value *v, unsigned flags, void *object,
@@ -308,8 +312,7 @@ void object_from_value(const struct type *t, const struct value *v, unsigned fla
             problem_add_at(problems, path, at->line, at->column, "%s", p->message);
     }
     problem_list_clear(&further);
-    if (problems->n)
-        qsort(problems->v, problems->n, sizeof *problems->v, by_place);
+    sort_by_place(problems);
 }
 
 static int finish(const struct type *t, struct value *v, unsigned flags, void *object, struct problem_list *problems)
