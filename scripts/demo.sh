@@ -51,7 +51,7 @@ done
 [ "$healthy" -eq 3 ] || { echo "wanted 3 healthy replicas of web, found $healthy" >&2; exit 1; }
 
 if $once; then
-    tree=$(pgrep -g "$dev" | tr '\n' ' ')
+    tree=$(pgrep -s "$dev" | tr '\n' ' ')
     stop
     for pid in $tree; do
         kill -0 "$pid" 2>/dev/null && { echo "process $pid is left" >&2; exit 1; }
