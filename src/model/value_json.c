@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "model/scalar.h"
 #include "model/value.h"
 
 static bool convert(const json_t *from, int depth, struct value *out)
@@ -16,11 +17,14 @@ static bool convert(const json_t *from, int depth, struct value *out)
         out->text = mem_strdup(json_is_true(from) ? "true" : "false");
         break;
     case JSON_INTEGER:
-    case JSON_REAL: {
-        char *text = json_dumps(from, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-        INVARIANT(text);
         out->kind = VALUE_NUMBER;
-        out->text = text;
+        out->text = mem_printf("%" JSON_INTEGER_FORMAT, json_integer_value(from));
+        break;
+    case JSON_REAL: {
+        struct buf text = {0};
+        number_format(json_real_value(from), &text);
+        out->kind = VALUE_NUMBER;
+        out->text = buf_steal(&text);
         break;
     }
     case JSON_STRING:
