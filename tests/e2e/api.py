@@ -557,7 +557,9 @@ class Durability(ApiTest):
 
     def test_the_state_is_the_same_after_a_restart(self):
         self.submit(job("web", exec_service("web", 3)))
-        before = self.server.get("/v1/services/web").json
+        detail = lambda: self.server.get("/v1/services/web").json  # noqa: E731
+        wait_for(lambda: "not placed" in detail()["status"]["reason"], what="the leader's look at the service")
+        before = detail()
         self.assertEqual(self.server.stop(), 0)
         self.server.start()
         self.assertEqual(self.server.get("/v1/services/web").json, before)
