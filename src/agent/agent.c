@@ -46,6 +46,7 @@ struct agent {
     bool gathering, ending;
     struct error room, fresh_room;   /* code ERROR_NONE: there is room in data_dir */
     char *trouble;
+    char *ip;                        /* what tasks are told; kept when the facts change */
 };
 
 /* --- what keeps this node from starting anything --- */
@@ -266,6 +267,7 @@ static int begin_node(struct agent *a, struct error *err)
     if (!a->node.id)
         a->node.id = id_new();
     facts_gather(a->config, &a->node);
+    a->ip = mem_strdup(a->node.ip);
     return 0;
 }
 
@@ -283,7 +285,7 @@ static int begin_runner(struct agent *a, struct error *err)
         return -1;
     a->runner = runner_new(&(struct runner_env){
         .loop = &a->loop, .store = a->store, .drivers = a->drivers, .cgroups = &a->cgroups,
-        .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->node.ip,
+        .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->ip,
         .node_meta = &c->meta, .gc_age_ms = c->gc_age_ms, .gc_max_allocs = c->gc_max_allocs,
         .gc_max_mb = c->gc_max_mb, .trouble = trouble, .no_space = on_no_space, .report = on_report, .ended = on_ended, .ctx = a,
     });
@@ -384,6 +386,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     type_clear(&node_type, &a->node);
     free(a->drivers_env);
     free(a->trouble);
+    free(a->ip);
     free(a);
     return rc;
 }

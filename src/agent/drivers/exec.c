@@ -228,7 +228,7 @@ static void shim_gone(struct exec_task *t, const char *why_lost)
         return;
     }
     leftovers_end(t);
-    if (t->fresh && !t->told_started)
+    if (t->fresh && !t->told_started && !t->failed.code)
         error_set(&t->failed, ERROR_SYSTEM, "%s", why_lost);
     t->how = (struct task_exit){.run = run, .started_at = t->how.started_at};
     snprintf(t->how.reason, sizeof t->how.reason, "%s", why_lost);
@@ -243,8 +243,8 @@ static void message_handle(struct exec_task *t, const struct shim_message *m)
         t->how.started_at = m->started_at;
         started_tell(t, NULL, m->pid, m->started_at);
     } else if (m->kind == SHIM_FAILED && !t->told_started) {
+        /* Told when the shim is gone: until then the allocation is taken, and a new start would be refused. */
         t->failed = m->error;
-        gone_later(t);
     }
 }
 
