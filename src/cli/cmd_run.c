@@ -28,7 +28,7 @@ static int follow(struct cli *cli, const struct job *job, const json_t *services
         bool task = i < job->services.n && job->services.v[i].mode == MODE_TASK;
         /* A change without a deployment replaces no replica: only their count changed, or what is about the service. */
         follow_judge *judge = !json_is_true(json_at(s, "changed")) ? follow_unchanged : deployment ? follow_deployment
-                            : task ? follow_started : follow_settled;
+                            : task ? follow_task : follow_settled;
         items[n++] = (struct follow_item){.service = json_text(s, "name"), .deployment = deployment, .judge = judge};
     }
     int status = follow_run(cli, items, n);

@@ -28,7 +28,7 @@ typedef int follow_judge(struct cli *cli, struct follow_item *item, const json_t
                          enum follow_state *state, char **note, struct error *err);
 follow_judge follow_deployment,      /* until the deployment ended, or pauses */
              follow_settled,         /* until as many replicas run as are wanted, and no other; tasks: until they ended */
-             follow_started,         /* until the replicas of a task are placed and started */
+             follow_task,            /* until the task ended; with a schedule: until it is placed */
              follow_restart,         /* until each replica has begun anew */
              follow_alloc_restart,   /* until the one allocation in `before` has begun anew */
              follow_unchanged,       /* at once; fails when the service has failed */

@@ -78,7 +78,7 @@ int follow_settled(struct cli *cli, struct follow_item *item, const json_t *serv
     return 0;
 }
 
-int follow_started(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+int follow_task(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
                    enum follow_state *state, char **note, struct error *err)
 {
     const char *reason = json_text(service, "status.reason"), *next = json_text(service, "status.next_run_at");
@@ -89,7 +89,7 @@ int follow_started(struct cli *cli, struct follow_item *item, const json_t *serv
         *state = FOLLOW_DONE;
         *note = mem_printf("scheduled%s%s", *next ? ", runs next at " : "", next);
     } else {
-        *state = is(service, "status.state", "pending") ? FOLLOW_GOING : FOLLOW_DONE;
+        *state = is(service, "status.state", "complete") ? FOLLOW_DONE : FOLLOW_GOING;
         *note = mem_printf("%s%s%s", json_text(service, "status.state"), *reason ? ": " : "", reason);
     }
     return 0;
