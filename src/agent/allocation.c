@@ -67,7 +67,7 @@ void allocation_report(struct allocation *a, enum alloc_state state, const char 
 void allocation_report_waiting(struct allocation *a, const char *trouble)
 {
     CLEANUP_FREE char *text = mem_printf("waits: %s", trouble);
-    allocation_report(a, a->record.report.state == ALLOC_PENDING ? ALLOC_PENDING : ALLOC_STARTING, text);
+    allocation_report(a, ALLOC_STARTING, text);      /* pending is the servers' word, for what no agent has taken up */
 }
 
 static void on_timer(uv_timer_t *t)

@@ -301,7 +301,7 @@ static void a_node_in_trouble_starts_nothing_until_it_is_over(void **state)
     want(w, A);
     say(w, true);
     settle(w);
-    assert_int_equal(state_of(w, A), ALLOC_PENDING);
+    assert_int_equal(state_of(w, A), ALLOC_STARTING);
     expect_reason(w, A, "waits: no space left on device");
     assert_int_equal(fake.starts, 0);
     w->trouble = NULL;
