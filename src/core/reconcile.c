@@ -357,7 +357,7 @@ static void collect_garbage(struct pass *p, const struct slot *slot)
         struct alloc_entry *a = p->slots.allocs[slot->first + i];
         if (entry_live(a))
             continue;
-        bool keep = (rank == 0 && slot->desired && !slot->fresh) || a == slot->last || (scheduled && rank < ENDED_KEPT);
+        bool keep = (slot->desired && !slot->fresh && (rank == 0 || a == slot->last)) || (scheduled && rank < ENDED_KEPT);
         rank++;
         if (p->s->purge || rank > ENDED_KEPT) {
             forget(p, a);

@@ -1,0 +1,335 @@
+/* Replicas: rollouts, failures, nodes that go and come, drains, tasks and schedules. */
+#include <stdio.h>
+#include <string.h>
+
+#include "../cmocka_all.h"
+#include "cluster.h"
+
+#define HEALTH "    ports: [{name: http, port: 80}]\n    health: {type: tcp, port: http}\n"
+
+static void a_rollout_replaces_one_after_the_other_new_before_old(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", "    count: 2\n" HEALTH);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_submit(&c, "web", "    count: 2\n    env: {A: b}\n" HEALTH);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 3);        /* one new beside two old */
+    for (unsigned i = 0; i < 2; i++) {
+        cluster_report_all(&c, "web", ALLOC_HEALTHY);
+        cluster_stop_all(&c, "web");
+    }
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 2);
+    assert_int_equal(cluster_wanted(&c, "web", 0)->version, 2);
+    assert_int_equal(cluster_wanted(&c, "web", 1)->version, 2);
+    struct service_status s = cluster_status(&c, "web");
+    assert_int_equal(core_deployment(c.core, s.deployment)->state, DEPLOYMENT_SUCCESSFUL);
+    type_clear(&service_status_type, &s);
+    cluster_clear(&c);
+}
+
+static void with_a_static_host_port_the_old_one_stops_first(void **state)
+{
+    static const char *const port = "    ports: [{name: http, port: 80, host: 8080}]\n";
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", port);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    CLEANUP_FREE char *changed = mem_printf("%s    env: {A: b}\n", port);
+    cluster_submit(&c, "web", changed);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 0);
+    cluster_stop_all(&c, "web");
+    assert_int_equal(cluster_wanted(&c, "web", 0)->version, 2);
+    assert_int_equal(cluster_wanted(&c, "web", 0)->ports.v[0].host, 8080);
+    cluster_clear(&c);
+}
+
+static void a_version_that_fails_is_taken_back(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", "    count: 2\n" HEALTH);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_submit(&c, "web", "    count: 2\n    env: {A: b}\n" HEALTH);
+    cluster_decide(&c);
+    const struct alloc *bad = cluster_wanted(&c, "web", 0)->version == 2 ? cluster_wanted(&c, "web", 0)
+                                                                         : cluster_wanted(&c, "web", 1);
+    assert_int_equal(bad->version, 2);
+    assert_true(cluster_report(&c, bad->id, ALLOC_FAILED));
+    cluster_decide(&c);
+    assert_int_equal(core_service(c.core, "web")->version, 3);
+    assert_int_equal(core_service(c.core, "web")->spec.env.n, 0);
+    assert_non_null(strstr(core_service(c.core, "web")->why, "reverted to 1"));
+    assert_true(cluster_event(&c, "replica"));
+    cluster_clear(&c);
+}
+
+static void a_replica_that_does_not_get_healthy_in_time_fails_the_deployment(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", HEALTH "    deploy: {health_timeout_secs: 10}\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    cluster_pass(&c, 9000);
+    const struct deployment *d = core_deployment_next(c.core, NULL);
+    assert_int_equal(d->state, DEPLOYMENT_RUNNING);
+    assert_int_equal(core_next_wake(c.core), c.now + 1000);
+    cluster_pass(&c, 1000);
+    d = core_deployment_next(c.core, NULL);
+    assert_int_equal(d->state, DEPLOYMENT_FAILED);               /* the first one: nothing to go back to */
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 1);
+    cluster_clear(&c);
+}
+
+static void what_has_no_room_says_so_and_is_woken_by_a_new_node(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", "    count: 3\n    resources: {cpus: 2}\n");
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 2);
+    struct service_status s = cluster_status(&c, "web");
+    assert_non_null(strstr(s.reason, "1 replica is not placed"));
+    assert_non_null(strstr(s.reason, "cpu"));
+    type_clear(&service_status_type, &s);
+    cluster_add_node(&c, 1);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 3);
+    cluster_clear(&c);
+}
+
+static void a_deployment_without_room_fails_after_ten_minutes(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 0);
+    cluster_submit(&c, "web", NULL);
+    cluster_decide(&c);
+    cluster_pass(&c, 10 * 60 * 1000 - 1);
+    assert_int_equal(core_deployment_next(c.core, NULL)->state, DEPLOYMENT_RUNNING);
+    cluster_pass(&c, 1);
+    assert_int_equal(core_deployment_next(c.core, NULL)->state, DEPLOYMENT_FAILED);
+    cluster_clear(&c);
+}
+
+static void higher_priority_is_placed_first(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit_yaml(&c, "job: j\nservices:\n"
+                            "  - {name: a, driver: exec, config: {command: /x}, resources: {cpus: 3}, priority: 10}\n"
+                            "  - {name: b, driver: exec, config: {command: /x}, resources: {cpus: 3}, priority: 90}\n", NULL);
+    cluster_decide(&c);
+    assert_null(cluster_wanted(&c, "a", 0));
+    assert_non_null(cluster_wanted(&c, "b", 0));
+    cluster_clear(&c);
+}
+
+static void replicas_of_a_lost_node_are_replaced_at_once(void **state)
+{
+    struct cluster c;
+    struct agent_work work;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", NULL);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 0)->id);
+    unsigned node = strcmp(cluster_wanted(&c, "web", 0)->node_id, cluster_node_id(0)) == 0 ? 0 : 1;
+    cluster_node_state(&c, node, NODE_DOWN);
+    cluster_decide(&c);
+    assert_int_equal(core_alloc(c.core, id)->state, ALLOC_LOST);
+    assert_string_equal(cluster_wanted(&c, "web", 0)->node_id, cluster_node_id(1 - node));
+    assert_string_equal(cluster_wanted(&c, "web", 0)->previous, id);
+    cluster_add_node(&c, node);                                  /* it registers again */
+    assert_int_equal(core_node(c.core, cluster_node_id(node))->state, NODE_READY);
+    assert_int_equal(core_agent_work(c.core, cluster_node_id(node), 0, &work), 0);
+    assert_int_equal(work.allocs.n, 1);
+    assert_int_equal(work.allocs.v[0].desired, DESIRED_STOP);
+    type_clear(&agent_work_type, &work);
+    cluster_report(&c, id, ALLOC_RUNNING);
+    assert_int_equal(core_alloc(c.core, id)->state, ALLOC_LOST);     /* final */
+    cluster_clear(&c);
+}
+
+static void a_drain_starts_the_replacement_before_it_stops_the_original(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", NULL);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    unsigned node = strcmp(cluster_wanted(&c, "web", 0)->node_id, cluster_node_id(0)) == 0 ? 0 : 1;
+    cluster_node_state(&c, node, NODE_DRAINING);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 2);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 1);
+    assert_string_equal(cluster_wanted(&c, "web", 0)->node_id, cluster_node_id(1 - node));
+    cluster_stop_all(&c, "web");
+    assert_string_equal(core_node(c.core, cluster_node_id(node))->state_reason, "drained");
+    cluster_clear(&c);
+}
+
+static void every_node_runs_on_each_node_and_leaves_a_draining_one_last(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit_yaml(&c, "job: j\nservices:\n"
+                            "  - {name: all, driver: exec, config: {command: /x}, mode: every-node}\n"
+                            "  - {name: web, driver: exec, config: {command: /x}, count: 4, spread: node}\n", NULL);
+    cluster_decide(&c);
+    cluster_report_all(&c, "all", ALLOC_RUNNING);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    assert_int_equal(cluster_count(&c, "all", DESIRED_RUN, true), 2);
+    cluster_add_node(&c, 2);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "all", DESIRED_RUN, true), 3);
+    cluster_node_state(&c, 0, NODE_DRAINING);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "all", DESIRED_RUN, true), 3);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    cluster_stop_all(&c, "web");
+    assert_int_equal(cluster_count(&c, "all", DESIRED_RUN, true), 2);
+    cluster_clear(&c);
+}
+
+static void a_failed_replica_is_tried_again_after_growing_delays_elsewhere(void **state)
+{
+    static const int64_t delays[] = {5000, 10000, 20000};
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", "    deploy: {auto_revert: false}\n");
+    cluster_decide(&c);
+    for (size_t i = 0; i < ARRAY_LEN(delays); i++) {
+        CLEANUP_FREE char *node = mem_strdup(cluster_wanted(&c, "web", 0)->node_id);
+        assert_int_equal(cluster_wanted(&c, "web", 0)->attempt, i);
+        cluster_report_all(&c, "web", ALLOC_FAILED);
+        assert_null(cluster_wanted(&c, "web", 0));
+        cluster_pass(&c, delays[i] - 1);
+        assert_null(cluster_wanted(&c, "web", 0));
+        assert_int_equal(core_next_wake(c.core), c.now + 1);
+        cluster_pass(&c, 1);
+        assert_string_not_equal(cluster_wanted(&c, "web", 0)->node_id, node);
+    }
+    cluster_clear(&c);
+}
+
+static void then_fail_leaves_it_until_a_restart(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", "    restart: {then: fail}\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_FAILED);
+    cluster_pass(&c, 24 * 3600 * 1000);
+    assert_null(cluster_wanted(&c, "web", 0));
+    struct service_status s = cluster_status(&c, "web");
+    assert_int_equal(s.state, SERVICE_FAILED);
+    assert_non_null(strstr(s.reason, "restart.then is fail"));
+    type_clear(&service_status_type, &s);
+    cluster_service(&c, COMMAND_SERVICE_RESTART, "web");
+    cluster_decide(&c);
+    assert_non_null(cluster_wanted(&c, "web", 0));
+    cluster_clear(&c);
+}
+
+static void a_task_that_completed_does_not_run_again(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "once", "    mode: task\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "once", ALLOC_COMPLETE);
+    cluster_pass(&c, 24 * 3600 * 1000);
+    assert_null(cluster_wanted(&c, "once", 0));
+    struct service_status s = cluster_status(&c, "once");
+    assert_int_equal(s.state, SERVICE_COMPLETE);
+    type_clear(&service_status_type, &s);
+    cluster_clear(&c);
+}
+
+static void a_schedule_runs_skips_what_overlaps_and_runs_again(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "tick", "    mode: task\n    schedule: \"* * * * *\"\n");
+    cluster_decide(&c);
+    assert_null(cluster_wanted(&c, "tick", 0));
+    struct service_status s = cluster_status(&c, "tick");
+    assert_true(s.next_run_at > c.now && s.next_run_at <= c.now + 60000);
+    type_clear(&service_status_type, &s);
+    cluster_pass(&c, core_next_wake(c.core) - c.now);
+    CLEANUP_FREE char *first = mem_strdup(cluster_wanted(&c, "tick", 0)->id);
+    cluster_report(&c, first, ALLOC_RUNNING);
+    cluster_pass(&c, 60000);
+    assert_true(cluster_event(&c, "skipped"));
+    assert_int_equal(cluster_count(&c, "tick", DESIRED_RUN, true), 1);
+    cluster_report(&c, first, ALLOC_COMPLETE);
+    cluster_pass(&c, 60000);
+    assert_non_null(cluster_wanted(&c, "tick", 0));
+    assert_string_not_equal(cluster_wanted(&c, "tick", 0)->id, first);
+    cluster_clear(&c);
+}
+
+static void ended_allocations_are_forgotten_in_time(void **state)
+{
+    struct cluster c;
+    struct agent_work work;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", NULL);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 0)->id);
+    uint64_t since = c.index;
+    cluster_scale(&c, "web", 0);
+    cluster_decide(&c);
+    cluster_stop_all(&c, "web");
+    assert_int_equal(core_alloc(c.core, id)->state, ALLOC_COMPLETE);
+    cluster_pass(&c, 3600 * 1000);
+    assert_null(core_alloc(c.core, id));
+    assert_int_equal(core_agent_work(c.core, cluster_node_id(0), since, &work), 0);
+    assert_false(work.full);
+    assert_int_equal(work.gone.n, 1);
+    assert_string_equal(work.gone.v[0], id);
+    type_clear(&agent_work_type, &work);
+    cluster_clear(&c);
+}
+
+static void a_node_that_is_down_for_three_days_is_forgotten(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_node_state(&c, 0, NODE_DOWN);
+    assert_int_equal(core_next_wake(c.core), c.now + 72 * 3600 * 1000);
+    cluster_pass(&c, 72 * 3600 * 1000);
+    assert_null(core_node_next(c.core, NULL));
+    cluster_clear(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_rollout_replaces_one_after_the_other_new_before_old),
+        cmocka_unit_test(with_a_static_host_port_the_old_one_stops_first),
+        cmocka_unit_test(a_version_that_fails_is_taken_back),
+        cmocka_unit_test(a_replica_that_does_not_get_healthy_in_time_fails_the_deployment),
+        cmocka_unit_test(what_has_no_room_says_so_and_is_woken_by_a_new_node),
+        cmocka_unit_test(a_deployment_without_room_fails_after_ten_minutes),
+        cmocka_unit_test(higher_priority_is_placed_first),
+        cmocka_unit_test(replicas_of_a_lost_node_are_replaced_at_once),
+        cmocka_unit_test(a_drain_starts_the_replacement_before_it_stops_the_original),
+        cmocka_unit_test(every_node_runs_on_each_node_and_leaves_a_draining_one_last),
+        cmocka_unit_test(a_failed_replica_is_tried_again_after_growing_delays_elsewhere),
+        cmocka_unit_test(then_fail_leaves_it_until_a_restart),
+        cmocka_unit_test(a_task_that_completed_does_not_run_again),
+        cmocka_unit_test(a_schedule_runs_skips_what_overlaps_and_runs_again),
+        cmocka_unit_test(ended_allocations_are_forgotten_in_time),
+        cmocka_unit_test(a_node_that_is_down_for_three_days_is_forgotten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
