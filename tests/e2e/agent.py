@@ -146,12 +146,16 @@ class AgentTest(unittest.TestCase):
         self.agent = Process("mentat-agent", [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()],
                              self.workdir.join("agent.log"))
 
+    def wait_api(self):
+        """A process that was just started does not listen yet; what it did before is no sign of it."""
+        wait_for(lambda: self.get("/v1/healthz").status == 200, 20, "the agent's API")
+
     def end(self):
         """Everything is stopped by the agent itself, whatever the test left."""
         if self.agent.alive():
             self.agent.stop()
         self.start(stop_tasks_on_exit="true")
-        wait_for(lambda: self.get("/v1/healthz").status == 200, 20, "the agent's API")
+        self.wait_api()
         self.assertEqual(self.agent.stop(30), 0, self.agent.text()[-2000:])
         self.assertEqual(self.left_over(), [])
 
@@ -186,6 +190,7 @@ class Outliving(AgentTest):
             self.start()
         self.server.wait_states(short_ones, "failed", 60)
         self.server.wait_states(long_ones, "running", 30)
+        self.wait_api()              # all of that may have been reported before the last kill
         for i, alloc in enumerate(short_ones):
             report = self.server.reports[alloc]
             self.assertEqual((report["exited"], report["exit_code"]), (True, 10 + i), report)
@@ -195,7 +200,7 @@ class Outliving(AgentTest):
                 self.assertEqual(len(f.read().split()), 1, "started more than once")
         for alloc in long_ones:
             with open(f"{starts}/{alloc}") as f:
-                self.assertEqual(int(f.read()), self.pid_of(alloc))
+                self.assertEqual(int(f.read()), wait_for(lambda a=alloc: self.pid_of(a), 10, "the adopted task"))
 
     def test_an_upgrade_leaves_tasks_running_and_restarts_are_counted_on(self):
         self.server.service("s", "sleep 1000")
@@ -250,7 +255,7 @@ class Store(AgentTest):
         os.unlink(self.data + "/store.mdb")
 
     def test_two_agents_do_not_share_a_data_dir(self):
-        wait_for(lambda: self.get("/v1/healthz").status == 200)
+        self.wait_api()
         second = subprocess.run([program("mentat-agent"), "--data-dir", self.data, "--port", "0", "--name", "n2"],
                                 capture_output=True, text=True, timeout=20)
         self.assertEqual(second.returncode, 1)
