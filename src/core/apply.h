@@ -10,6 +10,8 @@ apply_fn apply_service_scale, apply_service_restart, apply_service_rollback, app
 apply_fn apply_node_register, apply_node_state, apply_node_remove;
 apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart;
 apply_fn apply_decide;
+apply_fn apply_member_set, apply_member_remove, apply_join_token;
+apply_fn apply_restore_chunk, apply_restore;
 
 /* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes
  * back (NULL: none). NULL spec of the current version: the first one. */
@@ -27,3 +29,6 @@ void alloc_restart(struct core *c, struct alloc_entry *a, int64_t generation, co
 void node_forget(struct core *c, struct node_entry *n);
 /* Forgets a service that is to be purged, once its last allocation is gone. */
 void service_purge_when_empty(struct core *c, struct service_entry *s);
+/* Forgets a snapshot that is being sent: at once, or when its pieces stopped coming long ago. */
+void staging_drop(struct core *c);
+void staging_expire(struct core *c);

@@ -45,6 +45,15 @@ ROWS(command_decide, LIST(command_decide, places, 1, decide_place),
      LIST(command_decide, services, 5, decide_service), STR_LIST(command_decide, forget, 6),
      STR_LIST(command_decide, forget_nodes, 7));
 
+ROWS(command_member_set, OBJECT(command_member_set, member, 1, member), STRING(command_member_set, token_id, 2),
+     STRING(command_member_set, token_hash, 3));
+ROWS(command_member_remove, STRING(command_member_remove, id, 1), STRING(command_member_remove, reason, 2));
+ROWS(command_join_token, OBJECT(command_join_token, token, 1, join_token));
+ROWS(command_restore_chunk, STRING(command_restore_chunk, upload, 1), INT(command_restore_chunk, offset, 2),
+     STRING(command_restore_chunk, data, 3));
+ROWS(command_restore, STRING(command_restore, upload, 1), INT(command_restore, size, 2),
+     UINT(command_restore, hash, 3), INT(command_restore, taken_at, 4));
+
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
 TABLE(command_service, command_service_rows, "");
@@ -56,10 +65,16 @@ TABLE(command_node_register, command_node_register_rows, "");
 TABLE(command_node_state, command_node_state_rows, "");
 TABLE(command_alloc, command_alloc_rows, "");
 TABLE(command_decide, command_decide_rows, "");
+TABLE(command_member_set, command_member_set_rows, "");
+TABLE(command_member_remove, command_member_remove_rows, "");
+TABLE(command_join_token, command_join_token_rows, "");
+TABLE(command_restore_chunk, command_restore_chunk_rows, "");
+TABLE(command_restore, command_restore_rows, "");
 
 static const struct {
     const char *name;
     const struct type *type;
+    int64_t level;             /* 0: 1 */
 } kinds[COMMAND_KIND_COUNT] = {
     [COMMAND_NONE] = {"none", NULL},
     [COMMAND_JOB_SUBMIT] = {"job_submit", &command_job_submit_type},
@@ -75,6 +90,11 @@ static const struct {
     [COMMAND_ALLOC_STOP] = {"alloc_stop", &command_alloc_type},
     [COMMAND_ALLOC_RESTART] = {"alloc_restart", &command_alloc_type},
     [COMMAND_DECIDE] = {"decide", &command_decide_type},
+    [COMMAND_MEMBER_SET] = {"member_set", &command_member_set_type, 2},
+    [COMMAND_MEMBER_REMOVE] = {"member_remove", &command_member_remove_type, 2},
+    [COMMAND_JOIN_TOKEN] = {"join_token", &command_join_token_type, 2},
+    [COMMAND_RESTORE_CHUNK] = {"restore_chunk", &command_restore_chunk_type, 2},
+    [COMMAND_RESTORE] = {"restore", &command_restore_type, 2},
 };
 
 const struct type *command_payload_type(enum command_kind kind)
@@ -85,6 +105,11 @@ const struct type *command_payload_type(enum command_kind kind)
 const char *command_kind_name(enum command_kind kind)
 {
     return (unsigned)kind < COMMAND_KIND_COUNT ? kinds[kind].name : "unknown";
+}
+
+int64_t command_kind_level(enum command_kind kind)
+{
+    return (unsigned)kind < COMMAND_KIND_COUNT && kinds[kind].level ? kinds[kind].level : 1;
 }
 
 void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor)

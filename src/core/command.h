@@ -20,8 +20,17 @@ enum command_kind {
     COMMAND_ALLOC_STOP = 11,       /* struct command_alloc */
     COMMAND_ALLOC_RESTART = 12,    /* struct command_alloc */
     COMMAND_DECIDE = 13,           /* struct command_decide */
+    COMMAND_MEMBER_SET = 14,       /* struct command_member_set */
+    COMMAND_MEMBER_REMOVE = 15,    /* struct command_member_remove */
+    COMMAND_JOIN_TOKEN = 16,       /* struct command_join_token */
+    COMMAND_RESTORE_CHUNK = 17,    /* struct command_restore_chunk */
+    COMMAND_RESTORE = 18,          /* struct command_restore */
     COMMAND_KIND_COUNT
 };
+
+/* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
+ * once all servers know its level (core_level). */
+#define COMMAND_LEVEL 2
 
 struct command {
     enum command_kind kind;
@@ -44,6 +53,16 @@ struct command_node { char *node_id; };
 struct command_node_register { struct node node; };                  /* from agent_hello; state and indexes are ignored */
 struct command_node_state { char *node_id; int64_t state /* enum node_state */; char *reason; };
 struct command_alloc { char *alloc_id; char *reason; };
+
+/* A server says what it is: when it joins, and when that changed. With a token: refused unless that can (still) be used,
+ * which uses it up. */
+struct command_member_set { struct member member; char *token_id, *token_hash; };
+struct command_member_remove { char *id, *reason; };
+struct command_join_token { struct join_token token; };
+/* A snapshot of another time or cluster comes in pieces, in order; the last command puts it in place of the state. Pieces
+ * of another upload, or none for an hour, drop what there is. */
+struct command_restore_chunk { char *upload; int64_t offset; char *data; };      /* data: base64 */
+struct command_restore { char *upload; int64_t size; uint64_t hash; int64_t taken_at; };   /* hash: hash_bytes(…, 0) */
 
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
 struct decide_place {
@@ -87,11 +106,13 @@ struct command_decide {
 
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
     command_service_rollback_type, command_service_delete_type, command_node_type, command_node_register_type,
-    command_node_state_type, command_alloc_type, command_decide_type;
+    command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
+    command_join_token_type, command_restore_chunk_type, command_restore_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);
 const char *command_kind_name(enum command_kind kind);
+int64_t command_kind_level(enum command_kind kind);    /* see COMMAND_LEVEL */
 
 /* A command with a fresh payload (defaults of its type). key and actor are copied; cleared by command_clear. */
 void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor);

@@ -42,21 +42,19 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_ALLOC_STOP] = apply_alloc_stop,
     [COMMAND_ALLOC_RESTART] = apply_alloc_restart,
     [COMMAND_DECIDE] = apply_decide,
+    [COMMAND_MEMBER_SET] = apply_member_set,
+    [COMMAND_MEMBER_REMOVE] = apply_member_remove,
+    [COMMAND_JOIN_TOKEN] = apply_join_token,
+    [COMMAND_RESTORE_CHUNK] = apply_restore_chunk,
+    [COMMAND_RESTORE] = apply_restore,
 };
-
-static void key_forget(struct core *c, struct key_entry *k)
-{
-    TAILQ_REMOVE(&c->key_order, k, link);
-    HASH_DEL(c->keys, k);
-    type_free(&key_entry_type, k);
-}
 
 static void keys_expire(struct core *c)
 {
     struct key_entry *k;
     while ((k = TAILQ_FIRST(&c->key_order))
            && (HASH_COUNT(c->keys) > KEYS_KEPT || k->time + KEYS_KEPT_MS < c->now))
-        key_forget(c, k);
+        state_remove_key(c, k);
 }
 
 static uint64_t payload_hash(const struct command *cmd)
@@ -67,6 +65,23 @@ static uint64_t payload_hash(const struct command *cmd)
     if (t)
         type_encode(t, cmd->payload, &bytes);
     return hash_bytes(bytes.data, bytes.len, 0);
+}
+
+static void say_again(const struct key_entry *k, struct core_result *result)
+{
+    if (k->code)
+        error_set(&result->error, (enum error_code)k->code, "%s", k->text ? k->text : "");
+    if (k->body)
+        buf_add_string(&result->body, k->body);
+}
+
+bool core_answer_of_key(const struct core *c, const char *key, struct core_result *result)
+{
+    struct key_entry *k;
+    HASH_FIND_STR(c->keys, key, k);
+    if (k)
+        say_again(k, result);
+    return k != NULL;
 }
 
 /* True when the key was seen: the first answer is given again, or a refusal when it came with another request. */
@@ -81,10 +96,7 @@ static bool answer_again(struct core *c, const struct command *cmd, uint64_t has
                   "use a new key", cmd->key);
         return true;
     }
-    if (k->code)
-        error_set(&result->error, (enum error_code)k->code, "%s", k->text ? k->text : "");
-    if (k->body)
-        buf_add_string(&result->body, k->body);
+    say_again(k, result);
     return true;
 }
 
@@ -97,8 +109,7 @@ static void remember_answer(struct core *c, const struct command *cmd, uint64_t 
     k->code = (int64_t)result->error.code;
     k->text = result->error.code ? mem_strdup(result->error.text) : NULL;
     k->body = result->body.len ? mem_strdup(result->body.data) : NULL;
-    HASH_ADD_KEYPTR(hh, c->keys, k->key, strlen(k->key), k);
-    TAILQ_INSERT_TAIL(&c->key_order, k, link);
+    state_add_key(c, k);
 }
 
 static void apply_command(struct core *c, const struct command *cmd, struct core_result *result)
@@ -107,6 +118,7 @@ static void apply_command(struct core *c, const struct command *cmd, struct core
     c->actor = cmd->actor;
     c->event_seq = 0;
     keys_expire(c);
+    staging_expire(c);
     uint64_t hash = cmd->key ? payload_hash(cmd) : 0;
     if (cmd->key && answer_again(c, cmd, hash, result))
         return;
@@ -129,8 +141,8 @@ void core_apply(struct core *c, uint64_t index, const void *command, size_t len,
 {
     CLEANUP_COMMAND struct command cmd;
     *result = (struct core_result){0};
-    INVARIANT(index > c->index);
-    c->index = index;
+    INVARIANT(index + c->ahead > c->index);
+    c->index = index + c->ahead;
     if (command_decode(command, len, &cmd, &result->error) == 0)
         apply_command(c, &cmd, result);
     mix_hash(c, command, len, result);

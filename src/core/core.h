@@ -18,7 +18,8 @@ struct core_result {
 };
 void core_result_clear(struct core_result *r);
 
-/* Applies one committed command at its log index. Every server calls it with the same bytes in the same order. A
+/* Applies one committed command at its log index. The core's own index is as far ahead of the log's as the last restore
+ * made it jump. Every server calls it with the same bytes in the same order. A
  * refused or malformed command changes nothing but the applied index, and says why in the result. A command whose
  * idempotency key was seen gets the first one's result again. */
 void core_apply(struct core *c, uint64_t index, const void *command, size_t len, struct core_result *result);
@@ -42,12 +43,18 @@ const struct node *core_node_by_name(const struct core *c, const char *name);
 const struct alloc *core_alloc(const struct core *c, const char *id);
 const struct service_version *core_service(const struct core *c, const char *name);      /* the current version */
 const struct deployment *core_deployment(const struct core *c, const char *id);
+const struct member *core_member(const struct core *c, const char *id);
 /* In order of id or name; NULL as `after` starts, NULL as answer ends. */
 const struct node *core_node_next(const struct core *c, const char *after);
 const struct alloc *core_alloc_next(const struct core *c, const char *after);
 const struct service_version *core_service_next(const struct core *c, const char *after);
 const struct deployment *core_deployment_next(const struct core *c, const char *after);
+const struct member *core_member_next(const struct core *c, const char *after);
 const char *core_job_next(const struct core *c, const char *after);
+/* The level (COMMAND_LEVEL) of commands that every server knows; 1 while no server said what it knows. */
+int64_t core_level(const struct core *c);
+/* True when a command with this key was applied; then *result is what it was answered with. */
+bool core_answer_of_key(const struct core *c, const char *key, struct core_result *result);
 /* Walks the allocations of one service or node; fn returns false to stop. */
 void core_service_allocs(const struct core *c, const char *service, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);
 void core_node_allocs(const struct core *c, const char *node_id, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);
@@ -61,7 +68,8 @@ struct event_list { struct event *v; uint32_t n; };
 uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_seq, uint32_t limit, struct event_list *out);
 
 /* When something last changed: for waiting reads. `name` narrows to one object where the kind allows; NULL: any. */
-enum core_kind { CORE_ANY, CORE_JOB, CORE_SERVICE, CORE_ALLOC, CORE_NODE, CORE_DEPLOYMENT, CORE_NODE_WORK };
+enum core_kind { CORE_ANY, CORE_JOB, CORE_SERVICE, CORE_ALLOC, CORE_NODE, CORE_DEPLOYMENT, CORE_NODE_WORK, CORE_MEMBER,
+                 CORE_KIND_COUNT };
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name);
 
 /* What a node's agent has to know that changed after `since` (0: everything, full). */

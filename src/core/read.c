@@ -43,6 +43,27 @@ const struct deployment *core_deployment(const struct core *c, const char *id)
         next_found;                                                                                      \
     })
 
+const struct member *core_member(const struct core *c, const char *id)
+{
+    const struct member_entry *m = state_member(c, id);
+    return m ? &m->m : NULL;
+}
+
+const struct member *core_member_next(const struct core *c, const char *after)
+{
+    const struct member_entry *m = NEXT_ENTRY(member_tree, c->members, member_entry, m.id, after);
+    return m ? &m->m : NULL;
+}
+
+int64_t core_level(const struct core *c)
+{
+    struct member_entry *m;
+    int64_t level = RB_EMPTY(&c->members) ? 1 : INT64_MAX;
+    RB_FOREACH(m, member_tree, (struct member_tree *)&c->members)
+        level = m->m.level < level ? m->m.level : level;
+    return level;
+}
+
 const struct node *core_node_next(const struct core *c, const char *after)
 {
     const struct node_entry *n = NEXT_ENTRY(node_id_tree, c->nodes, node_entry, n.id, after);
@@ -150,7 +171,7 @@ uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_s
 /* For a name that is not known (any more) the whole kind's index stands, so that whoever waits for it looks again. */
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name)
 {
-    uint64_t all = (unsigned)kind <= CORE_NODE_WORK ? c->changed[kind] : c->index;
+    uint64_t all = (unsigned)kind < CORE_KIND_COUNT ? c->changed[kind] : c->index;
     if (!name)
         return all;
     switch (kind) {
@@ -178,7 +199,12 @@ uint64_t core_changed(const struct core *c, enum core_kind kind, const char *nam
         const struct node_entry *n = state_node(c, name);
         return n ? n->work_index : all;
     }
+    case CORE_MEMBER: {
+        const struct member_entry *m = state_member(c, name);
+        return m ? m->m.modify_index : all;
+    }
     case CORE_ANY:
+    case CORE_KIND_COUNT:
         break;
     }
     return all;

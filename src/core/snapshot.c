@@ -7,7 +7,8 @@
 #include "core/table.h"
 
 #define SNAPSHOT_MAGIC "MENTATS"
-#define SNAPSHOT_VERSION 1
+#define SNAPSHOT_VERSION 2                /* 1: without servers, join tokens, an upload, and indexes ahead of the log's */
+#define VERSION_1_KINDS (CORE_NODE_WORK + 1)
 #define RECORDS_MOST (1u << 24)
 
 ROWS(alloc_entry, OBJECT(alloc_entry, a, 1, alloc), UINT(alloc_entry, report_seq, 2), UINT(alloc_entry, epoch, 3),
@@ -35,6 +36,11 @@ TABLE(job_entry, job_entry_rows, "");
 ROWS(key_entry, STRING(key_entry, key, 1), UINT(key_entry, payload_hash, 2), INT(key_entry, time, 3),
      INT(key_entry, code, 4), STRING(key_entry, text, 5), STRING(key_entry, body, 6));
 TABLE(key_entry, key_entry_rows, "");
+
+ROWS(member_entry, OBJECT(member_entry, m, 1, member));
+TABLE(member_entry, member_entry_rows, "");
+ROWS(token_entry, OBJECT(token_entry, t, 1, join_token));
+TABLE(token_entry, token_entry_rows, "");
 
 /* --- writing --- */
 
@@ -125,6 +131,27 @@ static void write_rest(const struct core *c, struct buf *out)
         add_record(out, &key_entry_type, k);
 }
 
+static void write_members(const struct core *c, struct buf *out)
+{
+    struct member_entry *m;
+    struct token_entry *t;
+    uint64_t members = 0, tokens = 0;
+    RB_FOREACH(m, member_tree, (struct member_tree *)&c->members)
+        members++;
+    buf_add_varint(out, members);
+    RB_FOREACH(m, member_tree, (struct member_tree *)&c->members)
+        add_record(out, &member_entry_type, m);
+    TAILQ_FOREACH(t, &c->tokens, link)
+        tokens++;
+    buf_add_varint(out, tokens);
+    TAILQ_FOREACH(t, &c->tokens, link)
+        add_record(out, &token_entry_type, t);
+    add_bytes(out, c->staging.upload ? c->staging.upload : "");
+    buf_add_varint(out, c->staging.bytes.len);
+    buf_add(out, c->staging.bytes.data ? c->staging.bytes.data : "", c->staging.bytes.len);
+    buf_add_u64(out, (uint64_t)c->staging.at);
+}
+
 void core_snapshot(const struct core *c, struct buf *out)
 {
     buf_add(out, SNAPSHOT_MAGIC, sizeof(SNAPSHOT_MAGIC) - 1);
@@ -134,9 +161,11 @@ void core_snapshot(const struct core *c, struct buf *out)
     buf_add_u64(out, c->event_count);
     for (size_t i = 0; i < ARRAY_LEN(c->changed); i++)
         buf_add_u64(out, c->changed[i]);
+    buf_add_u64(out, c->ahead);
     write_nodes(c, out);
     write_jobs(c, out);
     write_rest(c, out);
+    write_members(c, out);
 }
 
 /* --- reading: each returns false on damaged bytes --- */
@@ -333,25 +362,67 @@ static bool read_keys(struct core *c, struct cursor *in)
             type_free(&key_entry_type, k);
             return false;
         }
-        HASH_ADD_KEYPTR(hh, c->keys, k->key, strlen(k->key), k);
-        TAILQ_INSERT_TAIL(&c->key_order, k, link);
+        state_add_key(c, k);
     }
+    return true;
+}
+
+static bool read_members(struct core *c, struct cursor *in)
+{
+    uint64_t members, tokens;
+    if (!read_count(in, &members))
+        return false;
+    while (members-- > 0) {
+        struct member_entry *m = NEW(struct member_entry);
+        if (!read_record(in, &member_entry_type, m) || !m->m.id || !m->m.name || !m->m.address || !m->m.raft_address
+            || state_member(c, m->m.id)) {
+            type_free(&member_entry_type, m);
+            return false;
+        }
+        RB_INSERT(member_tree, &c->members, m);
+    }
+    if (!read_count(in, &tokens))
+        return false;
+    while (tokens-- > 0) {
+        struct token_entry *t = NEW(struct token_entry);
+        if (!read_record(in, &token_entry_type, t) || !t->t.id || !t->t.secret_hash) {
+            type_free(&token_entry_type, t);
+            return false;
+        }
+        TAILQ_INSERT_TAIL(&c->tokens, t, link);
+    }
+    return true;
+}
+
+static bool read_staging(struct core *c, struct cursor *in)
+{
+    uint64_t n, bytes, at;
+    const uint8_t *upload, *p;
+    if (!cursor_varint(in, &n) || n > cursor_left(in) || !cursor_bytes(in, n, &upload) || memchr(upload, 0, n)
+        || !cursor_varint(in, &bytes) || bytes > cursor_left(in) || !cursor_bytes(in, bytes, &p) || !cursor_u64(in, &at))
+        return false;
+    c->staging.upload = n ? mem_strndup((const char *)upload, n) : NULL;
+    buf_add(&c->staging.bytes, p, bytes);
+    c->staging.at = (int64_t)at;
     return true;
 }
 
 static bool read_all(struct core *c, struct cursor in)
 {
     const uint8_t *magic;
-    uint64_t changed[ARRAY_LEN(c->changed)];
+    uint64_t changed[ARRAY_LEN(c->changed)] = {0};
     struct service_entry *s;
+    bool old = in.p[sizeof(SNAPSHOT_MAGIC) - 1] == 1;
     if (!cursor_bytes(&in, sizeof(SNAPSHOT_MAGIC), &magic) || !cursor_u64(&in, &c->index)
         || !cursor_u64(&in, &c->hash) || !cursor_u64(&in, &c->event_count))
         return false;
-    for (size_t i = 0; i < ARRAY_LEN(changed); i++)
+    for (size_t i = 0; i < (old ? VERSION_1_KINDS : ARRAY_LEN(changed)); i++)
         if (!cursor_u64(&in, &changed[i]))
             return false;
+    if (!old && (!cursor_u64(&in, &c->ahead) || c->ahead > c->index))
+        return false;
     if (!read_nodes(c, &in) || !read_jobs(c, &in) || !read_allocs(c, &in) || !read_events(c, &in)
-        || !read_keys(c, &in) || cursor_left(&in))
+        || !read_keys(c, &in) || (!old && (!read_members(c, &in) || !read_staging(c, &in))) || cursor_left(&in))
         return false;
     memcpy(c->changed, changed, sizeof(changed));
     RB_FOREACH(s, service_tree, &c->services)
@@ -364,7 +435,7 @@ int core_restore(struct core *c, const void *bytes, size_t len, struct error *er
     const uint8_t *p = bytes;
     if (len < sizeof(SNAPSHOT_MAGIC) || memcmp(p, SNAPSHOT_MAGIC, sizeof(SNAPSHOT_MAGIC) - 1) != 0)
         return error_set(err, ERROR_CORRUPT, "this is not a snapshot of the control plane");
-    if (p[sizeof(SNAPSHOT_MAGIC) - 1] != SNAPSHOT_VERSION)
+    if (p[sizeof(SNAPSHOT_MAGIC) - 1] < 1 || p[sizeof(SNAPSHOT_MAGIC) - 1] > SNAPSHOT_VERSION)
         return error_set(err, ERROR_UNSUPPORTED, "snapshot version %u is not known to this release",
                          p[sizeof(SNAPSHOT_MAGIC) - 1]);
     struct core *trial = core_new();

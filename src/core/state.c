@@ -71,6 +71,12 @@ static int deployment_compare(struct deployment_entry *a, struct deployment_entr
     return strcmp(a->d.id, b->d.id);
 }
 
+static int member_compare(struct member_entry *a, struct member_entry *b)
+{
+    return strcmp(a->m.id, b->m.id);
+}
+
+RB_GENERATE(member_tree, member_entry, by_id, member_compare)
 RB_GENERATE(alloc_id_tree, alloc_entry, by_id, alloc_id_compare)
 RB_GENERATE(alloc_replica_tree, alloc_entry, by_replica, alloc_replica_compare)
 RB_GENERATE(alloc_node_tree, alloc_entry, by_node, alloc_node_compare)
@@ -126,6 +132,12 @@ struct deployment_entry *state_deployment(const struct core *c, const char *id)
 {
     struct deployment_entry key = {.d.id = (char *)id};
     return id ? RB_FIND(deployment_tree, (struct deployment_tree *)&c->deployments, &key) : NULL;
+}
+
+struct member_entry *state_member(const struct core *c, const char *id)
+{
+    struct member_entry key = {.m.id = (char *)id};
+    return id ? RB_FIND(member_tree, (struct member_tree *)&c->members, &key) : NULL;
 }
 
 struct version_entry *state_version(const struct service_entry *s, uint64_t version)
@@ -233,6 +245,11 @@ void state_touch_deployment(struct core *c, struct deployment_entry *d)
     d->d.modify_index = c->index;
     changed(c, CORE_DEPLOYMENT);
     state_touch_service(c, d->service);
+}
+
+void state_touch_members(struct core *c)
+{
+    changed(c, CORE_MEMBER);
 }
 
 void state_set_dirty_node(struct core *c, struct node_entry *n)
@@ -634,6 +651,35 @@ void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason)
     free(text);
 }
 
+/* --- members, join tokens, keys of requests --- */
+
+void state_remove_member(struct core *c, struct member_entry *m)
+{
+    RB_REMOVE(member_tree, &c->members, m);
+    type_clear(&member_type, &m->m);
+    free(m);
+}
+
+void state_remove_token(struct core *c, struct token_entry *t)
+{
+    TAILQ_REMOVE(&c->tokens, t, link);
+    type_clear(&join_token_type, &t->t);
+    free(t);
+}
+
+void state_add_key(struct core *c, struct key_entry *k)
+{
+    HASH_ADD_KEYPTR(hh, c->keys, k->key, strlen(k->key), k);
+    TAILQ_INSERT_TAIL(&c->key_order, k, link);
+}
+
+void state_remove_key(struct core *c, struct key_entry *k)
+{
+    TAILQ_REMOVE(&c->key_order, k, link);
+    HASH_DEL(c->keys, k);
+    type_free(&key_entry_type, k);
+}
+
 /* --- all of it --- */
 
 void state_init(struct core *c)
@@ -645,6 +691,7 @@ void state_init(struct core *c)
     TAILQ_INIT(&c->every_node);
     TAILQ_INIT(&c->down_nodes);
     TAILQ_INIT(&c->key_order);
+    TAILQ_INIT(&c->tokens);
 }
 
 static void free_alloc(struct alloc_entry *a)
@@ -668,12 +715,14 @@ void state_clear(struct core *c)
         RB_REMOVE(node_id_tree, &c->nodes, n);
         node_free(n);
     }
-    while (!TAILQ_EMPTY(&c->key_order)) {
-        struct key_entry *k = TAILQ_FIRST(&c->key_order);
-        TAILQ_REMOVE(&c->key_order, k, link);
-        HASH_DEL(c->keys, k);
-        type_free(&key_entry_type, k);
-    }
+    while (!TAILQ_EMPTY(&c->key_order))
+        state_remove_key(c, TAILQ_FIRST(&c->key_order));
+    while (!TAILQ_EMPTY(&c->tokens))
+        state_remove_token(c, TAILQ_FIRST(&c->tokens));
+    while (!RB_EMPTY(&c->members))
+        state_remove_member(c, RB_ROOT(&c->members));
+    free(c->staging.upload);
+    buf_free(&c->staging.bytes);
     for (uint64_t i = 0; i < EVENTS_KEPT && i < c->event_count; i++)
         type_clear(&event_type, &c->events[i]);
     free(c->events);

@@ -132,6 +132,24 @@ struct key_entry {
     TAILQ_ENTRY(key_entry) link;        /* oldest first */
 };
 
+struct member_entry {
+    struct member m;
+    RB_ENTRY(member_entry) by_id;
+};
+
+struct token_entry {
+    struct join_token t;
+    TAILQ_ENTRY(token_entry) link;      /* oldest first */
+};
+
+/* A snapshot that is being sent: see apply_restore.c. */
+struct staging {
+    char *upload;                       /* NULL: none */
+    struct buf bytes;
+    int64_t at;                         /* command time of the last piece */
+};
+
+RB_HEAD(member_tree, member_entry);
 RB_HEAD(node_id_tree, node_entry);
 RB_HEAD(node_name_tree, node_entry);
 RB_HEAD(service_tree, service_entry);
@@ -141,10 +159,14 @@ RB_HEAD(deployment_tree, deployment_entry);
 
 struct core {
     uint64_t index, hash;
+    uint64_t ahead;                     /* of the log's indexes, since a restore */
     int64_t now;                        /* time of the command that is being applied */
     int64_t event_seq;                  /* within it */
     const char *actor;                  /* of it */
-    uint64_t changed[CORE_NODE_WORK + 1];
+    uint64_t changed[CORE_KIND_COUNT];
+    struct member_tree members;
+    TAILQ_HEAD(, token_entry) tokens;
+    struct staging staging;
     struct node_id_tree nodes;
     struct node_name_tree node_names;
     struct alloc_id_tree allocs;
@@ -173,9 +195,10 @@ RB_PROTOTYPE(service_tree, service_entry, by_name, service_compare)
 RB_PROTOTYPE(wake_tree, service_entry, by_wake, wake_compare)
 RB_PROTOTYPE(job_tree, job_entry, by_name, job_compare)
 RB_PROTOTYPE(deployment_tree, deployment_entry, by_id, deployment_compare)
+RB_PROTOTYPE(member_tree, member_entry, by_id, member_compare)
 
 extern const struct type alloc_entry_type, node_entry_type, version_entry_type, deployment_entry_type, key_entry_type,
-    service_entry_type, job_entry_type;
+    service_entry_type, job_entry_type, member_entry_type, token_entry_type;
 
 /* --- finding; NULL when there is none (also for a NULL name) --- */
 struct node_entry *state_node(const struct core *c, const char *id);
@@ -184,6 +207,7 @@ struct alloc_entry *state_alloc(const struct core *c, const char *id);
 struct service_entry *state_service(const struct core *c, const char *name);
 struct job_entry *state_job(const struct core *c, const char *name);
 struct deployment_entry *state_deployment(const struct core *c, const char *id);
+struct member_entry *state_member(const struct core *c, const char *id);
 struct version_entry *state_version(const struct service_entry *s, uint64_t version);
 struct deployment_entry *state_running_deployment(const struct service_entry *s);
 
@@ -207,6 +231,10 @@ void state_remove_alloc(struct core *c, struct alloc_entry *a, bool tell_agent);
 /* Moves an allocation's state: time, event, room on its node. reason may be NULL. */
 void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_state state, const char *reason);
 void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason);   /* desired stop, with its event */
+void state_remove_member(struct core *c, struct member_entry *m);
+void state_remove_token(struct core *c, struct token_entry *t);
+void state_add_key(struct core *c, struct key_entry *k);                /* a key that is not there */
+void state_remove_key(struct core *c, struct key_entry *k);
 bool state_node_has_room(const struct node_entry *n, double cpus, int64_t memory_mb, int64_t disk_mb,
                          const struct alloc_port_list *ports);
 
@@ -216,6 +244,7 @@ void state_touch_work(struct core *c, struct alloc_entry *a);           /* also:
 void state_touch_node(struct core *c, struct node_entry *n);
 void state_touch_service(struct core *c, struct service_entry *s);
 void state_touch_deployment(struct core *c, struct deployment_entry *d);
+void state_touch_members(struct core *c);
 void state_set_dirty(struct core *c, struct service_entry *s);
 void state_clear_dirty(struct core *c, struct service_entry *s);
 void state_set_blocked(struct core *c, struct service_entry *s, bool blocked);

@@ -171,6 +171,24 @@ struct event {
     char *reason;                    /* plain words */
 };
 
+/* A server of the cluster, as it said of itself; who votes is the log's own business (consensus.h). */
+struct member {
+    char *id, *name;                 /* id: its number in the log's membership, as text */
+    char *address;                   /* host:port of its API */
+    char *raft_address;              /* host:port at which other servers reach it */
+    char *version;                   /* of the program */
+    int64_t level;                   /* the newest kinds of commands that it knows (COMMAND_LEVEL) */
+    int64_t joined_at;
+    uint64_t create_index, modify_index;
+};
+struct member_list { struct member *v; uint32_t n; };
+/* Lets one server join, once. */
+struct join_token {
+    char *id, *secret_hash;          /* SHA-256 of the secret, hexadecimal */
+    char *created_by, *used_by;      /* used_by: id of the server that joined with it; NULL: not used */
+    int64_t created_at, expires_at, used_at;
+};
+
 /* --- between agents and servers --- */
 /* What an agent says of one allocation. Reports are idempotent: a repeated or older one (smaller seq) changes nothing. */
 struct alloc_report {
@@ -182,7 +200,8 @@ struct alloc_report {
 struct alloc_report_list { struct alloc_report *v; uint32_t n; };
 struct agent_report { char *node_id; struct alloc_report_list allocs; };                 /* POST /v1/agent/report */
 struct agent_hello { struct node node; };                                                /* POST /v1/agent/register */
-struct agent_welcome { int64_t heartbeat_ms; uint64_t index; };                          /* its answer */
+/* Its answer, and that to a heartbeat. servers: addresses of the APIs of all servers; empty when they are not known. */
+struct agent_welcome { int64_t heartbeat_ms; uint64_t index; struct str_list servers; };
 struct agent_heartbeat { char *node_id; };                                               /* POST /v1/agent/heartbeat */
 /* GET /v1/agent/allocs?node=ID&index=N&wait=60s: what changed for the node since index N; everything when full. An
  * allocation that the servers have forgotten is in `gone`. services holds each (service, version) that allocs name. */
@@ -194,7 +213,7 @@ struct agent_work {
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
     restart_type, kill_type, deploy_type, ingress_type, security_type, secret_ref_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
-    service_status_type, deployment_type, event_type;
+    service_status_type, deployment_type, event_type, member_type, join_token_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type;
 

@@ -152,6 +152,32 @@ static const struct field event_fields[] = {
 };
 TABLE(event, event_fields, "Something that happened.");
 
+static const struct field member_fields[] = {
+    STRING(member, id, 1, .help = "Id of the server."),
+    STRING(member, name, 2, .help = "Name of the server."),
+    STRING(member, address, 3, .help = "host:port of its API."),
+    STRING(member, raft_address, 4, .help = "host:port at which other servers reach it."),
+    STRING(member, version, 5, .help = "Release of its program."),
+    INT(member, level, 6, .help = "Newest kinds of commands that it knows."),
+    TIME(member, joined_at, 7, .help = "When it joined."),
+    UINT(member, create_index, 8, .help = "Index at which it appeared."),
+    UINT(member, modify_index, 9, .help = "Index at which it changed last."),
+    {0},
+};
+TABLE(member, member_fields, "A server of the cluster.");
+
+static const struct field join_token_fields[] = {
+    STRING(join_token, id, 1, .help = "Id of the token."),
+    STRING(join_token, secret_hash, 2, .flags = FIELD_SECRET, .help = "Hash of its secret."),
+    STRING(join_token, created_by, 3, .help = "Who asked for it."),
+    STRING(join_token, used_by, 4, .help = "Id of the server that joined with it."),
+    TIME(join_token, created_at, 5, .help = "When it was made."),
+    TIME(join_token, expires_at, 6, .help = "Until when it can be used."),
+    TIME(join_token, used_at, 7, .help = "When it was used."),
+    {0},
+};
+TABLE(join_token, join_token_fields, "Lets one server join the cluster, once.");
+
 static const struct field alloc_report_fields[] = {
     STRING(alloc_report, id, 1, .help = "Id of the allocation."),
     UINT(alloc_report, seq, 2, .help = "Counts up per allocation."),
@@ -185,10 +211,11 @@ TABLE(agent_hello, agent_hello_fields, "An agent registers.");
 
 static const struct field agent_welcome_fields[] = {
     DURATION(agent_welcome, heartbeat_ms, "heartbeat", 1, .help = "Time between heartbeats."),
-    UINT(agent_welcome, index, 2, .help = "Index of the registration."),
+    UINT(agent_welcome, index, 2, .help = "Index that the server has reached."),
+    STR_LIST(agent_welcome, servers, 3, .help = "Addresses of the APIs of all servers; empty when not known."),
     {0},
 };
-TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration.");
+TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration or a heartbeat.");
 
 static const struct field agent_heartbeat_fields[] = {
     STRING(agent_heartbeat, node_id, 1, .help = "Id of the node."),
