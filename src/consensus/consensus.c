@@ -32,6 +32,7 @@ STAILQ_HEAD(proposals, proposal);
 struct answer {
     STAILQ_ENTRY(answer) next;
     consensus_done done;
+    consensus_changed changed;  /* instead of done */
     void *request;
     enum consensus_outcome outcome;
 };
@@ -39,7 +40,7 @@ STAILQ_HEAD(answers, answer);
 
 struct consensus {
     struct consensus_options options;
-    char *address;
+    char *address, *release;
     struct consensus_host *host;
     struct storage *storage;
     struct raft raft;
@@ -131,6 +132,12 @@ static void give(struct consensus *c, struct answers *answers, enum consensus_ou
         STAILQ_REMOVE_HEAD(&now, next);
         struct answer copy = *a;
         free(a);
+        if (copy.changed) {
+            struct error err;
+            error_set(&err, ERROR_UNSUPPORTED, "this server listens for no other servers: give it an address to listen on");
+            copy.changed(c->options.ctx, copy.request, &err);
+            continue;
+        }
         enum consensus_outcome o = own_outcome ? copy.outcome : outcome;
         copy.done(c->options.ctx, copy.request, o, o == CONSENSUS_COMMITTED ? applied : 0);
     }
@@ -569,6 +576,7 @@ int consensus_open(struct consensus **out, const struct consensus_options *optio
     c->options = *options;
     set_defaults(&c->options);
     c->address = mem_strdup(options->address);
+    c->release = mem_strdup(options->release);
     c->host = host;
     STAILQ_INIT(&c->waiting);
     STAILQ_INIT(&c->flight);
@@ -627,6 +635,7 @@ void consensus_free(struct consensus *c)
         storage_free(c->storage);
     buf_free(&c->snapshot);
     free(c->address);
+    free(c->release);
     free(c);
 }
 
@@ -671,18 +680,76 @@ void consensus_stats(const struct consensus *c, struct consensus_stats *out)
         .proposals = c->proposals,
         .appends = s.appends,
         .syncs = s.syncs,
+        .leader_contact_ms = c->role == CONSENSUS_LEADER ? 0 : -1,
     };
 }
 
 size_t consensus_members(const struct consensus *c, struct consensus_member *out, size_t max)
 {
-    static const enum consensus_membership kinds[] = {
-        [RAFT_STANDBY] = CONSENSUS_STANDBY, [RAFT_VOTER] = CONSENSUS_VOTER, [RAFT_SPARE] = CONSENSUS_SPARE};
     const struct raft_configuration *configuration = &c->raft.configuration;
     uint64_t leader = consensus_leader(c, NULL);
     for (unsigned i = 0; i < configuration->n && i < max; i++) {
         const struct raft_server *server = &configuration->servers[i];
-        out[i] = (struct consensus_member){server->id, server->address, kinds[server->role], server->id == leader};
+        bool self = server->id == c->raft.id;
+        out[i] = (struct consensus_member){
+            .id = server->id,
+            .address = server->address,
+            .membership = server->role == RAFT_VOTER ? CONSENSUS_VOTER : CONSENSUS_STANDBY,
+            .leader = server->id == leader,
+            .self = self,
+            .connected = self,
+            .release = self ? c->release : NULL,
+            .command_version = self ? c->options.command_version : 0,
+            .contact_ms = self ? 0 : -1,
+        };
     }
     return configuration->n;
+}
+
+enum consensus_membership consensus_self(const struct consensus *c)
+{
+    for (unsigned i = 0; i < c->raft.configuration.n; i++)
+        if (c->raft.configuration.servers[i].id == c->raft.id)
+            return c->raft.configuration.servers[i].role == RAFT_VOTER ? CONSENSUS_VOTER : CONSENSUS_STANDBY;
+    return CONSENSUS_NO_MEMBER;
+}
+
+unsigned consensus_lease_ms(const struct consensus *c)
+{
+    return c->role == CONSENSUS_LEADER && sole_voter(c) ? UINT_MAX : 0;
+}
+
+unsigned consensus_command_version(const struct consensus *c)
+{
+    return sole_voter(c) ? c->options.command_version : 0;
+}
+
+int consensus_port(const struct consensus *c) { return 0; }
+
+static void change_alone(struct consensus *c, consensus_changed done, void *request)
+{
+    struct answer *a = NEW(struct answer);
+    *a = (struct answer){.changed = done, .request = request};
+    STAILQ_INSERT_TAIL(&c->answers, a, next);
+    wake(c);
+}
+
+void consensus_add(struct consensus *c, uint64_t id, const char *address, consensus_changed done, void *request)
+{
+    change_alone(c, done, request);
+}
+
+void consensus_promote(struct consensus *c, uint64_t id, consensus_changed done, void *request)
+{
+    change_alone(c, done, request);
+}
+
+void consensus_remove(struct consensus *c, uint64_t id, consensus_changed done, void *request)
+{
+    change_alone(c, done, request);
+}
+
+void consensus_transfer(struct consensus *c, uint64_t id, consensus_changed done, void *request)
+{
+    change_alone(c, done, request);
 }

@@ -3,6 +3,11 @@
  * Everything here belongs to one libuv loop's thread: functions are called there, callbacks come there.
  * A server's way: consensus_start → restore() and apply() for what the disk holds → role_changed(LEADER) →
  * consensus_propose() … → apply() and the proposal's callback, once it is durable on a majority.
+ *
+ * A cluster's way: the first server starts with `bootstrap` and is its only voter. Another one learns the cluster's id
+ * (by a join token), starts with it, an empty directory and without `bootstrap`; then the leader is told consensus_add()
+ * with its id and address, and it becomes a voter once it has caught up. An address changes by remove, then add.
+ *
  * An input or output error of the disk never becomes an answer: it ends in fatal(). A full disk becomes NO_SPACE
  * before anything was written, and heals by itself. */
 #pragma once
@@ -15,6 +20,7 @@
 #include "base/error.h"
 
 struct consensus;
+struct tls_context;
 
 enum consensus_role {
     CONSENSUS_STARTING,     /* before the first role, and after consensus_stop() */
@@ -47,8 +53,16 @@ struct consensus_callbacks {
     int (*restore)(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err);
     /* This server's role, the term, or the known leader changed; see consensus_role() and consensus_leader(). */
     void (*role_changed)(void *ctx, enum consensus_role role);
-    /* The server must not go on (disk error, damaged state): log it, exit. When it returns, the process is aborted. */
+    /* The server must not go on (disk error, damaged state, a state that differs from the other servers'): log it, exit.
+     * When it returns, the process is aborted. */
     void (*fatal)(void *ctx, const struct error *err);
+
+    /* These may be NULL. */
+    /* A hash of the whole state, asked for after each apply() and restore(): quick, and equal wherever the same commands
+     * were applied. Servers compare it by index; one that differs from the majority gets fatal(). */
+    uint64_t (*state_hash)(void *ctx);
+    /* consensus_members() gives another list (who is in it, as what, under which address). */
+    void (*members_changed)(void *ctx);
 };
 
 struct consensus_options {
@@ -56,10 +70,19 @@ struct consensus_options {
     const char *directory;          /* made when missing; nobody else may write in it (it is locked) */
     uint64_t server_id;             /* 0: the directory's, or a new random one for an empty directory */
     uint64_t cluster_id;            /* likewise; any other value than the directory's is refused */
-    const char *address;            /* how other servers reach this one; kept with the membership */
+    const char *address;            /* how other servers reach this one, "host:port"; kept with the membership */
     bool bootstrap;                 /* an empty directory becomes a cluster of this one voter; else it waits to be added */
     const struct consensus_callbacks *callbacks;   /* outlives the consensus */
     void *ctx;
+
+    /* The other servers. */
+    const char *listen;             /* "host:port" (port 0: any free one); NULL: alone, other servers cannot be added */
+    struct tls_context *tls;        /* held. Its certificate carries "DNS:SERVER_ID.server.mentat"; so do the peers' */
+    bool insecure;                  /* without tls: plain TCP, to be allowed explicitly */
+    unsigned command_version;       /* of the newest commands that this program knows; see consensus_command_version() */
+    const char *release;            /* for people: "0.1.0" */
+    bool manual_promotion;          /* standbys wait for consensus_promote(); else they become voters when caught up */
+
     /* 0 takes the default. */
     unsigned election_timeout_ms;   /* 1000 */
     unsigned heartbeat_ms;          /* 100 */
@@ -110,23 +133,68 @@ struct consensus_stats {
     bool no_space;                  /* proposals are being refused for it */
     unsigned pending;               /* proposals not answered yet */
     uint64_t proposals, appends, syncs;    /* counters since start; proposals / syncs is the size of group commits */
+    int64_t leader_contact_ms;      /* since a leader was last heard of: how old a read may be here; -1: not yet; leader: 0 */
 };
 void consensus_stats(const struct consensus *c, struct consensus_stats *out);
 
+/* --- the cluster --- */
+
 enum consensus_membership {
-    CONSENSUS_VOTER,
+    CONSENSUS_NO_MEMBER,    /* not added yet, or removed */
     CONSENSUS_STANDBY,      /* receives the log, has no vote */
-    CONSENSUS_SPARE,        /* known, receives nothing */
+    CONSENSUS_VOTER,
 };
+const char *consensus_membership_name(enum consensus_membership membership);   /* "voter" */
+
 struct consensus_member {
     uint64_t id;
-    const char *address;    /* valid until the loop's next turn */
+    const char *address;        /* valid until the loop's next turn, as is release */
     enum consensus_membership membership;
     bool leader;
+    bool self;
+    /* As this server sees it; of itself it knows all. */
+    bool connected;
+    const char *release;        /* NULL: never connected to since this process began */
+    unsigned command_version;   /* 0: likewise */
+    int64_t contact_ms;         /* since its last answer (leader), or the leader's last message (others); -1: none yet */
+    /* Only at the leader; else 0. */
+    uint64_t match_index;       /* it has stored the log up to here */
+    uint64_t next_index;        /* and is sent this next */
+    uint64_t lag;               /* entries that it lacks */
+    uint64_t snapshot_bytes, snapshot_sent;   /* of the snapshot that is being sent to it; 0: none */
 };
-/* Writes at most max members, returns how many there are. Changing the membership needs the network half of the
- * raft_io (src/consensus/transport.h), and comes with it. */
+/* Writes at most max members, returns how many there are. */
 size_t consensus_members(const struct consensus *c, struct consensus_member *out, size_t max);
+/* This server's own place, by the newest membership that it knows. */
+enum consensus_membership consensus_self(const struct consensus *c);
+
+/* Changes of the membership, at the leader; one at a time. Called exactly once for each call below, never from inside the
+ * call, with err NULL when the change is committed. Else nothing was changed, but for ERROR_UNKNOWN_OUTCOME:
+ *   UNAVAILABLE      this server does not lead, or the cluster has no majority now: ask the leader, try again
+ *   CONFLICT         another change is under way; or it would leave no voter
+ *   EXISTS           add: the id or the address is there already
+ *   NOT_FOUND        no such member
+ *   TIMEOUT          promote, transfer: it did not catch up in time (it may be down)
+ *   UNSUPPORTED      this server was started without `listen` */
+typedef void (*consensus_changed)(void *ctx, void *request, const struct error *err);
+/* As a standby; it gets the log and, unless promotion is manual, a vote once it has caught up (members_changed tells). */
+void consensus_add(struct consensus *c, uint64_t id, const char *address, consensus_changed done, void *request);
+void consensus_promote(struct consensus *c, uint64_t id, consensus_changed done, void *request);
+/* Any member, the leader included, which then hands over its office. A removed server must not come back under its id. */
+void consensus_remove(struct consensus *c, uint64_t id, consensus_changed done, void *request);
+/* Makes a voter the leader (0: the one that is most up to date). Proposals meanwhile get NOT_LEADER. */
+void consensus_transfer(struct consensus *c, uint64_t id, consensus_changed done, void *request);
+
+/* For how long from now on this leader's state is certainly the newest, so that a read from it in this turn is
+ * linearizable without a barrier; 0: use a barrier. Counts from the last time a majority answered. */
+unsigned consensus_lease_ms(const struct consensus *c);
+
+/* The version of commands that every member understands: nothing newer may be proposed. 0: not known yet, because some
+ * member was not connected to since this process began; then only what the first release knew may be. */
+unsigned consensus_command_version(const struct consensus *c);
+
+/* The port that `listen` got; 0 without. */
+int consensus_port(const struct consensus *c);
 
 /* Takes a snapshot soon, whatever the log's size. */
 void consensus_snapshot_soon(struct consensus *c);

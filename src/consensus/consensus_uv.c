@@ -100,6 +100,8 @@ static void host_closed(struct consensus_host *host)
 
 int consensus_start(struct consensus **out, const struct consensus_options *options, struct error *err)
 {
+    if (options->listen)
+        return error_set(err, ERROR_UNSUPPORTED, "several servers are not supported by this release");
     struct disk *disk;
     if (disk_open_directory(&disk, options->directory, err) < 0)
         return -1;

@@ -1,8 +1,11 @@
-/* Roles and outcomes as texts. */
+/* Roles, memberships and outcomes as texts. */
 #include "consensus/consensus.h"
 
 static const char *const role_names[] = {"starting", "follower", "candidate", "leader"};
 const char *consensus_role_name(enum consensus_role role) { return role_names[role]; }
+
+static const char *const membership_names[] = {"none", "standby", "voter"};
+const char *consensus_membership_name(enum consensus_membership membership) { return membership_names[membership]; }
 
 int consensus_outcome_error(enum consensus_outcome outcome, struct error *err)
 {

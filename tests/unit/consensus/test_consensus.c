@@ -431,6 +431,33 @@ static void without_bootstrap_an_empty_directory_waits_as_follower(void **state)
     assert_int_equal(consensus_members(w->consensus, NULL, 0), 0);
 }
 
+static void on_changed(void *ctx, void *request, const struct error *err)
+{
+    *(struct error *)request = err ? *err : (struct error){0};
+    ((struct world *)ctx)->answers++;
+}
+
+static void a_server_without_listen_is_alone_and_says_so(void **state)
+{
+    struct world *w = *state;
+    w->options.release = "1.2.3";
+    w->options.command_version = 7;
+    start(w);
+    struct error err = {0};
+    consensus_add(w->consensus, 99, "127.0.0.1:2", on_changed, &err);
+    assert_int_equal(w->answers, 0);
+    wait_answers(w, 1);
+    assert_int_equal(err.code, ERROR_UNSUPPORTED);
+    struct consensus_member m;
+    assert_int_equal(consensus_members(w->consensus, &m, 1), 1);
+    assert_true(m.self && m.leader && m.connected);
+    assert_int_equal(m.membership, CONSENSUS_VOTER);
+    assert_string_equal(m.release, "1.2.3");
+    assert_int_equal(consensus_self(w->consensus), CONSENSUS_VOTER);
+    assert_int_equal(consensus_command_version(w->consensus), 7);
+    assert_true(consensus_lease_ms(w->consensus) > 0);
+}
+
 int main(void)
 {
     log_init("test", LOG_ERROR);
@@ -438,6 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_committed_command_is_applied_and_answered_with_its_index),
         T(a_restart_applies_the_same_commands_again),
+        T(a_server_without_listen_is_alone_and_says_so),
         T(proposals_of_one_turn_share_a_sync),
         T(snapshots_bound_the_log_and_restore_the_state),
         T(a_snapshot_can_be_asked_for_on_an_idle_server),
