@@ -1,6 +1,7 @@
 # A short front for people; the build itself is Meson.
 #   make            programs and mentat-bench in build/bin/
 #   make check      build and run the unit tests
+#   make docs       what of docs/*.md is made from the programs' tables, again
 #   make demo       the demo, from nothing to running services
 #   make asan tsan  sanitizer builds in build-asan/, build-tsan/
 #   make debug      unoptimised build in build-debug/
@@ -10,7 +11,7 @@ all:
 help:
 	@sed -n '/^[^#]/q; s/^# \{0,1\}//p' Makefile
 
-.PHONY: help all check demo debug asan tsan release clean
+.PHONY: help all check docs demo debug asan tsan release clean
 all: build/build.ninja
 	@ninja -C build
 
@@ -31,6 +32,9 @@ tsan:
 
 check: all
 	meson test -C build --print-errorlogs
+
+docs: all
+	scripts/docs.sh
 
 demo:
 	scripts/demo.sh

@@ -62,7 +62,7 @@ static const struct field agent_config_fields[] = {
 };
 
 const struct type agent_config_type = {
-    .name = "agent_config",
+    .name = "agent.yaml",
     .size = sizeof(struct agent_config),
     .fields = agent_config_fields,
     .help = "Configuration of mentat-agent.",

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "cli/api.h"
 #include "cli/help.h"
+#include "cli/manual.h"
 
 #define ADDRESS_DEFAULT "http://127.0.0.1:4646"
 #define COMMANDS_MAX 64
@@ -33,6 +34,7 @@ const struct option_row global_options[] = {
 static const struct option_row top_options[] = {
     {"version", 'V', NULL, "The release of this program.", NULL},
     {"man", 0, NULL, "The manual page, as roff: mt --man | man -l -", NULL},
+    {"man-pages", 0, "DIR", "Writes the pages of mt, of each command and of services.yaml into DIR/man1 and DIR/man5.", NULL},
     {0},
 };
 
@@ -198,9 +200,11 @@ static int run_top(struct cli *cli, struct args *a, int argc, char **argv)
         return STATUS_DONE;
     }
     if (args_has(a, "man")) {
-        help_manual(&text);
+        manual_mt(&text);
         return print(&text);
     }
+    if (args_has(a, "man-pages"))
+        return manual_write(args_get(a, "man-pages"), &err) ? cli_fail(&(struct cli){.args = a}, &err) : STATUS_DONE;
     bool help_word = used < argc && !strcmp(argv[used], "help");
     if (args_has(a, "help") || help_word) {
         const char *topic = args_has(a, "help") ? NULL : argv[used + 1];

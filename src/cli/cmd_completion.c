@@ -17,6 +17,6 @@ static int run(struct cli *cli)
 const struct command_row cmd_completion = {
     .name = "completion", .operands = "bash|zsh|fish", .min = 1, .max = 1, .kind = OPERAND_SHELL, .run = run,
     .summary = "print the completion script of a shell",
-    .help = "bash: source <(mt completion bash)\nzsh:  source <(mt completion zsh)      (after compinit)\n"
-            "fish: mt completion fish > ~/.config/fish/completions/mt.fish",
+    .help = "  bash: source <(mt completion bash)\n  zsh:  source <(mt completion zsh)      (after compinit)\n"
+            "  fish: mt completion fish > ~/.config/fish/completions/mt.fish",
 };

@@ -8,6 +8,11 @@
 static int run(struct cli *cli)
 {
     CLEANUP_BUF struct buf out = {0};
+    if (args_has(cli->args, "markdown")) {
+        type_markdown(&job_type, &out);
+        printf("%s", out.data);
+        return STATUS_DONE;
+    }
     job_schema(&out);
     json_t *json = cli->format == OUTPUT_YAML ? json_loadb(out.data, out.len, 0, NULL) : NULL;
     if (json)
@@ -18,8 +23,13 @@ static int run(struct cli *cli)
     return STATUS_DONE;
 }
 
+static const struct option_row options[] = {
+    {"markdown", 0, NULL, "The keys as tables for people, in Markdown.", NULL},
+    {0},
+};
+
 const struct command_row cmd_schema = {
-    .name = "schema", .summary = "the JSON Schema of services.yaml, for editors", .run = run,
+    .name = "schema", .summary = "the JSON Schema of services.yaml, for editors", .run = run, .options = options,
     .help = "Put it into a file and name it in the first line of a services.yaml:\n"
-            "# yaml-language-server: $schema=./mentat.schema.json",
+            "  # yaml-language-server: $schema=./mentat.schema.json",
 };

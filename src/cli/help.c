@@ -7,12 +7,13 @@
 
 #define NAME_WIDTH 26
 
-static const struct { int status; const char *meaning; } statuses[] = {
-    {STATUS_DONE, "done"},
-    {STATUS_FAILED, "it failed, or the deployment did"},
-    {STATUS_USAGE, "bad usage or bad file"},
-    {STATUS_UNREACHED, "no server reached"},
-    {STATUS_DENIED, "not allowed"},
+const char *const help_statuses[] = {
+    [STATUS_DONE] = "done",
+    [STATUS_FAILED] = "it failed, or the deployment did",
+    [STATUS_USAGE] = "bad usage or bad file",
+    [STATUS_UNREACHED] = "no server reached",
+    [STATUS_DENIED] = "not allowed",
+    NULL,
 };
 
 static void add_padded(struct buf *out, const char *left, const char *right)
@@ -23,7 +24,7 @@ static void add_padded(struct buf *out, const char *left, const char *right)
     buf_printf(out, "  %s%*s%s\n", left, len < NAME_WIDTH ? NAME_WIDTH - len : 1, "", right);
 }
 
-static void add_option_name(const struct option_row *o, struct buf *out)
+void help_option_name(const struct option_row *o, struct buf *out)
 {
     if (o->letter)
         buf_printf(out, "-%c, ", o->letter);
@@ -36,12 +37,12 @@ static void add_options(const struct option_row *options, struct buf *out)
 {
     for (const struct option_row *o = options; o && o->name; o++) {
         CLEANUP_BUF struct buf name = {0};
-        add_option_name(o, &name);
+        help_option_name(o, &name);
         add_padded(out, name.data, o->help);
     }
 }
 
-static void add_usage(const struct command_row *group, const struct command_row *c, struct buf *out)
+void help_usage(const struct command_row *group, const struct command_row *c, struct buf *out)
 {
     buf_printf(out, "mt %s%s%s", group ? group->name : "", group ? " " : "", c->name);
     if (c->subcommands)
@@ -74,15 +75,15 @@ void help_overview(struct buf *out)
     buf_add_string(out, "\nOptions of every command:\n");
     add_options(global_options, out);
     buf_add_string(out, "\nExit status: ");
-    for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
-        buf_printf(out, "%s%d %s", i ? "; " : "", statuses[i].status, statuses[i].meaning);
+    for (int i = 0; help_statuses[i]; i++)
+        buf_printf(out, "%s%d %s", i ? "; " : "", i, help_statuses[i]);
     buf_add_string(out, ".\n`mt COMMAND --help` says more.\n");
 }
 
 void help_command(const struct command_row *group, const struct command_row *c, struct buf *out)
 {
     buf_add_string(out, "usage: ");
-    add_usage(group, c, out);
+    help_usage(group, c, out);
     buf_printf(out, "\n\n%c%s.\n", toupper((unsigned char)c->summary[0]), c->summary + 1);
     if (c->help)
         buf_printf(out, "\n%s\n", c->help);
@@ -96,70 +97,4 @@ void help_command(const struct command_row *group, const struct command_row *c, 
     }
     buf_add_string(out, "\nOptions of every command:\n");
     add_options(global_options, out);
-}
-
-/* --- manual page --- */
-
-/* Text for roff: hyphens and backslashes escaped, no line that begins as a request does. */
-static void add_roff(struct buf *out, const char *s)
-{
-    for (const char *p = s; *p; p++) {
-        bool line_start = p == s || p[-1] == '\n';
-        if (line_start && (*p == '.' || *p == '\''))
-            buf_add_string(out, "\\&");
-        if (*p == '-' || *p == '\\')
-            buf_add_char(out, '\\');
-        buf_add_char(out, *p == '\\' ? 'e' : *p);
-    }
-}
-
-static void add_roff_options(const struct option_row *options, struct buf *out)
-{
-    for (const struct option_row *o = options; o && o->name; o++) {
-        CLEANUP_BUF struct buf name = {0};
-        add_option_name(o, &name);
-        buf_add_string(out, ".TP\n.B ");
-        add_roff(out, name.data);
-        buf_add_char(out, '\n');
-        add_roff(out, o->help);
-        buf_add_char(out, '\n');
-    }
-}
-
-static void add_roff_commands(const struct command_row *const *list, const struct command_row *group, struct buf *out)
-{
-    for (; *list; list++) {
-        const struct command_row *c = *list;
-        if (c->subcommands) {
-            add_roff_commands(c->subcommands, c, out);
-            continue;
-        }
-        CLEANUP_BUF struct buf usage = {0};
-        add_usage(group, c, &usage);
-        buf_add_string(out, ".SS ");
-        add_roff(out, usage.data);
-        buf_printf(out, "\n%c", toupper((unsigned char)c->summary[0]));
-        add_roff(out, c->summary + 1);
-        buf_add_string(out, ".\n");
-        if (c->help) {
-            buf_add_string(out, ".PP\n");
-            add_roff(out, c->help);
-            buf_add_char(out, '\n');
-        }
-        add_roff_options(c->options, out);
-    }
-}
-
-void help_manual(struct buf *out)
-{
-    buf_printf(out, ".TH MT 1 \"\" \"Mentat %s\"\n.SH NAME\nmt \\- run services on hosts that you own\n.SH SYNOPSIS\n"
-               ".B mt\n.I COMMAND\n[OPTION]...\n.SH COMMANDS\n", MENTAT_VERSION);
-    add_roff_commands(commands, NULL, out);
-    buf_add_string(out, ".SH OPTIONS\nEvery command takes these.\n");
-    add_roff_options(global_options, out);
-    buf_add_string(out, ".SH EXIT STATUS\n");
-    for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
-        buf_printf(out, ".TP\n.B %d\n%s\n", statuses[i].status, statuses[i].meaning);
-    buf_add_string(out, ".SH ENVIRONMENT\n.TP\n.B MENTAT_ADDR\nAs \\-\\-address.\n.TP\n.B MENTAT_TOKEN\nAs \\-\\-token.\n"
-                   ".TP\n.B NO_COLOR\nAs \\-\\-no\\-color, when it is not empty.\n");
 }

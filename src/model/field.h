@@ -149,6 +149,8 @@ void change_list_clear(struct change_list *l);
 void type_schema(const struct type *t, struct buf *out);     /* JSON Schema 2020-12, nested types under $defs */
 /* Markdown tables of the keys, defaults, ranges and help of t and of every type below it. */
 void type_markdown(const struct type *t, struct buf *out);
+/* The same as parts of a manual page: a subsection for each type. */
+void type_manual(const struct type *t, struct buf *out);
 
 /* --- configuration: a YAML file plus flags from the same table ---
  * argv: --config FILE (default_file is read when it exists and --config is not given), then --key value or --key=value
@@ -156,3 +158,5 @@ void type_markdown(const struct type *t, struct buf *out);
  * `--help` and `--version` are the caller's: they are returned as 1 and 2. Returns 0 when loaded, -1 with err set. */
 int config_load(const struct type *t, int argc, char **argv, const char *default_file, void *object, struct error *err);
 void config_help(const struct type *t, struct buf *out);
+/* The OPTIONS section of the program's manual page. */
+void config_manual(const struct type *t, const char *default_file, struct buf *out);

@@ -152,7 +152,7 @@ int scalar_parse(const struct field *f, const char *text, void *slot, struct err
     return error_set(err, ERROR_INVALID, "wanted %s, found `%.80s`", wanted.data, text);
 }
 
-static void format_limit(const struct field *f, double limit, struct buf *out)
+void scalar_format_limit(const struct field *f, double limit, struct buf *out)
 {
     if (f->kind == FIELD_DURATION) {
         int64_t ms = (int64_t)limit;
@@ -176,9 +176,9 @@ int scalar_check_range(const struct field *f, const void *slot, struct error *er
         return 0;
     CLEANUP_BUF struct buf text = {0};
     buf_add_string(&text, "must be ");
-    format_limit(f, f->min, &text);
+    scalar_format_limit(f, f->min, &text);
     buf_add_string(&text, " to ");
-    format_limit(f, f->max, &text);
+    scalar_format_limit(f, f->max, &text);
     buf_add_string(&text, ", is ");
     scalar_format(f, slot, &text);
     return error_set(err, ERROR_INVALID, "%s", text.data);

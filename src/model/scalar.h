@@ -7,6 +7,8 @@
 int scalar_parse(const struct field *f, const char *text, void *slot, struct error *err);
 /* 0, or -1 with err when the value is outside of min..max. */
 int scalar_check_range(const struct field *f, const void *slot, struct error *err);
+/* min or max of the field, as text. */
+void scalar_format_limit(const struct field *f, double limit, struct buf *out);
 /* The text that scalar_parse reads back. Nothing for an absent string or time. */
 void scalar_format(const struct field *f, const void *slot, struct buf *out);
 /* What kind of value is wanted: "a whole number", "one of firecracker, docker, exec". */

@@ -4,6 +4,7 @@
 #include "model/json.h"
 #include "model/model.h"
 #include "model/scalar.h"
+#include "model/type_set.h"
 
 static void add_key(struct buf *out, const char *key, const char *text)
 {
@@ -120,30 +121,12 @@ static void add_type(struct buf *out, const struct type *t, bool yaml, unsigned 
         add_key(out, "description", t->help);
 }
 
-/* Every type below t, once, in the order in which they are first met. */
-struct type_set { const struct type *v[64]; size_t n; };
-
-static void collect(const struct type *t, struct type_set *set)
-{
-    for (const struct field *f = t->fields; f->name; f++) {
-        if (!f->type)
-            continue;
-        size_t i = 0;
-        while (i < set->n && set->v[i] != f->type)
-            i++;
-        if (i < set->n)
-            continue;
-        INVARIANT(set->n < ARRAY_LEN(set->v));
-        set->v[set->n++] = f->type;
-        collect(f->type, set);
-    }
-}
-
+/* Of what is below the first type. */
 static void add_definitions(struct buf *out, const struct type_set *set, bool yaml)
 {
     buf_add_string(out, "\"$defs\":{");
-    for (size_t i = 0; i < set->n; i++) {
-        buf_printf(out, "%s\"%s\":{", i ? "," : "", set->v[i]->name);
+    for (size_t i = 1; i < set->n; i++) {
+        buf_printf(out, "%s\"%s\":{", i > 1 ? "," : "", set->v[i]->name);
         add_type(out, set->v[i], yaml, 0);
         buf_add_char(out, '}');
     }
@@ -153,13 +136,14 @@ static void add_definitions(struct buf *out, const struct type_set *set, bool ya
 void type_schema(const struct type *t, struct buf *out)
 {
     struct type_set set = {0};
-    collect(t, &set);
+    type_set_add(&set, t);
     buf_add_string(out, "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\"");
     add_key(out, "title", t->name);
     buf_add_char(out, ',');
     add_type(out, t, false, 0);
     buf_add_char(out, ',');
     add_definitions(out, &set, false);
+    type_set_clear(&set);
     buf_add_char(out, '}');
 }
 
@@ -179,62 +163,16 @@ static void add_driver_rules(struct buf *out)
 void job_schema(struct buf *out)
 {
     struct type_set set = {0};
-    collect(&job_type, &set);
+    type_set_add(&set, &job_type);
     buf_add_string(out, "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"title\":\"services.yaml\","
-                        "\"anyOf\":[{\"$ref\":\"#/$defs/job\"},{\"$ref\":\"#/$defs/service\"}],\"$defs\":{\"job\":{");
-    add_type(out, &job_type, true, 0);
-    buf_add_char(out, '}');
+                        "\"anyOf\":[{\"$ref\":\"#/$defs/job\"},{\"$ref\":\"#/$defs/service\"}],\"$defs\":{");
     for (size_t i = 0; i < set.n; i++) {
-        buf_printf(out, ",\"%s\":{", set.v[i]->name);
+        buf_printf(out, "%s\"%s\":{", i ? "," : "", set.v[i]->name);
         add_type(out, set.v[i], true, 0);
         if (set.v[i] == &service_type)
             add_driver_rules(out);
         buf_add_char(out, '}');
     }
+    type_set_clear(&set);
     buf_add_string(out, "}}");
-}
-
-static void markdown_type(struct buf *out, const struct type *t)
-{
-    buf_printf(out, "## %s\n\n%s\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n", t->name,
-               t->help ? t->help : "");
-    for (const struct field *f = t->fields; f->name; f++) {
-        if (f->flags & (FIELD_INTERNAL | FIELD_SECRET))
-            continue;
-        buf_printf(out, "| `%s` | ", f->yaml_name ? f->yaml_name : f->name);
-        if (f->type)
-            buf_printf(out, "%s[%s](#%s)", f->kind == FIELD_LIST ? "list of " : "", f->type->name, f->type->name);
-        else
-            scalar_describe(f, out);
-        if (f->min != 0 || f->max != 0) {
-            buf_add_string(out, ", ");
-            union { int64_t number; double real; } low = {0}, high = {0};
-            if (f->kind == FIELD_FLOAT) {
-                low.real = f->min;
-                high.real = f->max;
-            } else {
-                low.number = (int64_t)f->min;
-                high.number = (int64_t)f->max;
-            }
-            scalar_format(f, &low, out);
-            buf_add_string(out, " to ");
-            scalar_format(f, &high, out);
-        }
-        buf_printf(out, " | %s%s%s | ", f->default_text ? "`" : f->flags & FIELD_REQUIRED ? "required" : "",
-                   f->default_text ? f->default_text : "", f->default_text ? "`" : "");
-        for (unsigned driver = 1, n = 0; f->only && driver_kind_names[driver]; driver++)
-            if (f->only & 1u << driver)
-                buf_printf(out, "%s%s", n++ ? ", " : "*", driver_kind_names[driver]);
-        buf_printf(out, "%s%s |\n", f->only ? ":* " : "", f->help ? f->help : "");
-    }
-    buf_add_char(out, '\n');
-}
-
-void type_markdown(const struct type *t, struct buf *out)
-{
-    struct type_set set = {0};
-    collect(t, &set);
-    markdown_type(out, t);
-    for (size_t i = 0; i < set.n; i++)
-        markdown_type(out, set.v[i]);
 }

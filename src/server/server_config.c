@@ -54,7 +54,7 @@ static const struct field server_config_fields[] = {
 };
 
 const struct type server_config_type = {
-    .name = "server_config",
+    .name = "server.yaml",
     .size = sizeof(struct server_config),
     .fields = server_config_fields,
     .help = "Configuration of mentat-server.",

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/id.h"
 #include "base/random.h"
+#include "base/roff.h"
 #include "base/text.h"
 #include "base/timefmt.h"
 
@@ -127,6 +128,13 @@ static void errors_carry_context(void **state)
     assert_int_equal(err.code, ERROR_INVALID);
 }
 
+static void manual_pages_spell_out_what_roff_would_take_for_its_own(void **state)
+{
+    CLEANUP_BUF struct buf b = {0};
+    roff_text(&b, ".a 'b' `--c` \\n\n  ex: -1\nd");
+    assert_string_equal(b.data, "\\&.a \\(aqb\\(aq \\fB\\-\\-c\\fR \\en\n.PP\n.nf\n  ex: \\-1\n.fi\nd\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +146,7 @@ int main(void)
         cmocka_unit_test(names_and_utf8_are_checked),
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(errors_carry_context),
+        cmocka_unit_test(manual_pages_spell_out_what_roff_would_take_for_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

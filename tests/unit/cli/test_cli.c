@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/help.h"
+#include "cli/manual.h"
 #include "test_cli.h"
 
 static const char *const colors[] = {"red", "green", NULL};
@@ -167,7 +168,7 @@ static void every_command_is_in_help_manual_and_completions(void **state)
 {
     struct buf texts[5] = {{0}};
     help_overview(&texts[0]);
-    help_manual(&texts[1]);
+    manual_mt(&texts[1]);
     assert_int_equal(help_completion("bash", &texts[2]), 0);
     assert_int_equal(help_completion("zsh", &texts[3]), 0);
     assert_int_equal(help_completion("fish", &texts[4]), 0);
