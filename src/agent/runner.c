@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent/allocation.h"
+#include "agent/peers.h"
 #include "agent/removal.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ struct runner {
     struct runner_env env;
     struct allocation *allocations;
     struct spec_ref *specs;
+    struct peers peers;
     bool confirmed;                  /* the servers have said everything that they want */
     bool scanned;                    /* files and groups of nobody were looked for */
     bool stopping;
@@ -103,7 +105,10 @@ static void specs_sweep(struct runner *r)
         if (!s->refs) {
             store_delete(r->env.store, STORE_SERVICES, s->key);
             spec_free(r, s);
+        } else {
+            peers_keep(&r->peers, s->version.service);
         }
+    peers_sweep(&r->peers);
 }
 
 /* --- adding and deleting --- */
@@ -443,6 +448,7 @@ void runner_apply(struct runner *r, const struct agent_work *work)
         type_encode(&service_version_type, v, &b);
         store_put(r->env.store, STORE_SERVICES, s->key, b.data, b.len);
     }
+    peers_apply(&r->peers, work);
     for (uint32_t i = 0; i < work->allocs.n; i++) {
         const struct alloc *alloc = &work->allocs.v[i];
         if (!alloc->id || !id_valid(alloc->id)) {
@@ -493,38 +499,9 @@ void runner_acknowledge(struct runner *r, const struct agent_report *report)
     }
 }
 
-/* Replicas of the same service on this node, in their order. */
-static int by_replica(const void *x, const void *y)
+void runner_peers(struct runner *r, const struct allocation *a, struct kv_list *texts)
 {
-    const struct allocation *const *a = x, *const *b = y;
-    return ((*a)->record.alloc.replica > (*b)->record.alloc.replica) -
-           ((*a)->record.alloc.replica < (*b)->record.alloc.replica);
-}
-
-void runner_peers(struct runner *r, const struct allocation *a, struct kv_list *peers)
-{
-    const struct alloc_port_list *ports = &a->record.alloc.ports;
-    if (!ports->n)
-        return;
-    struct allocation *other, *next, **same = mem_array(HASH_COUNT(r->allocations) + 1, sizeof(*same));
-    size_t n = 0;
-    HASH_ITER(hh, r->allocations, other, next)
-        if (other->phase != PHASE_DEAD && !other->orphan && alloc_wanted(&other->record.alloc) &&
-            !strcmp(other->record.alloc.service, a->record.alloc.service))
-            same[n++] = other;
-    qsort(same, n, sizeof(*same), by_replica);
-    for (uint32_t p = 0; p < ports->n; p++) {
-        CLEANUP_BUF struct buf list = {0};
-        for (size_t i = 0; i < n; i++) {
-            const struct alloc *alloc = &same[i]->record.alloc;
-            for (uint32_t q = 0; q < alloc->ports.n; q++)
-                if (!strcmp(alloc->ports.v[q].name, ports->v[p].name))
-                    buf_printf(&list, "%s%s:%lld", list.len ? "," : "", r->env.ip,
-                               (long long)task_port(same[i]->spec->version.spec.driver, &alloc->ports.v[q]));
-        }
-        kv_set(peers, ports->v[p].name, list.data ? list.data : "");
-    }
-    free(same);
+    peers_texts(&r->peers, &a->spec->version.spec, &a->record.alloc, r->env.ip, texts);
 }
 
 /* --- looking --- */
@@ -595,6 +572,7 @@ void runner_close(struct runner *r)
     struct spec_ref *s, *s_next;
     HASH_ITER(hh, r->specs, s, s_next)
         spec_free(r, s);
+    peers_clear(&r->peers);
     removal_close(r->removal);
     uv_close((uv_handle_t *)&r->gc_timer, on_timer_closed);
 }

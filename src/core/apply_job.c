@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/random.h"
 #include "core/apply.h"
+#include "core/peers.h"
 
 static bool restart_needed(const struct service *before, const struct service *after, bool *changed)
 {
@@ -84,6 +85,7 @@ const char *service_add_version(struct core *c, struct service_entry *s, const s
     v->epoch = restart ? v->v.version : old->epoch;
     uint64_t old_version = old ? old->v.version : 0;
     state_set_current(c, s, v);
+    peers_set_changed(c, s);
     s->stopped = s->purge = false;
     if (schedule_changed) {
         s->next_run_at = 0;

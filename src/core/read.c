@@ -1,7 +1,7 @@
 /* Reading: objects in order, events, what changed, and what an agent has to know. */
 #include <string.h>
 
-#include "core/state.h"
+#include "core/peers.h"
 
 const struct node *core_node(const struct core *c, const char *id)
 {
@@ -236,8 +236,10 @@ int core_agent_work(const struct core *c, const char *node_id, uint64_t since, s
     struct alloc_entry *a = out->full ? RB_MIN(alloc_work_tree, &n->work) : RB_NFIND(alloc_work_tree, &n->work, &key);
     for (; a; a = RB_NEXT(alloc_work_tree, &n->work, a)) {
         type_copy(&alloc_type, list_add_zero((struct list *)&out->allocs, &alloc_type), &a->a);
-        if (entry_live(a))
+        if (entry_live(a)) {
             add_work_version(out, a);
+            peers_add_to_work(a->service, out);
+        }
     }
     STAILQ_FOREACH(g, &n->gone, link)
         if (!out->full && g->index > since)

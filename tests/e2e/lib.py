@@ -4,6 +4,7 @@ Programs come from $MENTAT_BIN, else from build/bin of this repository. Only Pyt
 import atexit
 import contextlib
 import datetime
+import glob
 import http.client
 import json
 import os
@@ -198,6 +199,38 @@ class Server:
             if line.startswith(name + " "):
                 return float(line.split()[1])
         raise KeyError(name)
+
+
+class Agent:
+    """A real mentat-agent of a Server, on a directory, loopback address and cgroup subtree of its own."""
+
+    def __init__(self, server, name, ip="127.0.0.1", **flags):
+        self.workdir, self.name, self.ip, self.port = Workdir(), name, ip, free_port()
+        self.group = f"mentat-e2e-{os.getpid()}-{name}"
+        self.flags = {"data_dir": self.workdir.join("agent"), "volume_root": self.workdir.join("volumes"),
+                      "port": self.port, "name": name, "ip": ip, "servers": f"127.0.0.1:{server.port}",
+                      "cgroup_root": self.group, **flags}
+        self.process = None
+
+    def start(self, **more):
+        flags = {**self.flags, **more}
+        self.process = Process("mentat-agent", [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()],
+                               self.workdir.join("agent.log"))
+        return self
+
+    def kill(self):
+        self.process.kill()
+
+    def end(self):
+        """It stops all that it runs, whatever the test left; returns what is left of it: nothing."""
+        if self.process.alive():
+            self.process.stop()
+        self.start(stop_tasks_on_exit="true")
+        wait_for(lambda: call(self.port, "GET", "/v1/healthz", timeout=10).status == 200, 20, "the agent's API")
+        status = self.process.stop(30)
+        assert status == 0, self.process.text()[-2000:]
+        return glob.glob(f"/sys/fs/cgroup/**/{self.group}/*/*/", recursive=True) + \
+            glob.glob(self.flags["data_dir"] + "/allocs/*")
 
 
 class FakeAgent:

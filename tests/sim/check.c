@@ -151,6 +151,59 @@ static bool count_alloc(void *ctx, const struct alloc *a)
     return true;
 }
 
+/* A node's agent knows of every replica of the services that it runs, each once, at its newest place; big services that
+ * do not ask are not told of. */
+struct peers_walk { struct buf text; const struct alloc *last; uint32_t wanted; bool every_node; };
+
+static void add_peer(struct peers_walk *walk)
+{
+    if (walk->last)
+        buf_printf(&walk->text, "%s:%lld,", walk->last->id,
+                   (long long)(walk->last->ports.n ? walk->last->ports.v[0].host : 0));
+}
+
+static bool walk_peer(void *ctx, const struct alloc *a)
+{
+    struct peers_walk *walk = ctx;
+    if (!alloc_wanted(a))
+        return true;
+    walk->wanted++;
+    if (walk->last && (walk->last->replica != a->replica || (walk->every_node && strcmp(walk->last->node_id, a->node_id))))
+        add_peer(walk);
+    walk->last = a;
+    return true;
+}
+
+struct told_walk { struct world *w; const struct virtual_node *node; };
+
+static bool check_told(void *ctx, const struct alloc *a)
+{
+    struct told_walk *walk = ctx;
+    const struct service_version *v = core_service(walk->w->core, a->service);
+    struct peers_walk peers = {.every_node = v->spec.mode == MODE_EVERY_NODE};
+    struct told *t;
+    if (!alloc_wanted(a) || !v->spec.ports.n || a->version != v->version)
+        return true;
+    core_service_allocs(walk->w->core, a->service, walk_peer, &peers);
+    add_peer(&peers);
+    bool few = peers.wanted <= 32 && (v->spec.mode != MODE_SERVICE || v->spec.count <= 32);
+    HASH_FIND_STR(walk->node->told, a->service, t);
+    if ((few || v->spec.config.args.n) && (!t || strcmp(t->peers, peers.text.data) != 0))
+        world_fail(walk->w, "node %s knows of the peers %s of service %s, which are %s", walk->node->facts.name,
+                   t ? t->peers : "(none)", a->service, peers.text.data);
+    buf_free(&peers.text);
+    return true;
+}
+
+static void check_peers(struct world *w)
+{
+    for (uint32_t i = 0; i < w->k.nodes; i++) {
+        struct told_walk walk = {.w = w, .node = &w->nodes[i]};
+        if (walk.node->up && walk.node->registered)
+            core_node_allocs(w->core, walk.node->facts.id, check_told, &walk);
+    }
+}
+
 /* A service without conditions of its own that says it has no room must be right about every ready node. */
 static void check_no_room(struct world *w, const struct service *s)
 {
@@ -204,5 +257,6 @@ void check_quiet(struct world *w)
     for (const struct deployment *d = core_deployment_next(w->core, NULL); d; d = core_deployment_next(w->core, d->id))
         if (d->state == DEPLOYMENT_RUNNING)
             world_fail(w, "deployment %s of service %s still runs: %s", d->id, d->service, d->reason);
+    check_peers(w);
     check_invariants(w);
 }

@@ -21,6 +21,9 @@ struct task {
     UT_hash_handle hh;
 };
 
+/* What an agent was told of the replicas of a service. */
+struct told { char service[16]; char *peers; UT_hash_handle hh; };
+
 struct virtual_node {
     struct node facts;
     bool up;                             /* its agent runs and reaches the servers */
@@ -28,6 +31,7 @@ struct virtual_node {
     int64_t lost_at;
     uint64_t since;
     struct task *tasks;
+    struct told *told;
 };
 
 /* A message on its way: a report, a decision of a leader that was replaced meanwhile. */

@@ -550,19 +550,84 @@ static void servers_that_forgot_a_report_get_it_again(void **state)
     type_clear(&agent_report_type, &again);
 }
 
+/* The allocation with a port "raft". */
+static struct alloc *want_port(struct world *w, const char *id, int64_t host)
+{
+    struct alloc *a = want(w, id);
+    struct alloc_port *p = list_add((struct list *)&a->ports, &alloc_port_type);
+    p->name = mem_strdup("raft");
+    p->host = host;
+    return a;
+}
+
+/* The servers tell of one more replica of the service. */
+static void tell_peer(struct world *w, const char *alloc, int64_t replica, const char *ip, int64_t host)
+{
+    struct service_peers *s = w->work.peers.n ? w->work.peers.v
+                                              : list_add((struct list *)&w->work.peers, &service_peers_type);
+    mem_set_string(&s->service, "web");
+    struct peer *p = list_add((struct list *)&s->peers, &peer_type);
+    p->alloc = mem_strdup(alloc);
+    p->replica = replica;
+    p->ip = mem_strdup(ip);
+    struct alloc_port *port = list_add((struct list *)&p->ports, &alloc_port_type);
+    port->name = mem_strdup("raft");
+    port->host = host;
+}
+
 static void peers_are_named_in_their_order(void **state)
 {
     struct world *w = *state;
-    for (int i = 0; i < 2; i++) {
-        struct alloc *a = want(w, i ? B : A);
-        struct alloc_port *p = list_add((struct list *)&a->ports, &alloc_port_type);
-        p->name = mem_strdup("raft");
-        p->host = 20000 + i;
-    }
+    want_port(w, A, 20000)->replica = 1;
+    tell_peer(w, B, 0, "10.0.0.2", 20005);
+    tell_peer(w, A, 1, "10.0.0.1", 20000);
+    tell_peer(w, "cccccccccccc", 2, "fd00::3", 20001);
     say(w, true);
-    UNTIL(w, state_of(w, A) == ALLOC_RUNNING && state_of(w, B) == ALLOC_RUNNING);
-    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "127.0.0.1:20000,127.0.0.1:20001");
-    assert_string_equal(fake_env(fake_find(B), "MENTAT_PORT_RAFT"), "20001");
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "10.0.0.2:20005,127.0.0.1:20000,[fd00::3]:20001");
+}
+
+static void a_task_is_always_among_its_peers(void **state)
+{
+    struct world *w = *state;
+    want_port(w, A, 20000)->replica = 1;
+    tell_peer(w, B, 0, "10.0.0.2", 20005);
+    tell_peer(w, "dddddddddddd", 1, "10.0.0.9", 20009);     /* its replacement on another node */
+    tell_peer(w, "cccccccccccc", 2, "10.0.0.3", 20001);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "10.0.0.2:20005,127.0.0.1:20000,10.0.0.3:20001");
+}
+
+static void changed_peers_are_for_the_next_start(void **state)
+{
+    struct world *w = *state;
+    want_port(w, A, 20000);
+    tell_peer(w, A, 0, "127.0.0.1", 20000);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    tell_peer(w, B, 1, "10.0.0.2", 20005);
+    say(w, false);
+    settle(w);
+    assert_int_equal(fake.starts, 1);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, fake.starts == 2);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "127.0.0.1:20000,10.0.0.2:20005");
+}
+
+static void services_that_are_not_told_have_no_peers(void **state)
+{
+    struct world *w = *state;
+    want_port(w, A, 20000);
+    tell_peer(w, A, 0, "127.0.0.1", 20000);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    list_clear((struct list *)&w->work.peers, &service_peers_type);
+    say(w, false);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, fake.starts == 2);
+    assert_null(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"));
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PORT_RAFT"), "20000");
 }
 
 static void on_stopped(void *ctx)
@@ -611,6 +676,9 @@ int main(void)
         T(reports_are_collected_until_acknowledged),
         T(servers_that_forgot_a_report_get_it_again),
         T(peers_are_named_in_their_order),
+        T(a_task_is_always_among_its_peers),
+        T(changed_peers_are_for_the_next_start),
+        T(services_that_are_not_told_have_no_peers),
         T(stopping_everything_leaves_no_task_and_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 #define NODE "0123456789ab"
 
 /* A server of which the test says how it answers. */
-struct peer {
+struct fake_server {
     struct world *world;
     struct http_server *server;
     int registers, heartbeats, works, reports;
@@ -27,7 +27,7 @@ struct peer {
 
 struct world {
     uv_loop_t loop;
-    struct peer peers[2];
+    struct fake_server peers[2];
     struct sync *sync;
     struct str_list servers;
     int stopped;
@@ -40,7 +40,7 @@ struct world {
 
 /* --- the servers --- */
 
-static void answer_work(struct peer *p, bool full)
+static void answer_work(struct fake_server *p, bool full)
 {
     CLEANUP_FREE char *text = mem_printf("{\"index\":%llu,\"full\":%s}", (unsigned long long)p->index,
                                          full ? "true" : "false");
@@ -50,12 +50,12 @@ static void answer_work(struct peer *p, bool full)
 
 static void on_work_closed(struct http_request *req)
 {
-    struct peer *p = req->data;
+    struct fake_server *p = req->data;
     p->waiting = NULL;
     http_request_drop(req);
 }
 
-static void serve_work(struct peer *p, struct http_request *req)
+static void serve_work(struct fake_server *p, struct http_request *req)
 {
     p->works++;
     p->asked_index = strtoull(http_request_query(req, "index"), NULL, 10);
@@ -67,7 +67,7 @@ static void serve_work(struct peer *p, struct http_request *req)
         answer_work(p, !p->asked_index);
 }
 
-static void serve_report(struct peer *p, struct http_request *req)
+static void serve_report(struct fake_server *p, struct http_request *req)
 {
     p->reports++;
     if (p->drop_reports)
@@ -80,7 +80,7 @@ static void serve_report(struct peer *p, struct http_request *req)
 
 static void on_request(struct http_request *req, void *arg)
 {
-    struct peer *p = arg;
+    struct fake_server *p = arg;
     const char *what = req->segments[2];
     if (p->not_leader) {
         struct error err;
@@ -110,7 +110,7 @@ static void on_server_stopped(void *arg)
     ((struct world *)arg)->stopped++;
 }
 
-static void peer_open(struct world *w, struct peer *p)
+static void peer_open(struct world *w, struct fake_server *p)
 {
     struct address any = {.host = "127.0.0.1"};
     struct error err;
@@ -123,7 +123,7 @@ static void peer_open(struct world *w, struct peer *p)
     str_list_add(&w->servers, address);
 }
 
-static void peer_close(struct peer *p)
+static void peer_close(struct fake_server *p)
 {
     if (p->server)
         http_server_stop(steal(&p->server), 0, on_server_stopped, p->world);
@@ -217,7 +217,7 @@ static void on_guard(uv_timer_t *t)
 static void it_registers_beats_and_waits_for_work(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->heartbeats >= 3 && p->waiting);
     assert_int_equal(p->registers, 1);
@@ -235,7 +235,7 @@ static void it_registers_beats_and_waits_for_work(void **state)
 static void an_unknown_node_registers_again_and_asks_for_everything(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->heartbeats >= 1 && p->waiting);
     int works = p->works;
@@ -247,7 +247,7 @@ static void an_unknown_node_registers_again_and_asks_for_everything(void **state
 static void servers_that_lost_their_state_are_believed_after_registration(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     p->index = 3;
     begin(w, 500);
     UNTIL(w, w->works_applied == 1);
@@ -257,7 +257,7 @@ static void servers_that_lost_their_state_are_believed_after_registration(void *
 static void full_work_of_a_server_that_lags_is_not_taken(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     p->index = 600;
     begin(w, 500);
     UNTIL(w, p->registers == 1);
@@ -276,7 +276,7 @@ static void the_next_server_is_tried_when_one_is_dead(void **state)
     begin(w, 0);
     UNTIL(w, w->works_applied == 1);
     int first = w->peers[0].registers ? 0 : 1;
-    struct peer *other = &w->peers[!first];
+    struct fake_server *other = &w->peers[!first];
     other->index = 20;
     peer_close(&w->peers[first]);
     UNTIL(w, other->heartbeats >= 2 && other->waiting);
@@ -297,7 +297,7 @@ static void a_server_without_a_leader_is_passed_over(void **state)
 static void reports_of_one_turn_go_together_and_one_at_a_time(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->waiting && w->works_applied);
     p->hold_reports = true;
@@ -320,7 +320,7 @@ static void reports_of_one_turn_go_together_and_one_at_a_time(void **state)
 static void a_report_whose_answer_is_lost_is_sent_again(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->waiting && w->works_applied);
     p->drop_reports = true;
@@ -335,7 +335,7 @@ static void a_report_whose_answer_is_lost_is_sent_again(void **state)
 static void more_reports_than_fit_follow_each_other(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     w->unsent = 1234;
     sync_report(w->sync);
@@ -346,7 +346,7 @@ static void more_reports_than_fit_follow_each_other(void **state)
 static void changed_facts_register_anew_without_new_work(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->waiting && p->heartbeats);
     int works = p->works;
@@ -361,7 +361,7 @@ static void changed_facts_register_anew_without_new_work(void **state)
 static void an_answer_that_cannot_be_read_is_asked_for_again(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     p->nonsense = true;
     begin(w, 0);
     UNTIL(w, p->works >= 3);
