@@ -317,6 +317,11 @@ static bool stated(const struct alloc_report *r)
     return r->reason != NULL;        /* something was ever reported */
 }
 
+static bool wanted_here(const struct runner *r, const struct alloc *alloc)
+{
+    return alloc_wanted(alloc) && !r->stopping;
+}
+
 /* The servers know it, this agent does not. */
 static void apply_new(struct runner *r, const struct alloc *alloc)
 {
@@ -336,7 +341,20 @@ static void apply_new(struct runner *r, const struct alloc *alloc)
         a->record.launched = true;
         allocation_adopt(a);
     }
-    allocation_event(a, alloc_wanted(alloc) ? EVENT_START : EVENT_STOP);
+    allocation_event(a, wanted_here(r, alloc) ? EVENT_START : EVENT_STOP);
+}
+
+/* A newer version that needs no new task: what is kept and what comes next go by it. */
+static void follow_version(struct runner *r, struct allocation *a, struct alloc *fresh)
+{
+    uint64_t version = a->spec->version.version;
+    struct spec_ref *spec = fresh->version != version ? spec_find(r, fresh->service, fresh->version) : NULL;
+    if (!spec) {
+        fresh->version = version;
+        return;
+    }
+    runner_spec_release(r, a->spec);
+    a->spec = spec_hold(spec);
 }
 
 static void apply_known(struct runner *r, struct allocation *a, const struct alloc *alloc, bool full)
@@ -347,6 +365,7 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
     type_copy(&alloc_type, &fresh, alloc);
     free(fresh.id);
     fresh.id = steal(&a->record.alloc.id);
+    follow_version(r, a, &fresh);
     type_clear(&alloc_type, &a->record.alloc);
     a->record.alloc = fresh;
     a->gone = false;
@@ -358,7 +377,7 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
     }
     if (a->phase == PHASE_DEAD)
         return;
-    if (!alloc_wanted(alloc))
+    if (!wanted_here(r, alloc))
         allocation_event(a, EVENT_STOP);
     else if (a->phase == PHASE_WAITING)
         allocation_event(a, EVENT_START);

@@ -423,6 +423,25 @@ static void a_task_that_ended_meanwhile_is_reported_with_its_status(void **state
     assert_int_equal(fake.starts, 1);
 }
 
+/* Only the count changed, say: the replica belongs to the new version and goes on. */
+static void a_new_version_without_a_restart_is_kept_in_the_store(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    w->work.services.v[0].version = 2;
+    w->work.services.v[0].spec.restart.attempts = 0;
+    w->work.allocs.v[0].version = 2;
+    say(w, false);
+    settle(w);
+    reopen(w, true);
+    assert_int_equal(record_of(w, A)->alloc.version, 2);    /* before the servers say anything */
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_int_equal(fake.starts, 1);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, state_of(w, A) == ALLOC_FAILED);               /* by the restart policy of the new version */
+}
+
 static void an_agent_killed_before_the_handle_was_stored_does_not_start_twice(void **state)
 {
     struct world *w = *state;
@@ -647,6 +666,20 @@ static void stopping_everything_leaves_no_task_and_no_file(void **state)
     assert_false(has_dir(w, A) || has_dir(w, B));
 }
 
+static void what_comes_while_everything_is_stopped_is_stopped_too(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    reopen(w, false);                                       /* its task runs, and nothing here knows */
+    runner_stop_all(w->runner, on_stopped, w);
+    w->work.allocs.v[0].state = ALLOC_RUNNING;
+    want(w, B);
+    say(w, true);
+    UNTIL(w, w->stopped);
+    assert_false(fake_find(A)->alive);
+    assert_null(fake_find(B));
+}
+
 int main(void)
 {
     log_init("test", LOG_FATAL);
@@ -667,6 +700,7 @@ int main(void)
         T(a_stop_during_the_delay_ends_it),
         T(a_running_task_is_adopted_by_the_next_agent),
         T(a_task_that_ended_meanwhile_is_reported_with_its_status),
+        T(a_new_version_without_a_restart_is_kept_in_the_store),
         T(an_agent_killed_before_the_handle_was_stored_does_not_start_twice),
         T(a_lost_store_does_not_start_a_running_task_twice),
         T(a_run_that_was_intended_and_not_begun_is_begun),
@@ -679,6 +713,7 @@ int main(void)
         T(a_task_is_always_among_its_peers),
         T(changed_peers_are_for_the_next_start),
         T(services_that_are_not_told_have_no_peers),
+        T(what_comes_while_everything_is_stopped_is_stopped_too),
         T(stopping_everything_leaves_no_task_and_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
