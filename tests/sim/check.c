@@ -132,7 +132,7 @@ void check_placed(struct world *w)
         if (a->create_index != w->index)
             continue;
         const struct node *n = core_node(w->core, a->node_id);
-        w->placements++;
+        count(w, COUNT_PLACEMENTS);
         if (!n || n->state != NODE_READY)
             world_fail(w, "allocation %s was placed on node %s, which is %s", a->id, a->node_name,
                        n ? enum_name(node_state_names, (int)n->state) : "gone");
@@ -141,11 +141,11 @@ void check_placed(struct world *w)
 
 /* --- when all is quiet --- */
 
-struct count { int64_t wanted, live; };
+struct tally { int64_t wanted, live; };
 
 static bool count_alloc(void *ctx, const struct alloc *a)
 {
-    struct count *c = ctx;
+    struct tally *c = ctx;
     c->live += alloc_live(a);
     c->wanted += alloc_wanted(a);
     return true;
@@ -222,7 +222,7 @@ static void check_no_room(struct world *w, const struct service *s)
 static void check_service_quiet(struct world *w, const struct service_version *v)
 {
     struct service_status status;
-    struct count count = {0};
+    struct tally count = {0};
     core_service_status(w->core, v->service, &status);
     core_service_allocs(w->core, v->service, count_alloc, &count);
     bool short_of = status.state != SERVICE_RUNNING && status.state != SERVICE_COMPLETE
