@@ -14,7 +14,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (ROOT, EventStream, FakeAgent, PATIENCE, Server, Workdir, call, exec_service, free_port, job, program,  # noqa: E402
+from lib import (EventStream, FakeAgent, PATIENCE, Server, Workdir, call, exec_service, free_port, job, program,  # noqa: E402
                  resident_kb, wait_for)
 
 
