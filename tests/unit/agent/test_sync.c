@@ -83,7 +83,7 @@ static void serve_report(struct fake_server *p, struct http_request *req)
         http_respond_text(req, 204, NULL, NULL);
 }
 
-static void welcome(struct peer *p, struct http_request *req)
+static void welcome(struct fake_server *p, struct http_request *req)
 {
     CLEANUP_BUF struct buf text = {0};
     buf_printf(&text, "{\"heartbeat\":\"20ms\",\"index\":%llu,\"servers\":[", (unsigned long long)p->index);
@@ -342,8 +342,8 @@ static void a_server_that_falls_silent_is_left_with_all_that_waits_there(void **
     peer_open(w, &w->peers[1]);
     begin(w, 0);
     UNTIL(w, w->works_applied == 1 && (w->peers[0].waiting || w->peers[1].waiting));
-    struct peer *first = w->peers[0].waiting ? &w->peers[0] : &w->peers[1];
-    struct peer *other = first == &w->peers[0] ? &w->peers[1] : &w->peers[0];
+    struct fake_server *first = w->peers[0].waiting ? &w->peers[0] : &w->peers[1];
+    struct fake_server *other = first == &w->peers[0] ? &w->peers[1] : &w->peers[0];
     first->silent = true;
     UNTIL(w, other->waiting);
 
