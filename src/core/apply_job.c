@@ -44,7 +44,7 @@ static struct deployment_entry *add_deployment(struct core *c, struct service_en
         .id = mem_strdup(id), .service = mem_strdup(s->name), .job = mem_strdup(s->job->name), .version = v->version,
         .previous_version = revert ? 0 : s->stable_version, .strategy = v->spec.deploy.strategy,
         .state = DEPLOYMENT_RUNNING, .desired = v->spec.count, .created_at = c->now, .create_index = c->index,
-        .modify_index = c->index, .reason = mem_strdup("replicas are being replaced")};
+        .modify_index = c->index, .reason = mem_strdup("not all replicas serve yet")};
     d->revert = revert;
     d->progress_at = c->now;
     d->epoch = epoch;
