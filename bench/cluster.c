@@ -254,14 +254,14 @@ static void stop_program(struct child *child)
 
 void cluster_stop(struct cluster *c)
 {
-    stop_program(&c->agent);
-    stop_program(&c->server);
     http_client_close(c->client, NULL, NULL);
     for (size_t i = 0; i < ARRAY_LEN(c->signals); i++)
         uv_close((uv_handle_t *)&c->signals[i], NULL);
     uv_close((uv_handle_t *)&c->timer, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);
     INVARIANT(uv_loop_close(&c->loop) == 0);
+    stop_program(&c->agent);
+    stop_program(&c->server);
     if (c->dir[0])
         dir_remove(c->dir);
     free(c->target);

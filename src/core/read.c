@@ -168,7 +168,6 @@ uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_s
 
 /* --- what changed --- */
 
-/* For a name that is not known (any more) the whole kind's index stands, so that whoever waits for it looks again. */
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name)
 {
     uint64_t all = (unsigned)kind < CORE_KIND_COUNT ? c->changed[kind] : c->index;
@@ -177,31 +176,31 @@ uint64_t core_changed(const struct core *c, enum core_kind kind, const char *nam
     switch (kind) {
     case CORE_JOB: {
         const struct job_entry *j = state_job(c, name);
-        return j ? j->modify_index : all;
+        return j ? j->modify_index : UINT64_MAX;
     }
     case CORE_SERVICE: {
         const struct service_entry *s = state_service(c, name);
-        return s ? s->modify_index : all;
+        return s ? s->modify_index : UINT64_MAX;
     }
     case CORE_ALLOC: {
         const struct alloc_entry *a = state_alloc(c, name);
-        return a ? a->a.modify_index : all;
+        return a ? a->a.modify_index : UINT64_MAX;
     }
     case CORE_NODE: {
         const struct node_entry *n = state_node(c, name);
-        return n ? n->n.modify_index : all;
+        return n ? n->n.modify_index : UINT64_MAX;
     }
     case CORE_DEPLOYMENT: {
         const struct deployment_entry *d = state_deployment(c, name);
-        return d ? d->d.modify_index : all;
+        return d ? d->d.modify_index : UINT64_MAX;
     }
     case CORE_NODE_WORK: {
         const struct node_entry *n = state_node(c, name);
-        return n ? n->work_index : all;
+        return n ? n->work_index : UINT64_MAX;
     }
     case CORE_MEMBER: {
         const struct member_entry *m = state_member(c, name);
-        return m ? m->m.modify_index : all;
+        return m ? m->m.modify_index : UINT64_MAX;
     }
     case CORE_ANY:
     case CORE_KIND_COUNT:

@@ -308,9 +308,24 @@ class Waiting(ApiTest):
             self.submit(job(f"j{n}"))
             self.assertEqual(len(self.server.get("/v1/jobs?consistency=strong").json["items"]), n + 1)
 
+    def test_an_agent_without_work_waits_for_it(self):
+        agent = FakeAgent(self.server)
+        agent.register()
+        index = self.server.get("/v1/agent/allocs?node=aaaaaaaaaaaa").json["index"]
+        path = f"/v1/agent/allocs?node=aaaaaaaaaaaa&index={index}&wait="
+        start = time.monotonic()
+        self.assertEqual(self.server.get(path + "300ms").json["allocs"], [])
+        self.assertGreater(time.monotonic() - start, 0.29)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            waiting = pool.submit(self.server.get, path + "30s")
+            wait_for(lambda: self.server.metric("mentat_waiting_reads") == 1, what="the waiting read")
+            self.submit(job("web"))
+            self.assertEqual(len(waiting.result(10).json["allocs"]), 1)
+
     def test_a_wait_for_what_does_not_exist_ends_at_once(self):
-        self.assertEqual(self.server.get("/v1/jobs/x?index=1&wait=60s", timeout=5).status, 404)
-        self.assertEqual(self.server.get("/v1/allocs/x?index=1&wait=60s", timeout=5).status, 404)
+        self.submit(job("web"))
+        for path in ("jobs/x", "allocs/x", "services/x/versions", "deployments/x"):
+            self.assertEqual(self.server.get(f"/v1/{path}?index=1000&wait=60s", timeout=5).status, 404, path)
 
     def test_waits_end_when_the_server_stops(self):
         with concurrent.futures.ThreadPoolExecutor() as pool:
