@@ -97,7 +97,8 @@ enum alloc_desired { DESIRED_RUN, DESIRED_STOP };
 enum node_state { NODE_READY, NODE_DRAINING, NODE_INELIGIBLE, NODE_DOWN };
 enum deployment_state { DEPLOYMENT_RUNNING, DEPLOYMENT_PAUSED, DEPLOYMENT_SUCCESSFUL, DEPLOYMENT_FAILED,
                         DEPLOYMENT_REVERTED, DEPLOYMENT_CANCELLED };
-enum service_state { SERVICE_PENDING, SERVICE_RUNNING, SERVICE_DEGRADED, SERVICE_COMPLETE, SERVICE_FAILED, SERVICE_STOPPED };
+enum service_state { SERVICE_PENDING, SERVICE_RUNNING, SERVICE_DEGRADED, SERVICE_COMPLETE, SERVICE_FAILED, SERVICE_STOPPED,
+    SERVICE_STOPPING };
 
 struct driver_info { char *name; bool healthy; char *version; char *detail; };           /* detail: why not healthy */
 struct driver_info_list { struct driver_info *v; uint32_t n; };
