@@ -221,16 +221,61 @@ class Agent:
     def kill(self):
         self.process.kill()
 
+    def get(self, path):
+        return call(self.port, "GET", path, timeout=10)
+
+    def wait_api(self):
+        """A process that was just started does not listen yet; what it did before is no sign of it."""
+        wait_for(lambda: self.get("/v1/healthz").status == 200, 20, "the agent's API")
+
+    def groups(self):
+        """The control groups of its tasks."""
+        return glob.glob(f"/sys/fs/cgroup/**/{self.group}/*/*/", recursive=True)
+
+    def processes(self):
+        """Shims, tasks and their children: whoever works in a directory of an allocation."""
+        return processes_in(self.flags["data_dir"] + "/allocs/")
+
+    def left_over(self):
+        with open("/proc/self/mounts") as f:
+            mounts = [m for m in f if f" {self.flags['data_dir']}/" in m]
+        return self.groups() + glob.glob(self.flags["data_dir"] + "/allocs/*") + mounts + \
+            [f"process {pid}" for pid in self.processes()]
+
     def end(self):
         """It stops all that it runs, whatever the test left; returns what is left of it: nothing."""
-        if self.process.alive():
-            self.process.stop()
-        self.start(stop_tasks_on_exit="true")
-        wait_for(lambda: call(self.port, "GET", "/v1/healthz", timeout=10).status == 200, 20, "the agent's API")
-        status = self.process.stop(30)
-        assert status == 0, self.process.text()[-2000:]
-        return glob.glob(f"/sys/fs/cgroup/**/{self.group}/*/*/", recursive=True) + \
-            glob.glob(self.flags["data_dir"] + "/allocs/*")
+        try:
+            if self.process.alive():
+                self.process.stop()
+            self.start(stop_tasks_on_exit="true")
+            self.wait_api()
+            status = self.process.stop(30)
+            assert status == 0, self.process.text()[-2000:]
+            return self.left_over()
+        finally:
+            self.sweep()
+
+    def sweep(self):
+        """What an agent that failed its test did not end."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self.processes(), 10, "the end of killed processes")
+        for top in glob.glob(f"/sys/fs/cgroup/**/{self.group}", recursive=True):
+            for directory, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+
+
+def processes_in(directory):
+    """The processes whose working directory is below this one."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd").startswith(directory):
+                found.append(int(pid))
+    return found
 
 
 class FakeAgent:
