@@ -40,7 +40,6 @@ struct agent {
     struct tls_context *tls;
     struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
     uint64_t index;
-    struct str_list known_servers;   /* as the store had them at the start */
     uv_signal_t signals[ARRAY_LEN(end_signals)];
     uv_timer_t facts_timer;
     uv_work_t facts_work;
@@ -163,6 +162,14 @@ static void on_no_space(void *ctx)
     facts_check(ctx);
 }
 
+/* A driver began or ceased to work. */
+static void on_drivers_change(void *ctx)
+{
+    struct agent *a = ctx;
+    if (a->sync)
+        facts_check(a);
+}
+
 /* --- between sync, runner and API --- */
 
 static void on_hello(void *ctx, struct agent_hello *hello)
@@ -193,25 +200,8 @@ static void on_acknowledged(void *ctx, const struct agent_report *report)
     runner_acknowledge(((struct agent *)ctx)->runner, report);
 }
 
-/* One address in a line. */
-static void on_servers(void *ctx, const struct str_list *addresses)
-{
-    struct agent *a = ctx;
-    CLEANUP_BUF struct buf text = {0};
-    for (uint32_t i = 0; i < addresses->n; i++)
-        buf_printf(&text, "%s\n", addresses->v[i]);
-    store_put(a->store, STORE_META, "servers", text.data, text.len);
-}
-
-static void read_servers(struct str_list *out, char *text)
-{
-    char *rest = NULL;
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-        str_list_add(out, line);
-}
-
 static const struct sync_handlers sync_handlers = {
-    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
+    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged,
 };
 
 static void on_report(void *ctx)
@@ -238,6 +228,7 @@ static void close_all(struct agent *a)
     sync_close(steal(&a->sync));
     agent_api_close(steal(&a->api));
     runner_close(steal(&a->runner));
+    drivers_close(steal(&a->drivers));           /* what they still have to do keeps the loop running */
 }
 
 static void on_all_stopped(void *ctx)
@@ -274,8 +265,6 @@ static int load_meta(void *ctx, const char *key, const void *value, size_t len, 
         mem_set_string(&a->node.id, text);
     else if (!strcmp(key, "index"))
         a->index = strtoull(text, NULL, 10);
-    else if (!strcmp(key, "servers"))
-        read_servers(&a->known_servers, text);
     return 0;
 }
 
@@ -299,7 +288,8 @@ static int begin_runner(struct agent *a, struct error *err)
     if (*a->cgroups.warning)
         LOG_W("limits of tasks do not work fully here", "reason", a->cgroups.warning);
     struct driver_env *env = NEW(struct driver_env);
-    *env = (struct driver_env){.loop = &a->loop, .node = c->name, .data_dir = c->data_dir, .cgroups = &a->cgroups};
+    *env = (struct driver_env){.loop = &a->loop, .node = c->name, .data_dir = c->data_dir, .cgroups = &a->cgroups,
+                                .ip = a->ip, .docker = &c->docker, .changed = on_drivers_change, .ctx = a};
     a->drivers_env = env;
     if (drivers_open(env, &c->drivers, &a->drivers, err) < 0)
         return -1;
@@ -340,8 +330,8 @@ static int begin_network(struct agent *a, struct error *err)
     uint64_t seed;
     random_system(&seed, sizeof(seed));
     a->sync = sync_new(&a->loop, &(struct sync_options){
-        .node_id = a->node.id, .servers = &c->servers, .known = &a->known_servers, .tls = a->tls, .index = a->index,
-        .seed = seed, .handlers = &sync_handlers, .ctx = a,
+        .node_id = a->node.id, .servers = &c->servers, .tls = a->tls, .index = a->index, .seed = seed,
+        .handlers = &sync_handlers, .ctx = a,
     });
     sync_report(a->sync);
     return 0;
@@ -393,10 +383,10 @@ int agent_run(const struct agent_config *config, struct error *err)
             agent_api_close(a->api);
         if (a->runner)
             runner_close(a->runner);
+        if (a->drivers)
+            drivers_close(steal(&a->drivers));
     }
     uv_run(&a->loop, UV_RUN_DEFAULT);
-    if (a->drivers)
-        drivers_close(a->drivers);
     if (a->store)
         store_close(a->store);
     uv_run(&a->loop, UV_RUN_DEFAULT);
@@ -404,7 +394,6 @@ int agent_run(const struct agent_config *config, struct error *err)
     cgroup_close(&a->cgroups);
     tls_context_free(a->tls);
     type_clear(&node_type, &a->node);
-    str_list_clear(&a->known_servers);
     free(a->drivers_env);
     free(a->trouble);
     free(a->ip);

@@ -1,5 +1,6 @@
 /* Agent configuration: /etc/mentat/agent.yaml and the flags of the same names, from one table. */
 #pragma once
+#include "agent/drivers/docker_config.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "model/field.h"
@@ -26,6 +27,7 @@ struct agent_config {
     bool allow_insecure;
     bool stop_tasks_on_exit;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
+    struct docker_config docker;
 };
 
 extern const struct type agent_config_type;

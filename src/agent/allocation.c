@@ -196,7 +196,15 @@ static void on_exited(void *arg, const struct task_exit *how)
     allocation_step(arg, &(struct alloc_input){.event = EVENT_EXITED, .how = how});
 }
 
-static const struct task_events task_events = {.started = on_started, .exited = on_exited};
+/* What a start is busy with is said, until the servers have asked for something else. */
+static void on_progress(void *arg, const char *text)
+{
+    struct allocation *a = arg;
+    if (a->phase == PHASE_STARTING && a->after == AFTER_NOTHING)
+        allocation_report(a, ALLOC_STARTING, text);
+}
+
+static const struct task_events task_events = {.started = on_started, .exited = on_exited, .progress = on_progress};
 
 static enum phase after_end(struct allocation *a, bool clean, int64_t started_ms, const char *why);
 
@@ -211,6 +219,7 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
         .alloc_id = a->record.alloc.id, .service = a->record.alloc.service, .alloc_dir = l->alloc_dir,
         .run = a->record.runs, .config = &l->config, .env = &l->env, .resources = &spec->resources,
         .logs = &spec->logs, .volumes = &l->volumes, .ports = &a->record.alloc.ports,
+        .job = a->record.alloc.job, .replica = a->record.alloc.replica, .security = &spec->security,
     }, &task_events, a, &err);
     preparation_abandon(a);
     if (!a->task) {

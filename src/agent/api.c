@@ -99,6 +99,11 @@ static void add_alloc(void *ctx, const struct runner_view *v)
     json_add_string(b, r->reason);
     buf_add_string(b, ",\"health\":");
     json_add_string(b, v->health);
+    struct task_stats stats;
+    if (v->task && task_stats(v->task, &stats, NULL) == 0)
+        buf_printf(b, ",\"stats\":{\"cpu_seconds\":%.6f,\"memory_bytes\":%lld,\"memory_peak_bytes\":%lld,"
+                   "\"memory_limit_bytes\":%lld,\"pids\":%lld}", stats.cpu_seconds, (long long)stats.memory_bytes,
+                   (long long)stats.memory_peak_bytes, (long long)stats.memory_limit_bytes, (long long)stats.pids);
     buf_add_char(b, '}');
 }
 

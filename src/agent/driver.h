@@ -13,6 +13,7 @@
 #include "model/model.h"
 
 struct cgroup_root;
+struct docker_config;
 
 /* What drivers need of their agent. Borrowed: must outlive the drivers. */
 struct driver_env {
@@ -20,12 +21,18 @@ struct driver_env {
     const char *node;                 /* the node's name, for messages */
     const char *data_dir;             /* the agent's own directory */
     struct cgroup_root *cgroups;      /* NULL: tasks run without limits */
+    const char *ip;                   /* the host's address at which tasks are reached; NULL: every one */
+    const struct docker_config *docker;  /* NULL: no containers here */
+    void (*changed)(void *ctx);       /* what drivers_probe tells has changed; may be NULL */
+    void *ctx;
 };
 
 /* What to run, with every ${…} replaced. Borrowed for the length of the call. */
 struct task_spec {
     const char *alloc_id;
     const char *service;
+    const char *job;
+    int64_t replica;
     const char *alloc_dir;            /* absolute; exists; the driver keeps its files in it (the caller deletes it) */
     uint64_t run;                     /* number of this start within the allocation: 1, 2, …; comes back in task_exit */
     const struct config *config;
@@ -34,6 +41,7 @@ struct task_spec {
     const struct logs *logs;
     const struct volume_list *volumes;
     const struct alloc_port_list *ports;
+    const struct security *security;  /* NULL: the driver's default profile */
     const char *ip;                   /* NULL: the host's */
 };
 
@@ -50,7 +58,7 @@ struct task_exit {
 
 struct task;                          /* one run of a task, as the agent sees it */
 
-/* All are called on the loop, at most once each. `arg` is the one given to task_start or task_adopt. */
+/* All are called on the loop; started and exited at most once each. `arg` is the one given to task_start or task_adopt. */
 struct task_events {
     /* err NULL: it runs. handle: text for the agent's store, from which task_adopt finds it again; valid in the call;
      *   pid: its main process, 0 when it has none of its own.
@@ -59,6 +67,8 @@ struct task_events {
     void (*started)(void *arg, const struct error *err, const char *handle, int pid, int64_t started_at);
     /* It has ended, with its whole process tree, and its logs are complete. Only after started without err. */
     void (*exited)(void *arg, const struct task_exit *how);
+    /* Before `started`, any number of times: what the start is busy with, for people. May be NULL. */
+    void (*progress)(void *arg, const char *text);
 };
 
 struct task_stats {
@@ -161,4 +171,4 @@ struct task_exec {
     void *arg;
 };
 
-extern const struct driver driver_exec;
+extern const struct driver driver_exec, driver_docker;

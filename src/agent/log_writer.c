@@ -180,3 +180,43 @@ void log_writer_close(struct log_writer *w)
         close(w->dir_fd);
     w->dir_fd = -1;
 }
+
+/* The entries of the index whose bytes are gone. */
+static int index_cut(const char *path, uint64_t bytes)
+{
+    struct log_index entry;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -1;
+    off_t at = 0;
+    while (pread(fd, &entry, sizeof entry, at) == (ssize_t)sizeof entry && entry.offset < bytes)
+        at += (off_t)sizeof entry;
+    int result = ftruncate(fd, at);
+    close(fd);
+    return result;
+}
+
+int log_cut(const char *dir, enum log_stream stream, uint64_t number, uint64_t bytes)
+{
+    struct log_numbers numbers;
+    if (log_numbers_find(dir, stream, &numbers) < 0)
+        return -1;
+    int result = 0;
+    for (uint64_t n = numbers.last; numbers.n && n >= numbers.first && n >= number; n--) {
+        char name[LOG_NAME_SIZE], path[PATH_MAX], index[PATH_MAX];
+        struct stat st;
+        log_name_format(name, stream, n, LOG_SUFFIX_DATA);
+        snprintf(path, sizeof path, "%s/%s", dir, name);
+        log_name_format(name, stream, n, LOG_SUFFIX_INDEX);
+        snprintf(index, sizeof index, "%s/%s", dir, name);
+        if (n > number) {
+            unlink(index);
+            result |= unlink(path);
+        } else if (stat(path, &st) == 0 && (uint64_t)st.st_size > bytes) {
+            result |= truncate(path, (off_t)bytes) < 0 || index_cut(index, bytes) < 0 ? -1 : 0;
+        }
+        if (n == 0)
+            break;
+    }
+    return result;
+}

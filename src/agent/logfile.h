@@ -1,4 +1,4 @@
-/* Log files of tasks: written and rotated by the shim, read and followed by the agent.
+/* Log files of tasks: written and rotated by the shim or, for containers, by the agent; read and followed by the agent.
  *
  * ALLOC_DIR/logs/stdout.N.log holds the raw bytes, N counting up; at most max_files of max_mb each are kept. Beside it,
  * stdout.N.idx holds pairs (time in ms, offset), at most ten a second, by which `since` finds its place. */
@@ -39,7 +39,7 @@ void log_reader_finish(struct log_reader *r);
 /* Also needed after `end`; may be called inside an event. */
 void log_reader_close(struct log_reader *r);
 
-/* --- writing (shim): plain system calls, no allocation --- */
+/* --- writing (shim, drivers): plain system calls, no allocation --- */
 struct log_writer {
     int dir_fd;                      /* ALLOC_DIR/logs, opened with the first byte */
     int fd, index_fd;
@@ -59,3 +59,5 @@ void log_writer_init(struct log_writer *w, const char *dir, enum log_stream stre
  * there is room again. */
 void log_writer_add(struct log_writer *w, const void *bytes, size_t n, int64_t now_ms);
 void log_writer_close(struct log_writer *w);
+/* Before writing: cuts off what lies behind `bytes` of file `number`, and later files. 0, or -1 with errno. */
+int log_cut(const char *dir, enum log_stream stream, uint64_t number, uint64_t bytes);

@@ -15,9 +15,8 @@ struct task_facts {
 
 /* The port that the program itself must listen on: the host's port for exec, which shares the host's network. */
 int64_t task_port(enum driver_kind driver, const struct alloc_port *port);
-
-/* Appends ip:port, an IPv6 address in brackets. */
-void task_add_address(struct buf *out, const char *ip, const char *port);
+/* The port at which others reach it: a container's is published at the host's. */
+int64_t task_outer_port(enum driver_kind driver, const struct alloc_port *port);
 
 /* Appends text to out with ${replica}, ${ip}, ${port.NAME}, ${peers.NAME}, ${node.name} and ${meta.KEY} replaced.
  * $${ stands for a literal ${. Other names without a dot are left as they are, for shells; an unknown port or meta key

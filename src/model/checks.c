@@ -1,6 +1,7 @@
 #include "model/checks.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cron.h"
@@ -66,11 +67,43 @@ static void check_env(const struct kv_list *env, const char *path, struct proble
     }
 }
 
+static const char *const ulimit_names[] = {"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
+                                           "nproc", "rss", "rtprio", "rttime", "sigpending", "stack", NULL};
+
+/* "1024" or "1024:2048", soft and hard. */
+static bool is_ulimit(const char *s)
+{
+    unsigned long long soft, hard;
+    int end = 0;
+    size_t digits = strspn(s, "0123456789");
+    if (!digits || digits > 18 || (s[digits] && s[digits] != ':') || strspn(s + digits, ":0123456789") != strlen(s + digits))
+        return false;
+    if (!s[digits])
+        return true;
+    return sscanf(s, "%llu:%18llu%n", &soft, &hard, &end) == 2 && !s[end] && soft <= hard;
+}
+
+static void check_ulimits(const struct kv_list *ulimits, const char *path, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < ulimits->n; i++) {
+        const struct kv *u = &ulimits->v[i];
+        CLEANUP_FREE char *at = mem_printf("%s.ulimits.%s", path, u->key);
+        if (enum_value(ulimit_names, u->key) < 0) {
+            const char *near = text_nearest(u->key, ulimit_names);
+            problem_add(problems, at, "is not the name of a limit; %s%s%s", near ? "did you mean `" : "nofile, nproc, core and "
+                        "others are", near ? near : "", near ? "`?" : "");
+        } else if (!is_ulimit(u->value)) {
+            problem_add(problems, at, "must be a number, or two as \"soft:hard\", the first one not larger");
+        }
+    }
+}
+
 void check_config(const void *object, const char *path, struct problem_list *problems)
 {
     const struct config *c = object;
     CLEANUP_FREE char *env = join(path, "env");
     check_env(&c->env, env, problems);
+    check_ulimits(&c->ulimits, path, problems);
     if (c->workdir && !is_absolute(c->workdir))
         PROBLEM("workdir", "must be an absolute path");
 }

@@ -95,6 +95,7 @@ void str_list_add(struct str_list *l, const char *s);
 void str_list_clear(struct str_list *l);
 const char *kv_get(const struct kv_list *l, const char *key);        /* NULL when absent */
 void kv_set(struct kv_list *l, const char *key, const char *value);  /* copies both */
+void kv_remove(struct kv_list *l, const char *key);                  /* nothing when it is not there */
 void kv_clear(struct kv_list *l);
 const struct field *type_field(const struct type *t, const char *name);
 const char *enum_name(const char *const *names, int value);           /* "?" when there is none */

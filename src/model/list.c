@@ -100,6 +100,18 @@ void kv_set(struct kv_list *l, const char *key, const char *value)
     l->n++;
 }
 
+void kv_remove(struct kv_list *l, const char *key)
+{
+    bool found;
+    uint32_t i = kv_find(l, key, &found);
+    if (!found)
+        return;
+    free(l->v[i].key);
+    free(l->v[i].value);
+    l->n--;
+    memmove(l->v + i, l->v + i + 1, (size_t)(l->n - i) * sizeof *l->v);
+}
+
 void kv_clear(struct kv_list *l)
 {
     for (uint32_t i = 0; i < l->n; i++) {

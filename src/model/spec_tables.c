@@ -58,8 +58,11 @@ static const struct field config_fields[] = {
     STR_LIST(config, args, 12, .flags = FIELD_EXPAND, .help = "Arguments of the program."),
     MAP(config, env, 13, .flags = FIELD_EXPAND, .help = "Environment; wins over the service's `env`."),
     LIST(config, volumes, 14, volume, .only = FIRECRACKER | DOCKER, .help = "Volumes, in addition to the service's."),
-    STRING(config, user, 15, .only = EXEC, .help = "User (and optionally :group) to run as; default: the agent's."),
-    STRING(config, workdir, 16, .only = EXEC, .help = "Working directory; default: the allocation's own directory."),
+    STRING(config, user, 15, .only = EXEC | DOCKER,
+           .help = "User (and optionally :group) to run as; default: the agent's, docker: the image's."),
+    STRING(config, workdir, 16, .only = EXEC | DOCKER,
+           .help = "Working directory; default: the allocation's own directory, docker: the image's."),
+    MAP(config, ulimits, 17, .only = DOCKER, .help = "Limits of each process, such as nofile: \"1024:2048\" (soft:hard)."),
     {0},
 };
 TABLE(config, config_fields, "What the driver runs; which keys exist depends on `driver`.", .check = check_config);

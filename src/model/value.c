@@ -100,3 +100,39 @@ void problem_add_at(struct problem_list *l, const char *path, int line, int colu
         l->v[before].column = column;
     }
 }
+
+/* --- taking apart what another program wrote --- */
+
+const struct value *value_path(const struct value *v, const char *path)
+{
+    char key[64];
+    while (v && *path) {
+        size_t n = strcspn(path, "/");
+        const struct value_entry *found = NULL;
+        if (v->kind == VALUE_MAP && n < sizeof key) {
+            snprintf(key, sizeof key, "%.*s", (int)n, path);
+            found = value_get(v, key);
+        }
+        v = found ? &found->value : NULL;
+        path += n + (path[n] == '/');
+    }
+    return v;
+}
+
+const char *value_text(const struct value *v, const char *path)
+{
+    const struct value *at = value_path(v, path);
+    return at && at->kind == VALUE_TEXT ? at->text : NULL;
+}
+
+int64_t value_number(const struct value *v, const char *path)
+{
+    const struct value *at = value_path(v, path);
+    return at && at->kind == VALUE_NUMBER ? strtoll(at->text, NULL, 10) : 0;
+}
+
+bool value_true(const struct value *v, const char *path)
+{
+    const struct value *at = value_path(v, path);
+    return at && at->kind == VALUE_BOOL && !strcmp(at->text, "true");
+}

@@ -31,6 +31,11 @@ enum value_kind value_plain_kind(const char *text);
 void value_clear(struct value *v);
 struct value *value_add(struct value *container, const char *key);   /* a new NULL entry; valid until the next one */
 const struct value_entry *value_get(const struct value *map, const char *key);
+/* For what another program wrote: of the wrong kind, or not there, is nothing. Keys joined by '/': "State/Status". */
+const struct value *value_path(const struct value *v, const char *path);
+const char *value_text(const struct value *v, const char *path);         /* NULL */
+int64_t value_number(const struct value *v, const char *path);           /* 0 */
+bool value_true(const struct value *v, const char *path);                /* false */
 /* "a list", "the number 3": for messages. */
 void value_describe(const struct value *v, struct buf *out);
 

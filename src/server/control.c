@@ -84,7 +84,8 @@ static bool newer(struct control *c, const struct request *r)
     const char *name = route->watch_name ? route->watch_name(c, r) : NULL;
     if (route->watch_name && !name)
         return true;
-    return core_changed(c->core, route->watch, name) > r->index;
+    uint64_t changed = core_changed(c->core, route->watch, name);
+    return changed > r->index || (name && !changed);
 }
 
 /* Answers the read, or puts it to wait. */

@@ -1,0 +1,1084 @@
+/* Docker driver: a task is a container.
+ *
+ * The happy path: look at the image (pull it), make the job's network, create the container, start it, look at it, and
+ * then wait for its end while its log is followed. A container is named after its allocation and labelled with its run,
+ * so that there is never a second one, and so that whoever comes later (a new agent, an agent whose answer was cut off
+ * by an engine that went down) finds it by that name and goes on from what it sees: that is STEP_LOOK, and the whole of
+ * adoption.
+ *
+ * The engine may be gone at any moment. Before a container can exist, that fails the start; afterwards the task waits
+ * for the engine to return, because until then nobody knows what runs. */
+#include "agent/drivers/docker.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/drivers/docker_config.h"
+#include "agent/process_cgroup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/timefmt.h"
+
+#define ENGINE_AGAIN_MS 10
+#define AGAIN_LEAST_MS 100
+#define AGAIN_MOST_MS 2000
+#define KILL_AGAIN_MS 2000
+#define WAIT_IDLE_MS 30000           /* then the container is looked at, should the engine have forgotten to tell */
+#define CREATE_TIMEOUT_MS 120000
+#define SWEEP_MS 60000
+#define CLOSE_WAIT_MS 15000
+#define LOG_FILES_DEFAULT 5
+#define LOG_MB_DEFAULT 10
+
+static void engine_begin(struct docker_task *t);
+static void look_begin(struct docker_task *t);
+static void create_begin(struct docker_task *t);
+static void network_begin(struct docker_task *t);
+static void start_begin(struct docker_task *t);
+static void clear_begin(struct docker_task *t);
+static void fail_begin(struct docker_task *t, const struct error *why);
+static void wait_begin(struct docker_task *t);
+static void kill_send(struct docker_task *t);
+
+/* --- telling --- */
+
+static void started_tell(struct docker_task *t, const struct error *err)
+{
+    if (t->told_started || !t->head.events)
+        return;
+    t->told_started = true;
+    CLEANUP_FREE char *handle = err ? NULL : mem_printf("docker1 id=%s run=%" PRIu64, t->container, t->run);
+    t->head.events->started(t->head.arg, err, handle, t->pid, t->how.started_at);
+}
+
+static void progress_tell(struct docker_task *t, const char *text)
+{
+    if (t->head.events && !t->told_started && t->head.events->progress)
+        t->head.events->progress(t->head.arg, text);
+}
+
+static void failed_tell(struct docker_task *t, const struct error *err)
+{
+    struct error copy = *err;
+    t->step = STEP_GONE;
+    uv_timer_stop(&t->stop_timer);
+    started_tell(t, &copy);
+}
+
+/* Tries fn again, each time later. */
+static void on_again(uv_timer_t *timer)
+{
+    struct docker_task *t = timer->data;
+    switch (t->step) {
+    case STEP_ENGINE: engine_begin(t); break;
+    case STEP_LOOK: look_begin(t); break;
+    case STEP_CLEAR: clear_begin(t); break;
+    case STEP_FAIL: fail_begin(t, NULL); break;
+    case STEP_GONE: failed_tell(t, &t->failed); break;
+    default: break;
+    }
+}
+
+static void again(struct docker_task *t)
+{
+    int64_t delay = AGAIN_LEAST_MS << (t->tries < 5 ? t->tries : 5);
+    t->tries++;
+    if (t->tries == 3)
+        progress_tell(t, "waiting for the Docker engine");
+    uv_timer_start(&t->again, on_again, (uint64_t)(delay < AGAIN_MOST_MS ? delay : AGAIN_MOST_MS), 0);
+}
+
+/* Before a container can exist. */
+static void fail_early(struct docker_task *t, const struct error *err)
+{
+    failed_tell(t, err);
+}
+
+static struct engine_call *task_call(struct docker_task *t, enum docker_step step, const struct engine_request *r,
+                                     engine_done done)
+{
+    t->step = step;
+    return t->call = engine_start(t->d->engine, r, done, t);
+}
+
+/* --- the image --- */
+
+static void image_seen(struct docker_task *t, const struct engine_answer *a);
+
+static void image_after_pull(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (a->err.code)
+        fail_early(t, &a->err);
+    else
+        image_seen(t, a);
+}
+
+static void pull_done(void *arg, const struct error *err)
+{
+    struct docker_task *t = arg;
+    t->pull = NULL;
+    if (err) {
+        fail_early(t, err);
+        return;
+    }
+    CLEANUP_FREE char *path = mem_printf("/images/%s/json", t->spec.config.image);
+    task_call(t, STEP_IMAGE, &(struct engine_request){.path = path}, image_after_pull);
+}
+
+static void pull_progress(void *arg, const char *text)
+{
+    progress_tell(arg, text);
+}
+
+static void pull_begin(struct docker_task *t)
+{
+    static const struct docker_pull_events events = {.progress = pull_progress, .done = pull_done};
+    CLEANUP_FREE char *text = mem_printf("pulling image %s", t->spec.config.image);
+    t->step = STEP_PULL;
+    progress_tell(t, text);
+    t->pull = docker_pull_start(t->d->images, t->spec.config.image, &events, t);
+}
+
+static void image_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (a->err.code == ERROR_NOT_FOUND && t->spec.config.pull == PULL_NEVER) {
+        struct error err;
+        error_set(&err, ERROR_NOT_FOUND, "there is no image %s on this node, and config.pull is `never`", t->spec.config.image);
+        fail_early(t, &err);
+    } else if (a->err.code == ERROR_NOT_FOUND) {
+        pull_begin(t);
+    } else if (a->err.code) {
+        fail_early(t, &a->err);
+    } else {
+        image_seen(t, a);
+    }
+}
+
+static void image_begin(struct docker_task *t)
+{
+    if (t->spec.config.pull == PULL_ALWAYS) {
+        pull_begin(t);
+        return;
+    }
+    CLEANUP_FREE char *path = mem_printf("/images/%s/json", t->spec.config.image);
+    task_call(t, STEP_IMAGE, &(struct engine_request){.path = path}, image_done);
+}
+
+static bool is_numeric(const char *user)
+{
+    return *user && !user[strspn(user, "0123456789:")];
+}
+
+static void image_seen(struct docker_task *t, const struct engine_answer *a)
+{
+    struct error err;
+    const char *id = value_text(&a->json, "Id"), *user = value_text(&a->json, "Config/User");
+    docker_image_used(t->d->images, t->spec.config.image);
+    t->image.id = mem_strdup(id ? id : "");
+    t->image.user = mem_strdup(user ? user : "");
+    const char *who = docker_user(&t->spec, &t->image);
+    if (is_numeric(who))
+        t->user = mem_strdup(who);
+    else if (!strcmp(who, "root") || !strncmp(who, "root:", 5))
+        t->user = mem_strdup("0");
+    /* Of other names only the image knows the number: it is asked once the container is there, before it starts. */
+    if (docker_allowed(&t->spec, t->user ? t->user : "1", &err) < 0)
+        fail_early(t, &err);
+    else
+        network_begin(t);
+}
+
+/* --- the job's network --- */
+
+static void network_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (a->err.code && a->err.code != ERROR_CONFLICT) {
+        fail_early(t, &a->err);
+        return;
+    }
+    CLEANUP_FREE char *name = docker_job_network(t->job);
+    kv_set(&t->d->networks, name, "");
+    create_begin(t);
+}
+
+static void network_begin(struct docker_task *t)
+{
+    CLEANUP_FREE char *name = docker_job_network(t->job);
+    if (t->spec.config.network || kv_get(&t->d->networks, name)) {
+        create_begin(t);
+        return;
+    }
+    CLEANUP_BUF struct buf body = {0};
+    buf_add_string(&body, "{\"Name\":");
+    json_add_string(&body, name);
+    buf_add_string(&body, ",\"CheckDuplicate\":true,\"Driver\":\"bridge\",\"Labels\":{\"" LABEL_AGENT "\":");
+    json_add_string(&body, t->d->agent);
+    buf_add_string(&body, ",\"" LABEL_JOB "\":");
+    json_add_string(&body, t->job);
+    buf_add_string(&body, "}}");
+    task_call(t, STEP_NETWORK, &(struct engine_request){
+        .method = HTTP_METHOD_POST, .path = "/networks/create", .body = body.data, .timeout_ms = CREATE_TIMEOUT_MS,
+    }, network_done);
+}
+
+/* --- create --- */
+
+static void passwd_begin(struct docker_task *t);
+
+/* A new volume belongs to who uses it. */
+static void volumes_give(const struct docker_task *t)
+{
+    unsigned uid = 0, gid = 0;
+    if (!t->user || sscanf(t->user, "%u:%u", &uid, &gid) < 1 || !uid)
+        return;
+    for (uint32_t i = 0; i < t->spec.volumes.n; i++) {
+        const char *path = t->spec.volumes.v[i].source;
+        struct stat st;
+        /* Two links: no folder in it; as launch_prepare made it. */
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == 0 && st.st_gid == 0 && st.st_nlink == 2 &&
+            (st.st_mode & 07777) == 0755 && rmdir(path) == 0 && (mkdir(path, 0755) < 0 || chown(path, uid, gid) < 0))
+            LOG_W("a volume cannot be given to its user", "volume", path, "user", t->user, "error", strerror(errno));
+    }
+}
+
+static void network_again(struct docker_task *t)
+{
+    CLEANUP_FREE char *name = docker_job_network(t->job);
+    kv_remove(&t->d->networks, name);
+    network_begin(t);
+}
+
+static bool names_network(const struct error *err)
+{
+    return err->code == ERROR_NOT_FOUND && strstr(err->text, "network mentat-job-");
+}
+
+static void create_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (engine_absent(&a->err) || a->err.code == ERROR_CONFLICT) {
+        look_begin(t);               /* it may have been made; or an earlier run's is in the way */
+        return;
+    }
+    const char *id = value_text(&a->json, "Id");
+    if (a->err.code || !id) {
+        fail_begin(t, &a->err);
+        return;
+    }
+    mem_set_string(&t->container, id);
+    passwd_begin(t);
+}
+
+static void create_begin(struct docker_task *t)
+{
+    CLEANUP_BUF struct buf body = {0};
+    CLEANUP_FREE char *path = mem_printf("/containers/create?name=mentat-%s", t->alloc_id);
+    docker_create_body(&t->spec, &t->image, t->spec.config.user, t->d->agent, t->d->env->ip,
+                       engine_has_seccomp(t->d->engine), &body);
+    task_call(t, STEP_CREATE, &(struct engine_request){
+        .method = HTTP_METHOD_POST, .path = path, .body = body.data, .timeout_ms = CREATE_TIMEOUT_MS,
+    }, create_done);
+}
+
+/* --- who the container's user is --- */
+
+static void passwd_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    struct error err = a->err;
+    unsigned uid, gid;
+    t->call = NULL;
+    if (engine_absent(&err)) {
+        look_begin(t);
+        return;
+    }
+    CLEANUP_FREE char *name = mem_strdup(docker_user(&t->spec, &t->image));
+    name[strcspn(name, ":")] = 0;
+    struct buf missing = {0};
+    if (docker_passwd_find(err.code ? &missing : a->body, name, &uid, &gid, &err) < 0) {
+        fail_begin(t, &err);
+        return;
+    }
+    t->user = mem_printf("%u:%u", uid, gid);
+    if (docker_allowed(&t->spec, t->user, &err) < 0)
+        fail_begin(t, &err);
+    else
+        start_begin(t);
+}
+
+static void passwd_begin(struct docker_task *t)
+{
+    if (t->user || (t->spec.may.root && !t->spec.volumes.n)) {
+        start_begin(t);
+        return;
+    }
+    CLEANUP_FREE char *path = mem_printf("/containers/%s/archive?path=/etc/passwd", t->container);
+    task_call(t, STEP_PASSWD, &(struct engine_request){.path = path, .raw = true}, passwd_done);
+}
+
+/* --- start --- */
+
+static void start_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (!a->err.code || engine_absent(&a->err))
+        look_begin(t);
+    else if (t->fresh && names_network(&a->err) && !t->waited) {
+        t->waited = true;            /* once: the network went with the last container of its job */
+        t->failed = (struct error){0};
+        clear_begin(t);
+    } else
+        fail_begin(t, &a->err);
+}
+
+static void start_begin(struct docker_task *t)
+{
+    if (t->fresh)
+        volumes_give(t);
+    CLEANUP_FREE char *path = mem_printf("/containers/%s/start", t->container);
+    task_call(t, STEP_START, &(struct engine_request){
+        .method = HTTP_METHOD_POST, .path = path, .timeout_ms = CREATE_TIMEOUT_MS,
+    }, start_done);
+}
+
+/* --- in the way, or half made --- */
+
+static char *delete_path(const char *container)
+{
+    return mem_printf("/containers/%s?force=1&v=1", container);
+}
+
+/* A removal that is under way already, or an engine that does not answer, is waited for. */
+static bool still_there(const struct error *err)
+{
+    return err->code && err->code != ERROR_NOT_FOUND;
+}
+
+static void clear_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (still_there(&a->err)) {
+        again(t);
+        return;
+    }
+    if (t->fresh) {
+        network_again(t);
+        return;
+    }
+    error_set(&t->failed, ERROR_NOT_FOUND, "its container was made but never started");
+    failed_tell(t, &t->failed);
+}
+
+static void clear_begin(struct docker_task *t)
+{
+    CLEANUP_FREE char *path = delete_path(t->container);
+    task_call(t, STEP_CLEAR, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, clear_done);
+}
+
+static void fail_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->call = NULL;
+    if (still_there(&a->err))
+        again(t);
+    else
+        failed_tell(t, &t->failed);
+}
+
+/* The start failed once a container may be there: it is said only when nothing is left. NULL: once more. */
+static void fail_begin(struct docker_task *t, const struct error *why)
+{
+    if (why)
+        t->failed = *why;
+    CLEANUP_FREE char *by_name = mem_printf("mentat-%s", t->alloc_id), *path = delete_path(by_name);
+    task_call(t, STEP_FAIL, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, fail_done);
+}
+
+/* --- looking: what is there, and what follows from it --- */
+
+static void exit_describe(struct docker_task *t)
+{
+    struct task_exit *how = &t->how;
+    if (!how->known) {
+        snprintf(how->reason, sizeof how->reason, "lost: its container was removed");
+        return;
+    }
+    how->signal = how->code > 128 && how->code <= 128 + 64 ? how->code - 128 : 0;
+    if (how->oom && how->signal == SIGKILL)
+        snprintf(how->reason, sizeof how->reason, "killed by SIGKILL: out of memory");
+    else if (how->signal)
+        snprintf(how->reason, sizeof how->reason, "killed by %s", signal_name(how->signal));
+    else
+        snprintf(how->reason, sizeof how->reason, "exit code %d", how->code);
+}
+
+static void logs_done(void *arg, const struct error *err)
+{
+    struct docker_task *t = arg;
+    if (err && err->code != ERROR_NOT_FOUND)
+        LOG_W("the last of a container's log could not be fetched", "alloc", t->alloc_id, "error", err->text);
+    t->step = STEP_GONE;
+    if (t->head.events)
+        t->head.events->exited(t->head.arg, &t->how);
+}
+
+static void logs_open(struct docker_task *t)
+{
+    if (!t->logs)
+        t->logs = docker_logs_open(t->d->engine, t->d->env->loop, t->alloc_dir, t->container, t->tty, t->log_files, t->log_mb);
+}
+
+static void ended(struct docker_task *t)
+{
+    t->step = STEP_ENDING;
+    engine_cancel(steal(&t->wait));
+    engine_cancel(steal(&t->kill));
+    uv_timer_stop(&t->stop_timer);
+    exit_describe(t);
+    logs_open(t);
+    started_tell(t, NULL);
+    if (t->head.events)
+        docker_logs_finish(t->logs, logs_done, t);
+}
+
+static void up(struct docker_task *t, const struct value *json)
+{
+    t->step = STEP_UP;
+    t->pid = (int)value_number(json, "State/Pid");
+    logs_open(t);
+    docker_logs_follow(t->logs);
+    if (!t->wait)
+        wait_begin(t);
+    started_tell(t, NULL);
+    if (t->head.events && t->stopping && !t->kill)
+        kill_send(t);
+}
+
+static int64_t time_of(const struct value *json, const char *path)
+{
+    const char *text = value_text(json, path);
+    int64_t ms = 0;
+    return text && time_parse(text, &ms) == 0 && ms > 0 ? ms : 0;
+}
+
+static void exit_read(struct docker_task *t, const struct value *json)
+{
+    t->how.known = true;
+    t->how.code = (int)value_number(json, "State/ExitCode") & 0xff;
+    t->how.oom = value_true(json, "State/OOMKilled");
+    t->how.finished_at = time_of(json, "State/FinishedAt");
+}
+
+static const char *label(const struct value *json, const char *name)
+{
+    const struct value *labels = value_path(json, "Config/Labels");
+    const struct value_entry *e = labels && labels->kind == VALUE_MAP ? value_get(labels, name) : NULL;
+    return e ? e->value.text : NULL;
+}
+
+static int number_label(const struct value *json, const char *name, int otherwise)
+{
+    const char *text = label(json, name);
+    int n = text ? atoi(text) : 0;
+    return n > 0 ? n : otherwise;
+}
+
+/* Nobody else's may be taken for ours, whatever its name. */
+static bool is_ours(const struct docker_task *t, const struct value *json)
+{
+    const char *alloc = label(json, LABEL_ALLOC);
+    return alloc && !strcmp(alloc, t->alloc_id);
+}
+
+static void nothing_there(struct docker_task *t)
+{
+    if (t->told_started) {
+        ended(t);                    /* with what `wait` told, or nothing */
+    } else if (t->fresh) {
+        create_begin(t);
+    } else {
+        error_set(&t->failed, ERROR_NOT_FOUND, "there is no container of this allocation");
+        failed_tell(t, &t->failed);
+    }
+}
+
+static void container_seen(struct docker_task *t, const struct value *json)
+{
+    const char *status = value_text(json, "State/Status"), *run = label(json, LABEL_RUN), *job = label(json, LABEL_JOB);
+    const char *id = value_text(json, "Id");
+    uint64_t number = run ? strtoull(run, NULL, 10) : t->run;
+    mem_set_string(&t->container, id);
+    if (t->fresh && !t->told_started && number != t->run) {
+        clear_begin(t);              /* an earlier run's */
+        return;
+    }
+    t->run = t->how.run = number;
+    if (job)
+        mem_set_string(&t->job, job);
+    t->tty = value_true(json, "Config/Tty");
+    t->log_files = number_label(json, LABEL_LOG_FILES, LOG_FILES_DEFAULT);
+    t->log_mb = number_label(json, LABEL_LOG_MB, LOG_MB_DEFAULT);
+    t->how.started_at = time_of(json, "State/StartedAt");
+    if (!status || !strcmp(status, "created")) {
+        if (t->fresh)
+            passwd_begin(t);
+        else
+            clear_begin(t);
+    } else if (!strcmp(status, "exited") || !strcmp(status, "dead")) {
+        exit_read(t, json);
+        ended(t);
+    } else if (!strcmp(status, "removing")) {
+        again(t);
+    } else {
+        up(t, json);
+    }
+}
+
+static void look_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    struct error err;
+    t->call = NULL;
+    if (a->err.code == ERROR_NOT_FOUND) {
+        nothing_there(t);
+    } else if (a->err.code || !value_text(&a->json, "Id")) {
+        again(t);
+    } else if (!is_ours(t, &a->json)) {
+        error_set(&err, ERROR_CONFLICT, "the name mentat-%s is taken by a container that is not Mentat's: remove or rename it",
+                  t->alloc_id);
+        failed_tell(t, &err);
+    } else {
+        t->tries = 0;
+        container_seen(t, &a->json);
+    }
+}
+
+static void look_begin(struct docker_task *t)
+{
+    CLEANUP_FREE char *path = t->told_started || (!t->fresh && t->container)
+        ? mem_printf("/containers/%s/json", t->container) : mem_printf("/containers/mentat-%s/json", t->alloc_id);
+    task_call(t, STEP_LOOK, &(struct engine_request){.path = path}, look_done);
+}
+
+/* --- a running container --- */
+
+static void wait_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->wait = NULL;
+    if (!a->err.code) {
+        t->how.known = true;
+        t->how.code = (int)value_number(&a->json, "StatusCode") & 0xff;
+    }
+    if (t->call)
+        return;
+    if (a->err.code && a->err.code != ERROR_TIMEOUT && a->err.code != ERROR_NOT_FOUND) {
+        t->step = STEP_LOOK;
+        again(t);
+    } else {
+        look_begin(t);
+    }
+}
+
+static void wait_begin(struct docker_task *t)
+{
+    CLEANUP_FREE char *path = mem_printf("/containers/%s/wait", t->container);
+    t->wait = engine_start(t->d->engine, &(struct engine_request){
+        .method = HTTP_METHOD_POST, .path = path, .idle_ms = WAIT_IDLE_MS,
+    }, wait_done, t);
+}
+
+/* --- stopping --- */
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+    kill_send(timer->data);
+}
+
+static void kill_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    t->kill = NULL;
+    int64_t left = t->stop_deadline - time_monotonic_ms();
+    if (!engine_absent(&a->err) && left > 0)
+        t->stop_signal = 0;          /* it was told: now it has its time */
+    int64_t delay = t->stop_signal || left <= 0 || left > INT32_MAX ? KILL_AGAIN_MS : left;
+    if (t->stop_signal && left > 0 && left < delay)
+        delay = left;
+    uv_timer_start(&t->stop_timer, on_stop_timer, (uint64_t)delay, 0);
+}
+
+static void kill_send(struct docker_task *t)
+{
+    int signal = time_monotonic_ms() >= t->stop_deadline ? SIGKILL : t->stop_signal;
+    if (t->step >= STEP_ENDING || t->step < STEP_LOOK || !t->told_started)
+        return;
+    if (!signal) {
+        uv_timer_start(&t->stop_timer, on_stop_timer, KILL_AGAIN_MS, 0);
+        return;
+    }
+    CLEANUP_FREE char *path = mem_printf("/containers/%s/kill?signal=%d", t->container, signal);
+    engine_cancel(steal(&t->kill));
+    t->kill = engine_start(t->d->engine, &(struct engine_request){.method = HTTP_METHOD_POST, .path = path}, kill_done, t);
+}
+
+static void docker_stop(struct task *task, int signal, int64_t timeout_ms)
+{
+    struct docker_task *t = (struct docker_task *)task;
+    int64_t deadline = time_monotonic_ms() + timeout_ms;
+    if (!t->stopping || deadline < t->stop_deadline)
+        t->stop_deadline = deadline;
+    if (!t->stopping)
+        t->stop_signal = signal ? signal : SIGTERM;
+    t->stopping = true;
+    if (t->step >= STEP_ENDING)
+        return;
+    if (t->step < STEP_CREATE) {
+        engine_cancel(steal(&t->call));
+        docker_pull_cancel(steal(&t->pull));
+        error_set(&t->failed, ERROR_CANCELLED, "stopped before it was started");
+        t->step = STEP_GONE;
+        uv_timer_start(&t->again, on_again, 0, 0);
+    } else {
+        kill_send(t);
+    }
+}
+
+static void signal_done(void *arg, const struct engine_answer *a)
+{
+    if (a->err.code)
+        LOG_W("a signal did not reach its container", "error", a->err.text);
+}
+
+static int docker_signal(struct task *task, int signal, struct error *err)
+{
+    struct docker_task *t = (struct docker_task *)task;
+    if (t->step < STEP_LOOK || t->step >= STEP_ENDING)
+        return error_set(err, ERROR_CONFLICT, "the task has ended");
+    if (!engine_up(t->d->engine))
+        return error_set(err, ERROR_UNAVAILABLE, "%s", engine_trouble(t->d->engine));
+    CLEANUP_FREE char *path = mem_printf("/containers/%s/kill?signal=%d", t->container, signal);
+    engine_start(t->d->engine, &(struct engine_request){.method = HTTP_METHOD_POST, .path = path}, signal_done, NULL);
+    return 0;
+}
+
+static int docker_stats(struct task *task, struct task_stats *out, struct error *err)
+{
+    struct docker_task *t = (struct docker_task *)task;
+    if (!t->pid || t->step >= STEP_ENDING)
+        return error_set(err, ERROR_CONFLICT, "the task has ended");
+    struct cgroup_usage usage;
+    if (process_cgroup_usage(t->pid, &usage, err) < 0)
+        return -1;
+    *out = (struct task_stats){
+        .cpu_seconds = usage.cpu_seconds, .memory_bytes = usage.memory_bytes, .memory_peak_bytes = usage.memory_peak_bytes,
+        .memory_limit_bytes = usage.memory_limit_bytes, .pids = usage.pids,
+    };
+    return 0;
+}
+
+/* --- removing: outlives the task --- */
+
+struct docker_removal {
+    LIST_ENTRY(docker_removal) entry;
+    struct docker *d;
+    char *container, *job;
+    struct engine_call *call;
+    uv_timer_t timer;
+};
+
+static void docker_close_when_done(struct docker *d);
+
+static void removal_closed(uv_handle_t *h)
+{
+    struct docker_removal *r = h->data;
+    free(r->container);
+    free(r->job);
+    free(r);
+}
+
+static void removal_end(struct docker_removal *r)
+{
+    LIST_REMOVE(r, entry);
+    engine_cancel(steal(&r->call));
+    uv_close((uv_handle_t *)&r->timer, removal_closed);
+}
+
+static bool job_has_tasks(const struct docker *d, const char *job)
+{
+    const struct docker_task *t;
+    LIST_FOREACH(t, &d->tasks, entry)
+        if (t->job && !strcmp(t->job, job))
+            return true;
+    return false;
+}
+
+static void removal_begin(struct docker_removal *r);
+
+static void on_removal_timer(uv_timer_t *timer)
+{
+    removal_begin(timer->data);
+}
+
+static void removal_network_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_removal *r = arg;
+    struct docker *d = r->d;
+    r->call = NULL;
+    if (engine_absent(&a->err)) {
+        uv_timer_start(&r->timer, on_removal_timer, AGAIN_MOST_MS, 0);
+        return;
+    }
+    removal_end(r);              /* also when somebody else's container is in the network: then it stays */
+    docker_close_when_done(d);
+}
+
+static void removal_done(void *arg, const struct engine_answer *a)
+{
+    struct docker_removal *r = arg;
+    struct docker *d = r->d;
+    r->call = NULL;
+    if (still_there(&a->err)) {
+        uv_timer_start(&r->timer, on_removal_timer, AGAIN_MOST_MS, 0);
+        return;
+    }
+    if (r->job && !job_has_tasks(d, r->job)) {
+        CLEANUP_FREE char *name = docker_job_network(r->job), *path = mem_printf("/networks/%s", name);
+        kv_remove(&d->networks, name);
+        r->call = engine_start(d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path},
+                               removal_network_done, r);
+        return;
+    }
+    removal_end(r);
+    docker_close_when_done(d);
+}
+
+static void removal_begin(struct docker_removal *r)
+{
+    CLEANUP_FREE char *path = delete_path(r->container);
+    r->call = engine_start(r->d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, removal_done, r);
+}
+
+static void removal_add(struct docker *d, const char *container, const char *job)
+{
+    struct docker_removal *r = NEW(struct docker_removal);
+    *r = (struct docker_removal){.d = d, .container = mem_strdup(container), .job = mem_strdup(job)};
+    uv_timer_init(d->env->loop, &r->timer);
+    r->timer.data = r;
+    LIST_INSERT_HEAD(&d->removals, r, entry);
+    removal_begin(r);
+}
+
+static void docker_remove(struct task *task)
+{
+    struct docker_task *t = (struct docker_task *)task;
+    if (t->step != STEP_GONE || !t->container)
+        return;
+    docker_image_used(t->d->images, t->spec.config.image);
+    CLEANUP_FREE char *container = steal(&t->container), *job = steal(&t->job);
+    removal_add(t->d, container, job);
+}
+
+/* --- life of a task --- */
+
+static void task_closed(uv_handle_t *h)
+{
+    struct docker_task *t = h->data;
+    if (--t->open_handles)
+        return;
+    docker_spec_clear(&t->spec);
+    docker_image_clear(&t->image);
+    free(t->alloc_id);
+    free(t->alloc_dir);
+    free(t->container);
+    free(t->job);
+    free(t->user);
+    free(t);
+}
+
+static struct docker_task *task_begin(void *state, struct task *task, const char *alloc_id, const char *alloc_dir)
+{
+    struct docker_task *t = (struct docker_task *)task;
+    t->d = state;
+    t->alloc_id = mem_strdup(alloc_id);
+    t->alloc_dir = mem_strdup(alloc_dir);
+    t->log_files = LOG_FILES_DEFAULT;
+    t->log_mb = LOG_MB_DEFAULT;
+    uv_timer_init(t->d->env->loop, &t->again);
+    uv_timer_init(t->d->env->loop, &t->stop_timer);
+    t->again.data = t->stop_timer.data = t;
+    t->open_handles = 2;
+    LIST_INSERT_HEAD(&t->d->tasks, t, entry);
+    return t;
+}
+
+static void fail_later(struct docker_task *t)
+{
+    t->step = STEP_GONE;
+    uv_timer_start(&t->again, on_again, 0, 0);
+}
+
+/* Letters that a reference may have: it goes into the path of requests. */
+static int reference_check(const char *image, struct error *err)
+{
+    size_t n = strspn(image, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/:@");
+    if (!*image || image[n] || strstr(image, "..") || image[0] == '/' || strstr(image, "//") || strlen(image) > 400)
+        return error_set(err, ERROR_INVALID, "config.image: `%.100s` is not the name of an image: NAME, NAME:TAG or "
+                         "NAME@sha256:DIGEST, with a registry in front if need be", image);
+    return 0;
+}
+
+/* A new agent has to hear from the engine first. */
+static void engine_begin(struct docker_task *t)
+{
+    const struct engine *e = t->d->engine;
+    t->step = STEP_ENGINE;
+    if (!engine_known(e)) {
+        uv_timer_start(&t->again, on_again, ENGINE_AGAIN_MS, 0);
+    } else if (!engine_up(e)) {
+        error_set(&t->failed, ERROR_UNAVAILABLE, "%s", engine_trouble(e));
+        fail_later(t);
+    } else {
+        image_begin(t);
+    }
+}
+
+static void docker_start(void *state, struct task *task, const struct task_spec *spec)
+{
+    struct docker_task *t = task_begin(state, task, spec->alloc_id, spec->alloc_dir);
+    t->fresh = true;
+    t->run = t->how.run = spec->run;
+    docker_spec_copy(&t->spec, spec);
+    t->job = mem_strdup(t->spec.job);
+    if (spec->config->registry_auth)
+        error_set(&t->failed, ERROR_UNSUPPORTED, "config.registry_auth: this agent cannot read secrets; put the login into "
+                  "docker.auth_file of agent.yaml");
+    else
+        reference_check(spec->config->image ? spec->config->image : "", &t->failed);
+    if (t->failed.code)
+        fail_later(t);
+    else
+        engine_begin(t);
+}
+
+static void docker_adopt(void *state, struct task *task, const char *alloc_id, const char *alloc_dir, const char *handle)
+{
+    struct docker_task *t = task_begin(state, task, alloc_id, alloc_dir);
+    char id[80];
+    if (handle && sscanf(handle, "docker1 id=%79[0-9a-f] run=%" SCNu64, id, &t->run) == 2)
+        t->container = mem_strdup(id);
+    look_begin(t);
+}
+
+static void docker_free(struct task *task)
+{
+    struct docker_task *t = (struct docker_task *)task;
+    LIST_REMOVE(t, entry);
+    engine_cancel(t->call);
+    engine_cancel(t->wait);
+    engine_cancel(t->kill);
+    docker_pull_cancel(t->pull);
+    docker_logs_close(t->logs);
+    uv_close((uv_handle_t *)&t->again, task_closed);
+    uv_close((uv_handle_t *)&t->stop_timer, task_closed);
+}
+
+/* --- the sweep: containers and networks of ours that no allocation has any more --- */
+
+static const char *label_of(const struct value *item, const char *name)
+{
+    const struct value *labels = value_path(item, "Labels");
+    const struct value_entry *e = labels && labels->kind == VALUE_MAP ? value_get(labels, name) : NULL;
+    return e ? e->value.text : NULL;
+}
+
+/* "/containers/json?all=1" with a filter on our own. */
+static char *own_path(const struct docker *d, const char *path)
+{
+    struct buf filter = {0}, out = {0};
+    CLEANUP_FREE char *wanted_label = mem_printf(LABEL_AGENT "=%s", d->agent);
+    buf_add_string(&filter, "{\"label\":[");
+    json_add_string(&filter, wanted_label);
+    buf_add_string(&filter, "]}");
+    buf_printf(&out, "%s%cfilters=", path, strchr(path, '?') ? '&' : '?');
+    http_add_encoded(&out, filter.data);
+    buf_free(&filter);
+    return buf_steal(&out);
+}
+
+static void network_gone(void *arg, const struct engine_answer *a)
+{
+    if (!a->err.code)
+        LOG_I("a network that no task uses was removed");
+}
+
+static void networks_swept(void *arg, const struct engine_answer *a)
+{
+    struct docker *d = arg;
+    d->sweep = NULL;
+    for (uint32_t i = 0; !a->err.code && a->json.kind == VALUE_LIST && i < a->json.n; i++) {
+        const struct value *item = &a->json.entries[i].value;
+        const char *job = label_of(item, LABEL_JOB), *id = value_text(item, "Id");
+        if (!job || !id || job_has_tasks(d, job))
+            continue;
+        CLEANUP_FREE char *path = mem_printf("/networks/%s", id), *name = docker_job_network(job);
+        kv_remove(&d->networks, name);
+        engine_start(d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, network_gone, NULL);
+    }
+}
+
+static bool wanted(const struct docker *d, const char *id, const char *alloc)
+{
+    const struct docker_task *t;
+    const struct docker_removal *r;
+    LIST_FOREACH(t, &d->tasks, entry)
+        if (!strcmp(t->alloc_id, alloc))
+            return true;
+    LIST_FOREACH(r, &d->removals, entry)
+        if (!strcmp(r->container, id))
+            return true;
+    CLEANUP_FREE char *dir = mem_printf("%s/allocs/%s", d->env->data_dir, alloc);
+    return access(dir, F_OK) == 0;
+}
+
+static void sweep_done(void *arg, const struct engine_answer *a)
+{
+    struct docker *d = arg;
+    d->sweep = NULL;
+    for (uint32_t i = 0; !a->err.code && a->json.kind == VALUE_LIST && i < a->json.n; i++) {
+        const struct value *item = &a->json.entries[i].value;
+        const char *id = value_text(item, "Id"), *alloc = label_of(item, LABEL_ALLOC);
+        if (!id || !alloc || wanted(d, id, alloc))
+            continue;
+        LOG_W("removing a container that no allocation has", "container", id, "alloc", alloc);
+        removal_add(d, id, label_of(item, LABEL_JOB));
+    }
+    if (a->err.code)
+        return;
+    CLEANUP_FREE char *path = own_path(d, "/networks");
+    d->sweep = engine_start(d->engine, &(struct engine_request){.path = path}, networks_swept, d);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct docker *d = timer->data;
+    uv_timer_start(&d->timer, on_timer, SWEEP_MS, 0);
+    if (d->sweep || !engine_up(d->engine))
+        return;
+    CLEANUP_FREE char *path = own_path(d, "/containers/json?all=1");
+    d->sweep = engine_start(d->engine, &(struct engine_request){.path = path}, sweep_done, d);
+}
+
+/* --- the driver --- */
+
+static void engine_changed(void *arg)
+{
+    struct docker *d = arg;
+    kv_clear(&d->networks);
+    if (engine_up(d->engine)) {
+        docker_images_engine_up(d->images);
+        uv_timer_start(&d->timer, on_timer, 0, 0);
+    }
+    if (d->env->changed)
+        d->env->changed(d->env->ctx);
+}
+
+static int docker_open(const struct driver_env *env, void **state, struct error *err)
+{
+    if (!env->docker)
+        return error_set(err, ERROR_UNSUPPORTED, "no Docker engine is configured");
+    struct docker *d = NEW(struct docker);
+    d->env = env;
+    d->agent = mem_strdup(env->data_dir);
+    LIST_INIT(&d->tasks);
+    LIST_INIT(&d->removals);
+    LIST_INIT(&d->endings);
+    uv_timer_init(env->loop, &d->timer);
+    d->timer.data = d;
+    d->images = docker_images_open(d);
+    d->engine = engine_open(env->loop, env->docker->socket, engine_changed, d);
+    *state = d;
+    return 0;
+}
+
+static void docker_probe(void *state, struct driver_info *info)
+{
+    struct docker *d = state;
+    info->healthy = engine_up(d->engine);
+    mem_set_string(&info->version, engine_version(d->engine));
+    mem_set_string(&info->detail, info->healthy ? NULL : engine_trouble(d->engine));
+}
+
+static void driver_closed(uv_handle_t *h)
+{
+    struct docker *d = h->data;
+    kv_clear(&d->networks);
+    free(d->agent);
+    free(d);
+}
+
+static void close_now(uv_timer_t *timer)
+{
+    struct docker *d = timer->data;
+    struct docker_removal *r;
+    while ((r = LIST_FIRST(&d->removals)))
+        removal_end(r);
+    docker_endings_close(d);
+    docker_images_close(d->images);
+    engine_close(d->engine);
+    uv_close((uv_handle_t *)&d->timer, driver_closed);
+}
+
+static void docker_close_when_done(struct docker *d)
+{
+    if (d->closing && LIST_EMPTY(&d->removals))
+        uv_timer_start(&d->timer, close_now, 0, 0);
+}
+
+/* What is being removed is waited for, a while; then it is the next agent's sweep that finds it. */
+static void docker_close(void *state)
+{
+    struct docker *d = state;
+    d->closing = true;
+    bool wait = !LIST_EMPTY(&d->removals) && engine_up(d->engine);
+    engine_cancel(steal(&d->sweep));
+    uv_timer_start(&d->timer, close_now, wait ? CLOSE_WAIT_MS : 0, 0);
+}
+
+const struct driver driver_docker = {
+    .name = "docker",
+    .task_size = sizeof(struct docker_task),
+    .exec_size = sizeof(struct docker_exec),
+    .open = docker_open,
+    .close = docker_close,
+    .probe = docker_probe,
+    .start = docker_start,
+    .adopt = docker_adopt,
+    .stop = docker_stop,
+    .signal = docker_signal,
+    .stats = docker_stats,
+    .remove = docker_remove,
+    .free = docker_free,
+    .exec = docker_exec_start,
+    .exec_write = docker_exec_write,
+    .exec_close_stdin = docker_exec_close_stdin,
+    .exec_resize = docker_exec_resize,
+    .exec_pause = docker_exec_pause,
+    .exec_free = docker_exec_free,
+};

@@ -1,0 +1,162 @@
+/* Docker driver: what its files share. docker.c takes a task from image to exit, docker_create.c says how its container
+ * is made, docker_image.c pulls and clears images away, docker_exec.c runs commands in containers, docker_logs.c fetches
+ * what containers write, docker_engine.c speaks with the engine. */
+#pragma once
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "agent/driver.h"
+#include "agent/drivers/docker_engine.h"
+#include "agent/drivers/docker_logs.h"
+#include "model/profile.h"
+
+#define LABEL_AGENT "mentat.agent"           /* the agent's data_dir: several agents may share an engine */
+#define LABEL_ALLOC "mentat.alloc"
+#define LABEL_SERVICE "mentat.service"
+#define LABEL_JOB "mentat.job"
+#define LABEL_RUN "mentat.run"
+#define LABEL_LOG_FILES "mentat.log-max-files"
+#define LABEL_LOG_MB "mentat.log-max-mb"
+
+struct docker;
+
+/* --- docker_create.c: pure --- */
+
+/* A copy of all that the driver was given for a start. */
+struct docker_spec {
+    char *alloc_id, *service, *job;
+    int64_t replica;
+    uint64_t run;
+    struct config config;
+    struct kv_list env;
+    struct resources resources;
+    struct logs logs;
+    struct volume_list volumes;
+    struct alloc_port_list ports;
+    struct privileges may;
+    char *profile;                   /* its name, for messages */
+};
+void docker_spec_copy(struct docker_spec *to, const struct task_spec *from);
+void docker_spec_clear(struct docker_spec *s);
+
+/* What is known of the image when the container is made. */
+struct docker_image {
+    char *id;                        /* "sha256:…" */
+    char *user;                      /* "" is root */
+};
+void docker_image_clear(struct docker_image *i);
+
+/* Who the container runs as: "UID" or "UID:GID" or a name; the service's, else the image's. */
+const char *docker_user(const struct docker_spec *s, const struct docker_image *image);
+/* The network that it gets: the service's, else its job's own. The caller frees it. */
+char *docker_network(const struct docker_spec *s);
+/* "mentat-job-NAME", one for each job on a node. */
+char *docker_job_network(const char *job);
+/* Checks what the profile says of things that only the agent sees; user as "UID" or "UID:GID". */
+int docker_allowed(const struct docker_spec *s, const char *user, struct error *err);
+/* The body of POST /containers/create. user NULL: the image's. */
+void docker_create_body(const struct docker_spec *s, const struct docker_image *image, const char *user,
+                        const char *data_dir, const char *host_ip, bool has_seccomp, struct buf *out);
+/* Finds a user's numbers in a tar archive that holds /etc/passwd. */
+int docker_passwd_find(const struct buf *tar, const char *name, unsigned *uid, unsigned *gid, struct error *err);
+
+/* --- docker_image.c --- */
+struct docker_images;
+struct docker_images *docker_images_open(struct docker *d);
+void docker_images_close(struct docker_images *i);
+/* The engine began to answer: clearing away may go on. */
+void docker_images_engine_up(struct docker_images *i);
+
+struct docker_pull;
+struct docker_pull_events {
+    void (*progress)(void *arg, const char *text);
+    void (*done)(void *arg, const struct error *err);
+};
+/* Several that want the same image share one pull. done comes once, unless cancelled before. */
+struct docker_pull *docker_pull_start(struct docker_images *i, const char *image, const struct docker_pull_events *events,
+                                      void *arg);
+void docker_pull_cancel(struct docker_pull *p);
+/* A container is made of it, or gone: counts its age from now. */
+void docker_image_used(struct docker_images *i, const char *image);
+/* "repo:tag" or "repo@digest" apart: name and what the engine takes as `tag`. The caller frees both. */
+void docker_reference_split(const char *image, char **name, char **tag);
+/* The key of the image's registry in a credentials file: "registry.example.com:5000". The caller frees it. */
+char *docker_registry_of(const char *image);
+
+/* --- docker.c --- */
+enum docker_step {
+    STEP_ENGINE, STEP_IMAGE, STEP_PULL, STEP_NETWORK,    /* nothing was made yet */
+    STEP_CREATE, STEP_PASSWD, STEP_START, STEP_LOOK, STEP_CLEAR, STEP_FAIL,
+    STEP_UP, STEP_ENDING, STEP_GONE,
+};
+
+struct docker_task {
+    struct task head;
+    LIST_ENTRY(docker_task) entry;
+    struct docker *d;
+    char *alloc_id, *alloc_dir;
+    char *container;                 /* its name, then its id */
+    char *job;
+    uint64_t run;
+    enum docker_step step;
+    bool fresh;                      /* started, not adopted */
+    bool told_started, waited, has_passwd;
+    int pid;
+    struct docker_spec spec;         /* fresh */
+    struct docker_image image;
+    char *user;                      /* in numbers */
+    struct docker_pull *pull;
+    struct engine_call *call, *wait, *kill;
+    struct docker_logs *logs;
+    int log_files, log_mb;
+    bool tty;
+    uv_timer_t again, stop_timer;
+    unsigned open_handles, tries;
+    int stop_signal;                 /* the next one to send; 0: none */
+    int64_t stop_deadline;           /* monotonic; when SIGKILL is due */
+    bool stopping;
+    struct error failed;
+    struct task_exit how;
+};
+LIST_HEAD(docker_task_list, docker_task);
+
+struct docker_removal;
+struct docker_ending;
+LIST_HEAD(docker_removal_list, docker_removal);
+
+struct docker {
+    const struct driver_env *env;
+    struct engine *engine;
+    struct docker_images *images;
+    struct docker_task_list tasks;
+    struct docker_removal_list removals;
+    LIST_HEAD(, docker_ending) endings;          /* of commands */
+    struct kv_list networks;         /* of jobs, known to be there */
+    uv_timer_t timer;                /* sweeps; at the end: how long removals are waited for */
+    struct engine_call *sweep;
+    char *agent;                     /* value of LABEL_AGENT */
+    bool closing;
+};
+
+/* --- docker_exec.c --- */
+struct docker_exec {
+    struct task_exec head;
+    struct docker *d;
+    char *id, *container;
+    struct engine_call *call, *resize_call;
+    struct stream *stream;
+    uv_timer_t timer;
+    unsigned open_handles, resize_tries;
+    bool tty, paused, closing_in, ended, told, killing;
+    uint16_t rows, cols;
+    struct buf early;                /* written before the connection was there */
+    struct frames *frames;
+};
+int docker_exec_start(struct task *t, struct task_exec *x, const struct exec_spec *spec, struct error *err);
+size_t docker_exec_write(struct task_exec *x, const void *bytes, size_t n);
+void docker_exec_close_stdin(struct task_exec *x);
+void docker_exec_resize(struct task_exec *x, uint16_t rows, uint16_t cols);
+void docker_exec_pause(struct task_exec *x, bool paused);
+void docker_exec_free(struct task_exec *x);
+/* Lets go of the commands that are being ended. */
+void docker_endings_close(struct docker *d);
