@@ -1,5 +1,7 @@
 /* Bench: measurements, one file each. They print JSON lines: name, value, unit and the run's parameters. */
 #pragma once
+#include <stdint.h>
+
 
 struct bench {
     const char *name;
@@ -8,4 +10,7 @@ struct bench {
     int (*run)(int argc, char **argv);        /* argv[0] is its name; the exit status: 2 for wrong arguments */
 };
 
-extern const struct bench bench_scheduler;
+/* A whole number from 1 to max out of an argument. 0, or -1. */
+int bench_count(const char *text, int64_t max, int64_t *out);
+
+extern const struct bench bench_scheduler, bench_submit, bench_idle, bench_api;

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -6,8 +7,15 @@
 #include "bench.h"
 
 static const struct bench *const benches[] = {
-    &bench_scheduler,
+    &bench_scheduler, &bench_submit, &bench_idle, &bench_api,
 };
+
+int bench_count(const char *text, int64_t max, int64_t *out)
+{
+    char *end;
+    *out = strtoll(text, &end, 10);
+    return end != text && !*end && *out >= 1 && *out <= max ? 0 : -1;
+}
 
 static int usage(FILE *to)
 {

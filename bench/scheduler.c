@@ -12,6 +12,7 @@
 
 #include "base/random.h"
 #include "core/sched.h"
+#include "figure.h"
 
 #define RACKS 25
 #define MEASURE_S 1.0
@@ -30,8 +31,8 @@ static double now_s(void)
 
 static void print(const char *name, double value, const char *unit, const struct options *o)
 {
-    printf("{\"name\":\"%s\",\"value\":%.6g,\"unit\":\"%s\",\"nodes\":%lld,\"allocs\":%lld,\"spread\":%s}\n", name, value,
-           unit, (long long)o->nodes, (long long)o->allocs, o->spread ? "true" : "false");
+    figure_print(name, value, unit, "\"nodes\":%lld,\"allocs\":%lld,\"spread\":%s", (long long)o->nodes,
+                 (long long)o->allocs, o->spread ? "true" : "false");
 }
 
 static void add_nodes(struct sched *s, int64_t count)
@@ -122,12 +123,6 @@ static void remove_service(struct sched *s, struct alloc *placed, int64_t n)
     }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static int measure(const struct options *o)
 {
     struct sched *s = sched_new();
@@ -151,25 +146,17 @@ static int measure(const struct options *o)
         wanted += o->allocs;
         remove_service(s, placed, n);
     }
-    qsort(rounds, n_rounds, sizeof(*rounds), by_value);
     int status = done == wanted ? 0 : 1;
     if (status)
         fprintf(stderr, "mentat-bench: %lld nodes have no room for %lld replicas: give more --nodes or fewer --allocs\n",
                 (long long)o->nodes, (long long)o->allocs);
     else
-        print("placements_per_second", (double)o->allocs / rounds[n_rounds / 2], "1/s", o);
+        print("placements_per_second", (double)o->allocs / figure_percentile(rounds, n_rounds, 0.5), "1/s", o);
     free(rounds);
     type_clear(&service_type, &spec);
     free(placed);
     sched_free(s);
     return status;
-}
-
-static bool read_count(const char *text, int64_t *out)
-{
-    char *end;
-    *out = strtoll(text, &end, 10);
-    return end != text && !*end && *out >= 1 && *out <= 1000000;
 }
 
 static int run(int argc, char **argv)
@@ -182,7 +169,7 @@ static int run(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         if (c == 's')
             o.spread = true;
-        else if ((c != 'n' && c != 'a') || !read_count(optarg, c == 'n' ? &o.nodes : &o.allocs))
+        else if ((c != 'n' && c != 'a') || bench_count(optarg, 1000000, c == 'n' ? &o.nodes : &o.allocs))
             return 2;
     return optind < argc ? 2 : measure(&o);
 }

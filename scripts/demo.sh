@@ -29,7 +29,8 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-until "$mt" status >/dev/null 2>&1; do
+# Its own word, not an answer on the port, which could be another cluster's.
+until grep -q '^ready' "$log"; do
     kill -0 "$dev" 2>/dev/null || { cat "$log" >&2; echo "mt dev ended; its output is above" >&2; exit 1; }
     sleep 0.1
 done

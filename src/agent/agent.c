@@ -40,6 +40,7 @@ struct agent {
     struct tls_context *tls;
     struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
     uint64_t index;
+    struct str_list known_servers;   /* as the store had them at the start */
     uv_signal_t signals[ARRAY_LEN(end_signals)];
     uv_timer_t facts_timer;
     uv_work_t facts_work;
@@ -200,8 +201,25 @@ static void on_acknowledged(void *ctx, const struct agent_report *report)
     runner_acknowledge(((struct agent *)ctx)->runner, report);
 }
 
+/* One address in a line. */
+static void on_servers(void *ctx, const struct str_list *addresses)
+{
+    struct agent *a = ctx;
+    CLEANUP_BUF struct buf text = {0};
+    for (uint32_t i = 0; i < addresses->n; i++)
+        buf_printf(&text, "%s\n", addresses->v[i]);
+    store_put(a->store, STORE_META, "servers", text.data, text.len);
+}
+
+static void read_servers(struct str_list *out, char *text)
+{
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        str_list_add(out, line);
+}
+
 static const struct sync_handlers sync_handlers = {
-    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged,
+    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
 };
 
 static void on_report(void *ctx)
@@ -265,6 +283,8 @@ static int load_meta(void *ctx, const char *key, const void *value, size_t len, 
         mem_set_string(&a->node.id, text);
     else if (!strcmp(key, "index"))
         a->index = strtoull(text, NULL, 10);
+    else if (!strcmp(key, "servers"))
+        read_servers(&a->known_servers, text);
     return 0;
 }
 
@@ -330,8 +350,8 @@ static int begin_network(struct agent *a, struct error *err)
     uint64_t seed;
     random_system(&seed, sizeof(seed));
     a->sync = sync_new(&a->loop, &(struct sync_options){
-        .node_id = a->node.id, .servers = &c->servers, .tls = a->tls, .index = a->index, .seed = seed,
-        .handlers = &sync_handlers, .ctx = a,
+        .node_id = a->node.id, .servers = &c->servers, .known = &a->known_servers, .tls = a->tls, .index = a->index,
+        .seed = seed, .handlers = &sync_handlers, .ctx = a,
     });
     sync_report(a->sync);
     return 0;
@@ -394,6 +414,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     cgroup_close(&a->cgroups);
     tls_context_free(a->tls);
     type_clear(&node_type, &a->node);
+    str_list_clear(&a->known_servers);
     free(a->drivers_env);
     free(a->trouble);
     free(a->ip);

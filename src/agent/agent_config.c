@@ -18,7 +18,7 @@ static const struct field agent_config_fields[] = {
     CONFIG("volume_root", 3, FIELD_STRING, volume_root, .default_text = "/mnt/unikernel-volumes",
            .help = "Directory under which the volumes of services are kept."),
     CONFIG("servers", 4, FIELD_STR_LIST, servers, .flags = FIELD_SCALAR_OK,
-           .help = "Addresses (host:port) of the servers, tried in turn; default: 127.0.0.1:4646."),
+           .help = "Addresses (host:port) of servers; one that works is enough, it tells of the others. Default: 127.0.0.1:4646."),
     CONFIG("bind", 5, FIELD_STRING, bind,
            .help = "Address that the agent API listens on; default: 0.0.0.0 with TLS, else 127.0.0.1."),
     CONFIG("port", 6, FIELD_INT, port, .default_text = "4647", .min = 0, .max = 65535,

@@ -16,6 +16,7 @@
 
 #define CGROUP_NESTING_MAX 8
 #define KILL_ROUNDS 64
+#define SHIMS_END_MS 2000
 
 static const struct controller {
     const char *name;
@@ -213,7 +214,8 @@ void cgroup_close(struct cgroup_root *r)
 
 void cgroup_remove_root(struct cgroup_root *r)
 {
-    cgroup_remove(r, CGROUP_SHIMS, 0, NULL);
+    /* A shim lets go of everything a moment before it is dead; one of an earlier agent cannot be waited for otherwise. */
+    cgroup_remove(r, CGROUP_SHIMS, SHIMS_END_MS, NULL);
     /* Upwards as long as nothing else is there; the mount itself refuses. */
     for (unsigned i = 0; i < r->n; i++) {
         CLEANUP_FREE char *path = mem_strdup(r->v[i].path);

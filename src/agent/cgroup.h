@@ -46,7 +46,8 @@ struct cgroup_usage {
  * controller, the root is empty or partial and `warning` says so; that is no error. */
 void cgroup_open(struct cgroup_root *r, const char *name, enum cgroup_mode mode);
 void cgroup_close(struct cgroup_root *r);                      /* frees; the directories stay */
-/* The subtree itself goes too, and the folders above it, as far as they are empty. */
+/* The subtree itself goes too, and the folders above it, as far as they are empty. Waits up to 2 s for shims that are
+ * about to be dead. */
 void cgroup_remove_root(struct cgroup_root *r);
 /* Every group below the root, in any hierarchy: the allocations of living and dead tasks. */
 int cgroup_list(const struct cgroup_root *r, struct str_list *ids, struct error *err);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent/allocation.h"
+#include "agent/peers.h"
 #include "agent/removal.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ struct runner {
     struct runner_env env;
     struct allocation *allocations;
     struct spec_ref *specs;
+    struct peers peers;
     bool confirmed;                  /* the servers have said everything that they want */
     bool scanned;                    /* files and groups of nobody were looked for */
     bool stopping;
@@ -103,7 +105,10 @@ static void specs_sweep(struct runner *r)
         if (!s->refs) {
             store_delete(r->env.store, STORE_SERVICES, s->key);
             spec_free(r, s);
+        } else {
+            peers_keep(&r->peers, s->version.service);
         }
+    peers_sweep(&r->peers);
 }
 
 /* --- adding and deleting --- */
@@ -312,6 +317,11 @@ static bool stated(const struct alloc_report *r)
     return r->reason != NULL;        /* something was ever reported */
 }
 
+static bool wanted_here(const struct runner *r, const struct alloc *alloc)
+{
+    return alloc_wanted(alloc) && !r->stopping;
+}
+
 /* The servers know it, this agent does not. */
 static void apply_new(struct runner *r, const struct alloc *alloc)
 {
@@ -331,7 +341,20 @@ static void apply_new(struct runner *r, const struct alloc *alloc)
         a->record.launched = true;
         allocation_adopt(a);
     }
-    allocation_event(a, alloc_wanted(alloc) ? EVENT_START : EVENT_STOP);
+    allocation_event(a, wanted_here(r, alloc) ? EVENT_START : EVENT_STOP);
+}
+
+/* A newer version that needs no new task: what is kept and what comes next go by it. */
+static void follow_version(struct runner *r, struct allocation *a, struct alloc *fresh)
+{
+    uint64_t version = a->spec->version.version;
+    struct spec_ref *spec = fresh->version != version ? spec_find(r, fresh->service, fresh->version) : NULL;
+    if (!spec) {
+        fresh->version = version;
+        return;
+    }
+    runner_spec_release(r, a->spec);
+    a->spec = spec_hold(spec);
 }
 
 static void apply_known(struct runner *r, struct allocation *a, const struct alloc *alloc, bool full)
@@ -342,6 +365,7 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
     type_copy(&alloc_type, &fresh, alloc);
     free(fresh.id);
     fresh.id = steal(&a->record.alloc.id);
+    follow_version(r, a, &fresh);
     type_clear(&alloc_type, &a->record.alloc);
     a->record.alloc = fresh;
     a->gone = false;
@@ -353,7 +377,7 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
     }
     if (a->phase == PHASE_DEAD)
         return;
-    if (!alloc_wanted(alloc))
+    if (!wanted_here(r, alloc))
         allocation_event(a, EVENT_STOP);
     else if (a->phase == PHASE_WAITING)
         allocation_event(a, EVENT_START);
@@ -443,6 +467,7 @@ void runner_apply(struct runner *r, const struct agent_work *work)
         type_encode(&service_version_type, v, &b);
         store_put(r->env.store, STORE_SERVICES, s->key, b.data, b.len);
     }
+    peers_apply(&r->peers, work);
     for (uint32_t i = 0; i < work->allocs.n; i++) {
         const struct alloc *alloc = &work->allocs.v[i];
         if (!alloc->id || !id_valid(alloc->id)) {
@@ -493,38 +518,9 @@ void runner_acknowledge(struct runner *r, const struct agent_report *report)
     }
 }
 
-/* Replicas of the same service on this node, in their order. */
-static int by_replica(const void *x, const void *y)
+void runner_peers(struct runner *r, const struct allocation *a, struct kv_list *texts)
 {
-    const struct allocation *const *a = x, *const *b = y;
-    return ((*a)->record.alloc.replica > (*b)->record.alloc.replica) -
-           ((*a)->record.alloc.replica < (*b)->record.alloc.replica);
-}
-
-void runner_peers(struct runner *r, const struct allocation *a, struct kv_list *peers)
-{
-    const struct alloc_port_list *ports = &a->record.alloc.ports;
-    if (!ports->n)
-        return;
-    struct allocation *other, *next, **same = mem_array(HASH_COUNT(r->allocations) + 1, sizeof(*same));
-    size_t n = 0;
-    HASH_ITER(hh, r->allocations, other, next)
-        if (other->phase != PHASE_DEAD && !other->orphan && alloc_wanted(&other->record.alloc) &&
-            !strcmp(other->record.alloc.service, a->record.alloc.service))
-            same[n++] = other;
-    qsort(same, n, sizeof(*same), by_replica);
-    for (uint32_t p = 0; p < ports->n; p++) {
-        CLEANUP_BUF struct buf list = {0};
-        for (size_t i = 0; i < n; i++) {
-            const struct alloc *alloc = &same[i]->record.alloc;
-            for (uint32_t q = 0; q < alloc->ports.n; q++)
-                if (!strcmp(alloc->ports.v[q].name, ports->v[p].name))
-                    buf_printf(&list, "%s%s:%lld", list.len ? "," : "", r->env.ip,
-                               (long long)task_outer_port(same[i]->spec->version.spec.driver, &alloc->ports.v[q]));
-        }
-        kv_set(peers, ports->v[p].name, list.data ? list.data : "");
-    }
-    free(same);
+    peers_texts(&r->peers, &a->spec->version.spec, &a->record.alloc, r->env.ip, texts);
 }
 
 /* --- looking --- */
@@ -595,6 +591,7 @@ void runner_close(struct runner *r)
     struct spec_ref *s, *s_next;
     HASH_ITER(hh, r->specs, s, s_next)
         spec_free(r, s);
+    peers_clear(&r->peers);
     removal_close(r->removal);
     uv_close((uv_handle_t *)&r->gc_timer, on_timer_closed);
 }

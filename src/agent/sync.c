@@ -1,6 +1,8 @@
 /* Happy path: register → welcome → heartbeats by timer, one waiting GET for work after the other, reports when there
  * are any. Three channels (register or heartbeat, work, report) share one current server: a failure of any moves all
- * to the next, and each channel pauses by its own count of failures. A 404 means that the servers do not know this
+ * to the next, and each channel pauses by its own count of failures. When the server cannot be reached (rather than
+ * answers that it cannot serve now) requests that wait there are given up at once. Away from the first server of the list
+ * a heartbeat goes there now and then, and when it is answered all go back. A 404 means that the servers do not know this
  * node (state lost, or removed): register again and ask for everything. */
 #include "agent/sync.h"
 
@@ -10,8 +12,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "base/text.h"
 #include "base/timefmt.h"
+#include "agent/server_list.h"
 #include "net/http_client.h"
 
 #define SYNC_WAIT_SECONDS 60
@@ -21,6 +23,9 @@
 #define SYNC_QUIET_MS 500            /* least time between two unchanged answers */
 #define SYNC_REPORT_LIMIT 500
 #define SYNC_DEFAULT_HEARTBEAT_MS 5000
+#define SYNC_BEAT_ANSWER_MS 2000
+#define SYNC_CONNECT_MS 2000
+#define SYNC_HOME_AFTER_MS 30000
 
 enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_COUNT };
 
@@ -30,7 +35,7 @@ struct channel {
     struct http_call *call;
     uv_timer_t timer;                /* the next try, or the next heartbeat */
     unsigned failures;               /* in a row */
-    uint32_t server;                 /* index of the server that the call went to */
+    char *server;                    /* that the call went to */
     int64_t sent_at;
 };
 
@@ -38,12 +43,14 @@ struct sync {
     uv_loop_t *loop;
     struct http_client *client;
     char *node_id;
-    struct str_list servers;         /* as targets */
-    uint32_t server;
+    struct server_list servers;
+    uint32_t server;                 /* in servers.all */
+    int64_t home_at;                 /* away from the first: when that is tried again */
+    bool trying_home;                /* the heartbeat under way does */
     const struct sync_handlers *handlers;
     void *ctx;
     struct random random;
-    int64_t first_delay_ms;
+    int64_t first_delay_ms, answer_ms, home_after_ms;
     struct channel channels[CHANNEL_COUNT];
     uv_prepare_t prepare;            /* sends reports at the end of the turn */
     bool registered, registering, facts_changed, reports_due, full_next;
@@ -84,11 +91,16 @@ static void try_in(struct channel *c, int64_t delay_ms)
     uv_timer_start(&c->timer, on_timer, (uint64_t)delay_ms, 0);
 }
 
+static const char *current(const struct sync *s)
+{
+    return s->servers.all.v[s->server];
+}
+
 /* The first pass over the servers is quick; then pauses double, half of each by chance so that agents spread out. */
 static void try_again(struct channel *c)
 {
     struct sync *s = c->sync;
-    unsigned pass = c->failures / (s->servers.n ? s->servers.n : 1);
+    unsigned pass = c->failures / s->servers.all.n;
     int64_t delay = s->first_delay_ms;
     for (unsigned i = 0; i < pass && delay < SYNC_MAX_DELAY_MS; i++)
         delay *= 2;
@@ -98,18 +110,40 @@ static void try_again(struct channel *c)
     try_in(c, delay / 2 + (int64_t)random_below(&s->random, (uint64_t)delay / 2 + 1));
 }
 
-static void next_server(struct sync *s, uint32_t failed)
+static void home_later(struct sync *s)
 {
-    if (s->server == failed)
-        s->server = (s->server + 1) % s->servers.n;
+    int64_t half = s->home_after_ms / 2;
+    s->home_at = time_monotonic_ms() + half + (int64_t)random_below(&s->random, (uint64_t)half * 2 + 1);
+}
+
+/* Requests that wait at another server than the current one, which will not answer them, are sent again. */
+static void leave_others(struct sync *s)
+{
+    for (int i = 0; i < CHANNEL_COUNT; i++) {
+        struct channel *c = &s->channels[i];
+        if (i == CHANNEL_SESSION || !c->call || !strcmp(c->server, current(s)))
+            continue;
+        http_call_cancel(steal(&c->call));
+        try_in(c, 0);
+    }
+}
+
+static void next_server(struct sync *s, const char *failed, bool unreachable)
+{
+    if (!strcmp(current(s), failed)) {
+        s->server = (s->server + 1) % s->servers.all.n;
+        home_later(s);
+    }
+    if (unreachable)
+        leave_others(s);
 }
 
 static void log_failure(struct channel *c, const char *text)
 {
     /* Once when it begins, and then now and then. */
     if (c->failures == 0 || c->failures % 32 == 31)
-        LOG_W("a server cannot be used", "server", c->sync->servers.v[c->server], "channel", channel_rows[c->kind].name,
-              "error", text, "failures", LOG_U64(c->failures + 1));
+        LOG_W("a server cannot be used", "server", c->server, "channel", channel_rows[c->kind].name, "error", text,
+              "failures", LOG_U64(c->failures + 1));
 }
 
 static void register_again(struct sync *s)
@@ -121,27 +155,41 @@ static void register_again(struct sync *s)
         try_in(c, c->failures ? s->first_delay_ms : 0);
 }
 
+static void go_home(struct sync *s)
+{
+    LOG_I("back at the first server", "server", s->servers.all.v[0]);
+    s->server = 0;
+    leave_others(s);
+}
+
 static void on_call_done(struct http_call *call, struct http_response *res, const struct error *err, void *arg)
 {
     struct channel *c = arg;
     struct sync *s = c->sync;
     c->call = NULL;
-    bool was_registering = s->registering;
+    bool was_registering = s->registering, tried_home = c->kind == CHANNEL_SESSION && s->trying_home;
     if (c->kind == CHANNEL_SESSION)
-        s->registering = false;
+        s->registering = s->trying_home = false;
+    if (tried_home && (err || res->status >= 500)) {
+        home_later(s);
+        session_start(c);
+        return;
+    }
     if (err) {
         log_failure(c, err->text);
-        next_server(s, c->server);
+        next_server(s, c->server, true);
         try_again(c);
         return;
     }
     if (res->status >= 200 && res->status < 300) {
         s->registering = was_registering;
+        if (tried_home)
+            go_home(s);
         channel_rows[c->kind].done(c, res);
         return;
     }
     if (res->status == 404 && !was_registering) {
-        LOG_W("the servers do not know this node: it registers again", "server", s->servers.v[c->server]);
+        LOG_W("the servers do not know this node: it registers again", "server", c->server);
         register_again(s);
         if (c->kind != CHANNEL_SESSION)
             try_again(c);
@@ -150,21 +198,21 @@ static void on_call_done(struct http_call *call, struct http_response *res, cons
     CLEANUP_FREE char *text = mem_printf("status %d: %.300s", res->status, res->body.data ? res->body.data : "");
     log_failure(c, text);
     if (res->status >= 500)
-        next_server(s, c->server);
+        next_server(s, c->server, false);
     try_again(c);
 }
 
-static void call(struct channel *c, enum http_method method, const char *path, const struct buf *body,
+static void call_at(struct channel *c, const char *server, enum http_method method, const char *path, const struct buf *body,
                  int64_t answer_ms)
 {
     struct sync *s = c->sync;
     uv_timer_stop(&c->timer);
-    c->server = s->server;
+    mem_set_string(&c->server, server);
     c->sent_at = time_monotonic_ms();
     static const struct http_header json = {"Content-Type", "application/json"};
     c->call = http_call_start(s->client, &(struct http_call_options){
         .method = method,
-        .target = s->servers.v[c->server],
+        .target = c->server,
         .path = path,
         .headers = &json,
         .header_count = body ? 1 : 0,
@@ -177,6 +225,12 @@ static void call(struct channel *c, enum http_method method, const char *path, c
     });
 }
 
+static void call(struct channel *c, enum http_method method, const char *path, const struct buf *body,
+                 int64_t answer_ms)
+{
+    call_at(c, current(c->sync), method, path, body, answer_ms);
+}
+
 static bool parse(struct channel *c, const struct type *t, struct http_response *res, void *object)
 {
     struct problem_list problems = {0};
@@ -185,9 +239,9 @@ static bool parse(struct channel *c, const struct type *t, struct http_response 
     CLEANUP_BUF struct buf text = {0};
     problem_list_format(&problems, NULL, &text);
     problem_list_clear(&problems);
-    LOG_E("a server's answer cannot be read", "server", c->sync->servers.v[c->server], "channel",
-          channel_rows[c->kind].name, "error", text.data ? text.data : "");
-    next_server(c->sync, c->server);
+    LOG_E("a server's answer cannot be read", "server", c->server, "channel", channel_rows[c->kind].name, "error",
+          text.data ? text.data : "");
+    next_server(c->sync, c->server, false);
     try_again(c);
     return false;
 }
@@ -201,7 +255,9 @@ static void session_start(struct channel *c)
     if (s->registered && !s->facts_changed) {
         struct agent_heartbeat beat = {.node_id = s->node_id};
         type_to_json(&agent_heartbeat_type, &beat, &body);
-        call(c, HTTP_METHOD_POST, "/v1/agent/heartbeat", &body, SYNC_ANSWER_MS);
+        s->trying_home = s->server && time_monotonic_ms() >= s->home_at;
+        call_at(c, s->trying_home ? s->servers.all.v[0] : current(s), HTTP_METHOD_POST, "/v1/agent/heartbeat", &body,
+                s->servers.all.n > 1 ? s->answer_ms : SYNC_ANSWER_MS);
         return;
     }
     s->registering = true;
@@ -215,11 +271,25 @@ static void session_start(struct channel *c)
     call(c, HTTP_METHOD_POST, "/v1/agent/register", &body, SYNC_ANSWER_MS);
 }
 
+/* The server that is talked to stays the current one while it is in the list. */
+static void learn(struct sync *s, const struct str_list *addresses)
+{
+    CLEANUP_FREE char *was = mem_strdup(current(s));
+    if (!server_list_learn(&s->servers, addresses))
+        return;
+    int at = server_list_find(&s->servers, was);
+    s->server = at < 0 ? 0 : (uint32_t)at;
+    if (s->server)
+        home_later(s);
+    if (s->handlers->servers)
+        s->handlers->servers(s->ctx, addresses);
+}
+
 static void session_welcome(struct channel *c, const struct agent_welcome *welcome)
 {
     struct sync *s = c->sync;
     if (!s->registered)
-        LOG_I("registered", "server", s->servers.v[c->server], "node", s->node_id);
+        LOG_I("registered", "server", c->server, "node", s->node_id);
     s->registered = true;
     s->heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : SYNC_DEFAULT_HEARTBEAT_MS;
     /* Servers that are behind what this node has seen lost their state: only then is older work the truth. */
@@ -243,12 +313,15 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
 static void session_done(struct channel *c, struct http_response *res)
 {
     struct sync *s = c->sync;
-    if (s->registering) {
-        s->registering = false;
+    bool registering = s->registering;
+    s->registering = false;
+    if (registering || res->body.len) {
         struct agent_welcome welcome;
         if (!parse(c, &agent_welcome_type, res, &welcome))
             return;
-        session_welcome(c, &welcome);
+        if (registering)
+            session_welcome(c, &welcome);
+        learn(s, &welcome.servers);
         type_clear(&agent_welcome_type, &welcome);
     }
     c->failures = 0;
@@ -277,7 +350,7 @@ static void work_done(struct channel *c, struct http_response *res)
     if (work.full && work.index < s->floor) {
         /* This server has not caught up with what another one told us: its "everything" would stop new tasks. */
         type_clear(&agent_work_type, &work);
-        next_server(s, c->server);
+        next_server(s, c->server, false);
         try_again(c);
         return;
     }
@@ -358,21 +431,19 @@ struct sync *sync_new(uv_loop_t *loop, const struct sync_options *o)
     struct sync *s = NEW(struct sync);
     s->loop = loop;
     s->node_id = mem_strdup(o->node_id);
-    for (uint32_t i = 0; i < o->servers->n; i++) {
-        const char *text = o->servers->v[i];
-        bool whole = strstr(text, "://") || text_has_prefix(text, "unix:");
-        CLEANUP_FREE char *target = mem_printf("%s%s", whole ? "" : o->tls ? "https://" : "http://", text);
-        str_list_add(&s->servers, target);
-    }
+    server_list_init(&s->servers, o->node_id, o->servers, o->tls != NULL);
+    if (o->known)
+        server_list_learn(&s->servers, o->known);
     s->handlers = o->handlers;
     s->ctx = o->ctx;
     s->random.state = o->seed;
-    s->server = (uint32_t)random_below(&s->random, s->servers.n);
     s->first_delay_ms = o->first_delay_ms ? o->first_delay_ms : SYNC_FIRST_DELAY_MS;
+    s->answer_ms = o->answer_ms ? o->answer_ms : SYNC_BEAT_ANSWER_MS;
+    s->home_after_ms = o->home_after_ms ? o->home_after_ms : SYNC_HOME_AFTER_MS;
     s->heartbeat_ms = SYNC_DEFAULT_HEARTBEAT_MS;
     s->floor = o->index;
     s->full_next = true;
-    s->client = http_client_new(loop, &(struct http_client_options){.tls = o->tls});
+    s->client = http_client_new(loop, &(struct http_client_options){.tls = o->tls, .connect_timeout_ms = SYNC_CONNECT_MS});
     uv_prepare_init(loop, &s->prepare);
     s->prepare.data = s;
     for (int i = 0; i < CHANNEL_COUNT; i++) {
@@ -390,7 +461,9 @@ static void closed_one(struct sync *s)
     if (--s->closing)
         return;
     type_clear(&agent_report_type, &s->flying);
-    str_list_clear(&s->servers);
+    for (int i = 0; i < CHANNEL_COUNT; i++)
+        free(s->channels[i].server);
+    server_list_clear(&s->servers);
     free(s->node_id);
     free(s);
 }
@@ -432,5 +505,5 @@ bool sync_registered(const struct sync *s)
 
 const char *sync_server(const struct sync *s)
 {
-    return s->servers.v[s->server];
+    return current(s);
 }

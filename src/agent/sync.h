@@ -1,5 +1,6 @@
 /* Sync: the agent's conversation with the servers: registration, heartbeats, the waiting request for work, reports.
- * Any server will do; when one fails the next is tried, after all failed with growing, jittered pauses. */
+ * Any server will do, and each agent has its favourite; when that fails the next is tried, after all failed with growing,
+ * jittered pauses. Once the favourite answers again the agent goes back to it. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,15 +20,20 @@ struct sync_handlers {
     void (*collect)(void *ctx, struct agent_report *report, uint32_t limit);
     /* The servers have these. */
     void (*acknowledged)(void *ctx, const struct agent_report *report);
+    /* The addresses of all servers, as they told; to be stored. May be NULL. */
+    void (*servers)(void *ctx, const struct str_list *addresses);
 };
 
 struct sync_options {
     const char *node_id;
     const struct str_list *servers;      /* host:port, or http://, https://, unix: targets; copied */
+    const struct str_list *known;        /* addresses that the servers told of earlier; copied; may be NULL */
     struct tls_context *tls;             /* NULL: plain */
     uint64_t index;                      /* of the work that the store knows; 0: none */
     uint64_t seed;                       /* of the jitter */
     int64_t first_delay_ms;              /* of a pause between tries; 0: 250 */
+    int64_t answer_ms;                   /* how long a heartbeat may take while there is another server; 0: 2000 */
+    int64_t home_after_ms;               /* how long the favourite is left alone after it failed; 0: 30000 */
     const struct sync_handlers *handlers;
     void *ctx;
 };

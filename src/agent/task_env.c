@@ -10,6 +10,12 @@ int64_t task_port(enum driver_kind driver, const struct alloc_port *port)
     return driver == DRIVER_EXEC || driver == DRIVER_NONE ? port->host : port->port;
 }
 
+void task_add_address(struct buf *out, const char *ip, const char *port)
+{
+    bool v6 = strchr(ip, ':') != NULL;
+    buf_printf(out, "%s%s%s:%s", v6 ? "[" : "", ip, v6 ? "]" : "", port);
+}
+
 int64_t task_outer_port(enum driver_kind driver, const struct alloc_port *port)
 {
     return driver == DRIVER_DOCKER ? port->host : task_port(driver, port);
@@ -45,13 +51,19 @@ static int var_port(const struct task_facts *f, const char *key, struct buf *out
     return error_set(err, ERROR_INVALID, "${port.%s}: the service has no port of this name; add it under `ports`", key);
 }
 
+/* Servers that did not tell of the others leave the task alone with itself. */
 static int var_peers(const struct task_facts *f, const char *key, struct buf *out, struct error *err)
 {
     const char *peers = f->peers ? kv_get(f->peers, key) : NULL;
-    if (!peers)
+    if (peers) {
+        buf_add_string(out, peers);
+        return 0;
+    }
+    CLEANUP_BUF struct buf port = {0};
+    if (var_port(f, key, &port, NULL) < 0)
         return error_set(err, ERROR_INVALID, "${peers.%s}: the service has no port of this name; add it under `ports`",
                          key);
-    buf_add_string(out, peers);
+    task_add_address(out, f->ip, port.data);
     return 0;
 }
 

@@ -18,6 +18,9 @@ int64_t task_port(enum driver_kind driver, const struct alloc_port *port);
 /* The port at which others reach it: a container's is published at the host's. */
 int64_t task_outer_port(enum driver_kind driver, const struct alloc_port *port);
 
+/* Appends ip:port, an IPv6 address in brackets. */
+void task_add_address(struct buf *out, const char *ip, const char *port);
+
 /* Appends text to out with ${replica}, ${ip}, ${port.NAME}, ${peers.NAME}, ${node.name} and ${meta.KEY} replaced.
  * $${ stands for a literal ${. Other names without a dot are left as they are, for shells; an unknown port or meta key
  * is an error. */

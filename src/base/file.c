@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -103,4 +104,15 @@ int dir_make(const char *path, int mode, struct error *err)
     if (!S_ISDIR(st.st_mode))
         return error_set(err, ERROR_INVALID, "%s: exists and is not a directory", path);
     return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    remove(path);
+    return 0;
+}
+
+void dir_remove(const char *path)
+{
+    nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }

@@ -11,3 +11,5 @@ int file_read(const char *path, size_t limit, struct buf *out, struct error *err
 int file_write(const char *path, const void *p, size_t n, int mode, struct error *err);
 /* mkdir -p; fails when path exists and is not a directory. */
 int dir_make(const char *path, int mode, struct error *err);
+/* rm -rf, as far as it goes, without leaving the file system that path is on. */
+void dir_remove(const char *path);

@@ -1,14 +1,11 @@
 /* A whole cluster in one command: a temporary directory, mentat-server, mentat-agent, then `mt run FILE` as a child, so
  * that signals are ours alone to handle. Whatever happens from the first start on, the end is the same: the agent with
  * its tasks, the server, the directory. Signals stay blocked and are taken by wait_signal. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/jobfile.h"
 #include "cli/table.h"
+#include "net/address.h"
 
 #define PORT_DEFAULT 4646
 #define START_MS 30000
@@ -39,37 +37,17 @@ struct dev {
 
 /* --- ports and directory --- */
 
-/* Takes the port for a moment; 0 takes a free one. Returns the port, or -1 when it is taken. */
-static int probe_port(int port)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    bool free_port = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0 &&
-                     getsockname(fd, (struct sockaddr *)&a, &len) == 0;
-    if (fd >= 0)
-        close(fd);
-    return free_port ? ntohs(a.sin_port) : -1;
-}
-
 static int choose_ports(struct dev *d, struct error *err)
 {
     long long port = PORT_DEFAULT;
     if (args_number(d->cli->args, "port", 0, 65534, &port, err))
         return -1;
-    d->port = probe_port((int)port);
-    d->agent_port = d->port < 0 ? -1 : probe_port(port ? (int)port + 1 : 0);
+    d->port = address_probe_port((int)port);
+    d->agent_port = d->port < 0 ? -1 : address_probe_port(port ? (int)port + 1 : 0);
     if (d->port < 0 || d->agent_port < 0)
         return error_set(err, ERROR_EXISTS, "port %lld is taken (is another `mt dev` running?); end what has it, or give "
                          "--port N (N and N+1 are used; 0 takes free ones)", d->port < 0 ? port : port + 1);
     d->address = mem_printf("http://127.0.0.1:%d", d->port);
-    return 0;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-    remove(path);
     return 0;
 }
 
@@ -251,7 +229,7 @@ static void stop_all(struct dev *d)
     if (d->dir[0] && args_has(d->cli->args, "keep"))
         cli_say(d->cli, "files are kept in %s", d->dir);
     else if (d->dir[0])
-        nftw(d->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        dir_remove(d->dir);
     child_clear(&d->server);
     child_clear(&d->agent);
     free(d->address);

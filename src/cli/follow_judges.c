@@ -60,7 +60,7 @@ int follow_settled(struct cli *cli, struct follow_item *item, const json_t *serv
     long long wanted, leaving, desired = json_number(service, "status.desired");
     const char *reason = json_text(service, "status.reason");
     count_live(allocs, &wanted, &leaving);
-    if (!service || is(service, "status.state", "stopped")) {
+    if (!service || is(service, "status.state", "stopped") || is(service, "status.state", "stopping")) {
         *state = FOLLOW_FAILED;
         *note = mem_strdup("it was stopped meanwhile");
     } else if (is(service, "status.state", "failed")) {

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/peers.h"
 
 /* With no word of a restart that was asked for, it counts as done after this long. */
 #define RESTART_SEEN_MS 60000
@@ -44,8 +45,10 @@ static void apply_one(struct core *c, struct alloc_entry *a, const struct alloc_
     a->a.restarts = r->restarts;
     a->a.started_at = r->started_at;
     a->a.finished_at = r->finished_at;
-    if (r->ip)
+    if (r->ip && strcmp(r->ip, a->a.ip ? a->a.ip : "") != 0) {
         mem_set_string(&a->a.ip, r->ip);
+        peers_set_changed(c, a->service);
+    }
     if (r->state != a->a.state)
         state_set_alloc_state(c, a, r->state, r->reason);
     else if (changed || was_restarting != a->restarting || served != alloc_serves(a))

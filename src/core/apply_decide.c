@@ -4,6 +4,7 @@
 
 #include "base/id.h"
 #include "core/apply.h"
+#include "core/peers.h"
 #include "core/slots.h"
 
 static void look_again(struct core *c, const char *service)
@@ -69,6 +70,7 @@ static void place(struct core *c, const struct decide_place *p)
     a->node = n;
     a->work_index = c->index;
     state_add_alloc(c, a);
+    peers_set_changed(c, s);
     state_touch_work(c, a);
     if (d)
         d->progress_at = c->now;

@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/random.h"
 #include "core/apply.h"
+#include "core/peers.h"
 
 static bool restart_needed(const struct service *before, const struct service *after, bool *changed)
 {
@@ -43,7 +44,7 @@ static struct deployment_entry *add_deployment(struct core *c, struct service_en
         .id = mem_strdup(id), .service = mem_strdup(s->name), .job = mem_strdup(s->job->name), .version = v->version,
         .previous_version = revert ? 0 : s->stable_version, .strategy = v->spec.deploy.strategy,
         .state = DEPLOYMENT_RUNNING, .desired = v->spec.count, .created_at = c->now, .create_index = c->index,
-        .modify_index = c->index, .reason = mem_strdup("replicas are being replaced")};
+        .modify_index = c->index, .reason = mem_strdup("not all replicas serve yet")};
     d->revert = revert;
     d->progress_at = c->now;
     d->epoch = epoch;
@@ -84,6 +85,7 @@ const char *service_add_version(struct core *c, struct service_entry *s, const s
     v->epoch = restart ? v->v.version : old->epoch;
     uint64_t old_version = old ? old->v.version : 0;
     state_set_current(c, s, v);
+    peers_set_changed(c, s);
     s->stopped = s->purge = false;
     if (schedule_changed) {
         s->next_run_at = 0;

@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "core/apply.h"
+#include "core/peers.h"
 
 struct core *core_new(void)
 {
@@ -124,6 +125,7 @@ static void apply_command(struct core *c, const struct command *cmd, struct core
         return;
     if (appliers[cmd->kind] && appliers[cmd->kind](c, cmd->payload, &result->body, &result->error))
         buf_clear(&result->body);
+    peers_tell(c);
     if (cmd->key)
         remember_answer(c, cmd, hash, result);
     c->actor = NULL;

@@ -67,7 +67,8 @@ int core_job(const struct core *c, const char *job, struct job *out);           
 struct event_list { struct event *v; uint32_t n; };
 uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_seq, uint32_t limit, struct event_list *out);
 
-/* When something last changed: for waiting reads. `name` narrows to one object where the kind allows; NULL: any. */
+/* When something last changed: for waiting reads. `name` narrows to one object where the kind allows; NULL: any.
+ * UINT64_MAX when there is no object of that name (any more), so that whoever waits for it looks again. */
 enum core_kind { CORE_ANY, CORE_JOB, CORE_SERVICE, CORE_ALLOC, CORE_NODE, CORE_DEPLOYMENT, CORE_NODE_WORK, CORE_MEMBER,
                  CORE_KIND_COUNT };
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name);

@@ -174,7 +174,7 @@ void deploy_judge(struct pass *p)
     } else if (p->unplaced) {
         reason = mem_printf("waits for room: %s", p->why_unplaced.len ? p->why_unplaced.data : "no node has any");
     } else {
-        reason = mem_strdup("replicas are being replaced");
+        reason = mem_strdup("not all replicas serve yet");
     }
     if (state == DEPLOYMENT_RUNNING && d->desired == v.counts.desired && d->placed == v.counts.placed
         && d->healthy == v.counts.healthy && d->unhealthy == v.counts.unhealthy && d->reason

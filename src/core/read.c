@@ -1,7 +1,7 @@
 /* Reading: objects in order, events, what changed, and what an agent has to know. */
 #include <string.h>
 
-#include "core/state.h"
+#include "core/peers.h"
 
 const struct node *core_node(const struct core *c, const char *id)
 {
@@ -168,7 +168,6 @@ uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_s
 
 /* --- what changed --- */
 
-/* For a name that is not known (any more) the whole kind's index stands, so that whoever waits for it looks again. */
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name)
 {
     uint64_t all = (unsigned)kind < CORE_KIND_COUNT ? c->changed[kind] : c->index;
@@ -177,31 +176,31 @@ uint64_t core_changed(const struct core *c, enum core_kind kind, const char *nam
     switch (kind) {
     case CORE_JOB: {
         const struct job_entry *j = state_job(c, name);
-        return j ? j->modify_index : all;
+        return j ? j->modify_index : UINT64_MAX;
     }
     case CORE_SERVICE: {
         const struct service_entry *s = state_service(c, name);
-        return s ? s->modify_index : all;
+        return s ? s->modify_index : UINT64_MAX;
     }
     case CORE_ALLOC: {
         const struct alloc_entry *a = state_alloc(c, name);
-        return a ? a->a.modify_index : all;
+        return a ? a->a.modify_index : UINT64_MAX;
     }
     case CORE_NODE: {
         const struct node_entry *n = state_node(c, name);
-        return n ? n->n.modify_index : all;
+        return n ? n->n.modify_index : UINT64_MAX;
     }
     case CORE_DEPLOYMENT: {
         const struct deployment_entry *d = state_deployment(c, name);
-        return d ? d->d.modify_index : all;
+        return d ? d->d.modify_index : UINT64_MAX;
     }
     case CORE_NODE_WORK: {
         const struct node_entry *n = state_node(c, name);
-        return n ? n->work_index : all;
+        return n ? n->work_index : UINT64_MAX;
     }
     case CORE_MEMBER: {
         const struct member_entry *m = state_member(c, name);
-        return m ? m->m.modify_index : all;
+        return m ? m->m.modify_index : UINT64_MAX;
     }
     case CORE_ANY:
     case CORE_KIND_COUNT:
@@ -236,8 +235,10 @@ int core_agent_work(const struct core *c, const char *node_id, uint64_t since, s
     struct alloc_entry *a = out->full ? RB_MIN(alloc_work_tree, &n->work) : RB_NFIND(alloc_work_tree, &n->work, &key);
     for (; a; a = RB_NEXT(alloc_work_tree, &n->work, a)) {
         type_copy(&alloc_type, list_add_zero((struct list *)&out->allocs, &alloc_type), &a->a);
-        if (entry_live(a))
+        if (entry_live(a)) {
             add_work_version(out, a);
+            peers_add_to_work(a->service, out);
+        }
     }
     STAILQ_FOREACH(g, &n->gone, link)
         if (!out->full && g->index > since)

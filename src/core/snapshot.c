@@ -29,7 +29,8 @@ ROWS(service_entry, STRING(service_entry, name, 1), UINT(service_entry, stable_v
      UINT(service_entry, last_version, 3), INT(service_entry, generation, 4), INT(service_entry, next_run_at, 5),
      INT(service_entry, run_at, 6), INT(service_entry, unplaced, 7), STRING(service_entry, reason, 8),
      BOOL(service_entry, stopped, 9), BOOL(service_entry, purge, 10), INT(service_entry, position, 11),
-     UINT(service_entry, create_index, 12), UINT(service_entry, modify_index, 13));
+     UINT(service_entry, create_index, 12), UINT(service_entry, modify_index, 13),
+     BOOL(service_entry, tells_peers, 14));
 TABLE(service_entry, service_entry_rows, "");
 ROWS(job_entry, STRING(job_entry, name, 1), UINT(job_entry, create_index, 2), UINT(job_entry, modify_index, 3));
 TABLE(job_entry, job_entry_rows, "");
@@ -276,6 +277,7 @@ static bool read_service(struct core *c, struct cursor *in, struct job_entry *j)
         s->reason = steal(&facts->reason);
         s->stopped = facts->stopped;
         s->purge = facts->purge;
+        s->tells_peers = facts->tells_peers;
         s->create_index = facts->create_index;
         s->modify_index = facts->modify_index;
         state_move_service(c, s, j, facts->position);

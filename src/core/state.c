@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "core/peers.h"
 
 static int compare_u64(uint64_t a, uint64_t b)
 {
@@ -223,6 +224,11 @@ void state_touch_alloc(struct core *c, struct alloc_entry *a)
 void state_touch_work(struct core *c, struct alloc_entry *a)
 {
     state_touch_alloc(c, a);
+    state_send_again(c, a);
+}
+
+void state_send_again(struct core *c, struct alloc_entry *a)
+{
     if (!a->node) {
         a->work_index = c->index;
         return;
@@ -449,6 +455,7 @@ void state_remove_service(struct core *c, struct service_entry *s)
     state_clear_dirty(c, s);
     state_set_blocked(c, s, false);
     state_set_wake(c, s, NEVER);
+    peers_forget(c, s);
     if (s->in_every)
         TAILQ_REMOVE(&c->every_node, s, every_link);
     while (!TAILQ_EMPTY(&s->deployments))
@@ -502,6 +509,7 @@ void state_move_service(struct core *c, struct service_entry *s, struct job_entr
 void state_set_current(struct core *c, struct service_entry *s, struct version_entry *v)
 {
     TAILQ_INSERT_TAIL(&s->versions, v, link);
+    v->names_peers = spec_names_peers(&v->v.spec);
     s->current = v;
     s->last_version = v->v.version;
     bool every = v->v.spec.mode == MODE_EVERY_NODE;
@@ -627,6 +635,8 @@ void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_sta
         a->ok_since = !ok ? 0 : a->ok_since ? a->ok_since : c->now;
     else
         a->ended_at = c->now;
+    if (was_live && !entry_live(a))
+        peers_set_changed(c, a->service);
     state_touch_alloc(c, a);
     alloc_event(c, a, enum_name(alloc_state_names, (int)from), enum_name(alloc_state_names, (int)state), reason);
     if (!was_live || entry_live(a) || n->n.state != NODE_DRAINING)
@@ -644,6 +654,7 @@ void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason)
 {
     a->a.desired = DESIRED_STOP;
     mem_set_string(&a->a.desired_reason, reason);
+    peers_set_changed(c, a->service);
     state_touch_work(c, a);
     const char *state = enum_name(alloc_state_names, (int)a->a.state);
     char *text = mem_printf("to be stopped: %s", reason);
@@ -689,6 +700,7 @@ void state_init(struct core *c)
     TAILQ_INIT(&c->dirty);
     TAILQ_INIT(&c->blocked);
     TAILQ_INIT(&c->every_node);
+    STAILQ_INIT(&c->peers_changed);
     TAILQ_INIT(&c->down_nodes);
     TAILQ_INIT(&c->key_order);
     TAILQ_INIT(&c->tokens);

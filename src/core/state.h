@@ -25,6 +25,7 @@ struct version_entry {
     TAILQ_ENTRY(version_entry) link;
     struct service_version v;
     uint64_t epoch;                     /* the first version that a running replica need not be replaced for */
+    bool names_peers;                   /* derived: its texts speak of the other replicas */
 };
 
 struct alloc_entry {
@@ -90,6 +91,7 @@ struct service_entry {
     int64_t unplaced;
     char *reason;                       /* what the reconciler found; NULL: nothing */
     bool stopped, purge;
+    bool tells_peers;                   /* agents are told of all its replicas; see peers.h */
     int64_t position;                   /* within its job */
     uint64_t create_index, modify_index;
     struct deployment_list_head deployments;   /* oldest first */
@@ -101,6 +103,8 @@ struct service_entry {
     RB_ENTRY(service_entry) by_name, by_wake;
     TAILQ_ENTRY(service_entry) in_job, dirty_link, blocked_link, every_link;
     bool in_every;
+    bool peers_changed;                 /* within this command */
+    STAILQ_ENTRY(service_entry) peers_link;
 };
 
 struct job_entry {
@@ -181,6 +185,7 @@ struct core {
     struct sched *sched;
     TAILQ_HEAD(, service_entry) dirty, blocked, every_node;
     struct wake_tree wakes;
+    STAILQ_HEAD(, service_entry) peers_changed;
     TAILQ_HEAD(, node_entry) down_nodes;
     bool room;                          /* capacity came free since the last decision */
 };
@@ -241,6 +246,7 @@ bool state_node_has_room(const struct node_entry *n, double cpus, int64_t memory
 /* --- marks --- */
 void state_touch_alloc(struct core *c, struct alloc_entry *a);          /* modify_index of it and its service; dirty */
 void state_touch_work(struct core *c, struct alloc_entry *a);           /* also: its agent must know */
+void state_send_again(struct core *c, struct alloc_entry *a);           /* its agent must know; it did not change itself */
 void state_touch_node(struct core *c, struct node_entry *n);
 void state_touch_service(struct core *c, struct service_entry *s);
 void state_touch_deployment(struct core *c, struct deployment_entry *d);

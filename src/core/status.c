@@ -36,7 +36,7 @@ static enum service_state judge(const struct service_entry *s, const struct tall
 {
     const struct service_status *out = t->out;
     if (s->stopped)
-        return t->live ? SERVICE_RUNNING : SERVICE_STOPPED;
+        return t->live ? SERVICE_STOPPING : SERVICE_STOPPED;
     if (out->desired && t->done == out->desired)
         return SERVICE_COMPLETE;
     if (t->serving + t->done == out->desired)

@@ -98,7 +98,8 @@ enum alloc_desired { DESIRED_RUN, DESIRED_STOP };
 enum node_state { NODE_READY, NODE_DRAINING, NODE_INELIGIBLE, NODE_DOWN };
 enum deployment_state { DEPLOYMENT_RUNNING, DEPLOYMENT_PAUSED, DEPLOYMENT_SUCCESSFUL, DEPLOYMENT_FAILED,
                         DEPLOYMENT_REVERTED, DEPLOYMENT_CANCELLED };
-enum service_state { SERVICE_PENDING, SERVICE_RUNNING, SERVICE_DEGRADED, SERVICE_COMPLETE, SERVICE_FAILED, SERVICE_STOPPED };
+enum service_state { SERVICE_PENDING, SERVICE_RUNNING, SERVICE_DEGRADED, SERVICE_COMPLETE, SERVICE_FAILED, SERVICE_STOPPED,
+    SERVICE_STOPPING };
 
 struct driver_info { char *name; bool healthy; char *version; char *detail; };           /* detail: why not healthy */
 struct driver_info_list { struct driver_info *v; uint32_t n; };
@@ -204,11 +205,18 @@ struct agent_hello { struct node node; };                                       
 /* Its answer, and that to a heartbeat. servers: addresses of the APIs of all servers; empty when they are not known. */
 struct agent_welcome { int64_t heartbeat_ms; uint64_t index; struct str_list servers; };
 struct agent_heartbeat { char *node_id; };                                               /* POST /v1/agent/heartbeat */
+/* Where a replica of a service is reached, for the others of the service. */
+struct peer { char *alloc, *node_id; int64_t replica; char *ip; struct alloc_port_list ports; };
+struct peer_list { struct peer *v; uint32_t n; };
+struct service_peers { char *service; struct peer_list peers; };                         /* in order of replica */
+struct service_peers_list { struct service_peers *v; uint32_t n; };
 /* GET /v1/agent/allocs?node=ID&index=N&wait=60s: what changed for the node since index N; everything when full. An
- * allocation that the servers have forgotten is in `gone`. services holds each (service, version) that allocs name. */
+ * allocation that the servers have forgotten is in `gone`. services holds each (service, version) that allocs name,
+ * peers each service of live allocs whose replicas are told of each other (core/peers.h says which are). */
 struct agent_work {
     uint64_t index; bool full;
     struct service_version_list services; struct alloc_list allocs; struct str_list gone;
+    struct service_peers_list peers;
 };
 
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
@@ -216,7 +224,7 @@ extern const struct type port_type, volume_type, rate_limits_type, config_type, 
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, member_type, join_token_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
-    agent_heartbeat_type, agent_work_type;
+    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],

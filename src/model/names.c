@@ -17,4 +17,5 @@ const char *const alloc_state_names[] = {"pending", "starting", "running", "heal
 const char *const alloc_desired_names[] = {"run", "stop", NULL};
 const char *const node_state_names[] = {"ready", "draining", "ineligible", "down", NULL};
 const char *const deployment_state_names[] = {"running", "paused", "successful", "failed", "reverted", "cancelled", NULL};
-const char *const service_state_names[] = {"pending", "running", "degraded", "complete", "failed", "stopped", NULL};
+const char *const service_state_names[] = {"pending", "running", "degraded", "complete", "failed", "stopped",
+                                         "stopping", NULL};

@@ -223,12 +223,30 @@ static const struct field agent_heartbeat_fields[] = {
 };
 TABLE(agent_heartbeat, agent_heartbeat_fields, "An agent is alive.");
 
+static const struct field peer_fields[] = {
+    STRING(peer, alloc, 1, .help = "Id of the replica's allocation."),
+    STRING(peer, node_id, 2, .help = "Id of its node."),
+    INT(peer, replica, 3, .help = "Stable index of the replica."),
+    STRING(peer, ip, 4, .help = "Address at which it is reached."),
+    LIST(peer, ports, 5, alloc_port, .help = "Its ports."),
+    {0},
+};
+TABLE(peer, peer_fields, "Where a replica is reached, for the others of its service.");
+
+static const struct field service_peers_fields[] = {
+    STRING(service_peers, service, 1, .help = "Name of the service."),
+    LIST(service_peers, peers, 2, peer, .help = "Its replicas, in their order."),
+    {0},
+};
+TABLE(service_peers, service_peers_fields, "The replicas of a service.");
+
 static const struct field agent_work_fields[] = {
     UINT(agent_work, index, 1, .help = "Index up to which this is complete."),
     BOOL(agent_work, full, 2, .help = "It is everything, not only what changed."),
     LIST(agent_work, services, 3, service_version, .help = "Versions that the allocations name."),
     LIST(agent_work, allocs, 4, alloc, .help = "Allocations of the node."),
     STR_LIST(agent_work, gone, 5, .help = "Allocations that the servers have forgotten."),
+    LIST(agent_work, peers, 6, service_peers, .help = "Replicas of the services whose tasks are told of each other."),
     {0},
 };
 TABLE(agent_work, agent_work_fields, "What an agent has to know.");

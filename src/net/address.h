@@ -20,3 +20,5 @@ int address_parse(const char *text, int default_port, struct address *out, struc
 void address_format(char out[static ADDRESS_TEXT_SIZE], const struct address *a);
 /* True for unix sockets, 127.0.0.0/8, ::1 and "localhost": what may be served without TLS. */
 bool address_is_local(const struct address *a);
+/* Takes the port on 127.0.0.1 for a moment; 0 takes a free one. Returns the port, or -1 when it is taken. */
+int address_probe_port(int port);

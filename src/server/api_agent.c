@@ -28,14 +28,24 @@ API_PREPARE(api_agent_register)
     return 0;
 }
 
+/* How often to come, how far the state is, and which servers there are. */
+static void welcome(struct control *c, struct request *r)
+{
+    struct agent_welcome w = {.heartbeat_ms = c->config->heartbeat_ms, .index = core_index(c->core)};
+    const char *after = NULL;
+    for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id)
+        str_list_add(&w.servers, m->address);
+    buf_clear(&r->answer.body);
+    type_to_json(&agent_welcome_type, &w, &r->answer.body);
+    str_list_clear(&w.servers);
+}
+
 void api_agent_registered(struct control *c, struct request *r)
 {
     const struct agent_hello *hello = r->body;
     if (c->role == CONSENSUS_LEADER)
         liveness_touch(&c->liveness, hello->node.id, time_monotonic_ms());
-    struct agent_welcome welcome = {.heartbeat_ms = c->config->heartbeat_ms, .index = core_index(c->core)};
-    buf_clear(&r->answer.body);
-    type_to_json(&agent_welcome_type, &welcome, &r->answer.body);
+    welcome(c, r);
 }
 
 API_READ(api_agent_heartbeat)
@@ -43,7 +53,10 @@ API_READ(api_agent_heartbeat)
     const struct agent_heartbeat *body = r->body;
     if (c->role != CONSENSUS_LEADER)
         return error_set(err, ERROR_UNAVAILABLE, "this server does not lead; ask another one");
-    return hear(c, body->node_id, err);
+    if (hear(c, body->node_id, err))
+        return -1;
+    welcome(c, r);
+    return 0;
 }
 
 API_PREPARE(api_agent_report)

@@ -84,8 +84,7 @@ static bool newer(struct control *c, const struct request *r)
     const char *name = route->watch_name ? route->watch_name(c, r) : NULL;
     if (route->watch_name && !name)
         return true;
-    uint64_t changed = core_changed(c->core, route->watch, name);
-    return changed > r->index || (name && !changed);
+    return core_changed(c->core, route->watch, name) > r->index;
 }
 
 /* Answers the read, or puts it to wait. */

@@ -129,7 +129,7 @@ const struct route routes[] = {
          .response = &agent_welcome_type, .prepare = api_agent_register, .applied = api_agent_registered,
          .help = "An agent says what its node is."),
     POST("/v1/agent/heartbeat", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_heartbeat_type,
-         .read = api_agent_heartbeat, .help = "An agent lives; 404 means: register again."),
+         .response = &agent_welcome_type, .read = api_agent_heartbeat, .help = "An agent lives; 404 means: register again."),
     GET("/v1/agent/allocs", RIGHT_AGENT, WATCH(CORE_NODE_WORK, api_watch_agent), .query = node_query,
         .response = &agent_work_type, .read = api_agent_allocs,
         .help = "What changed for a node since an index; everything without one."),

@@ -4,6 +4,7 @@ Programs come from $MENTAT_BIN, else from build/bin of this repository. Only Pyt
 import atexit
 import contextlib
 import datetime
+import glob
 import http.client
 import json
 import os
@@ -198,6 +199,83 @@ class Server:
             if line.startswith(name + " "):
                 return float(line.split()[1])
         raise KeyError(name)
+
+
+class Agent:
+    """A real mentat-agent of a Server, on a directory, loopback address and cgroup subtree of its own."""
+
+    def __init__(self, server, name, ip="127.0.0.1", **flags):
+        self.workdir, self.name, self.ip, self.port = Workdir(), name, ip, free_port()
+        self.group = f"mentat-e2e-{os.getpid()}-{name}"
+        self.flags = {"data_dir": self.workdir.join("agent"), "volume_root": self.workdir.join("volumes"),
+                      "port": self.port, "name": name, "ip": ip, "servers": f"127.0.0.1:{server.port}",
+                      "cgroup_root": self.group, **flags}
+        self.process = None
+
+    def start(self, **more):
+        flags = {**self.flags, **more}
+        self.process = Process("mentat-agent", [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()],
+                               self.workdir.join("agent.log"))
+        return self
+
+    def kill(self):
+        self.process.kill()
+
+    def get(self, path):
+        return call(self.port, "GET", path, timeout=10)
+
+    def wait_api(self):
+        """A process that was just started does not listen yet; what it did before is no sign of it."""
+        wait_for(lambda: self.get("/v1/healthz").status == 200, 20, "the agent's API")
+
+    def groups(self):
+        """The control groups of its tasks."""
+        return glob.glob(f"/sys/fs/cgroup/**/{self.group}/*/*/", recursive=True)
+
+    def processes(self):
+        """Shims, tasks and their children: whoever works in a directory of an allocation."""
+        return processes_in(self.flags["data_dir"] + "/allocs/")
+
+    def left_over(self):
+        with open("/proc/self/mounts") as f:
+            mounts = [m for m in f if f" {self.flags['data_dir']}/" in m]
+        return self.groups() + glob.glob(self.flags["data_dir"] + "/allocs/*") + mounts + \
+            [f"process {pid}" for pid in self.processes()]
+
+    def end(self):
+        """It stops all that it runs, whatever the test left; returns what is left of it: nothing."""
+        try:
+            if self.process.alive():
+                self.process.stop()
+            self.start(stop_tasks_on_exit="true")
+            self.wait_api()
+            status = self.process.stop(30)
+            assert status == 0, self.process.text()[-2000:]
+            return self.left_over()
+        finally:
+            self.sweep()
+
+    def sweep(self):
+        """What an agent that failed its test did not end."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self.processes(), 10, "the end of killed processes")
+        for top in glob.glob(f"/sys/fs/cgroup/**/{self.group}", recursive=True):
+            for directory, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+
+
+def processes_in(directory):
+    """The processes whose working directory is below this one."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd").startswith(directory):
+                found.append(int(pid))
+    return found
 
 
 class FakeAgent:

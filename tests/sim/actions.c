@@ -35,6 +35,8 @@ static void init_service(struct world *w, struct service *s, uint32_t number)
         s->schedule = mem_strdup(chance(w, 50) ? "* * * * *" : "*/5 * * * *");
     if (s->mode != MODE_TASK && chance(w, 50))
         init_ports(w, s);
+    if (s->ports.n && s->priority > 70)
+        str_list_add(&s->config.args, "${peers.http}");
     if (s->ports.n && chance(w, 60)) {
         s->health.type = HEALTH_TCP;
         s->health.port = mem_strdup("http");

@@ -7,8 +7,39 @@
 #define RESEND_MS 5000
 #define HEARTBEAT_LOST_MS 20000
 
+static void told_forget(struct virtual_node *n, const char *service)
+{
+    struct told *t;
+    HASH_FIND_STR(n->told, service, t);
+    if (!t)
+        return;
+    HASH_DEL(n->told, t);
+    free(t->peers);
+    free(t);
+}
+
+static void take_peers(struct virtual_node *n, const struct agent_work *work)
+{
+    for (uint32_t i = 0; i < work->allocs.n; i++)
+        if (alloc_live(&work->allocs.v[i]))
+            told_forget(n, work->allocs.v[i].service);
+    for (uint32_t i = 0; i < work->peers.n; i++) {
+        const struct service_peers *s = &work->peers.v[i];
+        CLEANUP_BUF struct buf text = {0};
+        for (uint32_t k = 0; k < s->peers.n; k++)
+            buf_printf(&text, "%s:%lld,", s->peers.v[k].alloc,
+                       (long long)(s->peers.v[k].ports.n ? s->peers.v[k].ports.v[0].host : 0));
+        struct told *t = NEW(struct told);
+        strcpy(t->service, s->service);
+        t->peers = mem_strdup(text.data ? text.data : "");
+        HASH_ADD_STR(n->told, service, t);
+    }
+}
+
 void agent_clear(struct virtual_node *n)
 {
+    while (n->told)
+        told_forget(n, n->told->service);
     struct task *t, *next;
     HASH_ITER(hh, n->tasks, t, next) {
         HASH_DEL(n->tasks, t);
@@ -94,6 +125,7 @@ static void poll_work(struct world *w, struct virtual_node *n)
     }
     if (work.full)
         forget_unlisted(n, &work);
+    take_peers(n, &work);
     for (uint32_t i = 0; i < work.allocs.n; i++)
         take_alloc(w, n, &work.allocs.v[i], &work);
     for (uint32_t i = 0; i < work.gone.n; i++) {

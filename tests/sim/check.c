@@ -132,7 +132,7 @@ void check_placed(struct world *w)
         if (a->create_index != w->index)
             continue;
         const struct node *n = core_node(w->core, a->node_id);
-        w->placements++;
+        count(w, COUNT_PLACEMENTS);
         if (!n || n->state != NODE_READY)
             world_fail(w, "allocation %s was placed on node %s, which is %s", a->id, a->node_name,
                        n ? enum_name(node_state_names, (int)n->state) : "gone");
@@ -141,14 +141,67 @@ void check_placed(struct world *w)
 
 /* --- when all is quiet --- */
 
-struct count { int64_t wanted, live; };
+struct tally { int64_t wanted, live; };
 
 static bool count_alloc(void *ctx, const struct alloc *a)
 {
-    struct count *c = ctx;
+    struct tally *c = ctx;
     c->live += alloc_live(a);
     c->wanted += alloc_wanted(a);
     return true;
+}
+
+/* A node's agent knows of every replica of the services that it runs, each once, at its newest place; big services that
+ * do not ask are not told of. */
+struct peers_walk { struct buf text; const struct alloc *last; uint32_t wanted; bool every_node; };
+
+static void add_peer(struct peers_walk *walk)
+{
+    if (walk->last)
+        buf_printf(&walk->text, "%s:%lld,", walk->last->id,
+                   (long long)(walk->last->ports.n ? walk->last->ports.v[0].host : 0));
+}
+
+static bool walk_peer(void *ctx, const struct alloc *a)
+{
+    struct peers_walk *walk = ctx;
+    if (!alloc_wanted(a))
+        return true;
+    walk->wanted++;
+    if (walk->last && (walk->last->replica != a->replica || (walk->every_node && strcmp(walk->last->node_id, a->node_id))))
+        add_peer(walk);
+    walk->last = a;
+    return true;
+}
+
+struct told_walk { struct world *w; const struct virtual_node *node; };
+
+static bool check_told(void *ctx, const struct alloc *a)
+{
+    struct told_walk *walk = ctx;
+    const struct service_version *v = core_service(walk->w->core, a->service);
+    struct peers_walk peers = {.every_node = v->spec.mode == MODE_EVERY_NODE};
+    struct told *t;
+    if (!alloc_wanted(a) || !v->spec.ports.n || a->version != v->version)
+        return true;
+    core_service_allocs(walk->w->core, a->service, walk_peer, &peers);
+    add_peer(&peers);
+    bool few = peers.wanted <= 32 && (v->spec.mode != MODE_SERVICE || v->spec.count <= 32);
+    HASH_FIND_STR(walk->node->told, a->service, t);
+    if ((few || v->spec.config.args.n) && (!t || strcmp(t->peers, peers.text.data) != 0))
+        world_fail(walk->w, "node %s knows of the peers %s of service %s, which are %s", walk->node->facts.name,
+                   t ? t->peers : "(none)", a->service, peers.text.data);
+    buf_free(&peers.text);
+    return true;
+}
+
+static void check_peers(struct world *w)
+{
+    for (uint32_t i = 0; i < w->k.nodes; i++) {
+        struct told_walk walk = {.w = w, .node = &w->nodes[i]};
+        if (walk.node->up && walk.node->registered)
+            core_node_allocs(w->core, walk.node->facts.id, check_told, &walk);
+    }
 }
 
 /* A service without conditions of its own that says it has no room must be right about every ready node. */
@@ -169,7 +222,7 @@ static void check_no_room(struct world *w, const struct service *s)
 static void check_service_quiet(struct world *w, const struct service_version *v)
 {
     struct service_status status;
-    struct count count = {0};
+    struct tally count = {0};
     core_service_status(w->core, v->service, &status);
     core_service_allocs(w->core, v->service, count_alloc, &count);
     bool short_of = status.state != SERVICE_RUNNING && status.state != SERVICE_COMPLETE
@@ -204,5 +257,6 @@ void check_quiet(struct world *w)
     for (const struct deployment *d = core_deployment_next(w->core, NULL); d; d = core_deployment_next(w->core, d->id))
         if (d->state == DEPLOYMENT_RUNNING)
             world_fail(w, "deployment %s of service %s still runs: %s", d->id, d->service, d->reason);
+    check_peers(w);
     check_invariants(w);
 }

@@ -1,11 +1,24 @@
 /* The core under random clusters in virtual time. `sim --seed N` replays one case, `--verbose` shows its commands,
- * `sim --cases N --seed-base B` runs many. The seed alone says how big the case is. */
+ * `sim --cases N --seed-base B` runs many, on all processors. The seed alone says how big the case is. */
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "world.h"
+
+#define WORKERS_MOST 64
+#define FAILURES_MOST 10
+#define CASE_SECONDS_MOST 600            /* a big case takes a few seconds */
+#define COUNTED_FROM 10000               /* so many cases must have gone through everything that is counted */
+
+struct options { uint64_t base, cases; unsigned jobs; bool verbose; };
 
 /* Most cases are small; one in a few thousand is as big as clusters get. */
 static struct knobs draw_knobs(uint64_t seed)
@@ -40,12 +53,18 @@ static void step(struct world *w)
         check_invariants(w);
 }
 
-static bool run_case(uint64_t seed, bool verbose, uint64_t *commands, uint64_t *placements)
+static void show_failure(uint64_t seed, const char *what)
+{
+    printf("seed %" PRIu64 ": %s\nreplay: %s --seed %" PRIu64 " --verbose\n", seed, what, program_invocation_name, seed);
+    fflush(stdout);
+}
+
+static bool run_case(uint64_t seed, bool verbose, struct counts *counts)
 {
     struct world w;
     struct knobs k = draw_knobs(seed);
     k.verbose = verbose;
-    world_init(&w, seed, &k);
+    world_init(&w, seed, &k, counts);
     agents_run(&w);
     action_submit(&w);
     for (uint32_t i = 0; i < k.steps && !world_failed(&w); i++)
@@ -53,16 +72,93 @@ static bool run_case(uint64_t seed, bool verbose, uint64_t *commands, uint64_t *
     if (!world_failed(&w))
         world_settle(&w);
     world_compare(&w);
-    *commands += w.commands;
-    *placements += w.placements;
     bool ok = !world_failed(&w);
     if (!ok && verbose)
         world_show(&w);
     if (!ok)
-        printf("seed %" PRIu64 ", index %" PRIu64 ": %s\nreplay: sim --seed %" PRIu64 " --verbose\n", seed, w.index,
-               w.failure, seed);
+        show_failure(seed, w.failure);
     world_clear(&w);
     return ok;
+}
+
+/* --- many cases: each worker is a process, so that a case that crashes is a failed seed like another --- */
+
+struct worker { uint64_t seed; struct counts counts; };
+struct shared {
+    _Atomic uint64_t next, failed;
+    struct worker workers[WORKERS_MOST];
+};
+
+static void work(struct shared *shared, struct worker *me, const struct options *o)
+{
+    for (;;) {
+        uint64_t i = shared->next++;
+        if (i >= o->cases || shared->failed >= FAILURES_MOST)
+            return;
+        me->seed = o->base + i;
+        alarm(CASE_SECONDS_MOST);
+        shared->failed += !run_case(me->seed, o->verbose, &me->counts);
+    }
+}
+
+static pid_t start(struct shared *shared, struct worker *me, const struct options *o)
+{
+    pid_t pid = fork();
+    INVARIANT(pid >= 0);
+    if (pid)
+        return pid;
+    work(shared, me, o);
+    fflush(stdout);
+    _exit(0);
+}
+
+/* A worker that crashed is replaced, for the seeds that are left. */
+static void await(struct shared *shared, uint32_t n, const struct options *o)
+{
+    pid_t pids[WORKERS_MOST] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        pids[i] = start(shared, &shared->workers[i], o);
+    for (uint32_t i = 0; i < n; i++)
+        for (int status = 0; waitpid(pids[i], &status, 0) == pids[i] && WIFSIGNALED(status);) {
+            int sig = WTERMSIG(status);
+            show_failure(shared->workers[i].seed, sig == SIGALRM ? "it has no end" : strsignal(sig));
+            shared->failed++;
+            pids[i] = start(shared, &shared->workers[i], o);
+        }
+}
+
+/* True when everything happened that had to. */
+static bool show_counts(const struct shared *shared, uint64_t cases)
+{
+#define COUNT_TEXT(name, text) text,
+    static const char *const texts[] = {COUNTS(COUNT_TEXT)};
+#undef COUNT_TEXT
+    bool all = true;
+    for (int c = 0; c < COUNT_COUNT; c++) {
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < WORKERS_MOST; i++)
+            sum += shared->workers[i].counts.v[c];
+        printf("%12" PRIu64 " %s\n", sum, texts[c]);
+        if (sum || cases < COUNTED_FROM)
+            continue;
+        printf("it never happened: %s\n", texts[c]);
+        all = false;
+    }
+    return all;
+}
+
+static int run(const struct options *o)
+{
+    struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    INVARIANT(shared != MAP_FAILED);
+    if (o->jobs > 1 && o->cases > 1)
+        await(shared, o->jobs, o);
+    else
+        work(shared, &shared->workers[0], o);
+    bool ok = show_counts(shared, o->cases) && !shared->failed;
+    printf("%" PRIu64 " cases, %" PRIu64 " failed\n", o->cases, shared->failed);
+    munmap(shared, sizeof(*shared));
+    return ok ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -70,21 +166,23 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"seed", required_argument, NULL, 's'},
                                             {"cases", required_argument, NULL, 'c'},
                                             {"seed-base", required_argument, NULL, 'b'},
+                                            {"jobs", required_argument, NULL, 'j'},
                                             {"verbose", no_argument, NULL, 'v'},
                                             {0}};
-    uint64_t cases = 1, base = 1, commands = 0, placements = 0, failed = 0;
-    bool verbose = false;
+    struct options to = {.base = 1, .cases = 1};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (o) {
-        case 's': base = strtoull(optarg, NULL, 10); cases = 1; break;
-        case 'c': cases = strtoull(optarg, NULL, 10); break;
-        case 'b': base = strtoull(optarg, NULL, 10); break;
-        case 'v': verbose = true; break;
-        default: fprintf(stderr, "usage: sim [--seed N] [--cases N --seed-base B] [--verbose]\n"); return 2;
+        case 's': to.base = strtoull(optarg, NULL, 10); to.cases = 1; break;
+        case 'c': to.cases = strtoull(optarg, NULL, 10); break;
+        case 'b': to.base = strtoull(optarg, NULL, 10); break;
+        case 'j': to.jobs = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 'v': to.verbose = true; break;
+        default:
+            fprintf(stderr, "usage: sim [--seed N] [--cases N --seed-base B --jobs J] [--verbose]\n");
+            return 2;
         }
-    for (uint64_t i = 0; i < cases && failed < 10; i++)
-        failed += !run_case(base + i, verbose, &commands, &placements);
-    printf("%" PRIu64 " cases, %" PRIu64 " failed, %" PRIu64 " commands, %" PRIu64 " placements\n", cases, failed,
-           commands, placements);
-    return failed ? 1 : 0;
+    if (!to.jobs)
+        to.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    to.jobs = to.jobs < WORKERS_MOST ? to.jobs : WORKERS_MOST;
+    return run(&to);
 }

@@ -35,9 +35,9 @@ static void init_node(struct world *w, uint32_t i)
     v->up = true;
 }
 
-void world_init(struct world *w, uint64_t seed, const struct knobs *k)
+void world_init(struct world *w, uint64_t seed, const struct knobs *k, struct counts *counts)
 {
-    *w = (struct world){.r = {.state = seed}, .k = *k, .now = START_MS};
+    *w = (struct world){.r = {.state = seed}, .k = *k, .counts = counts, .now = START_MS};
     w->core = core_new();
     w->second = k->second ? core_new() : NULL;
     w->nodes = mem_array(k->nodes, sizeof(*w->nodes));
@@ -117,7 +117,7 @@ bool world_apply(struct world *w, const void *bytes, size_t len)
 {
     struct core_result r;
     w->index++;
-    w->commands++;
+    count(w, COUNT_COMMANDS);
     core_apply(w->core, w->index, bytes, len, &r);
     bool done = r.error.code == ERROR_NONE;
     if (w->k.verbose)

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "core/command.h"
 #include "core/core.h"
+#include "counts.h"
 
 enum fate { FATE_GOOD, FATE_FAILS, FATE_NEVER_HEALTHY, FATE_FLAPS, FATE_COUNT };
 
@@ -21,6 +22,9 @@ struct task {
     UT_hash_handle hh;
 };
 
+/* What an agent was told of the replicas of a service. */
+struct told { char service[16]; char *peers; UT_hash_handle hh; };
+
 struct virtual_node {
     struct node facts;
     bool up;                             /* its agent runs and reaches the servers */
@@ -28,6 +32,7 @@ struct virtual_node {
     int64_t lost_at;
     uint64_t since;
     struct task *tasks;
+    struct told *told;
 };
 
 /* A message on its way: a report, a decision of a leader that was replaced meanwhile. */
@@ -53,15 +58,16 @@ struct world {
     uint32_t message_count, message_cap;
     uint64_t order;
     struct seen *seen;
-    uint64_t commands, placements;
+    struct counts *counts;
     char failure[1024];                  /* empty: none */
 };
 
-void world_init(struct world *w, uint64_t seed, const struct knobs *k);
+void world_init(struct world *w, uint64_t seed, const struct knobs *k, struct counts *counts);
 void world_clear(struct world *w);
 void world_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static inline bool world_failed(const struct world *w) { return w->failure[0] != 0; }
 static inline bool chance(struct world *w, uint32_t percent) { return random_below(&w->r, 100) < percent; }
+static inline void count(struct world *w, enum count what) { w->counts->v[what]++; }
 /* Puts one command into the log: both cores apply it. Returns false when it was refused. */
 bool world_apply(struct world *w, const void *bytes, size_t len);
 bool world_command(struct world *w, struct command *c);           /* encodes, applies, clears */

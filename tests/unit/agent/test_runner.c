@@ -423,6 +423,25 @@ static void a_task_that_ended_meanwhile_is_reported_with_its_status(void **state
     assert_int_equal(fake.starts, 1);
 }
 
+/* Only the count changed, say: the replica belongs to the new version and goes on. */
+static void a_new_version_without_a_restart_is_kept_in_the_store(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    w->work.services.v[0].version = 2;
+    w->work.services.v[0].spec.restart.attempts = 0;
+    w->work.allocs.v[0].version = 2;
+    say(w, false);
+    settle(w);
+    reopen(w, true);
+    assert_int_equal(record_of(w, A)->alloc.version, 2);    /* before the servers say anything */
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_int_equal(fake.starts, 1);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, state_of(w, A) == ALLOC_FAILED);               /* by the restart policy of the new version */
+}
+
 static void an_agent_killed_before_the_handle_was_stored_does_not_start_twice(void **state)
 {
     struct world *w = *state;
@@ -550,19 +569,84 @@ static void servers_that_forgot_a_report_get_it_again(void **state)
     type_clear(&agent_report_type, &again);
 }
 
+/* The allocation with a port "raft". */
+static struct alloc *want_port(struct world *w, const char *id, int64_t host)
+{
+    struct alloc *a = want(w, id);
+    struct alloc_port *p = list_add((struct list *)&a->ports, &alloc_port_type);
+    p->name = mem_strdup("raft");
+    p->host = host;
+    return a;
+}
+
+/* The servers tell of one more replica of the service. */
+static void tell_peer(struct world *w, const char *alloc, int64_t replica, const char *ip, int64_t host)
+{
+    struct service_peers *s = w->work.peers.n ? w->work.peers.v
+                                              : list_add((struct list *)&w->work.peers, &service_peers_type);
+    mem_set_string(&s->service, "web");
+    struct peer *p = list_add((struct list *)&s->peers, &peer_type);
+    p->alloc = mem_strdup(alloc);
+    p->replica = replica;
+    p->ip = mem_strdup(ip);
+    struct alloc_port *port = list_add((struct list *)&p->ports, &alloc_port_type);
+    port->name = mem_strdup("raft");
+    port->host = host;
+}
+
 static void peers_are_named_in_their_order(void **state)
 {
     struct world *w = *state;
-    for (int i = 0; i < 2; i++) {
-        struct alloc *a = want(w, i ? B : A);
-        struct alloc_port *p = list_add((struct list *)&a->ports, &alloc_port_type);
-        p->name = mem_strdup("raft");
-        p->host = 20000 + i;
-    }
+    want_port(w, A, 20000)->replica = 1;
+    tell_peer(w, B, 0, "10.0.0.2", 20005);
+    tell_peer(w, A, 1, "10.0.0.1", 20000);
+    tell_peer(w, "cccccccccccc", 2, "fd00::3", 20001);
     say(w, true);
-    UNTIL(w, state_of(w, A) == ALLOC_RUNNING && state_of(w, B) == ALLOC_RUNNING);
-    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "127.0.0.1:20000,127.0.0.1:20001");
-    assert_string_equal(fake_env(fake_find(B), "MENTAT_PORT_RAFT"), "20001");
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "10.0.0.2:20005,127.0.0.1:20000,[fd00::3]:20001");
+}
+
+static void a_task_is_always_among_its_peers(void **state)
+{
+    struct world *w = *state;
+    want_port(w, A, 20000)->replica = 1;
+    tell_peer(w, B, 0, "10.0.0.2", 20005);
+    tell_peer(w, "dddddddddddd", 1, "10.0.0.9", 20009);     /* its replacement on another node */
+    tell_peer(w, "cccccccccccc", 2, "10.0.0.3", 20001);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "10.0.0.2:20005,127.0.0.1:20000,10.0.0.3:20001");
+}
+
+static void changed_peers_are_for_the_next_start(void **state)
+{
+    struct world *w = *state;
+    want_port(w, A, 20000);
+    tell_peer(w, A, 0, "127.0.0.1", 20000);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    tell_peer(w, B, 1, "10.0.0.2", 20005);
+    say(w, false);
+    settle(w);
+    assert_int_equal(fake.starts, 1);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, fake.starts == 2);
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"), "127.0.0.1:20000,10.0.0.2:20005");
+}
+
+static void services_that_are_not_told_have_no_peers(void **state)
+{
+    struct world *w = *state;
+    want_port(w, A, 20000);
+    tell_peer(w, A, 0, "127.0.0.1", 20000);
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    list_clear((struct list *)&w->work.peers, &service_peers_type);
+    say(w, false);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, fake.starts == 2);
+    assert_null(fake_env(fake_find(A), "MENTAT_PEERS_RAFT"));
+    assert_string_equal(fake_env(fake_find(A), "MENTAT_PORT_RAFT"), "20000");
 }
 
 static void on_stopped(void *ctx)
@@ -580,6 +664,20 @@ static void stopping_everything_leaves_no_task_and_no_file(void **state)
     UNTIL(w, w->stopped);
     assert_false(fake_find(A)->alive || fake_find(B)->alive);
     assert_false(has_dir(w, A) || has_dir(w, B));
+}
+
+static void what_comes_while_everything_is_stopped_is_stopped_too(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    reopen(w, false);                                       /* its task runs, and nothing here knows */
+    runner_stop_all(w->runner, on_stopped, w);
+    w->work.allocs.v[0].state = ALLOC_RUNNING;
+    want(w, B);
+    say(w, true);
+    UNTIL(w, w->stopped);
+    assert_false(fake_find(A)->alive);
+    assert_null(fake_find(B));
 }
 
 int main(void)
@@ -602,6 +700,7 @@ int main(void)
         T(a_stop_during_the_delay_ends_it),
         T(a_running_task_is_adopted_by_the_next_agent),
         T(a_task_that_ended_meanwhile_is_reported_with_its_status),
+        T(a_new_version_without_a_restart_is_kept_in_the_store),
         T(an_agent_killed_before_the_handle_was_stored_does_not_start_twice),
         T(a_lost_store_does_not_start_a_running_task_twice),
         T(a_run_that_was_intended_and_not_begun_is_begun),
@@ -611,6 +710,10 @@ int main(void)
         T(reports_are_collected_until_acknowledged),
         T(servers_that_forgot_a_report_get_it_again),
         T(peers_are_named_in_their_order),
+        T(a_task_is_always_among_its_peers),
+        T(changed_peers_are_for_the_next_start),
+        T(services_that_are_not_told_have_no_peers),
+        T(what_comes_while_everything_is_stopped_is_stopped_too),
         T(stopping_everything_leaves_no_task_and_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/server_list.h"
 #include "agent/sync.h"
 #include "base/log.h"
 #include "net/http_server.h"
@@ -10,7 +11,7 @@
 #define NODE "0123456789ab"
 
 /* A server of which the test says how it answers. */
-struct peer {
+struct fake_server {
     struct world *world;
     struct http_server *server;
     int registers, heartbeats, works, reports;
@@ -23,11 +24,13 @@ struct peer {
     struct http_request *held_report;
     bool not_leader;                 /* answers 503 */
     bool nonsense;                   /* answers work with what is not JSON */
+    bool silent;                     /* holds heartbeats */
+    char address[32];
 };
 
 struct world {
     uv_loop_t loop;
-    struct peer peers[2];
+    struct fake_server peers[2];
     struct sync *sync;
     struct str_list servers;
     int stopped;
@@ -36,11 +39,13 @@ struct world {
     uint64_t applied_index;
     uint32_t unsent, acknowledged;   /* reports that the "runner" has, that were acknowledged */
     uint64_t seq;
+    bool tell_servers;               /* welcomes list both peers */
+    struct str_list learned;         /* as the agent stores it */
 };
 
 /* --- the servers --- */
 
-static void answer_work(struct peer *p, bool full)
+static void answer_work(struct fake_server *p, bool full)
 {
     CLEANUP_FREE char *text = mem_printf("{\"index\":%llu,\"full\":%s}", (unsigned long long)p->index,
                                          full ? "true" : "false");
@@ -50,12 +55,12 @@ static void answer_work(struct peer *p, bool full)
 
 static void on_work_closed(struct http_request *req)
 {
-    struct peer *p = req->data;
+    struct fake_server *p = req->data;
     p->waiting = NULL;
     http_request_drop(req);
 }
 
-static void serve_work(struct peer *p, struct http_request *req)
+static void serve_work(struct fake_server *p, struct http_request *req)
 {
     p->works++;
     p->asked_index = strtoull(http_request_query(req, "index"), NULL, 10);
@@ -67,7 +72,7 @@ static void serve_work(struct peer *p, struct http_request *req)
         answer_work(p, !p->asked_index);
 }
 
-static void serve_report(struct peer *p, struct http_request *req)
+static void serve_report(struct fake_server *p, struct http_request *req)
 {
     p->reports++;
     if (p->drop_reports)
@@ -78,26 +83,45 @@ static void serve_report(struct peer *p, struct http_request *req)
         http_respond_text(req, 204, NULL, NULL);
 }
 
+static void welcome(struct fake_server *p, struct http_request *req)
+{
+    CLEANUP_BUF struct buf text = {0};
+    buf_printf(&text, "{\"heartbeat\":\"20ms\",\"index\":%llu,\"servers\":[", (unsigned long long)p->index);
+    for (int i = 0; p->world->tell_servers && i < 2; i++)
+        buf_printf(&text, "%s\"%s\"", i ? "," : "", p->world->peers[i].address);
+    buf_add_string(&text, "]}");
+    http_respond_text(req, 200, "application/json", text.data);
+}
+
+static void on_beat_closed(struct http_request *req)
+{
+    http_request_drop(req);
+}
+
 static void on_request(struct http_request *req, void *arg)
 {
-    struct peer *p = arg;
+    struct fake_server *p = arg;
     const char *what = req->segments[2];
     if (p->not_leader) {
         struct error err;
         error_set(&err, ERROR_UNAVAILABLE, "no leader");
         http_respond_error(req, &err);
     } else if (!strcmp(what, "register")) {
-        CLEANUP_FREE char *text = mem_printf("{\"heartbeat\":\"20ms\",\"index\":%llu}", (unsigned long long)p->index);
         p->registers++;
         p->unknown_node = false;
-        http_respond_text(req, 200, "application/json", text);
+        welcome(p, req);
     } else if (p->unknown_node) {
         struct error err;
         error_set(&err, ERROR_NOT_FOUND, "no such node");
         http_respond_error(req, &err);
     } else if (!strcmp(what, "heartbeat")) {
         p->heartbeats++;
-        http_respond_text(req, 204, NULL, NULL);
+        if (p->silent)
+            req->on_close = on_beat_closed;
+        else if (p->world->tell_servers)
+            welcome(p, req);
+        else
+            http_respond_text(req, 204, NULL, NULL);
     } else if (!strcmp(what, "allocs")) {
         serve_work(p, req);
     } else {
@@ -110,7 +134,7 @@ static void on_server_stopped(void *arg)
     ((struct world *)arg)->stopped++;
 }
 
-static void peer_open(struct world *w, struct peer *p)
+static void peer_open(struct world *w, struct fake_server *p)
 {
     struct address any = {.host = "127.0.0.1"};
     struct error err;
@@ -119,11 +143,11 @@ static void peer_open(struct world *w, struct peer *p)
     p->server = http_server_new(&w->loop, &(struct http_server_options){.on_request = on_request, .arg = p});
     if (http_server_listen(p->server, &any, &(struct http_listen_options){0}, &err) < 0)
         fail_msg("%s", err.text);
-    CLEANUP_FREE char *address = mem_printf("127.0.0.1:%d", http_server_port(p->server));
-    str_list_add(&w->servers, address);
+    snprintf(p->address, sizeof(p->address), "127.0.0.1:%d", http_server_port(p->server));
+    str_list_add(&w->servers, p->address);
 }
 
-static void peer_close(struct peer *p)
+static void peer_close(struct fake_server *p)
 {
     if (p->server)
         http_server_stop(steal(&p->server), 0, on_server_stopped, p->world);
@@ -160,13 +184,21 @@ static void acknowledged(void *ctx, const struct agent_report *report)
     w->acknowledged += report->allocs.n;
 }
 
-static const struct sync_handlers handlers = {hello, work, collect, acknowledged};
+static void servers(void *ctx, const struct str_list *addresses)
+{
+    struct world *w = ctx;
+    str_list_clear(&w->learned);
+    for (uint32_t i = 0; i < addresses->n; i++)
+        str_list_add(&w->learned, addresses->v[i]);
+}
+
+static const struct sync_handlers handlers = {hello, work, collect, acknowledged, servers};
 
 static void begin(struct world *w, uint64_t index)
 {
     w->sync = sync_new(&w->loop, &(struct sync_options){
         .node_id = NODE, .servers = &w->servers, .index = index, .seed = 1, .first_delay_ms = 4,
-        .handlers = &handlers, .ctx = w,
+        .answer_ms = 200, .home_after_ms = 100, .known = &w->learned, .handlers = &handlers, .ctx = w,
     });
 }
 
@@ -192,6 +224,7 @@ static int teardown(void **state)
     uv_run(&w->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&w->loop), 0);
     str_list_clear(&w->servers);
+    str_list_clear(&w->learned);
     free(w);
     return 0;
 }
@@ -217,7 +250,7 @@ static void on_guard(uv_timer_t *t)
 static void it_registers_beats_and_waits_for_work(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->heartbeats >= 3 && p->waiting);
     assert_int_equal(p->registers, 1);
@@ -235,7 +268,7 @@ static void it_registers_beats_and_waits_for_work(void **state)
 static void an_unknown_node_registers_again_and_asks_for_everything(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->heartbeats >= 1 && p->waiting);
     int works = p->works;
@@ -247,7 +280,7 @@ static void an_unknown_node_registers_again_and_asks_for_everything(void **state
 static void servers_that_lost_their_state_are_believed_after_registration(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     p->index = 3;
     begin(w, 500);
     UNTIL(w, w->works_applied == 1);
@@ -257,7 +290,7 @@ static void servers_that_lost_their_state_are_believed_after_registration(void *
 static void full_work_of_a_server_that_lags_is_not_taken(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     p->index = 600;
     begin(w, 500);
     UNTIL(w, p->registers == 1);
@@ -276,7 +309,7 @@ static void the_next_server_is_tried_when_one_is_dead(void **state)
     begin(w, 0);
     UNTIL(w, w->works_applied == 1);
     int first = w->peers[0].registers ? 0 : 1;
-    struct peer *other = &w->peers[!first];
+    struct fake_server *other = &w->peers[!first];
     other->index = 20;
     peer_close(&w->peers[first]);
     UNTIL(w, other->heartbeats >= 2 && other->waiting);
@@ -284,20 +317,96 @@ static void the_next_server_is_tried_when_one_is_dead(void **state)
     assert_int_equal(other->registers, 0);
 }
 
+static void it_works_with_servers_that_it_was_told_of(void **state)
+{
+    struct world *w = *state;
+    peer_open(w, &w->peers[1]);
+    str_list_clear(&w->servers);
+    str_list_add(&w->servers, w->peers[0].address);
+    w->tell_servers = true;
+    begin(w, 0);
+    UNTIL(w, w->learned.n == 2 && w->works_applied);
+    peer_close(&w->peers[0]);
+    int beats = w->peers[1].heartbeats;
+    UNTIL(w, w->peers[1].heartbeats > beats + 2 && w->peers[1].waiting);
+
+    /* What was learned is enough for a new start. */
+    sync_close(steal(&w->sync));
+    begin(w, 10);
+    UNTIL(w, w->peers[1].registers == 1 && w->peers[1].waiting);
+}
+
+static void a_server_that_falls_silent_is_left_with_all_that_waits_there(void **state)
+{
+    struct world *w = *state;
+    peer_open(w, &w->peers[1]);
+    begin(w, 0);
+    UNTIL(w, w->works_applied == 1 && (w->peers[0].waiting || w->peers[1].waiting));
+    struct fake_server *first = w->peers[0].waiting ? &w->peers[0] : &w->peers[1];
+    struct fake_server *other = first == &w->peers[0] ? &w->peers[1] : &w->peers[0];
+    first->silent = true;
+    UNTIL(w, other->waiting);
+
+    /* It answers again, and is the favourite: all go back, and registration was not needed for any of it. */
+    int works = first->works;
+    first->silent = false;
+    UNTIL(w, first->works > works);
+    int beats = first->heartbeats;
+    UNTIL(w, first->heartbeats > beats + 3);
+    assert_int_equal(first->registers + other->registers, 1);
+}
+
+static void agents_spread_and_few_move_when_a_server_goes(void **state)
+{
+    enum { AGENTS = 3000, SERVERS = 3 };
+    struct str_list three = {0}, two = {0};
+    for (int i = 0; i < SERVERS; i++) {
+        CLEANUP_FREE char *address = mem_printf("10.0.0.%d:4646", i + 1);
+        str_list_add(&three, address);
+        if (i)
+            str_list_add(&two, address);
+    }
+    int count[SERVERS] = {0}, moved = 0;
+    for (int i = 0; i < AGENTS; i++) {
+        struct server_list l;
+        CLEANUP_FREE char *node = mem_printf("%012x", i * 7919);
+        server_list_init(&l, node, &three, false);
+        CLEANUP_FREE char *first = mem_strdup(l.all.v[0]), *second = mem_strdup(l.all.v[1]);
+        bool gone = !strcmp(first, "http://10.0.0.1:4646");
+        count[first[strlen("http://10.0.0.")] - '1']++;
+        assert_true(server_list_learn(&l, &two));
+        assert_false(server_list_learn(&l, &two));
+        assert_int_equal(l.all.n, 3);          /* the configured one stays, as the last */
+        assert_string_equal(l.all.v[2], "http://10.0.0.1:4646");
+        assert_string_equal(l.all.v[0], gone ? second : first);
+        moved += gone;
+        server_list_clear(&l);
+    }
+    for (int i = 0; i < SERVERS; i++)
+        assert_in_range(count[i], AGENTS / SERVERS * 8 / 10, AGENTS / SERVERS * 12 / 10);
+    assert_int_equal(moved, count[0]);
+    str_list_clear(&three);
+    str_list_clear(&two);
+}
+
 static void a_server_without_a_leader_is_passed_over(void **state)
 {
     struct world *w = *state;
     peer_open(w, &w->peers[1]);
-    w->peers[0].not_leader = true;
+    struct server_list order;
+    server_list_init(&order, NODE, &w->servers, false);
+    int first = !strstr(order.all.v[0], w->peers[0].address);
+    server_list_clear(&order);
+    w->peers[first].not_leader = true;
     begin(w, 0);
-    UNTIL(w, w->peers[1].heartbeats >= 1 && w->works_applied == 1);
-    assert_int_equal(w->peers[0].registers, 0);
+    UNTIL(w, w->peers[!first].heartbeats >= 1 && w->works_applied == 1);
+    assert_int_equal(w->peers[first].registers, 0);
 }
 
 static void reports_of_one_turn_go_together_and_one_at_a_time(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->waiting && w->works_applied);
     p->hold_reports = true;
@@ -320,7 +429,7 @@ static void reports_of_one_turn_go_together_and_one_at_a_time(void **state)
 static void a_report_whose_answer_is_lost_is_sent_again(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->waiting && w->works_applied);
     p->drop_reports = true;
@@ -335,7 +444,7 @@ static void a_report_whose_answer_is_lost_is_sent_again(void **state)
 static void more_reports_than_fit_follow_each_other(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     w->unsent = 1234;
     sync_report(w->sync);
@@ -346,7 +455,7 @@ static void more_reports_than_fit_follow_each_other(void **state)
 static void changed_facts_register_anew_without_new_work(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     begin(w, 0);
     UNTIL(w, p->waiting && p->heartbeats);
     int works = p->works;
@@ -361,7 +470,7 @@ static void changed_facts_register_anew_without_new_work(void **state)
 static void an_answer_that_cannot_be_read_is_asked_for_again(void **state)
 {
     struct world *w = *state;
-    struct peer *p = &w->peers[0];
+    struct fake_server *p = &w->peers[0];
     p->nonsense = true;
     begin(w, 0);
     UNTIL(w, p->works >= 3);
@@ -380,6 +489,9 @@ int main(void)
         T(servers_that_lost_their_state_are_believed_after_registration),
         T(full_work_of_a_server_that_lags_is_not_taken),
         T(the_next_server_is_tried_when_one_is_dead),
+        T(it_works_with_servers_that_it_was_told_of),
+        T(a_server_that_falls_silent_is_left_with_all_that_waits_there),
+        T(agents_spread_and_few_move_when_a_server_goes),
         T(a_server_without_a_leader_is_passed_over),
         T(reports_of_one_turn_go_together_and_one_at_a_time),
         T(a_report_whose_answer_is_lost_is_sent_again),

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,6 +50,22 @@ static bool no_handles(void *arg)
     return !uv_loop_alive(arg);
 }
 
+/* What would outlive this program. */
+static bool host_clean(struct world *w)
+{
+    bool clean = true;
+    if (*w->mounted)
+        umount2(w->mounted, MNT_DETACH);
+    cgroup_remove_root(&w->cgroups);
+    for (unsigned i = 0; i < w->cgroups.n; i++)
+        if (access(w->cgroups.v[i].path, F_OK) == 0) {
+            fprintf(stderr, "left: %s\n", w->cgroups.v[i].path);
+            clean = false;
+        }
+    tree_remove(w->dir);
+    return clean;
+}
+
 bool world_clean(struct world *w)
 {
     struct str_list groups = {0};
@@ -56,25 +73,31 @@ bool world_clean(struct world *w)
     for (uint32_t i = 0; i < groups.n; i++) {
         fprintf(stderr, "left: control group %s\n", groups.v[i]);
         cgroup_kill(&w->cgroups, groups.v[i]);
+        cgroup_remove(&w->cgroups, groups.v[i], 2000, NULL);
     }
     str_list_clear(&groups);
     /* With handles in use nothing may be freed under them: a test that failed leaks. */
-    if (!world_wait(w, no_handles, &w->loop))
+    if (!world_wait(w, no_handles, &w->loop)) {
+        host_clean(w);
         return false;
+    }
     drivers_close(w->drivers);
     while (uv_run(&w->loop, UV_RUN_DEFAULT))
         ;
     clean = uv_loop_close(&w->loop) == 0 && clean;
-    cgroup_remove_root(&w->cgroups);
-    for (unsigned i = 0; i < w->cgroups.n; i++)
-        if (access(w->cgroups.v[i].path, F_OK) == 0) {
-            fprintf(stderr, "left: %s\n", w->cgroups.v[i].path);
-            clean = false;
-        }
+    clean = host_clean(w) && clean;
     cgroup_close(&w->cgroups);
-    tree_remove(w->dir);
     free(w);
     return clean;
+}
+
+bool world_mount(struct world *w, const char *dir, const char *options)
+{
+    mkdir(dir, 0755);
+    if (mount("none", dir, "tmpfs", 0, options) < 0)
+        return false;
+    snprintf(w->mounted, sizeof w->mounted, "%s", dir);
+    return true;
 }
 
 int world_open(void **state)

@@ -16,6 +16,7 @@ struct world {
     struct drivers *drivers;
     enum cgroup_mode mode;
     int next_id;
+    char mounted[256];
 };
 
 /* One task and what was told of it. */
@@ -48,6 +49,9 @@ int world_open(void **state);        /* cmocka setup and teardown; teardown fail
 int world_close(void **state);
 struct world *world_new(enum cgroup_mode mode);
 bool world_clean(struct world *w);   /* no group, no process; ends and frees it */
+
+/* A small file system of its own, gone with the world; false when that is not allowed here. One a world. */
+bool world_mount(struct world *w, const char *dir, const char *options);
 
 /* /bin/sh -c SCRIPT, with 64 MB, ready to be changed before probe_start. */
 void probe_init(struct world *w, struct probe *p, const char *script);

@@ -65,8 +65,11 @@ static void services_that_the_new_file_leaves_out_are_stopped(void **state)
     assert_true(cluster_submit(&c, "other", NULL));
     cluster_decide(&c);
     assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 0);
-    cluster_stop_all(&c, "web");
     struct service_status s = cluster_status(&c, "web");
+    assert_int_equal(s.state, SERVICE_STOPPING);
+    type_clear(&service_status_type, &s);
+    cluster_stop_all(&c, "web");
+    s = cluster_status(&c, "web");
     assert_int_equal(s.state, SERVICE_STOPPED);
     type_clear(&service_status_type, &s);
     struct job job;

@@ -1,0 +1,268 @@
+#include "cluster.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/timefmt.h"
+#include "net/address.h"
+
+#define START_MS 30000
+#define CALL_MS 30000
+#define STOP_MS 60000
+#define POLL_MS 5
+
+/* --- waiting --- */
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+    ((struct cluster *)handle->data)->cancelled = true;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    /* Only wakes the loop. */
+}
+
+static int check_program(struct child *child, bool wanted, struct error *err)
+{
+    char how[48];
+    if (!wanted || child_running(child))
+        return 0;
+    child_how_ended(child, how, sizeof how);
+    child_show_log(child);
+    return error_set(err, ERROR_SYSTEM, "%s %s", child->name, how);
+}
+
+int cluster_wait(struct cluster *c, bool (*done)(void *arg), void *arg, int64_t limit_ms, struct error *err)
+{
+    int64_t until = time_monotonic_ms() + limit_ms;
+    /* Programs that end make no event of ours: now and then one has to look. */
+    uv_timer_start(&c->timer, on_timer, 100, 100);
+    int rc = 0;
+    while (!rc && !done(arg)) {
+        if (c->cancelled)
+            rc = error_set(err, ERROR_CANCELLED, "interrupted");
+        else if (time_monotonic_ms() > until)
+            rc = error_set(err, ERROR_TIMEOUT, "not within %lld s", (long long)limit_ms / 1000);
+        else if (!(rc = check_program(&c->server, c->server.name, err)))
+            rc = check_program(&c->agent, c->agent.name, err);
+        if (!rc)
+            uv_run(&c->loop, UV_RUN_ONCE);
+    }
+    uv_timer_stop(&c->timer);
+    return rc;
+}
+
+static bool never(void *arg)
+{
+    return false;
+}
+
+int cluster_sleep(struct cluster *c, int64_t ms, struct error *err)
+{
+    struct error over = {0};
+    cluster_wait(c, never, NULL, ms, &over);
+    if (over.code == ERROR_TIMEOUT)
+        return 0;
+    *err = over;
+    return -1;
+}
+
+/* --- requests --- */
+
+struct exchange {
+    bool done;
+    int status;
+    struct buf body;
+    struct error error;
+};
+
+static void on_done(struct http_call *call, struct http_response *res, const struct error *err, void *arg)
+{
+    struct exchange *x = arg;
+    x->done = true;
+    if (err) {
+        x->error = *err;
+    } else {
+        x->status = res->status;
+        buf_add(&x->body, res->body.data ? res->body.data : "", res->body.len);
+    }
+}
+
+static bool exchange_done(void *arg)
+{
+    return ((struct exchange *)arg)->done;
+}
+
+int cluster_call(struct cluster *c, enum http_method method, const char *path, const char *body, json_t **json,
+                 struct error *err)
+{
+    struct exchange x = {0};
+    struct http_header type = {"Content-Type", "application/json"};
+    struct http_call_options o = {
+        .method = method, .target = c->target, .path = path, .headers = &type, .header_count = body ? 1 : 0, .body = body,
+        .body_len = body ? strlen(body) : 0, .response_timeout_ms = CALL_MS, .on_done = on_done, .arg = &x,
+    };
+    if (json)
+        *json = NULL;
+    struct http_call *call = http_call_start(c->client, &o);
+    int rc = cluster_wait(c, exchange_done, &x, 2 * CALL_MS, err);
+    if (rc)
+        http_call_cancel(call);
+    else if (x.error.code)
+        rc = error_set(err, x.error.code, "%s", x.error.text);
+    else if (x.status >= 300)
+        rc = error_set(err, error_code_from_http_status(x.status), "%s %s: %d %.300s", http_method_name(method), path,
+                       x.status, x.body.data ? x.body.data : "");
+    else if (json && x.body.len && !(*json = json_loadb(x.body.data, x.body.len, 0, NULL)))
+        rc = error_set(err, ERROR_CORRUPT, "the answer to %s is not JSON", path);
+    buf_free(&x.body);
+    return rc;
+}
+
+/* --- start --- */
+
+static const char *filesystem_of(const char *path)
+{
+    static const struct { unsigned long magic; const char *name; } known[] = {
+        {0xef53, "ext4"}, {0x58465342, "xfs"}, {0x9123683e, "btrfs"}, {0x01021994, "tmpfs"}, {0x794c7630, "overlayfs"},
+        {0x2fc12fc1, "zfs"},
+    };
+    struct statfs fs;
+    if (statfs(path, &fs))
+        return "unknown";
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if ((unsigned long)fs.f_type == known[i].magic)
+            return known[i].name;
+    return "other";
+}
+
+static int make_dir(struct cluster *c, const char *parent, struct error *err)
+{
+    const char *tmp = parent ? parent : getenv("TMPDIR");
+    snprintf(c->dir, sizeof c->dir, "%.200s/mentat-bench-XXXXXX", tmp && *tmp == '/' ? tmp : "/var/tmp");
+    if (!mkdtemp(c->dir)) {
+        int failure = errno;
+        c->dir[0] = '\0';
+        return error_set_errno(err, failure, "cannot make a temporary directory in %s", tmp ? tmp : "/var/tmp");
+    }
+    c->filesystem = filesystem_of(c->dir);
+    return 0;
+}
+
+static int start_program(struct cluster *c, struct child *child, const char *name, const char *config, struct error *err)
+{
+    CLEANUP_FREE char *path = child_find_program(name, err);
+    CLEANUP_FREE char *config_path = mem_printf("%s/%s.yaml", c->dir, name);
+    char *argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)"--config", config_path, NULL};
+    if (!path || file_write(config_path, config, strlen(config), 0644, err))
+        return -1;
+    child->log_path = mem_printf("%s/%s.log", c->dir, name);
+    if (child_start(child, path, argv, err))
+        return -1;
+    child->name = name;
+    return 0;
+}
+
+/* Asks again and again until ready() takes the answer. */
+static int wait_answer(struct cluster *c, const char *path, bool (*ready)(const json_t *answer), struct error *err)
+{
+    int64_t until = time_monotonic_ms() + START_MS;
+    for (;;) {
+        json_t *answer = NULL;
+        int rc = cluster_call(c, HTTP_METHOD_GET, path, NULL, &answer, err);
+        bool over = !rc && ready(answer);
+        json_decref(answer);
+        if (over)
+            return 0;
+        if (c->cancelled || check_program(&c->server, true, err) || check_program(&c->agent, c->agent.name, err))
+            return -1;
+        if (time_monotonic_ms() > until)
+            return rc ? rc : error_set(err, ERROR_TIMEOUT, "%s is not as wanted within %d s", path, START_MS / 1000);
+        if (cluster_sleep(c, POLL_MS, err))
+            return -1;
+    }
+}
+
+static bool any_answer(const json_t *answer)
+{
+    return true;
+}
+
+static bool node_is_ready(const json_t *answer)
+{
+    const char *state = json_string_value(json_object_get(json_array_get(json_object_get(answer, "items"), 0), "state"));
+    return state && !strcmp(state, "ready");
+}
+
+static void make_loop(struct cluster *c, size_t connections)
+{
+    static const int signals[] = {SIGINT, SIGTERM};
+    INVARIANT(uv_loop_init(&c->loop) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        uv_signal_init(&c->loop, &c->signals[i]);
+        c->signals[i].data = c;
+        uv_signal_start(&c->signals[i], on_signal, signals[i]);
+    }
+    uv_timer_init(&c->loop, &c->timer);
+    struct http_client_options o = {.keep_per_target = connections};
+    c->client = http_client_new(&c->loop, &o);
+}
+
+int cluster_start(struct cluster *c, const struct cluster_options *o, struct error *err)
+{
+    *c = (struct cluster){0};
+    make_loop(c, o->connections);
+    int port = address_probe_port(0), agent_port = address_probe_port(0);
+    if (port < 0 || agent_port < 0)
+        return error_set(err, ERROR_SYSTEM, "no free port on 127.0.0.1");
+    if (make_dir(c, o->parent, err))
+        return -1;
+    c->target = mem_printf("http://127.0.0.1:%d", port);
+    CLEANUP_FREE char *server = mem_printf("name: bench\ndata_dir: %s/state\nport: %d\n%s", c->dir, port,
+                                           o->server_config ? o->server_config : "");
+    if (start_program(c, &c->server, "mentat-server", server, err) || wait_answer(c, "/v1/readyz", any_answer, err))
+        return -1;
+    if (!o->agent)
+        return 0;
+    CLEANUP_FREE char *agent = mem_printf(
+        "name: bench\ndata_dir: %s/agent\nvolume_root: %s/volumes\nservers: [\"127.0.0.1:%d\"]\nport: %d\nip: 127.0.0.1\n"
+        "cgroup_root: mentat-bench-%d\nstop_tasks_on_exit: true\n",
+        c->dir, c->dir, port, agent_port, (int)getpid());
+    return start_program(c, &c->agent, "mentat-agent", agent, err) ||
+           wait_answer(c, "/v1/nodes", node_is_ready, err) ? -1 : 0;
+}
+
+/* --- stop --- */
+
+static void stop_program(struct child *child)
+{
+    child_signal(child, SIGTERM);
+    for (int64_t until = time_monotonic_ms() + STOP_MS; child_running(child); usleep(POLL_MS * 1000))
+        if (time_monotonic_ms() > until) {
+            fprintf(stderr, "mentat-bench: %s does not end; killing it\n", child->name);
+            child_signal(child, SIGKILL);
+            until = INT64_MAX;
+        }
+    child_clear(child);
+}
+
+void cluster_stop(struct cluster *c)
+{
+    http_client_close(c->client, NULL, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(c->signals); i++)
+        uv_close((uv_handle_t *)&c->signals[i], NULL);
+    uv_close((uv_handle_t *)&c->timer, NULL);
+    uv_run(&c->loop, UV_RUN_DEFAULT);
+    INVARIANT(uv_loop_close(&c->loop) == 0);
+    stop_program(&c->agent);
+    stop_program(&c->server);
+    if (c->dir[0])
+        dir_remove(c->dir);
+    free(c->target);
+}

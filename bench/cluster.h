@@ -1,0 +1,43 @@
+/* Cluster: a real server, and a real agent where one is wanted, for one measurement: the programs beside this one, on a
+ * temporary directory and free loopback ports. Whatever happens, cluster_stop ends them with their tasks and removes
+ * everything. Ctrl-C makes every wait end with ERROR_CANCELLED. */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "cli/child.h"
+#include "net/http_client.h"
+
+struct cluster {
+    uv_loop_t loop;
+    uv_signal_t signals[2];
+    uv_timer_t timer;
+    bool cancelled;              /* SIGINT or SIGTERM came */
+    struct http_client *client;
+    struct child server, agent;
+    char dir[256];
+    const char *filesystem;      /* what dir is on: "ext4" */
+    char *target;                /* "http://127.0.0.1:PORT" */
+};
+
+struct cluster_options {
+    const char *parent;          /* where the temporary directory is made; NULL: $TMPDIR or /var/tmp */
+    const char *server_config;   /* more lines of server.yaml; NULL: none */
+    bool agent;
+    size_t connections;          /* that are kept; 0: a few */
+};
+
+/* Starts it and waits until it is ready. cluster_stop must follow in every case. */
+int cluster_start(struct cluster *c, const struct cluster_options *options, struct error *err);
+void cluster_stop(struct cluster *c);
+
+/* Runs the loop until done() holds. Fails after limit_ms, when a program ended, or when cancelled. */
+int cluster_wait(struct cluster *c, bool (*done)(void *arg), void *arg, int64_t limit_ms, struct error *err);
+int cluster_sleep(struct cluster *c, int64_t ms, struct error *err);
+
+/* One request, to its end; an answer that is not 2xx is an error. body NULL: none. json may be NULL; it is the caller's,
+ * and NULL when the answer has no body. */
+int cluster_call(struct cluster *c, enum http_method method, const char *path, const char *body, json_t **json,
+                 struct error *err);
