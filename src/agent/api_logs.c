@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,7 +71,16 @@ static void logs_ended(struct api_stream *s)
     log_reader_finish(((struct logs_stream *)s)->reader);
 }
 
-static int parse_query(const struct http_request *req, struct log_query *q, struct error *err)
+/* "NUMBER-OFFSET", as LOG_POSITION_HEADER gave it. */
+static int parse_from(const char *text, struct log_position *p, struct error *err)
+{
+    int end = 0;
+    if (sscanf(text, "%" SCNu64 "-%" SCNu64 "%n", &p->number, &p->offset, &end) == 2 && !text[end])
+        return 0;
+    return error_set(err, ERROR_INVALID, "from: \"%.40s\" is not a place that " LOG_POSITION_HEADER " gave", text);
+}
+
+static int parse_query(const struct http_request *req, struct log_query *q, struct log_position *from, struct error *err)
 {
     const char *stream = http_request_query(req, "stream"), *follow = http_request_query(req, "follow");
     const char *tail = http_request_query(req, "tail"), *since = http_request_query(req, "since");
@@ -88,6 +98,11 @@ static int parse_query(const struct http_request *req, struct log_query *q, stru
     }
     if (since && *since && time_parse(since, &q->since_ms) < 0)
         return error_set(err, ERROR_INVALID, "since: \"%.40s\" is not a time such as 2026-11-24T08:19:16Z", since);
+    const char *place = http_request_query(req, "from");
+    if (place && *place) {
+        q->from = from;
+        return parse_from(place, from, err);
+    }
     return 0;
 }
 
@@ -95,8 +110,9 @@ void api_logs(uv_loop_t *loop, struct api_stream_list *list, struct http_request
               const char *alloc_dir, bool over)
 {
     struct log_query query;
+    struct log_position from;
     struct error err;
-    if (parse_query(req, &query, &err) < 0) {
+    if (parse_query(req, &query, &from, &err) < 0) {
         http_respond_error(req, &err);
         return;
     }
@@ -109,8 +125,10 @@ void api_logs(uv_loop_t *loop, struct api_stream_list *list, struct http_request
     req->data = l;
     req->on_close = on_close;
     req->on_drain = on_drain;
-    static const struct http_header type = {"Content-Type", "application/octet-stream"};
     static const struct log_events events = {.data = on_data, .end = on_end};
     l->reader = log_reader_open(loop, alloc_dir, &query, &events, l);
-    http_stream_begin(req, 200, &type, 1, query.follow ? HTTP_STREAM_ENDLESS : HTTP_STREAM_FINITE);
+    struct log_position begin = log_reader_begin(l->reader);
+    CLEANUP_FREE char *position = mem_printf("%" PRIu64 "-%" PRIu64, begin.number, begin.offset);
+    struct http_header headers[] = {{"Content-Type", "application/octet-stream"}, {LOG_POSITION_HEADER, position}};
+    http_stream_begin(req, 200, headers, ARRAY_LEN(headers), query.follow ? HTTP_STREAM_ENDLESS : HTTP_STREAM_FINITE);
 }

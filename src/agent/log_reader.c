@@ -28,11 +28,8 @@ struct log_reader {
     int fd;                          /* -1: no file so far */
     uint64_t number;
     bool placed, paused, finishing, ended;
+    struct log_position begin;
     char *piece;
-};
-
-struct place {
-    uint64_t number, offset;
 };
 
 /* --- where to begin --- */
@@ -77,21 +74,21 @@ static bool tail_in_file(struct log_reader *r, uint64_t number, bool last, int64
     return found;
 }
 
-static struct place place_end(const struct log_reader *r, const struct log_numbers *files)
+static struct log_position place_end(const struct log_reader *r, const struct log_numbers *files)
 {
     int fd = file_open(r, files->last, LOG_SUFFIX_DATA);
-    struct place p = {files->last, fd_size(fd)};
+    struct log_position p = {files->last, fd_size(fd)};
     if (fd >= 0)
         close(fd);
     return p;
 }
 
-static struct place place_tail(struct log_reader *r, const struct log_numbers *files)
+static struct log_position place_tail(struct log_reader *r, const struct log_numbers *files)
 {
     int64_t lines = r->query.tail;
     if (lines == 0)
         return place_end(r, files);
-    struct place p = {files->first, 0};
+    struct log_position p = {files->first, 0};
     bool last = true;
     for (uint64_t number = files->last + 1; number-- > files->first;) {
         if (tail_in_file(r, number, last, &lines, &p.offset)) {
@@ -100,7 +97,7 @@ static struct place place_tail(struct log_reader *r, const struct log_numbers *f
         }
         last = false;
     }
-    return (struct place){files->first, 0};
+    return (struct log_position){files->first, 0};
 }
 
 /* The first entry of the index at that time or later; false when there is none. */
@@ -127,16 +124,33 @@ static bool since_in_file(const struct log_reader *r, uint64_t number, int64_t s
     return found;
 }
 
-static struct place place_since(struct log_reader *r, const struct log_numbers *files)
+static struct log_position place_since(struct log_reader *r, const struct log_numbers *files)
 {
-    struct place p;
+    struct log_position p;
     for (p.number = files->first; p.number <= files->last; p.number++)
         if (since_in_file(r, p.number, r->query.since_ms - INDEX_GRAIN_MS, &p.offset))
             return p;
     return place_end(r, files);
 }
 
-static void file_set(struct log_reader *r, struct place p)
+/* Over the ends of files; what was rotated away meanwhile is passed over. */
+static struct log_position place_from(const struct log_reader *r, const struct log_numbers *files, struct log_position p)
+{
+    if (p.number < files->first)
+        p = (struct log_position){files->first, 0};
+    for (; p.number <= files->last; p.number++) {
+        int fd = file_open(r, p.number, LOG_SUFFIX_DATA);
+        uint64_t size = fd_size(fd);
+        if (fd >= 0)
+            close(fd);
+        if (p.offset <= size)
+            return p;
+        p.offset -= size;
+    }
+    return place_end(r, files);
+}
+
+static void file_set(struct log_reader *r, struct log_position p)
 {
     if (r->fd >= 0)
         close(r->fd);
@@ -152,14 +166,17 @@ static bool place_find(struct log_reader *r)
     struct log_numbers files;
     if (log_numbers_find(r->dir, r->query.stream, &files) < 0 || !files.n)
         return false;
-    struct place p = {files.first, 0}, q;
-    if (r->query.tail >= 0)
+    struct log_position p = {files.first, 0}, q;
+    if (r->query.from)
+        p = place_from(r, &files, *r->query.from);
+    else if (r->query.tail >= 0)
         p = place_tail(r, &files);
-    if (r->query.since_ms > 0) {
+    if (r->query.since_ms > 0 && !r->query.from) {
         q = place_since(r, &files);
         if (q.number > p.number || (q.number == p.number && q.offset > p.offset))
             p = q;
     }
+    r->begin = p;
     file_set(r, p);
     return r->fd >= 0;
 }
@@ -208,7 +225,7 @@ static bool next_file(struct log_reader *r)
         lseek(r->fd, -1, SEEK_CUR);
         return true;
     }
-    file_set(r, (struct place){next, 0});
+    file_set(r, (struct log_position){next, 0});
     return r->fd >= 0;
 }
 
@@ -227,7 +244,7 @@ static void turn(uv_timer_t *timer)
     bool last_look = r->finishing || !r->query.follow;
     watch_set(r);
     if (!r->placed)
-        r->placed = place_find(r);
+        r->placed = place_find(r);       /* nothing was there at first: all of it is wanted */
     ssize_t n = 0;
     while (r->fd >= 0 && (n = read(r->fd, r->piece, PIECE_BYTES)) == 0 && next_file(r))
         ;
@@ -239,9 +256,6 @@ static void turn(uv_timer_t *timer)
         turn_soon(r);
     } else if (last_look) {
         end_tell(r, NULL);
-    } else if (!r->placed) {
-        /* What comes from now on is new: all of it is wanted. */
-        r->query.tail = -1;
     }
 }
 
@@ -262,8 +276,19 @@ struct log_reader *log_reader_open(uv_loop_t *loop, const char *alloc_dir, const
     uv_fs_event_init(loop, &r->watcher);
     r->turn.data = r->watcher.data = r;
     r->open_handles = 2;
+    r->placed = place_find(r);
+    if (!r->placed) {
+        r->query.tail = -1;
+        r->query.since_ms = 0;
+    }
+    r->query.from = NULL;
     turn_soon(r);
     return r;
+}
+
+struct log_position log_reader_begin(const struct log_reader *r)
+{
+    return r->begin;
 }
 
 void log_reader_pause(struct log_reader *r, bool paused)

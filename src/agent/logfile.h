@@ -15,11 +15,14 @@ enum log_stream { LOG_STDOUT, LOG_STDERR };
 extern const char *const log_stream_names[];      /* "stdout", "stderr", NULL */
 
 /* --- reading (agent) --- */
+/* Byte `offset` of what file `number` and those after it hold. */
+struct log_position { uint64_t number, offset; };
 struct log_query {
     enum log_stream stream;
     bool follow;
     int64_t tail;                    /* last N lines; negative: all that is kept */
     int64_t since_ms;                /* 0: no matter; else only what was written at that time or later (to 100 ms) */
+    const struct log_position *from; /* go on there, whatever tail and since say; NULL: no. Only read in log_reader_open */
 };
 struct log_events {
     void (*data)(void *arg, const void *bytes, size_t n);
@@ -32,6 +35,8 @@ struct log_reader;
  * away before a slow reader came to it is passed over. */
 struct log_reader *log_reader_open(uv_loop_t *loop, const char *alloc_dir, const struct log_query *query,
                                    const struct log_events *events, void *arg);
+/* Where the data begins. A reader that was cut off after N bytes of it goes on N bytes behind. */
+struct log_position log_reader_begin(const struct log_reader *r);
 /* No data events while paused: the receiver is slow. */
 void log_reader_pause(struct log_reader *r, bool paused);
 /* The task has ended: a follower delivers what there is, then ends. */

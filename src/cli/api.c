@@ -2,11 +2,13 @@
  * they cannot serve now. The first answer that is anything else is the answer. */
 #include "cli/api.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/id.h"
 #include "base/text.h"
+#include "model/model.h"
 #include "net/http_client.h"
 
 #define RESPONSE_MS 90000        /* longer than any waiting read that is asked for */
@@ -21,6 +23,7 @@ struct api {
     size_t address_count, current;
     char *authorization;
     bool unreached;
+    uv_timer_t turn;
 };
 
 /* One exchange under way. */
@@ -33,6 +36,8 @@ struct exchange {
     struct buf body;
     struct error error;
     struct stream *stream;
+    char position[sizeof((struct api_part){0}.position)];
+    bool delivered;              /* some of it was told on: it cannot be asked for again */
     bool (*on_data)(const char *data, size_t len, void *arg);
     void *arg;
 };
@@ -60,6 +65,7 @@ struct api *api_new(const struct api_options *o, struct error *err)
 {
     struct api *api = NEW(struct api);
     INVARIANT(uv_loop_init(&api->loop) == 0);
+    uv_timer_init(&api->loop, &api->turn);
     bool https = strstr(o->addresses, "https://") != NULL;
     if (https || o->ca || o->cert || o->key) {
         struct tls_options tls = {.ca_file = o->ca, .cert_file = o->cert, .key_file = o->key};
@@ -98,6 +104,7 @@ void api_free(struct api *api)
 {
     if (api->client)
         http_client_close(api->client, NULL, NULL);
+    uv_close((uv_handle_t *)&api->turn, NULL);
     uv_run(&api->loop, UV_RUN_DEFAULT);
     INVARIANT(uv_loop_close(&api->loop) == 0);
     tls_context_free(api->tls);
@@ -130,6 +137,8 @@ static void on_head(struct http_call *call, const struct http_response *res, voi
     x->status = res->status;
     const char *index = http_headers_get(&res->headers, "X-Mentat-Index");
     x->index = index ? strtoull(index, NULL, 10) : 0;
+    const char *position = http_headers_get(&res->headers, LOG_POSITION_HEADER);
+    snprintf(x->position, sizeof x->position, "%s", position ? position : "");
 }
 
 static void on_data(struct http_call *call, const char *data, size_t len, void *arg)
@@ -137,7 +146,10 @@ static void on_data(struct http_call *call, const char *data, size_t len, void *
     struct exchange *x = arg;
     if (!x->on_data || x->status >= 300) {
         buf_add(&x->body, data, len);
-    } else if (!x->on_data(data, len, x->arg)) {
+        return;
+    }
+    x->delivered = true;
+    if (!x->on_data(data, len, x->arg)) {
         x->done = true;
         http_call_cancel(call);
     }
@@ -219,6 +231,8 @@ static void read_refusal(const struct exchange *x, struct error *err)
 static bool may_try_next(const struct exchange *x, const struct exchange_ask *ask)
 {
     enum error_code code = x->error.code;
+    if (x->delivered)
+        return false;
     if (code == ERROR_NONE)
         return x->status == 503;
     /* With an idempotency key even a write of unknown outcome may be repeated. */
@@ -360,28 +374,53 @@ int api_stream(struct api *api, const char *path, bool (*each)(const char *data,
     return 0;
 }
 
-void api_stream_all(struct api *api, struct api_part *parts, size_t count)
+void api_part_begin(struct api *api, struct api_part *part)
 {
-    struct exchange *all = mem_array(count ? count : 1, sizeof *all);
-    for (size_t i = 0; i < count; i++) {
-        all[i] = (struct exchange){.api = api, .on_data = parts[i].on_data, .arg = parts[i].arg};
-        exchange_start(&all[i], &(struct exchange_ask){.method = HTTP_METHOD_GET, .path = parts[i].path});
-    }
-    for (bool busy = count > 0; busy;) {
-        uv_run(&api->loop, UV_RUN_ONCE);
-        busy = false;
-        for (size_t i = 0; i < count; i++)
-            busy = busy || !all[i].done;
-    }
-    for (size_t i = 0; i < count; i++) {
-        parts[i].done = true;
-        if (all[i].error.code != ERROR_NONE)
-            parts[i].error = all[i].error;
-        else if (all[i].status >= 300)
-            read_refusal(&all[i], &parts[i].error);
-        clear(&all[i]);
-    }
-    free(all);
+    part->error = (struct error){0};
+    part->position[0] = '\0';
+    part->exchange = NEW(struct exchange);
+    *part->exchange = (struct exchange){.api = api, .on_data = part->on_data, .arg = part->arg};
+    exchange_start(part->exchange, &(struct exchange_ask){.method = HTTP_METHOD_GET, .path = part->path});
+}
+
+static void part_free(struct api_part *part)
+{
+    clear(part->exchange);
+    free(steal(&part->exchange));
+}
+
+bool api_part_over(struct api_part *part)
+{
+    struct exchange *x = part->exchange;
+    if (!x)
+        return true;
+    memcpy(part->position, x->position, sizeof part->position);
+    if (!x->done)
+        return false;
+    if (x->error.code != ERROR_NONE)
+        part->error = x->error;
+    else if (x->status >= 300)
+        read_refusal(x, &part->error);
+    part_free(part);
+    return true;
+}
+
+void api_part_cut(struct api_part *part)
+{
+    if (!part->exchange)
+        return;
+    if (!part->exchange->done)
+        http_call_cancel(part->exchange->call);
+    part_free(part);
+}
+
+static void on_turn_timer(uv_timer_t *timer) { }
+
+void api_turn(struct api *api, int64_t most_ms)
+{
+    uv_timer_start(&api->turn, on_turn_timer, most_ms > 0 ? (uint64_t)most_ms : 0, 0);
+    uv_run(&api->loop, UV_RUN_ONCE);
+    uv_timer_stop(&api->turn);
 }
 
 struct stream *api_upgrade(struct api *api, const char *path, const char *protocol, struct error *err)

@@ -44,15 +44,21 @@ json_t *api_list(struct api *api, const char *path, struct error *err);
 int api_stream(struct api *api, const char *path, bool (*on_data)(const char *data, size_t len, void *arg), void *arg,
                struct error *err);
 
-/* One of several streams that run side by side: start them, then api_run until all are done. */
+/* A GET that runs beside others, at the address that answered last: begun with path, on_data and arg set. */
 struct api_part {
     const char *path;
     bool (*on_data)(const char *data, size_t len, void *arg);
     void *arg;
-    bool done;                   /* ended: by the server, by on_data, or with an error */
-    struct error error;          /* code ERROR_NONE: no error */
+    char position[48];           /* LOG_POSITION_HEADER of the answer; "": none */
+    struct error error;          /* once over; code ERROR_NONE: none */
+    struct exchange *exchange;   /* NULL: over, or not begun */
 };
-void api_stream_all(struct api *api, struct api_part *parts, size_t count);
+void api_part_begin(struct api *api, struct api_part *part);
+/* True when it has ended: by the server, by on_data, or with an error. */
+bool api_part_over(struct api_part *part);
+void api_part_cut(struct api_part *part);
+/* Waits until something happens to a part, at most so long. */
+void api_turn(struct api *api, int64_t most_ms);
 
 /* GET with an upgrade: the stream is the caller's, paused. */
 struct stream *api_upgrade(struct api *api, const char *path, const char *protocol, struct error *err);

@@ -192,6 +192,8 @@ struct join_token {
 };
 
 /* --- between agents and servers --- */
+/* Header of a log's answer: "NUMBER-OFFSET" of its first byte. The offset and a count of bytes make the place to go on. */
+#define LOG_POSITION_HEADER "X-Mentat-Log-Position"
 /* What an agent says of one allocation. Reports are idempotent: a repeated or older one (smaller seq) changes nothing. */
 struct alloc_report {
     char *id; uint64_t seq;          /* counts up per allocation on the agent, kept in its store */

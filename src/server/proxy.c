@@ -88,8 +88,10 @@ static void on_head(struct http_call *call, const struct http_response *res, voi
     r->streaming = true;
     r->answer.status = res->status;
     const char *type = http_headers_get(&res->headers, "Content-Type");
-    struct http_header header = {"Content-Type", type ? type : "application/octet-stream"};
-    http_stream_begin(r->http, res->status, &header, 1, r->endless ? HTTP_STREAM_ENDLESS : HTTP_STREAM_FINITE);
+    const char *position = http_headers_get(&res->headers, LOG_POSITION_HEADER);
+    struct http_header headers[] = {{"Content-Type", type ? type : "application/octet-stream"},
+                                    {LOG_POSITION_HEADER, position}};
+    http_stream_begin(r->http, res->status, headers, position ? 2 : 1, r->endless ? HTTP_STREAM_ENDLESS : HTTP_STREAM_FINITE);
 }
 
 static void on_data(struct http_call *call, const char *data, size_t len, void *arg)

@@ -13,10 +13,12 @@ static const struct query_param allocs_query[] = {
     {"node", "Only those on this node: id, beginning of an id, or name.", false}, {0}};
 static const struct query_param service_query[] = {{"service", "Only those of this service.", false}, {0}};
 static const struct query_param logs_query[] = {
-    {"stream", "stdout or stderr; absent: both.", false},
+    {"stream", "stdout (unless told) or stderr.", false},
     {"follow", "true: go on with what is written from now on.", false},
     {"tail", "Only the last so many lines.", false},
-    {"since", "Only what was written since this time (RFC 3339).", false}, {0}};
+    {"since", "Only what was written since this time (RFC 3339).", false},
+    {"from", "Instead of tail and since: go on at this place, NUMBER-OFFSET. An answer says in `" LOG_POSITION_HEADER
+             "` where it begins; who was cut off after N bytes of it asks for NUMBER-(OFFSET+N).", false}, {0}};
 static const struct query_param exec_query[] = {
     {"command", "The command and its arguments, as a JSON array of strings.", true},
     {"tty", "true: with a terminal.", false},

@@ -128,6 +128,37 @@ static void tail_counts_lines_across_files(void **state)
     buf_free(&r.data);
 }
 
+/* Cut off after each number of bytes, the rest follows; what was rotated away meanwhile is passed over. */
+static void from_goes_on_where_a_reader_was_cut_off(void **state)
+{
+    char dir[128], logs[160];
+    struct log_writer writer;
+    struct reading all, rest;
+    writer_open(*state, &writer, dir, logs, 5);
+    writer_lines(&writer, 0, 30000, 1000);
+    log_writer_close(&writer);
+    read_all(*state, dir, (struct log_query){.tail = -1}, &all);
+    for (size_t cut = 0; cut < all.data.len; cut += 150001) {
+        struct log_position from = {0, cut};
+        read_all(*state, dir, (struct log_query){.from = &from, .tail = 1, .since_ms = 900000}, &rest);
+        assert_int_equal(rest.data.len, all.data.len - cut);
+        assert_memory_equal(rest.data.data, all.data.data + cut, rest.data.len);
+        buf_free(&rest.data);
+    }
+    read_all(*state, dir, (struct log_query){.from = &(struct log_position){0, all.data.len}}, &rest);
+    assert_int_equal(rest.data.len, 0);
+    read_all(*state, dir, (struct log_query){.from = &(struct log_position){99, 5}}, &rest);
+    assert_int_equal(rest.data.len, 0);
+    CLEANUP_FREE char *first = mem_printf("%s/stdout.0.log", logs);
+    struct stat st;
+    assert_int_equal(stat(first, &st), 0);
+    assert_int_equal(unlink(first), 0);
+    read_all(*state, dir, (struct log_query){.from = &(struct log_position){0, 10}}, &rest);
+    assert_int_equal(rest.data.len, all.data.len - (size_t)st.st_size);
+    buf_free(&rest.data);
+    buf_free(&all.data);
+}
+
 static void since_begins_at_its_time(void **state)
 {
     char dir[128], logs[160];
@@ -290,6 +321,7 @@ int run_log_tests(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(fifty_megabytes_stay_within_bounds_and_end_complete, world_open, world_close),
         cmocka_unit_test_setup_teardown(tail_counts_lines_across_files, world_open, world_close),
+        cmocka_unit_test_setup_teardown(from_goes_on_where_a_reader_was_cut_off, world_open, world_close),
         cmocka_unit_test_setup_teardown(since_begins_at_its_time, world_open, world_close),
         cmocka_unit_test_setup_teardown(writer_continues_after_a_restart, world_open, world_close),
         cmocka_unit_test_setup_teardown(follower_sees_each_byte_once_across_rotations, world_open, world_close),
