@@ -301,7 +301,7 @@ static bool read_jobs(struct core *c, struct cursor *in)
             j->modify_index = facts.modify_index;
         }
         type_clear(&job_entry_type, &facts);
-        if (!j || !read_count(in, &services))
+        if (!j || !read_count(in, &services) || services == 0)
             return false;
         while (services-- > 0)
             if (!read_service(c, in, j))

@@ -480,6 +480,13 @@ struct job_entry *state_add_job(struct core *c, const char *name)
     return j;
 }
 
+static void remove_job(struct core *c, struct job_entry *j)
+{
+    RB_REMOVE(job_tree, &c->jobs, j);
+    free(j->name);
+    free(j);
+}
+
 /* A job whose last service leaves is gone. */
 void state_move_service(struct core *c, struct service_entry *s, struct job_entry *job, int64_t position)
 {
@@ -501,9 +508,7 @@ void state_move_service(struct core *c, struct service_entry *s, struct job_entr
     changed(c, CORE_JOB);
     if (!old || old == job || !TAILQ_EMPTY(&old->services))
         return;
-    RB_REMOVE(job_tree, &c->jobs, old);
-    free(old->name);
-    free(old);
+    remove_job(c, old);
 }
 
 void state_set_current(struct core *c, struct service_entry *s, struct version_entry *v)
@@ -722,6 +727,9 @@ void state_clear(struct core *c)
     }
     while (!RB_EMPTY(&c->services))
         state_remove_service(c, RB_ROOT(&c->services));
+    /* None but in a damaged snapshot that broke off between a job and its first service. */
+    while (!RB_EMPTY(&c->jobs))
+        remove_job(c, RB_ROOT(&c->jobs));
     while (!RB_EMPTY(&c->nodes)) {
         struct node_entry *n = RB_ROOT(&c->nodes);
         RB_REMOVE(node_id_tree, &c->nodes, n);
