@@ -3,7 +3,7 @@
 #   make check      build and run the unit tests
 #   make docs       what of docs/*.md is made from the programs' tables, again
 #   make demo       the demo, from nothing to running services
-#   make asan tsan  sanitizer builds in build-asan/, build-tsan/
+#   make asan tsan  sanitizer builds in build-asan/, build-tsan/; their reports become files in reports/ there
 #   make debug      unoptimised build in build-debug/
 #   make release    static, stripped programs and their SHA-256 in dist/
 all:

@@ -24,7 +24,12 @@ class ApiTest(unittest.TestCase):
     def setUp(self):
         self.server = Server(**self.flags).start()
         self.addCleanup(self.server.workdir.remove)
-        self.addCleanup(self.server.kill)
+        self.addCleanup(self.end)
+
+    def end(self):
+        """Whatever the test did, the server ends in good order."""
+        if self.server.process.alive():
+            self.assertEqual(self.server.stop(), 0, self.server.process.text()[-2000:])
 
     def agent(self, **kw):
         agent = FakeAgent(self.server, **kw).start()

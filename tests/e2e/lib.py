@@ -32,6 +32,12 @@ def program(name):
     return path
 
 
+def sanitized(name):
+    """Whether the program is of a sanitizer build, which takes many times the memory."""
+    with open(program(name), "rb") as f:
+        return re.search(rb"__[at]san_", f.read()) is not None
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

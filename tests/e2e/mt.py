@@ -94,7 +94,8 @@ class MtTest(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        cls.dev.process.stop(60)
+        status = cls.dev.process.stop(60)
+        assert status == 0, (status, cls.dev.process.text()[-2000:])
 
     def test_run_follows_each_service_to_its_end(self):
         self.assertEqual(self.first.returncode, 0, self.first)

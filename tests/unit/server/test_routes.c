@@ -8,7 +8,8 @@
 static const struct route *find(enum http_method method, const char *path, const char **params, char **allow,
                                 struct error *err)
 {
-    char copy[256], *segments[16], *rest = copy + 1;
+    static char copy[256];               /* parameters point into it */
+    char *segments[16], *rest = copy + 1;
     size_t n = 0;
     strcpy(copy, path);
     for (char *part; (part = strsep(&rest, "/"));)
