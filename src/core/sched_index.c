@@ -337,7 +337,10 @@ void sched_alloc_remove(struct sched *s, const struct alloc *alloc)
     service_count(service, n, -1);
     alloc_free(a);
     node_changed(s, n);
-    sched_service_drop_unused(s, service);
+    if (!service->allocs && service->view)
+        view_forget(s, service);
+    else
+        sched_service_drop_unused(s, service);
 }
 
 /* --- the whole --- */

@@ -9,6 +9,10 @@
 #include "core/sched_ports.h"
 #include "core/sched_tree.h"
 
+/* Chains of at most a few: the records that a search passes over are rarely in the processor's cache. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 4U
+
 /* Scores are whole numbers, so that sums are exact and equal scores are really equal. */
 #define SCORE_ONE INT64_C(1000000)
 /* Each replica of the service with the same value of the spread attribute. Above all that follows together. */
@@ -42,16 +46,17 @@ struct sched_alloc {
     char id[];
 };
 
+/* What each placement reads and writes stands together: in a large cluster every line of it comes from far away. */
 struct sched_node {
-    UT_hash_handle hh;
     uint32_t slot;
-    struct node facts;
-    struct sched_class *class;
     uint64_t tie;
     struct tree_room total, used;
     int64_t packing;                 /* score of bin packing as the node stands */
-    struct port_set ports;
+    struct sched_class *class;
     TAILQ_HEAD(, sched_alloc) allocs;
+    struct port_set ports;
+    UT_hash_handle hh;
+    struct node facts;
 };
 
 /* How many replicas of a service are where an attribute has one value. */

@@ -10,13 +10,20 @@
 /* One core for 4 GiB: the scale on which cpu and memory are compared to know the larger need of the two. */
 #define NANO_PER_MB (1000000000 / 4096)
 
+/* The most free room in a subtree, each kind by itself. */
+struct most {
+    struct tree_room room;
+    int64_t both;                /* the smaller of cpu and memory. Half the nodes out of memory and the others out of cpu
+                                  * would otherwise look like plenty of both */
+};
+
+/* What the subtrees have stands beside the links to them: a search does not touch a subtree that has no room, and a
+ * change does not touch the siblings of its path. */
 struct tree {
     uint32_t refs;
     uint32_t priority;
     struct tree_item item;
-    struct tree_room most;       /* of the subtree, each by itself */
-    int64_t most_of_both;        /* of the subtree: the smaller of cpu and memory. Half the nodes out of memory and the
-                                  * others out of cpu would otherwise look like plenty of both */
+    struct most left_most, right_most;
     struct tree *left, *right;   /* `left` also links the pool's free ones */
 };
 
@@ -74,19 +81,35 @@ static void raise_to(int64_t *a, int64_t b)
         *a = b;
 }
 
-static void sum_up(struct tree *t)
+static void raise_most(struct most *m, const struct most *by)
 {
-    t->most = t->item.room;
-    t->most_of_both = smaller_of_both(&t->item.room);
-    const struct tree *children[] = {t->left, t->right};
-    for (int i = 0; i < 2; i++) {
-        if (!children[i])
-            continue;
-        raise_to(&t->most.cpu_nano, children[i]->most.cpu_nano);
-        raise_to(&t->most.memory_mb, children[i]->most.memory_mb);
-        raise_to(&t->most.disk_mb, children[i]->most.disk_mb);
-        raise_to(&t->most_of_both, children[i]->most_of_both);
+    raise_to(&m->room.cpu_nano, by->room.cpu_nano);
+    raise_to(&m->room.memory_mb, by->room.memory_mb);
+    raise_to(&m->room.disk_mb, by->room.disk_mb);
+    raise_to(&m->both, by->both);
+}
+
+static struct most most_of(const struct tree *t)
+{
+    struct most m = {{INT64_MIN, INT64_MIN, INT64_MIN}, INT64_MIN};
+    if (t) {
+        m = (struct most){t->item.room, smaller_of_both(&t->item.room)};
+        raise_most(&m, &t->left_most);
+        raise_most(&m, &t->right_most);
     }
+    return m;
+}
+
+static void set_left(struct tree *t, struct tree *child)
+{
+    t->left = child;
+    t->left_most = most_of(child);
+}
+
+static void set_right(struct tree *t, struct tree *child)
+{
+    t->right = child;
+    t->right_most = most_of(child);
 }
 
 /* One that may be changed: itself when nobody else has it, else a copy. Takes over the caller's reference. */
@@ -115,19 +138,21 @@ static int compare(const struct tree_item *a, const struct tree_item *b)
 static void split(struct tree_pool *pool, struct tree *t, const struct tree_item *at, struct tree **left,
                   struct tree **right)
 {
+    struct tree *part;
     if (!t) {
         *left = *right = NULL;
         return;
     }
     t = own(pool, t);
     if (compare(&t->item, at) < 0) {
-        split(pool, t->right, at, &t->right, right);
+        split(pool, t->right, at, &part, right);
+        set_right(t, part);
         *left = t;
     } else {
-        split(pool, t->left, at, left, &t->left);
+        split(pool, t->left, at, left, &part);
+        set_left(t, part);
         *right = t;
     }
-    sum_up(t);
 }
 
 static struct tree *join(struct tree_pool *pool, struct tree *left, struct tree *right)
@@ -137,28 +162,28 @@ static struct tree *join(struct tree_pool *pool, struct tree *left, struct tree 
     struct tree *t;
     if (left->priority >= right->priority) {
         t = own(pool, left);
-        t->right = join(pool, t->right, right);
+        set_right(t, join(pool, t->right, right));
     } else {
         t = own(pool, right);
-        t->left = join(pool, left, t->left);
+        set_left(t, join(pool, left, t->left));
     }
-    sum_up(t);
     return t;
 }
 
 static struct tree *insert(struct tree_pool *pool, struct tree *t, struct tree *fresh)
 {
     if (!t || t->priority < fresh->priority) {
-        split(pool, t, &fresh->item, &fresh->left, &fresh->right);
-        sum_up(fresh);
+        struct tree *left, *right;
+        split(pool, t, &fresh->item, &left, &right);
+        set_left(fresh, left);
+        set_right(fresh, right);
         return fresh;
     }
     t = own(pool, t);
     if (compare(&fresh->item, &t->item) < 0)
-        t->left = insert(pool, t->left, fresh);
+        set_left(t, insert(pool, t->left, fresh));
     else
-        t->right = insert(pool, t->right, fresh);
-    sum_up(t);
+        set_right(t, insert(pool, t->right, fresh));
     return t;
 }
 
@@ -181,10 +206,9 @@ static struct tree *remove_item(struct tree_pool *pool, struct tree *t, const st
         return rest;
     }
     if (c < 0)
-        t->left = remove_item(pool, t->left, item);
+        set_left(t, remove_item(pool, t->left, item));
     else
-        t->right = remove_item(pool, t->right, item);
-    sum_up(t);
+        set_right(t, remove_item(pool, t->right, item));
     return t;
 }
 
@@ -201,9 +225,9 @@ bool tree_room_fits(const struct tree_room *free_room, const struct tree_room *n
            && (need->disk_mb <= 0 || free_room->disk_mb >= need->disk_mb);
 }
 
-static bool may_fit(const struct tree *t, const struct tree_query *q)
+static bool may_fit(const struct most *m, const struct tree_query *q)
 {
-    return t && t->most_of_both >= smaller_of_both(&q->need) && tree_room_fits(&t->most, &q->need);
+    return m->both >= smaller_of_both(&q->need) && tree_room_fits(&m->room, &q->need);
 }
 
 static bool fits(const struct tree *t, const struct tree_query *q)
@@ -213,32 +237,34 @@ static bool fits(const struct tree *t, const struct tree_query *q)
 
 const struct tree_item *tree_best(const struct tree *t, const struct tree_query *q)
 {
-    while (may_fit(t, q)) {
-        const struct tree_item *found = tree_best(t->left, q);
-        if (found)
-            return found;
+    while (t) {
+        if (may_fit(&t->left_most, q)) {
+            const struct tree_item *found = tree_best(t->left, q);
+            if (found)
+                return found;
+        }
         if (fits(t, q))
             return &t->item;
-        t = t->right;
+        t = may_fit(&t->right_most, q) ? t->right : NULL;
     }
     return NULL;
 }
 
 const struct tree_item *tree_best_from(const struct tree *t, const struct tree_query *q, int64_t score, uint64_t tie)
 {
-    while (may_fit(t, q)) {
+    while (t) {
         if (t->item.score < score) {
-            t = t->left;
+            t = may_fit(&t->left_most, q) ? t->left : NULL;
             continue;
         }
         if (t->item.score == score && t->item.tie >= tie) {
-            const struct tree_item *found = tree_best_from(t->left, q, score, tie);
+            const struct tree_item *found = may_fit(&t->left_most, q) ? tree_best_from(t->left, q, score, tie) : NULL;
             if (found)
                 return found;
             if (fits(t, q))
                 return &t->item;
         }
-        t = t->right;
+        t = may_fit(&t->right_most, q) ? t->right : NULL;
     }
     return NULL;
 }

@@ -6,7 +6,7 @@
 /* How many of each are kept. Views of large clusters are large: then fewer. */
 #define KEPT_VIEWS 64
 #define KEPT_SIGNATURES 256
-#define KEPT_POSITIONS (1u << 19)
+#define KEPT_POSITIONS (1u << 17)
 
 /* --- positions, shared in chunks --- */
 
@@ -199,6 +199,11 @@ static void forget_old(struct sched *s)
         view_drop(s, TAILQ_LAST(&s->views_by_use, view_list));
     while (HASH_COUNT(s->signatures) > signatures)
         forget_signature(s, TAILQ_LAST(&s->signatures_by_use, signature_list));
+}
+
+void view_forget(struct sched *s, struct sched_service *service)
+{
+    view_drop(s, service->view);
 }
 
 void view_forget_all(struct sched *s)

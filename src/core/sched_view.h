@@ -97,6 +97,9 @@ struct signature {
 
 /* The service's view for the spec, made or brought up to date. Valid until the next call. */
 struct view *view_get(struct sched *s, const struct service *spec, struct sched_service *service);
+/* Of a service that has no replicas any more, whose view is the common one again. Frees the service's record too when
+ * nothing else holds it. */
+void view_forget(struct sched *s, struct sched_service *service);
 void view_forget_all(struct sched *s);
 
 /* The signature of the spec, made when it is new. */
