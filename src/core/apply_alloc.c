@@ -51,6 +51,8 @@ static void apply_one(struct core *c, struct alloc_entry *a, const struct alloc_
     }
     if (r->state != a->a.state)
         state_set_alloc_state(c, a, r->state, r->reason);
+    else if (r->reason && strcmp(r->reason, a->a.reason ? a->a.reason : "") != 0)
+        state_set_alloc_reason(c, a, r->reason);
     else if (changed || was_restarting != a->restarting || served != alloc_serves(a))
         state_touch_alloc(c, a);
 }

@@ -189,7 +189,7 @@ void sched_explain_node(struct sched *s, const struct sched_request *request, co
     *fits = code == 0;
     if (code) {
         struct tree_room room = n ? ask_free_room(&a, n) : (struct tree_room){0};
-        reason_format(&a, code, &room, text);
+        reason_format(&a, code, &room, n, text);
         return;
     }
     CLEANUP_BUF struct buf parts = {0};

@@ -40,6 +40,8 @@ struct tree_room ask_free_room(const struct ask *a, const struct sched_node *n);
 
 /* Counts all nodes (only_node: that one) under their first reasons. */
 void ask_reasons(const struct ask *a, struct sched_reason_list *why);
-/* The reason in words; `most` is the most that is free among the nodes that it speaks of. */
-void reason_format(const struct ask *a, int32_t code, const struct tree_room *most, struct buf *out);
+/* The reason in words; `most` is the most that is free among the nodes that it speaks of, `example` one of these, or
+ * NULL. */
+void reason_format(const struct ask *a, int32_t code, const struct tree_room *most, const struct sched_node *example,
+                   struct buf *out);
 void reason_list_copy(struct sched_reason_list *to, const struct sched_reason_list *from);

@@ -49,7 +49,18 @@ static void add_distinct(struct buf *b, const struct signature *sig, uint32_t in
         buf_printf(b, "another replica has the same %s already (distinct)", sig->distinct.v[index - 1]);
 }
 
-void reason_format(const struct ask *a, int32_t code, const struct tree_room *most, struct buf *out)
+static void add_sick_driver(struct buf *b, const char *driver, const struct sched_node *n)
+{
+    buf_printf(b, "driver %s is not healthy", driver);
+    for (uint32_t i = 0; n && i < n->facts.drivers.n; i++) {
+        const struct driver_info *d = &n->facts.drivers.v[i];
+        if (d->name && strcmp(d->name, driver) == 0 && d->detail && *d->detail)
+            buf_printf(b, ": %.300s", d->detail);
+    }
+}
+
+void reason_format(const struct ask *a, int32_t code, const struct tree_room *most, const struct sched_node *example,
+                   struct buf *out)
 {
     const struct signature *sig = a->view->signature;
     const struct tree_room *need = &a->need.room;
@@ -61,7 +72,7 @@ void reason_format(const struct ask *a, int32_t code, const struct tree_room *mo
     case REASON_DRAINING: buf_add_string(out, "the node is draining"); break;
     case REASON_INELIGIBLE: buf_add_string(out, "the node is ineligible (takes nothing new)"); break;
     case REASON_NO_DRIVER: buf_printf(out, "driver %s is not there", sig->driver); break;
-    case REASON_SICK_DRIVER: buf_printf(out, "driver %s is not healthy", sig->driver); break;
+    case REASON_SICK_DRIVER: add_sick_driver(out, sig->driver, example); break;
     case REASON_CONSTRAINT:
         buf_add_string(out, "constraint not met: ");
         matcher_format(&sig->constraints[REASON_INDEX(code)], out);
@@ -92,7 +103,8 @@ struct counted {
     int32_t code;
     int64_t nodes;
     struct tree_room most;
-    const char *example;
+    const char *example;             /* id or name of a node, and the node itself */
+    const struct sched_node *node;
 };
 struct counts {
     struct counted *v;
@@ -116,7 +128,7 @@ static void count_node(const struct ask *a, const struct sched_node *n, struct c
         i++;
     if (i == counts->n) {
         counts->v = mem_realloc_array(counts->v, ++counts->n, sizeof(*counts->v));
-        counts->v[i] = (struct counted){.code = code, .example = n->facts.name};
+        counts->v[i] = (struct counted){.code = code, .example = n->facts.name, .node = n};
     }
     struct counted *c = &counts->v[i];
     struct tree_room room = ask_free_room(a, n);
@@ -124,8 +136,10 @@ static void count_node(const struct ask *a, const struct sched_node *n, struct c
     raise_to(&c->most.cpu_nano, room.cpu_nano);
     raise_to(&c->most.memory_mb, room.memory_mb);
     raise_to(&c->most.disk_mb, room.disk_mb);
-    if (n->facts.name && (!c->example || strcmp(n->facts.name, c->example) < 0))
+    if (n->facts.name && (!c->example || strcmp(n->facts.name, c->example) < 0)) {
         c->example = n->facts.name;
+        c->node = n;
+    }
 }
 
 static int by_nodes(const void *a, const void *b)
@@ -155,7 +169,7 @@ void ask_reasons(const struct ask *a, struct sched_reason_list *why)
     *why = (struct sched_reason_list){mem_array(counts.n, sizeof(*why->v)), counts.n};
     for (uint32_t i = 0; i < counts.n; i++) {
         struct buf text = {0};
-        reason_format(a, counts.v[i].code, &counts.v[i].most, &text);
+        reason_format(a, counts.v[i].code, &counts.v[i].most, counts.v[i].node, &text);
         why->v[i] = (struct sched_reason){buf_steal(&text), counts.v[i].nodes, mem_strdup(counts.v[i].example)};
     }
     free(counts.v);

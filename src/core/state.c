@@ -655,6 +655,14 @@ void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_sta
     }
 }
 
+void state_set_alloc_reason(struct core *c, struct alloc_entry *a, const char *reason)
+{
+    const char *state = enum_name(alloc_state_names, (int)a->a.state);
+    mem_set_string(&a->a.reason, reason);
+    state_touch_alloc(c, a);
+    alloc_event(c, a, state, state, reason);
+}
+
 void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason)
 {
     a->a.desired = DESIRED_STOP;

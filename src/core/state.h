@@ -235,6 +235,8 @@ void state_add_alloc(struct core *c, struct alloc_entry *a);
 void state_remove_alloc(struct core *c, struct alloc_entry *a, bool tell_agent);
 /* Moves an allocation's state: time, event, room on its node. reason may be NULL. */
 void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_state state, const char *reason);
+/* The same state for another reason, with its event. */
+void state_set_alloc_reason(struct core *c, struct alloc_entry *a, const char *reason);
 void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason);   /* desired stop, with its event */
 void state_remove_member(struct core *c, struct member_entry *m);
 void state_remove_token(struct core *c, struct token_entry *t);

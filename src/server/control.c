@@ -159,12 +159,24 @@ static void read_start(struct control *c, struct request *r)
         read_or_wait(c, r);
 }
 
+/* Where to make room, and how much. */
+static void say_space(const struct control *c, struct error *err)
+{
+    struct consensus_stats stats;
+    consensus_stats(c->consensus, &stats);
+    error_set(err, ERROR_NO_SPACE, "the disk of server %s is full; nothing was changed. Free some space for %s: %llu MiB are "
+              "free, changes are refused below %lld MiB", c->config->name, c->config->data_dir,
+              (unsigned long long)stats.disk_free_bytes >> 20, (long long)c->config->reserve_mb);
+}
+
 static void on_write_done(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
 {
     struct control *c = ctx;
     struct request *r = request;
     histogram_add(&c->metrics.propose, (int64_t)uv_hrtime() - r->proposed_ns);
     if (consensus_outcome_error(outcome, &r->answer.error)) {
+        if (outcome == CONSENSUS_NO_SPACE)
+            say_space(c, &r->answer.error);
         answer(r);
         return;
     }

@@ -108,6 +108,31 @@ static void reports_of_unknown_and_foreign_allocations_are_named(void **state)
     cluster_clear(&c);
 }
 
+static void another_reason_for_the_same_state_is_told(void **state)
+{
+    struct cluster c;
+    struct command cmd;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", NULL);
+    cluster_decide(&c);
+    const struct alloc *a = cluster_wanted(&c, "web", 0);
+    cluster_report(&c, a->id, ALLOC_STARTING);
+    int64_t since = a->state_since;
+    c.now += 1000;
+    command_init(&cmd, COMMAND_ALLOC_REPORT, c.now, NULL, NULL);
+    struct agent_report *p = cmd.payload;
+    p->node_id = mem_strdup(a->node_id);
+    struct alloc_report *r = list_add_zero((struct list *)&p->allocs, &alloc_report_type);
+    *r = (struct alloc_report){.id = mem_strdup(a->id), .seq = ++c.report_seq, .state = ALLOC_STARTING,
+                               .reason = mem_strdup("waits: no space"), .started_at = a->started_at};
+    assert_true(cluster_apply(&c, &cmd));
+    assert_string_equal(a->reason, "waits: no space");
+    assert_int_equal(a->state_since, since);
+    assert_int_equal(a->modify_index, c.index);
+    assert_true(cluster_event(&c, "waits: no space"));
+    cluster_clear(&c);
+}
+
 static void an_agent_gets_what_changed_and_its_versions(void **state)
 {
     struct cluster c;
@@ -268,6 +293,7 @@ int main(void)
         cmocka_unit_test(a_placement_on_a_node_that_went_down_is_skipped),
         cmocka_unit_test(reports_that_are_repeated_or_older_change_nothing),
         cmocka_unit_test(reports_of_unknown_and_foreign_allocations_are_named),
+        cmocka_unit_test(another_reason_for_the_same_state_is_told),
         cmocka_unit_test(an_agent_gets_what_changed_and_its_versions),
         cmocka_unit_test(a_restored_core_is_equal_and_goes_on_equally),
         cmocka_unit_test(damaged_snapshots_are_refused_and_leave_the_state),

@@ -212,11 +212,13 @@ static void drivers_must_be_there_and_healthy(void **state)
     struct node sick = make_node("b", 8, 8192);
     mem_set_string(&sick.drivers.v[0].name, "docker");
     sick.drivers.v[0].healthy = false;
+    mem_set_string(&sick.drivers.v[0].detail, "nobody answers");
     sched_node_set(s, &sick);
     struct service spec = make_spec(1, 512);
     spec.driver = DRIVER_DOCKER;
     struct sched_request q = {.spec = &spec, .service = "web"};
-    assert_reasons(s, &q, "driver docker is not there (1, name-a); driver docker is not healthy (1, name-b)");
+    assert_reasons(s, &q, "driver docker is not there (1, name-a); "
+                   "driver docker is not healthy: nobody answers (1, name-b)");
     type_clear(&node_type, &sick);
     type_clear(&service_type, &spec);
     sched_free(s);
