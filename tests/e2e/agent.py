@@ -17,7 +17,11 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+<<<<<<< Updated upstream
 from lib import PATIENCE, Process, Workdir, call, free_port, program, resident_kb, sanitized, wait_for  # noqa: E402
+=======
+from lib import PATIENCE, SANITIZED, Process, SmallDisk, Workdir, call, free_port, program, resident_kb, wait_for  # noqa: E402
+>>>>>>> Stashed changes
 
 
 class FakeServer:
@@ -265,11 +269,9 @@ class Store(AgentTest):
 @unittest.skipUnless(os.geteuid() == 0, "mounting a small file system needs root")
 class FullDisk(AgentTest):
     def setUp(self):
-        self.mount = Workdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", self.mount.path], check=True)
-        self.addCleanup(self.mount.remove)
-        self.addCleanup(subprocess.run, ["umount", "-l", self.mount.path], check=True)
-        self.flags = {"data_dir": self.mount.join("agent")}
+        self.disk = SmallDisk(3)
+        self.addCleanup(self.disk.remove)
+        self.flags = {"data_dir": self.disk.join("agent")}
         super().setUp()
         self.data = self.flags["data_dir"]
 
@@ -278,13 +280,7 @@ class FullDisk(AgentTest):
         first, = self.server.want("s")
         self.server.wait_states([first], "running")
         pid = wait_for(lambda: self.pid_of(first))
-        hog = self.mount.join("hog")
-        with open(hog, "wb", buffering=0) as f:
-            try:
-                while True:
-                    f.write(bytes(4096))
-            except OSError:
-                pass
+        self.disk.fill()
         late = self.server.want("s", 3, first=1)
         wait_for(lambda: all("cannot write its state" in self.server.reports.get(i, {}).get("reason", "") for i in late),
                  20, "the reason of the refusal")
@@ -292,7 +288,7 @@ class FullDisk(AgentTest):
         wait_for(lambda: not self.server.registrations[-1]["drivers"][0]["healthy"], 10, "the node's own report")
         os.kill(pid, 0)
         self.assertEqual(self.get("/v1/healthz").status, 200)
-        os.unlink(hog)
+        self.disk.make_room()
         self.server.wait_states(late, "running", 20)
         wait_for(lambda: self.server.registrations[-1]["drivers"][0]["healthy"], 10, "the node's recovery")
         self.assertEqual(self.pid_of(first), pid)
@@ -412,7 +408,11 @@ class Many(AgentTest):
         self.server.wait_states(ids, "running", 60)
         print(json.dumps({"name": "agent_start_1000_tasks", "value": round(time.monotonic() - begin, 2), "unit": "s"}))
         print(json.dumps({"name": "agent_memory_1000_tasks", "value": resident_kb(self.agent.pid), "unit": "kB"}))
+<<<<<<< Updated upstream
         if not sanitized("mentat-agent"):
+=======
+        if not SANITIZED:
+>>>>>>> Stashed changes
             self.assertLess(resident_kb(self.agent.pid), 20 * 1024)
         self.agent.kill()
         self.start()

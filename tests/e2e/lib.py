@@ -21,6 +21,8 @@ import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("MENTAT_BIN") or os.path.join(ROOT, "build", "bin")
+# Sanitizers need memory of their own: no bound on it holds then.
+SANITIZED = bool(re.search(r"\b(asan|tsan|ubsan)\b", BIN))
 # Slow machines and sanitizer builds may take longer: MENTAT_TEST_PATIENCE=5.
 PATIENCE = float(os.environ.get("MENTAT_TEST_PATIENCE", "1"))
 
@@ -78,6 +80,29 @@ class Workdir:
 
     def join(self, *parts):
         return os.path.join(self.path, *parts)
+
+
+class SmallDisk(Workdir):
+    """A file system of a few MB, for tests that fill it; needs root. Unmounted at the end, whatever happens."""
+
+    def __init__(self, size_mb):
+        super().__init__()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", self.path], check=True)
+
+    def remove(self):
+        if os.path.ismount(self.path):
+            subprocess.run(["umount", "-l", self.path], check=True)
+        super().remove()
+
+    def fill(self):
+        with open(self.join("hog"), "ab", buffering=0) as f, contextlib.suppress(OSError):
+            for size in (65536, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        f.write(bytes(size))
+
+    def make_room(self):
+        os.unlink(self.join("hog"))
 
 
 class Process:
@@ -199,6 +224,11 @@ class Server:
             cursor = page.json["next_cursor"]
             if not cursor:
                 return out
+
+    def mt(self, *args, stdin="", timeout=60):
+        """The real mt, as a user of this server runs it."""
+        return subprocess.run([program("mt"), *args], input=stdin, capture_output=True, text=True, timeout=timeout * PATIENCE,
+                              env={**os.environ, "MENTAT_ADDR": f"http://127.0.0.1:{self.port}"})
 
     def metric(self, name):
         for line in self.get("/v1/metrics").body.decode().splitlines():
