@@ -5,6 +5,9 @@
 #include "cli/target.h"
 #include "cli/views.h"
 
+#define LIMIT_DEFAULT 50
+#define LIMIT_MAX 1000
+
 static const struct column service_facts[] = {
     {"Service", "service.name"}, {"State", "service.state"}, {"Reason", "service.reason"}, {"Version", "service.version"},
     {"Desired", "service.desired"}, {"Placed", "service.placed"}, {"Healthy", "service.healthy"}, {0},
@@ -16,10 +19,11 @@ static const struct column verdicts[] = {
 static const struct {
     const char *title, *key;
     const struct column *columns;
+    const char *left_off, *more;     /* key of how many more there are, and what these are called */
 } lists[] = {
-    {"Allocations", "allocs", view_allocs},
-    {"Nodes, for one more replica", "nodes", verdicts},
-    {"What happened", "events", view_events},
+    {"Allocations", "allocs", view_allocs, "allocs_left_off", "allocations"},
+    {"Nodes, for one more replica", "nodes", verdicts, "nodes_left_off", "nodes"},
+    {"What happened", "events", view_events, NULL, NULL},
 };
 
 static void show(const struct cli *cli, const json_t *answer)
@@ -36,18 +40,21 @@ static void show(const struct cli *cli, const json_t *answer)
             continue;
         printf("\n%s%s%s\n", cli->color ? "\033[1m" : "", lists[i].title, cli->color ? COLOR_OFF : "");
         output_rows(cli, rows, lists[i].columns, "id", "");
+        long long more = lists[i].left_off ? json_number(answer, lists[i].left_off) : 0;
+        if (more)
+            printf("… and %lld more %s (--limit)\n", more, lists[i].more);
     }
-    if (json_number(answer, "nodes_left_off"))
-        printf("… and %lld nodes more\n", json_number(answer, "nodes_left_off"));
 }
 
 static int run(struct cli *cli)
 {
     struct error err = {0};
     struct target t = {0};
-    if (target_find(cli, cli_operand(cli, 0), &t, &err))
+    long long limit = LIMIT_DEFAULT;
+    if (args_number(cli->args, "limit", 1, LIMIT_MAX, &limit, &err) || target_find(cli, cli_operand(cli, 0), &t, &err))
         return cli_fail(cli, &err);
-    CLEANUP_FREE char *path = api_path("/v1/explain/", t.name, "");
+    CLEANUP_FREE char *rest = mem_printf("?limit=%lld", limit);
+    CLEANUP_FREE char *path = api_path("/v1/explain/", t.name, rest);
     target_clear(&t);
     CLEANUP(json_decref) json_t *answer = api_get(cli->api, path, &err);
     if (!answer)
@@ -57,7 +64,12 @@ static int run(struct cli *cli)
     return STATUS_DONE;
 }
 
+static const struct option_row options[] = {
+    {"limit", 0, "N", "How many allocations and how many nodes it tells of: 50 unless given, 1000 at most.", NULL},
+    {0},
+};
+
 const struct command_row cmd_explain = {
-    .name = "explain", .operands = "SERVICE|ALLOC", .min = 1, .max = 1, .kind = OPERAND_SERVICE, .run = run,
+    .name = "explain", .operands = "SERVICE|ALLOC", .min = 1, .max = 1, .kind = OPERAND_SERVICE, .run = run, .options = options,
     .summary = "why it is where it is, or why it is not placed: each node's verdict, and what happened",
 };

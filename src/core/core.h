@@ -84,6 +84,7 @@ struct plan_service { char *name; char *action; /* create, change, keep, delete 
 struct plan_service_list { struct plan_service *v; uint32_t n; };
 struct plan { struct plan_service_list services; struct plan_step_list steps; };
 int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan *out, struct error *err);
-/* Why a service or an allocation is where it is, or is not placed: JSON with each node's verdict and the last events. */
-int core_explain(struct core *c, const char *service_or_alloc, int64_t now_ms, struct buf *json, struct error *err);
+/* Why a service or an allocation is where it is, or is not placed: JSON with nodes' verdicts and the last events. limit:
+ * how many nodes, and how many allocations; how many are left off is told. */
+int core_explain(struct core *c, const char *service_or_alloc, uint32_t limit, struct buf *json, struct error *err);
 extern const struct type plan_type, event_list_type;

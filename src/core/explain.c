@@ -4,7 +4,6 @@
 #include "core/slots.h"
 #include "core/status.h"
 
-#define NODES_EXPLAINED 200
 #define EVENTS_EXPLAINED 30
 
 static void add_events(const struct core *c, const char *service, const char *alloc, struct buf *json)
@@ -25,7 +24,7 @@ static void add_events(const struct core *c, const char *service, const char *al
     buf_add_char(json, ']');
 }
 
-static void add_nodes(struct core *c, const struct service_entry *s, int64_t replica, struct buf *json)
+static void add_nodes(struct core *c, const struct service_entry *s, int64_t replica, uint32_t limit, struct buf *json)
 {
     struct node_entry *n;
     uint32_t count = 0, left_off = 0;
@@ -34,7 +33,7 @@ static void add_nodes(struct core *c, const struct service_entry *s, int64_t rep
     RB_FOREACH(n, node_id_tree, &c->nodes) {
         CLEANUP_BUF struct buf text = {0};
         bool fits = false;
-        if (count >= NODES_EXPLAINED) {
+        if (count >= limit) {
             left_off++;
             continue;
         }
@@ -50,20 +49,32 @@ static void add_nodes(struct core *c, const struct service_entry *s, int64_t rep
     buf_printf(json, "],\"nodes_left_off\":%u", left_off);
 }
 
-static void add_allocs(struct service_entry *s, struct buf *json)
+static bool serves(const struct alloc *a)
 {
-    struct alloc_entry *a;
-    bool first = true;
-    buf_add_string(json, ",\"allocs\":[");
-    RB_FOREACH(a, alloc_replica_tree, &s->allocs) {
-        buf_add_string(json, first ? "" : ",");
-        type_to_json(&alloc_type, &a->a, json);
-        first = false;
-    }
-    buf_add_char(json, ']');
+    return a->desired == DESIRED_RUN && (a->state == ALLOC_RUNNING || a->state == ALLOC_HEALTHY);
 }
 
-int core_explain(struct core *c, const char *service_or_alloc, int64_t now_ms, struct buf *json, struct error *err)
+/* Those that do not serve come first: they are what one asks about. */
+static void add_allocs(struct service_entry *s, uint32_t limit, struct buf *json)
+{
+    struct alloc_entry *a;
+    uint32_t count = 0, left_off = 0;
+    buf_add_string(json, ",\"allocs\":[");
+    for (int serving = 0; serving <= 1; serving++)
+        RB_FOREACH(a, alloc_replica_tree, &s->allocs) {
+            if (serves(&a->a) != serving)
+                continue;
+            if (count >= limit) {
+                left_off++;
+                continue;
+            }
+            buf_add_string(json, count++ ? "," : "");
+            type_to_json(&alloc_type, &a->a, json);
+        }
+    buf_printf(json, "],\"allocs_left_off\":%u", left_off);
+}
+
+int core_explain(struct core *c, const char *service_or_alloc, uint32_t limit, struct buf *json, struct error *err)
 {
     struct service_entry *s = state_service(c, service_or_alloc);
     struct alloc_entry *a = s ? NULL : state_alloc(c, service_or_alloc);
@@ -81,9 +92,9 @@ int core_explain(struct core *c, const char *service_or_alloc, int64_t now_ms, s
         buf_add_string(json, ",\"alloc\":");
         type_to_json(&alloc_type, &a->a, json);
     } else {
-        add_allocs(s, json);
+        add_allocs(s, limit, json);
     }
-    add_nodes(c, s, a ? a->a.replica : 0, json);
+    add_nodes(c, s, a ? a->a.replica : 0, limit, json);
     add_events(c, s->name, a ? a->a.id : NULL, json);
     buf_add_char(json, '}');
     return 0;

@@ -6,6 +6,9 @@
 #include "server/api_types.h"
 #include "server/page.h"
 
+#define EXPLAIN_LIMIT_DEFAULT 50
+#define EXPLAIN_LIMIT_MAX 1000
+
 const char *api_watch_param(struct control *c, const struct request *r)
 {
     return r->params[0];
@@ -232,6 +235,9 @@ API_READ(api_plan)
 API_READ(api_explain)
 {
     const char *what = r->params[0];
+    uint64_t limit;
+    if (request_query_number(r, "limit", EXPLAIN_LIMIT_DEFAULT, EXPLAIN_LIMIT_MAX, &limit, err))
+        return -1;
     if (!core_service(c->core, what)) {
         const struct alloc *a = control_find_alloc(c, what, err);
         if (!a && err->code == ERROR_NOT_FOUND)
@@ -240,5 +246,5 @@ API_READ(api_explain)
             return -1;
         what = a->id;
     }
-    return core_explain(c->core, what, time_now_ms(), &r->answer.body, err);
+    return core_explain(c->core, what, (uint32_t)limit, &r->answer.body, err);
 }

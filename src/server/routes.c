@@ -27,6 +27,9 @@ static const struct query_param exec_query[] = {
 static const struct query_param events_query[] = {
     {"service", "Only events that concern this service.", false},
     {"kind", "Only events of this kind: job, service, alloc, node, deployment.", false}, {0}};
+static const struct query_param explain_query[] = {
+    {"limit", "How many allocations and how many nodes are told of: 50 unless told, 1000 at most. Allocations that do not "
+              "serve come first.", false}, {0}};
 static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
 
 #define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
@@ -108,7 +111,7 @@ const struct route routes[] = {
         .read = api_deployments, .help = "Lists the deployments."),
     GET("/v1/deployments/{deployment}", RIGHT_READ, WATCH(CORE_DEPLOYMENT, api_watch_param),
         .response = &deployment_type, .read = api_deployment, .help = "A deployment."),
-    GET("/v1/explain/{subject}", RIGHT_READ, .content_type = "application/json", .read = api_explain,
+    GET("/v1/explain/{subject}", RIGHT_READ, .query = explain_query, .content_type = "application/json", .read = api_explain,
         .help = "Why a service or an allocation is where it is, or is not placed: each node's verdict."),
     GET("/v1/events", RIGHT_READ, .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = CORE_ANY, .query = events_query,
         .response = &event_type, .list = true, .prepare = events_prepare, .read = events_read,

@@ -161,6 +161,9 @@ class Services(ApiTest):
         self.assertEqual(self.server.get(f"/v1/allocs/{one['id'][:10]}").json["id"], one["id"])
         self.assertEqual(self.server.get("/v1/explain/web").status, 200)
         self.assertEqual(self.server.get(f"/v1/explain/{one['id']}").status, 200)
+        few = self.server.get("/v1/explain/web?limit=1").json
+        self.assertEqual((len(few["allocs"]), few["allocs_left_off"], len(few["nodes"]), few["nodes_left_off"]), (1, 2, 1, 0))
+        self.assert_error(self.server.get("/v1/explain/web?limit=2000"), 400, "invalid", "limit", "1000")
         self.assertEqual(len(self.server.items("/v1/allocs?node=n1")), 4)
         self.assertEqual(len(self.server.items("/v1/allocs?filter=service%3Dapi,state%3Drunning")), 1)
         self.assertGreaterEqual(len(self.server.items("/v1/deployments?service=web")), 1)

@@ -253,13 +253,35 @@ static void explain_gives_each_nodes_verdict_as_json(void **state)
     struct error err;
     CLEANUP_BUF struct buf json = {0};
     make_history(&c);
-    assert_int_equal(core_explain(c.core, "web", c.now, &json, &err), 0);
+    assert_int_equal(core_explain(c.core, "web", 50, &json, &err), 0);
     json_t *parsed = json_loads(json.data, 0, NULL);
     assert_non_null(parsed);
     assert_int_equal(json_array_size(json_object_get(parsed, "nodes")), 3);
     assert_true(json_array_size(json_object_get(parsed, "events")) > 0);
     json_decref(parsed);
-    assert_int_equal(core_explain(c.core, "nothing", c.now, &json, &err), -1);
+    assert_int_equal(core_explain(c.core, "nothing", 50, &json, &err), -1);
+    cluster_clear(&c);
+}
+
+static void explain_tells_first_of_what_does_not_serve_and_how_much_it_leaves_off(void **state)
+{
+    struct cluster c;
+    struct error err;
+    CLEANUP_BUF struct buf json = {0};
+    cluster_init(&c, 3);
+    cluster_submit(&c, "web", "    count: 20\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    CLEANUP_FREE char *sick = mem_strdup(cluster_wanted(&c, "web", 17)->id);
+    cluster_report(&c, sick, ALLOC_UNHEALTHY);
+    assert_int_equal(core_explain(c.core, "web", 2, &json, &err), 0);
+    json_t *parsed = json_loads(json.data, 0, NULL), *allocs = json_object_get(parsed, "allocs");
+    assert_int_equal(json_array_size(allocs), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(allocs, 0), "id")), sick);
+    assert_int_equal(json_integer_value(json_object_get(parsed, "allocs_left_off")), 18);
+    assert_int_equal(json_array_size(json_object_get(parsed, "nodes")), 2);
+    assert_int_equal(json_integer_value(json_object_get(parsed, "nodes_left_off")), 1);
+    json_decref(parsed);
     cluster_clear(&c);
 }
 
@@ -299,6 +321,7 @@ int main(void)
         cmocka_unit_test(damaged_snapshots_are_refused_and_leave_the_state),
         cmocka_unit_test(a_plan_says_what_would_happen_and_changes_nothing),
         cmocka_unit_test(explain_gives_each_nodes_verdict_as_json),
+        cmocka_unit_test(explain_tells_first_of_what_does_not_serve_and_how_much_it_leaves_off),
         cmocka_unit_test(events_are_given_in_order_after_a_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
