@@ -17,11 +17,8 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-<<<<<<< Updated upstream
-from lib import PATIENCE, Process, Workdir, call, free_port, program, resident_kb, sanitized, wait_for  # noqa: E402
-=======
-from lib import PATIENCE, SANITIZED, Process, SmallDisk, Workdir, call, free_port, program, resident_kb, wait_for  # noqa: E402
->>>>>>> Stashed changes
+from lib import (PATIENCE, Process, SmallDisk, Workdir, call, free_port, program, resident_kb, sanitized,  # noqa: E402
+                 wait_for)
 
 
 class FakeServer:
@@ -408,11 +405,7 @@ class Many(AgentTest):
         self.server.wait_states(ids, "running", 60)
         print(json.dumps({"name": "agent_start_1000_tasks", "value": round(time.monotonic() - begin, 2), "unit": "s"}))
         print(json.dumps({"name": "agent_memory_1000_tasks", "value": resident_kb(self.agent.pid), "unit": "kB"}))
-<<<<<<< Updated upstream
         if not sanitized("mentat-agent"):
-=======
-        if not SANITIZED:
->>>>>>> Stashed changes
             self.assertLess(resident_kb(self.agent.pid), 20 * 1024)
         self.agent.kill()
         self.start()

@@ -21,8 +21,6 @@ import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("MENTAT_BIN") or os.path.join(ROOT, "build", "bin")
-# Sanitizers need memory of their own: no bound on it holds then.
-SANITIZED = bool(re.search(r"\b(asan|tsan|ubsan)\b", BIN))
 # Slow machines and sanitizer builds may take longer: MENTAT_TEST_PATIENCE=5.
 PATIENCE = float(os.environ.get("MENTAT_TEST_PATIENCE", "1"))
 

@@ -10,7 +10,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import SANITIZED, Agent, EventStream, Server, Workdir, resident_kb, wait_for  # noqa: E402
+from lib import Agent, EventStream, Server, Workdir, resident_kb, sanitized, wait_for  # noqa: E402
 
 COUNT = 1000
 SHIM_KB, AGENT_KB = 400, 20 * 1024
@@ -92,7 +92,7 @@ class Many(unittest.TestCase):
         figure("agent_resident", resident_kb(self.agent.process.pid), "kB")
         figure("agent_private", private_kb(self.agent.process.pid), "kB")
         figure("server_resident", resident_kb(self.server.process.pid), "kB")
-        if not SANITIZED:
+        if not sanitized("mentat-agent"):
             self.assertLessEqual(sizes[-1], SHIM_KB)
             self.assertLess(resident_kb(self.agent.process.pid), AGENT_KB)
 
