@@ -41,6 +41,7 @@ struct agent {
     struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
     uint64_t index;
     struct str_list known_servers;   /* as the store had them at the start */
+    char *known_cluster;
     uv_signal_t signals[ARRAY_LEN(end_signals)];
     uv_timer_t facts_timer;
     uv_work_t facts_work;
@@ -173,9 +174,15 @@ static void on_drivers_change(void *ctx)
 
 /* --- between sync, runner and API --- */
 
+static void count_task(void *ctx, const struct runner_view *view)
+{
+    *(int64_t *)ctx += view->task != NULL;
+}
+
 static void on_hello(void *ctx, struct agent_hello *hello)
 {
     struct agent *a = ctx;
+    runner_each(a->runner, count_task, &hello->tasks);
     type_clear(&node_type, &hello->node);
     type_copy(&node_type, &hello->node, &a->node);
 }
@@ -211,6 +218,12 @@ static void on_servers(void *ctx, const struct str_list *addresses)
     store_put(a->store, STORE_META, "servers", text.data, text.len);
 }
 
+static void on_cluster(void *ctx, const char *cluster)
+{
+    struct agent *a = ctx;
+    store_put(a->store, STORE_META, "cluster", cluster, strlen(cluster));
+}
+
 static void read_servers(struct str_list *out, char *text)
 {
     char *rest = NULL;
@@ -220,6 +233,7 @@ static void read_servers(struct str_list *out, char *text)
 
 static const struct sync_handlers sync_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
+    .cluster = on_cluster,
 };
 
 static void on_report(void *ctx)
@@ -285,6 +299,8 @@ static int load_meta(void *ctx, const char *key, const void *value, size_t len, 
         a->index = strtoull(text, NULL, 10);
     else if (!strcmp(key, "servers"))
         read_servers(&a->known_servers, text);
+    else if (!strcmp(key, "cluster"))
+        mem_set_string(&a->known_cluster, text);
     return 0;
 }
 
@@ -350,7 +366,8 @@ static int begin_network(struct agent *a, struct error *err)
     uint64_t seed;
     random_system(&seed, sizeof(seed));
     a->sync = sync_new(&a->loop, &(struct sync_options){
-        .node_id = a->node.id, .servers = &c->servers, .known = &a->known_servers, .tls = a->tls, .index = a->index,
+        .node_id = a->node.id, .servers = &c->servers, .known = &a->known_servers,
+        .cluster = c->new_cluster ? NULL : a->known_cluster, .tls = a->tls, .index = c->new_cluster ? 0 : a->index,
         .seed = seed, .handlers = &sync_handlers, .ctx = a,
     });
     sync_report(a->sync);
@@ -415,6 +432,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     tls_context_free(a->tls);
     type_clear(&node_type, &a->node);
     str_list_clear(&a->known_servers);
+    free(a->known_cluster);
     free(a->drivers_env);
     free(a->trouble);
     free(a->ip);

@@ -26,6 +26,7 @@ struct agent_config {
     char *tls_cert, *tls_key, *tls_ca;
     bool allow_insecure;
     bool stop_tasks_on_exit;
+    bool new_cluster;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
     struct docker_config docker;
 };

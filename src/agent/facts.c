@@ -43,25 +43,6 @@ static int64_t count_disk_mb(const char *path)
     return (int64_t)((uint64_t)st.f_blocks * st.f_frsize >> 20);
 }
 
-/* Connecting a datagram socket sends nothing; it only asks the kernel for the route. Numeric addresses only: a name
- * server that does not answer must not hold up the agent. */
-static char *route_address(const char *host, int port)
-{
-    struct sockaddr_storage to, own;
-    socklen_t len = sizeof(own);
-    if (uv_ip4_addr(host, port, (struct sockaddr_in *)&to) && uv_ip6_addr(host, port, (struct sockaddr_in6 *)&to))
-        return NULL;
-    int fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return NULL;
-    char text[INET6_ADDRSTRLEN] = "";
-    socklen_t to_len = to.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    if (!connect(fd, (struct sockaddr *)&to, to_len) && !getsockname(fd, (struct sockaddr *)&own, &len))
-        uv_ip_name((struct sockaddr *)&own, text, sizeof(text));
-    close(fd);
-    return *text ? mem_strdup(text) : NULL;
-}
-
 char *facts_ip(const struct agent_config *config)
 {
     if (config->ip)
@@ -71,7 +52,7 @@ char *facts_ip(const struct agent_config *config)
         struct address a;
         if (address_parse(scheme ? scheme + 3 : text, 4646, &a, NULL) < 0 || a.is_unix)
             continue;
-        char *ip = route_address(address_is_local(&a) ? "127.0.0.1" : a.host, a.port);
+        char *ip = address_local(address_is_local(&a) ? "127.0.0.1" : a.host, a.port);
         if (ip)
             return ip;
     }

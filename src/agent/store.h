@@ -13,7 +13,7 @@
 struct store;
 
 enum store_table {
-    STORE_META,       /* "node_id", "index", "servers", "format" */
+    STORE_META,       /* "node_id", "index", "servers", "cluster", "format" */
     STORE_ALLOCS,     /* allocation id: struct alloc_record */
     STORE_SERVICES,   /* "name/version": struct service_version */
     STORE_TABLE_COUNT

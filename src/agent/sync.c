@@ -44,6 +44,7 @@ struct sync {
     struct http_client *client;
     char *node_id;
     struct server_list servers;
+    char *cluster;
     uint32_t server;                 /* in servers.all */
     int64_t home_at;                 /* away from the first: when that is tried again */
     bool trying_home;                /* the heartbeat under way does */
@@ -266,9 +267,25 @@ static void session_start(struct channel *c)
     type_init(&agent_hello_type, &hello);
     s->handlers->hello(s->ctx, &hello);
     mem_set_string(&hello.node.id, s->node_id);
+    mem_set_string(&hello.cluster, s->cluster);
     type_to_json(&agent_hello_type, &hello, &body);
     type_clear(&agent_hello_type, &hello);
     call(c, HTTP_METHOD_POST, "/v1/agent/register", &body, SYNC_ANSWER_MS);
+}
+
+/* Only a node without tasks, or one that was told to, is let into another cluster. */
+static void enter_cluster(struct sync *s, const char *cluster)
+{
+    if (!cluster || (s->cluster && !strcmp(s->cluster, cluster)))
+        return;
+    if (s->cluster) {
+        LOG_W("the servers are another cluster's: their word counts from now on", "cluster", cluster);
+        s->floor = 0;
+        s->full_next = true;
+    }
+    mem_set_string(&s->cluster, cluster);
+    if (s->handlers->cluster)
+        s->handlers->cluster(s->ctx, cluster);
 }
 
 /* The server that is talked to stays the current one while it is in the list. */
@@ -319,6 +336,7 @@ static void session_done(struct channel *c, struct http_response *res)
         struct agent_welcome welcome;
         if (!parse(c, &agent_welcome_type, res, &welcome))
             return;
+        enter_cluster(s, welcome.cluster);
         if (registering)
             session_welcome(c, &welcome);
         learn(s, &welcome.servers);
@@ -434,6 +452,7 @@ struct sync *sync_new(uv_loop_t *loop, const struct sync_options *o)
     server_list_init(&s->servers, o->node_id, o->servers, o->tls != NULL);
     if (o->known)
         server_list_learn(&s->servers, o->known);
+    s->cluster = mem_strdup(o->cluster);
     s->handlers = o->handlers;
     s->ctx = o->ctx;
     s->random.state = o->seed;
@@ -464,6 +483,7 @@ static void closed_one(struct sync *s)
     for (int i = 0; i < CHANNEL_COUNT; i++)
         free(s->channels[i].server);
     server_list_clear(&s->servers);
+    free(s->cluster);
     free(s->node_id);
     free(s);
 }

@@ -22,12 +22,15 @@ struct sync_handlers {
     void (*acknowledged)(void *ctx, const struct agent_report *report);
     /* The addresses of all servers, as they told; to be stored. May be NULL. */
     void (*servers)(void *ctx, const struct str_list *addresses);
+    /* The servers are of this cluster, another one than before; to be stored. May be NULL. */
+    void (*cluster)(void *ctx, const char *cluster);
 };
 
 struct sync_options {
     const char *node_id;
     const struct str_list *servers;      /* host:port, or http://, https://, unix: targets; copied */
     const struct str_list *known;        /* addresses that the servers told of earlier; copied; may be NULL */
+    const char *cluster;                 /* whose word the node took before; NULL: nobody's, or it does not matter */
     struct tls_context *tls;             /* NULL: plain */
     uint64_t index;                      /* of the work that the store knows; 0: none */
     uint64_t seed;                       /* of the jitter */

@@ -177,7 +177,7 @@ struct exchange_ask {
     enum http_method method;
     const char *path;
     const struct buf *body;
-    const char *accept, *upgrade, *key;
+    const char *accept, *upgrade, *key, *content_type;      /* content_type NULL: JSON */
 };
 
 static void exchange_start(struct exchange *x, const struct exchange_ask *ask)
@@ -189,7 +189,7 @@ static void exchange_start(struct exchange *x, const struct exchange_ask *ask)
     if (ask->accept)
         headers[n++] = (struct http_header){"Accept", ask->accept};
     if (ask->body)
-        headers[n++] = (struct http_header){"Content-Type", "application/json"};
+        headers[n++] = (struct http_header){"Content-Type", ask->content_type ? ask->content_type : "application/json"};
     if (ask->key)
         headers[n++] = (struct http_header){"Idempotency-Key", ask->key};
     if (ask->upgrade)
@@ -300,14 +300,15 @@ static int exchange_run(struct exchange *x, const struct exchange_ask *ask, stru
 
 /* --- requests --- */
 
-int api_call(struct api *api, enum http_method method, const char *path, const struct buf *body, json_t **json,
-             uint64_t *index, struct error *err)
+/* A write gets a key of its own. json and index may be NULL. */
+static int call_json(struct api *api, struct exchange_ask *ask, json_t **json, uint64_t *index, struct error *err)
 {
-    bool write = method != HTTP_METHOD_GET && method != HTTP_METHOD_HEAD;
+    bool write = ask->method != HTTP_METHOD_GET && ask->method != HTTP_METHOD_HEAD;
     CLEANUP_FREE char *key = write ? id_new() : NULL;
     struct exchange x = {.api = api};
-    if (exchange_run(&x, &(struct exchange_ask){.method = method, .path = path, .body = body, .key = key,
-                                                .accept = "application/json"}, err))
+    ask->key = key;
+    ask->accept = "application/json";
+    if (exchange_run(&x, ask, err))
         return -1;
     if (index)
         *index = x.index;
@@ -320,6 +321,18 @@ int api_call(struct api *api, enum http_method method, const char *path, const s
     }
     clear(&x);
     return rc;
+}
+
+int api_call(struct api *api, enum http_method method, const char *path, const struct buf *body, json_t **json,
+             uint64_t *index, struct error *err)
+{
+    return call_json(api, &(struct exchange_ask){.method = method, .path = path, .body = body}, json, index, err);
+}
+
+int api_put(struct api *api, const char *path, const struct buf *body, json_t **json, struct error *err)
+{
+    return call_json(api, &(struct exchange_ask){.method = HTTP_METHOD_PUT, .path = path, .body = body,
+                                                 .content_type = "application/octet-stream"}, json, NULL, err);
 }
 
 int api_text(struct api *api, const char *path, struct buf *out, struct error *err)

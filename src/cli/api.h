@@ -34,6 +34,8 @@ const char *api_address(const struct api *api);
  * A write carries an Idempotency-Key, so that it is done once although it may be sent to several servers. */
 int api_call(struct api *api, enum http_method method, const char *path, const struct buf *body, json_t **json,
              uint64_t *index, struct error *err);
+/* PUT of bytes. */
+int api_put(struct api *api, const char *path, const struct buf *body, json_t **json, struct error *err);
 /* GET with any answer as text. */
 int api_text(struct api *api, const char *path, struct buf *out, struct error *err);
 json_t *api_get(struct api *api, const char *path, struct error *err);

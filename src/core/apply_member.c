@@ -1,4 +1,4 @@
-/* Members: the servers themselves, and the tokens with which new ones join. */
+/* Members: the servers themselves, the tokens with which new ones join, and what they have to tell. */
 #include <string.h>
 
 #include "base/text.h"
@@ -95,6 +95,8 @@ int apply_member_set(struct core *c, const void *payload, struct buf *body, stru
         token->t.used_by = mem_strdup(p->member.id);
         token->t.used_at = c->now;
     }
+    if (!c->clusters.n && p->cluster && *p->cluster)
+        str_list_add(&c->clusters, p->cluster);
     struct member_entry *e = state_member(c, p->member.id);
     if (!e) {
         e = NEW(struct member_entry);
@@ -151,5 +153,14 @@ int apply_join_token(struct core *c, const void *payload, struct buf *body, stru
     e->t.created_at = c->now;
     e->t.used_at = 0;
     TAILQ_INSERT_TAIL(&c->tokens, e, link);
+    return 0;
+}
+
+int apply_event(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_event *p = payload;
+    if (!p->kind || !p->subject || !p->reason)
+        return error_set(err, ERROR_INVALID, "an event needs a kind, a subject and a reason");
+    state_event(c, (struct event_text){.kind = p->kind, .subject = p->subject, .to = p->to}, "%s", p->reason);
     return 0;
 }

@@ -42,7 +42,8 @@ static void add_new(struct core *c, const struct node *facts)
     e->wanted_state = NODE_READY;
     e->n.state = NODE_READY;
     e->n.state_since = c->now;
-    e->gone_floor = c->index;              /* what an earlier life of it ran is not known here */
+    e->gone_floor = c->index;              /* what an earlier life of it ran is not known here, */
+    e->work_index = c->index;              /* which its agent is told at once */
     set_facts(c, e, facts);
     state_add_node(c, e);
     state_touch_node(c, e);
@@ -68,6 +69,11 @@ int apply_node_register(struct core *c, const void *payload, struct buf *body, s
     const struct command_node_register *p = payload;
     if (check_register(c, &p->node, err))
         return -1;
+    if (p->tasks > 0 && p->cluster && c->clusters.n && !state_is_cluster(c, p->cluster))
+        return error_set(err, ERROR_CONFLICT, "node %s runs %lld tasks of cluster %s, and this is cluster %s, which does "
+                         "not know them: they go on. Restore a snapshot of that cluster here (mt snapshot restore), or, "
+                         "when it is lost for good, start the agent once with --new-cluster, which ends them",
+                         p->node.name, (long long)p->tasks, p->cluster, c->clusters.v[0]);
     struct node_entry *e = state_node(c, p->node.id);
     if (!e) {
         add_new(c, &p->node);

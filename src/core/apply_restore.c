@@ -14,6 +14,7 @@
 
 #define UPLOAD_MOST (1u << 30)
 #define UPLOAD_KEPT_MS (3600 * 1000LL)
+#define CLUSTERS_MOST 64
 #define INDEX_GAP 1000000u             /* beyond what the lost history can have reached behind the snapshot */
 
 void staging_drop(struct core *c)
@@ -62,7 +63,7 @@ struct kept {
     uint64_t index, hash, log_index;
     int64_t now;
     const char *actor;
-    struct core members;               /* only its members, tokens and keys are used */
+    struct core members;               /* only its members, tokens, keys and clusters are used */
 };
 
 static void keep(struct core *c, struct kept *k)
@@ -74,6 +75,8 @@ static void keep(struct core *c, struct kept *k)
     TAILQ_INIT(&k->members.key_order);
     k->members.members = c->members;
     RB_INIT(&c->members);
+    k->members.clusters = c->clusters;
+    c->clusters = (struct str_list){0};
     while ((t = TAILQ_FIRST(&c->tokens))) {
         TAILQ_REMOVE(&c->tokens, t, link);
         TAILQ_INSERT_TAIL(&k->members.tokens, t, link);
@@ -99,6 +102,11 @@ static void put_back(struct core *c, struct kept *k)
         TAILQ_REMOVE(&k->members.tokens, t, link);
         TAILQ_INSERT_TAIL(&c->tokens, t, link);
     }
+    /* Agents of this cluster are agents of the restored state too. */
+    for (uint32_t i = 0; i < k->members.clusters.n; i++)
+        if (!state_is_cluster(c, k->members.clusters.v[i]) && c->clusters.n < CLUSTERS_MOST)
+            str_list_add(&c->clusters, k->members.clusters.v[i]);
+    str_list_clear(&k->members.clusters);
     struct key_entry *key, *same;
     while ((key = TAILQ_FIRST(&k->members.key_order))) {
         TAILQ_REMOVE(&k->members.key_order, key, link);

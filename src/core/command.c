@@ -15,7 +15,8 @@ ROWS(command_service_rollback, STRING(command_service_rollback, service, 1),
      UINT(command_service_rollback, to_version, 2));
 ROWS(command_service_delete, STRING(command_service_delete, service, 1), BOOL(command_service_delete, purge, 2));
 ROWS(command_node, STRING(command_node, node_id, 1));
-ROWS(command_node_register, OBJECT(command_node_register, node, 1, node));
+ROWS(command_node_register, OBJECT(command_node_register, node, 1, node), STRING(command_node_register, cluster, 2),
+     INT(command_node_register, tasks, 3));
 ROWS(command_node_state, STRING(command_node_state, node_id, 1), INT(command_node_state, state, 2),
      STRING(command_node_state, reason, 3));
 ROWS(command_alloc, STRING(command_alloc, alloc_id, 1), STRING(command_alloc, reason, 2));
@@ -46,13 +47,15 @@ ROWS(command_decide, LIST(command_decide, places, 1, decide_place),
      STR_LIST(command_decide, forget_nodes, 7));
 
 ROWS(command_member_set, OBJECT(command_member_set, member, 1, member), STRING(command_member_set, token_id, 2),
-     STRING(command_member_set, token_hash, 3));
+     STRING(command_member_set, token_hash, 3), STRING(command_member_set, cluster, 4));
 ROWS(command_member_remove, STRING(command_member_remove, id, 1), STRING(command_member_remove, reason, 2));
 ROWS(command_join_token, OBJECT(command_join_token, token, 1, join_token));
 ROWS(command_restore_chunk, STRING(command_restore_chunk, upload, 1), INT(command_restore_chunk, offset, 2),
      STRING(command_restore_chunk, data, 3));
 ROWS(command_restore, STRING(command_restore, upload, 1), INT(command_restore, size, 2),
      UINT(command_restore, hash, 3), INT(command_restore, taken_at, 4));
+ROWS(command_event, STRING(command_event, kind, 1), STRING(command_event, subject, 2), STRING(command_event, to, 3),
+     STRING(command_event, reason, 4));
 
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
@@ -70,6 +73,7 @@ TABLE(command_member_remove, command_member_remove_rows, "");
 TABLE(command_join_token, command_join_token_rows, "");
 TABLE(command_restore_chunk, command_restore_chunk_rows, "");
 TABLE(command_restore, command_restore_rows, "");
+TABLE(command_event, command_event_rows, "");
 
 static const struct {
     const char *name;
@@ -95,6 +99,7 @@ static const struct {
     [COMMAND_JOIN_TOKEN] = {"join_token", &command_join_token_type, 2},
     [COMMAND_RESTORE_CHUNK] = {"restore_chunk", &command_restore_chunk_type, 2},
     [COMMAND_RESTORE] = {"restore", &command_restore_type, 2},
+    [COMMAND_EVENT] = {"event", &command_event_type, 2},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

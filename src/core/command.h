@@ -25,6 +25,7 @@ enum command_kind {
     COMMAND_JOIN_TOKEN = 16,       /* struct command_join_token */
     COMMAND_RESTORE_CHUNK = 17,    /* struct command_restore_chunk */
     COMMAND_RESTORE = 18,          /* struct command_restore */
+    COMMAND_EVENT = 19,            /* struct command_event */
     COMMAND_KIND_COUNT
 };
 
@@ -50,19 +51,22 @@ struct command_service_scale { char *service; int64_t count; };
 struct command_service_rollback { char *service; uint64_t to_version; };   /* 0: the one before the current */
 struct command_service_delete { char *service; bool purge; };
 struct command_node { char *node_id; };
-struct command_node_register { struct node node; };                  /* from agent_hello; state and indexes are ignored */
+/* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. */
+struct command_node_register { struct node node; char *cluster; int64_t tasks; };
 struct command_node_state { char *node_id; int64_t state /* enum node_state */; char *reason; };
 struct command_alloc { char *alloc_id; char *reason; };
 
 /* A server says what it is: when it joins, and when that changed. With a token: refused unless that can (still) be used,
- * which uses it up. */
-struct command_member_set { struct member member; char *token_id, *token_hash; };
+ * which uses it up. cluster: what this cluster is called from now on, when it has no name yet. */
+struct command_member_set { struct member member; char *token_id, *token_hash, *cluster; };
 struct command_member_remove { char *id, *reason; };
 struct command_join_token { struct join_token token; };
 /* A snapshot of another time or cluster comes in pieces, in order; the last command puts it in place of the state. Pieces
  * of another upload, or none for an hour, drop what there is. */
 struct command_restore_chunk { char *upload; int64_t offset; char *data; };      /* data: base64 */
 struct command_restore { char *upload; int64_t size; uint64_t hash; int64_t taken_at; };   /* hash: hash_bytes(…, 0) */
+
+struct command_event { char *kind, *subject, *to, *reason; };    /* something that the leader saw, for the events alone */
 
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
 struct decide_place {
@@ -107,7 +111,7 @@ struct command_decide {
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
     command_service_rollback_type, command_service_delete_type, command_node_type, command_node_register_type,
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
-    command_join_token_type, command_restore_chunk_type, command_restore_type;
+    command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);

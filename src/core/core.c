@@ -48,6 +48,7 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_JOIN_TOKEN] = apply_join_token,
     [COMMAND_RESTORE_CHUNK] = apply_restore_chunk,
     [COMMAND_RESTORE] = apply_restore,
+    [COMMAND_EVENT] = apply_event,
 };
 
 static void keys_expire(struct core *c)
@@ -153,6 +154,16 @@ void core_apply(struct core *c, uint64_t index, const void *command, size_t len,
 uint64_t core_index(const struct core *c)
 {
     return c->index;
+}
+
+uint64_t core_ahead(const struct core *c)
+{
+    return c->ahead;
+}
+
+const char *core_cluster(const struct core *c)
+{
+    return c->clusters.n ? c->clusters.v[0] : NULL;
 }
 
 uint64_t core_hash(const struct core *c)

@@ -25,6 +25,9 @@ void core_result_clear(struct core_result *r);
 void core_apply(struct core *c, uint64_t index, const void *command, size_t len, struct core_result *result);
 
 uint64_t core_index(const struct core *c);           /* of the last applied command */
+uint64_t core_ahead(const struct core *c);           /* of the log's indexes; another number after each restore */
+/* Which cluster's state this is: given by its first server, kept over restores elsewhere. NULL: not given yet. */
+const char *core_cluster(const struct core *c);
 uint64_t core_hash(const struct core *c);            /* running hash of all that was applied; equal on equal servers */
 void core_snapshot(const struct core *c, struct buf *out);                         /* versioned; equal states, equal bytes */
 int core_restore(struct core *c, const void *bytes, size_t len, struct error *err);/* replaces the state, or leaves it */

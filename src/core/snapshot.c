@@ -151,6 +151,9 @@ static void write_members(const struct core *c, struct buf *out)
     buf_add_varint(out, c->staging.bytes.len);
     buf_add(out, c->staging.bytes.data ? c->staging.bytes.data : "", c->staging.bytes.len);
     buf_add_u64(out, (uint64_t)c->staging.at);
+    buf_add_varint(out, c->clusters.n);
+    for (uint32_t i = 0; i < c->clusters.n; i++)
+        add_bytes(out, c->clusters.v[i]);
 }
 
 void core_snapshot(const struct core *c, struct buf *out)
@@ -396,16 +399,40 @@ static bool read_members(struct core *c, struct cursor *in)
     return true;
 }
 
+/* An empty text comes back as NULL. */
+static bool read_text(struct cursor *in, char **out)
+{
+    uint64_t n;
+    const uint8_t *p;
+    if (!cursor_varint(in, &n) || n > cursor_left(in) || !cursor_bytes(in, n, &p) || memchr(p, 0, n))
+        return false;
+    *out = n ? mem_strndup((const char *)p, n) : NULL;
+    return true;
+}
+
 static bool read_staging(struct core *c, struct cursor *in)
 {
-    uint64_t n, bytes, at;
-    const uint8_t *upload, *p;
-    if (!cursor_varint(in, &n) || n > cursor_left(in) || !cursor_bytes(in, n, &upload) || memchr(upload, 0, n)
-        || !cursor_varint(in, &bytes) || bytes > cursor_left(in) || !cursor_bytes(in, bytes, &p) || !cursor_u64(in, &at))
+    uint64_t bytes, at;
+    const uint8_t *p;
+    if (!read_text(in, &c->staging.upload) || !cursor_varint(in, &bytes) || bytes > cursor_left(in)
+        || !cursor_bytes(in, bytes, &p) || !cursor_u64(in, &at))
         return false;
-    c->staging.upload = n ? mem_strndup((const char *)upload, n) : NULL;
     buf_add(&c->staging.bytes, p, bytes);
     c->staging.at = (int64_t)at;
+    return true;
+}
+
+static bool read_clusters(struct core *c, struct cursor *in)
+{
+    uint64_t count;
+    if (!read_count(in, &count))
+        return false;
+    while (count-- > 0) {
+        CLEANUP_FREE char *name = NULL;
+        if (!read_text(in, &name) || !name)
+            return false;
+        str_list_add(&c->clusters, name);
+    }
     return true;
 }
 
@@ -424,7 +451,7 @@ static bool read_all(struct core *c, struct cursor in)
     if (!old && (!cursor_u64(&in, &c->ahead) || c->ahead > c->index))
         return false;
     if (!read_nodes(c, &in) || !read_jobs(c, &in) || !read_allocs(c, &in) || !read_events(c, &in)
-        || !read_keys(c, &in) || (!old && (!read_members(c, &in) || !read_staging(c, &in))) || cursor_left(&in))
+        || !read_keys(c, &in) || (!old && (!read_members(c, &in) || !read_staging(c, &in) || !read_clusters(c, &in))) || cursor_left(&in))
         return false;
     memcpy(c->changed, changed, sizeof(changed));
     RB_FOREACH(s, service_tree, &c->services)

@@ -141,6 +141,14 @@ struct member_entry *state_member(const struct core *c, const char *id)
     return id ? RB_FIND(member_tree, (struct member_tree *)&c->members, &key) : NULL;
 }
 
+bool state_is_cluster(const struct core *c, const char *name)
+{
+    for (uint32_t i = 0; i < c->clusters.n; i++)
+        if (strcmp(c->clusters.v[i], name) == 0)
+            return true;
+    return false;
+}
+
 struct version_entry *state_version(const struct service_entry *s, uint64_t version)
 {
     struct version_entry *v;
@@ -749,6 +757,7 @@ void state_clear(struct core *c)
         state_remove_token(c, TAILQ_FIRST(&c->tokens));
     while (!RB_EMPTY(&c->members))
         state_remove_member(c, RB_ROOT(&c->members));
+    str_list_clear(&c->clusters);
     free(c->staging.upload);
     buf_free(&c->staging.bytes);
     for (uint64_t i = 0; i < EVENTS_KEPT && i < c->event_count; i++)

@@ -164,6 +164,7 @@ RB_HEAD(deployment_tree, deployment_entry);
 struct core {
     uint64_t index, hash;
     uint64_t ahead;                     /* of the log's indexes, since a restore */
+    struct str_list clusters;           /* whose state this is: the first names it, the others were restored over */
     int64_t now;                        /* time of the command that is being applied */
     int64_t event_seq;                  /* within it */
     const char *actor;                  /* of it */
@@ -213,6 +214,7 @@ struct service_entry *state_service(const struct core *c, const char *name);
 struct job_entry *state_job(const struct core *c, const char *name);
 struct deployment_entry *state_deployment(const struct core *c, const char *id);
 struct member_entry *state_member(const struct core *c, const char *id);
+bool state_is_cluster(const struct core *c, const char *name);          /* this state goes on from that cluster's */
 struct version_entry *state_version(const struct service_entry *s, uint64_t version);
 struct deployment_entry *state_running_deployment(const struct service_entry *s);
 

@@ -203,9 +203,10 @@ struct alloc_report {
 };
 struct alloc_report_list { struct alloc_report *v; uint32_t n; };
 struct agent_report { char *node_id; struct alloc_report_list allocs; };                 /* POST /v1/agent/report */
-struct agent_hello { struct node node; };                                                /* POST /v1/agent/register */
+/* POST /v1/agent/register. cluster: whose word the agent last took (NULL: nobody's); tasks: how many run by that. */
+struct agent_hello { struct node node; char *cluster; int64_t tasks; };
 /* Its answer, and that to a heartbeat. servers: addresses of the APIs of all servers; empty when they are not known. */
-struct agent_welcome { int64_t heartbeat_ms; uint64_t index; struct str_list servers; };
+struct agent_welcome { int64_t heartbeat_ms; uint64_t index; struct str_list servers; char *cluster; };
 struct agent_heartbeat { char *node_id; };                                               /* POST /v1/agent/heartbeat */
 /* Where a replica of a service is reached, for the others of the service. */
 struct peer { char *alloc, *node_id; int64_t replica; char *ip; struct alloc_port_list ports; };

@@ -205,6 +205,8 @@ TABLE(agent_report, agent_report_fields, "A batch of reports of one agent.");
 
 static const struct field agent_hello_fields[] = {
     OBJECT(agent_hello, node, 1, node, .help = "The node and its facts."),
+    STRING(agent_hello, cluster, 2, .help = "The cluster whose word it last took."),
+    INT(agent_hello, tasks, 3, .help = "Tasks that run by that word."),
     {0},
 };
 TABLE(agent_hello, agent_hello_fields, "An agent registers.");
@@ -213,6 +215,7 @@ static const struct field agent_welcome_fields[] = {
     DURATION(agent_welcome, heartbeat_ms, "heartbeat", 1, .help = "Time between heartbeats."),
     UINT(agent_welcome, index, 2, .help = "Index that the server has reached."),
     STR_LIST(agent_welcome, servers, 3, .help = "Addresses of the APIs of all servers; empty when not known."),
+    STRING(agent_welcome, cluster, 4, .help = "Which cluster this is."),
     {0},
 };
 TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration or a heartbeat.");

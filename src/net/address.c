@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <uv.h>
 
+#include "base/mem.h"
 #include "base/text.h"
 
 static int parse_unix(const char *path, const char *text, struct address *out, struct error *err)
@@ -95,4 +97,21 @@ int address_probe_port(int port)
     if (fd >= 0)
         close(fd);
     return free_port ? ntohs(a.sin_port) : -1;
+}
+
+char *address_local(const char *host, int port)
+{
+    struct sockaddr_storage to, own;
+    socklen_t len = sizeof own;
+    if (uv_ip4_addr(host, port, (struct sockaddr_in *)&to) && uv_ip6_addr(host, port, (struct sockaddr_in6 *)&to))
+        return NULL;
+    int fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return NULL;
+    char text[INET6_ADDRSTRLEN] = "";
+    socklen_t to_len = to.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    if (!connect(fd, (struct sockaddr *)&to, to_len) && !getsockname(fd, (struct sockaddr *)&own, &len))
+        uv_ip_name((struct sockaddr *)&own, text, sizeof text);
+    close(fd);
+    return *text ? mem_strdup(text) : NULL;
 }

@@ -22,3 +22,6 @@ void address_format(char out[static ADDRESS_TEXT_SIZE], const struct address *a)
 bool address_is_local(const struct address *a);
 /* Takes the port on 127.0.0.1 for a moment; 0 takes a free one. Returns the port, or -1 when it is taken. */
 int address_probe_port(int port);
+/* Our own address on the way to that one, as text; the caller's. NULL when there is no way, or host is a name: nothing is
+ * looked up and nothing sent (connecting a datagram socket only asks the kernel for the route). */
+char *address_local(const char *host, int port);

@@ -32,3 +32,8 @@ const char *api_watch_agent(struct control *c, const struct request *r);
 API_READ(api_cluster); API_READ(api_metrics); API_READ(api_readyz);
 API_PREPARE(api_healthz); API_PREPARE(api_version); API_PREPARE(api_openapi);
 void api_metrics_respond(struct request *r);
+
+/* snapshots.c, restore.c */
+API_READ(api_snapshot);
+API_PREPARE(api_snapshots);
+void api_snapshot_restore(struct control *c, struct request *r);

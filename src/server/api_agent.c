@@ -4,8 +4,8 @@
 #include "core/command.h"
 #include "server/api.h"
 
-/* Only nodes that are not down count as heard of: a node that is down has to register again. */
-static int hear(struct control *c, const char *node_id, struct error *err)
+/* A node that is down has to register again. */
+static int check_node(struct control *c, const char *node_id, struct error *err)
 {
     const struct node *n = node_id ? core_node(c->core, node_id) : NULL;
     if (!n)
@@ -13,15 +13,23 @@ static int hear(struct control *c, const char *node_id, struct error *err)
     if (n->state == NODE_DOWN)
         return error_set(err, ERROR_NOT_FOUND, "node %s was taken for dead (%s); register it again", n->id,
                          n->state_reason ? n->state_reason : "no reason known");
+    return 0;
+}
+
+static int hear(struct control *c, const char *node_id, struct error *err)
+{
+    if (check_node(c, node_id, err))
+        return -1;
     if (c->role == CONSENSUS_LEADER)
-        liveness_touch(&c->liveness, n->id, time_monotonic_ms());
+        liveness_touch(&c->liveness, node_id, time_monotonic_ms());
     return 0;
 }
 
 API_PREPARE(api_agent_register)
 {
     const struct agent_hello *hello = r->body;
-    struct command_node_register payload = {.node = hello->node};      /* borrowed */
+    struct command_node_register payload = {.node = hello->node, .cluster = hello->cluster,
+                                            .tasks = hello->tasks};            /* borrowed */
     if (!hello->node.id || !*hello->node.id)
         return error_set(err, ERROR_INVALID, "node.id is needed");
     request_command(r, COMMAND_NODE_REGISTER, &payload);
@@ -31,7 +39,8 @@ API_PREPARE(api_agent_register)
 /* How often to come, how far the state is, and which servers there are. */
 static void welcome(struct control *c, struct request *r)
 {
-    struct agent_welcome w = {.heartbeat_ms = c->config->heartbeat_ms, .index = core_index(c->core)};
+    struct agent_welcome w = {.heartbeat_ms = c->config->heartbeat_ms, .index = core_index(c->core),
+                              .cluster = (char *)(uintptr_t)core_cluster(c->core)};
     const char *after = NULL;
     for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id)
         str_list_add(&w.servers, m->address);
@@ -81,7 +90,8 @@ const char *api_watch_agent(struct control *c, const struct request *r)
 API_READ(api_agent_allocs)
 {
     const char *id = request_query(r, "node");
-    if (hear(c, id, err))
+    /* No sign of life: the agent may be gone while its request waits. */
+    if (check_node(c, id, err))
         return -1;
     struct agent_work work = {0};
     if (core_agent_work(c->core, id, r->index, &work))

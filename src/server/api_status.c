@@ -3,6 +3,8 @@
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/http_thread.h"
+#include "server/leader.h"
+#include "server/snapshots.h"
 
 API_READ(api_cluster)
 {
@@ -21,16 +23,10 @@ API_READ(api_cluster)
         .applied_index = stats.applied_index, .snapshot_index = stats.snapshot_index,
         .snapshot_at = stats.snapshot_time_ms, .started_at = c->started_ms, .log_bytes = stats.log_bytes,
         .disk_free_bytes = stats.disk_free_bytes, .no_space = stats.no_space,
+        .hold = (char *)(uintptr_t)leader_hold(c), .backup_at = backups_last_ms(c->backups),
+        .backup_problem = (char *)(uintptr_t)backups_failing(c->backups),
     };
-    const char *after = NULL;
-    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
-        s.nodes++;
-    after = NULL;
-    for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
-        s.services++;
-    after = NULL;
-    for (const struct alloc *a; (a = core_alloc_next(c->core, after)); after = a->id)
-        s.allocs++;
+    control_count(c, &s.nodes, &s.services, &s.allocs);
     type_to_json(&server_status_type, &s, &r->answer.body);
     return 0;
 }
@@ -104,6 +100,10 @@ API_READ(api_metrics)
             (double)c->metrics.refused);
     counter(out, "mentat_decisions_total", "Batches of decisions proposed.", (double)c->metrics.decisions);
     counter(out, "mentat_nodes_down_total", "Nodes taken for dead.", (double)c->metrics.nodes_down);
+    counter(out, "mentat_backup_failures_total", "Scheduled snapshots that could not be written or handed on.",
+            (double)c->metrics.backup_failures);
+    gauge(out, "mentat_backup_last_time_seconds", "When the last scheduled snapshot was written.",
+          (double)backups_last_ms(c->backups) / 1000);
     metric_help(out, "mentat_propose_seconds", "histogram", "From the proposal of a write to its application.");
     metric_histogram(out, "mentat_propose_seconds", NULL, &c->metrics.propose);
     metric_help(out, "mentat_apply_seconds", "histogram", "Time of applying one command.");

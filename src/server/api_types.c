@@ -77,9 +77,22 @@ static const struct field server_status_fields[] = {
     FIELD(server_status, 17, FIELD_INT, nodes, .help = "Nodes known."),
     FIELD(server_status, 18, FIELD_INT, services, .help = "Services known."),
     FIELD(server_status, 19, FIELD_INT, allocs, .help = "Allocations known, ended ones too."),
+    FIELD(server_status, 20, FIELD_STRING, hold, .help = "Why silent nodes are not taken for dead now."),
+    FIELD(server_status, 21, FIELD_TIME, backup_at, .help = "When the last scheduled snapshot was written."),
+    FIELD(server_status, 22, FIELD_STRING, backup_problem, .help = "Why the last one failed."),
     {0},
 };
 TYPE(server_status, "How this server stands.");
+
+static const struct field snapshot_file_fields[] = {
+    FIELD(snapshot_file, 1, FIELD_STRING, name, .help = "Name of the file."),
+    FIELD(snapshot_file, 2, FIELD_STRING, path, .help = "Where it is on the server that answers."),
+    FIELD(snapshot_file, 3, FIELD_UINT, bytes, .help = "Its size."),
+    FIELD(snapshot_file, 4, FIELD_STRING, problem, .help = "Why it cannot be read."),
+    FIELD(snapshot_file, 5, FIELD_OBJECT, info, .type = &snapshot_info_type, .help = "What it holds."),
+    {0},
+};
+TYPE(snapshot_file, "A snapshot that was taken by the schedule.");
 
 static const struct field version_info_fields[] = {
     FIELD(version_info, 1, FIELD_STRING, version, .help = "Release of the server."),

@@ -1,6 +1,7 @@
 /* API types: bodies of requests and answers that only the API knows. */
 #pragma once
 #include "model/model.h"
+#include "model/snapshot_file.h"
 
 struct scale_request { int64_t count; };
 struct rollback_request { uint64_t version; };
@@ -19,7 +20,10 @@ struct server_status {
     bool no_space;
     char *state_hash;
     int64_t nodes, services, allocs;
+    char *hold, *backup_problem;
+    int64_t backup_at;
 };
+struct snapshot_file { char *name, *path; uint64_t bytes; char *problem; struct snapshot_info info; };
 struct version_info { char *version, *api; };
 struct health_info { char *status; };
 
@@ -32,4 +36,5 @@ struct write_result { uint64_t index; };
 
 extern const struct type submitted_service_type, submit_result_type, service_result_type, write_result_type;
 extern const struct type scale_request_type, rollback_request_type, deploy_request_type, reason_request_type,
-    signal_request_type, job_summary_type, service_detail_type, server_status_type, version_info_type, health_info_type;
+    signal_request_type, job_summary_type, service_detail_type, server_status_type, snapshot_file_type,
+    version_info_type, health_info_type;

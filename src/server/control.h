@@ -2,12 +2,14 @@
  *
  * A read's way: queue → [barrier] → [wait until the watched thing is newer] → route's read → answer to the HTTP thread.
  * A write's way: queue → route's write → propose → durable, applied → answer.
- * The leader's loop: something was applied, or core_next_wake has come → core_decide → propose; one at a time. */
+ * A way of its own: queue → route's run, which answers some time later.
+ * The leader's loop (leader.c): something was applied, or core_next_wake has come → core_decide → propose; one at a time. */
 #pragma once
 #include <uv.h>
 
 #include "consensus/consensus.h"
 #include "core/core.h"
+#include "server/addresses.h"
 #include "server/liveness.h"
 #include "server/metrics.h"
 #include "server/queue.h"
@@ -18,6 +20,7 @@ RB_HEAD(wait_tree, request);
 
 struct control {
     const struct server_config *config;
+    const struct server_addresses *addresses;
     uv_loop_t *loop;
     struct consensus *consensus;
     struct core *core;
@@ -27,6 +30,8 @@ struct control {
     struct wait_tree waits;          /* by deadline */
     size_t wait_count;
     struct liveness liveness;
+    int64_t liveness_due_ms;         /* when its timer is to fire */
+    char *hold; int64_t hold_since_ms;   /* see leader.h */
     uint64_t seed;                   /* of the next decision */
     enum consensus_role role;
     int64_t started_ms;
@@ -35,18 +40,31 @@ struct control {
     bool decide_in_flight;
     bool stopping;
     struct control_metrics metrics;
+    struct backups *backups;
+    struct proposal self_proposal;   /* see cluster.c */
+    bool saying_self;
+    int64_t say_self_after_ms;
 };
 
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after
  * which nothing is left to close. */
 int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
-                  struct error *err);
+                  const struct server_addresses *addresses, struct tls_context *tls, struct error *err);
 /* Answers what waits at once, as if its time had passed, and lets nothing wait any more. */
 void control_stop_waiting(struct control *c);
 /* Ends consensus and closes all handles; when no HTTP thread sends any more. The loop runs out of handles then. */
 void control_stop(struct control *c);
 /* After the loop ended. */
 void control_free(struct control *c);
+
+/* How many there are, ended allocations too. */
+void control_count(const struct control *c, int64_t *nodes, int64_t *services, int64_t *allocs);
+/* This server leads, or heard of its leader within the last few seconds. */
+bool control_in_contact(const struct control *c);
+
+/* Ends a request that is on the core thread; it belongs to its HTTP thread again. */
+void control_answer(struct request *r);
+void control_refuse(struct request *r, enum error_code code, const char *text);
 
 /* For handlers on the core thread. Ids may be given by a unique beginning, nodes by name too. NULL with err. */
 const struct alloc *control_find_alloc(struct control *c, const char *text, struct error *err);

@@ -7,6 +7,8 @@
 
 #include "base/log.h"
 
+#define SNAPSHOT_LIMIT ((size_t)1 << 30)
+
 TAILQ_HEAD(active_list, request);
 
 struct http_thread {
@@ -44,6 +46,11 @@ struct http_client *http_thread_agents(struct http_thread *t)
 struct splice_list *http_thread_splices(struct http_thread *t)
 {
     return &t->splices;
+}
+
+const struct server_config *http_thread_config(const struct http_thread *t)
+{
+    return t->config;
 }
 
 bool http_thread_has_tls(const struct http_thread *t)
@@ -179,7 +186,7 @@ static void on_request(struct http_request *http, void *arg)
     http->on_close = on_client_gone;
     TAILQ_INSERT_TAIL(&t->active, r, active_link);
     atomic_fetch_add_explicit(&t->metrics.active, 1, memory_order_relaxed);
-    if (request_parse(r, &r->answer.error) || (!route->read && !route->write && !r->command.len))
+    if (request_parse(r, &r->answer.error) || (!route->read && !route->write && !route->run && !r->command.len))
         request_finish(r);
     else
         request_send(r);
@@ -188,7 +195,8 @@ static void on_request(struct http_request *http, void *arg)
 static size_t body_limit_of(const struct http_request *http, void *arg)
 {
     struct http_thread *t = arg;
-    return (size_t)t->config->body_limit_mb << 20;
+    bool snapshot = http->method == HTTP_METHOD_PUT && http->segment_count == 2 && !strcmp(http->segments[1], "snapshot");
+    return snapshot ? SNAPSHOT_LIMIT : (size_t)t->config->body_limit_mb << 20;
 }
 
 /* --- stopping --- */

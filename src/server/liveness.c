@@ -50,6 +50,19 @@ void liveness_clear(struct liveness *l)
         drop(l, n);
 }
 
+struct liveness_count liveness_count(const struct liveness *l, int64_t now_ms, int64_t silent_ms)
+{
+    struct liveness_count out = {0};
+    struct liveness_node *n, *next;
+    HASH_ITER(hh, l->nodes, n, next) {
+        int64_t silence = now_ms - n->seen_ms;
+        out.all++;
+        out.silent += silence >= silent_ms;
+        out.longest_ms = silence > out.longest_ms ? silence : out.longest_ms;
+    }
+    return out;
+}
+
 int64_t liveness_expire(struct liveness *l, int64_t now_ms, int64_t grace_ms,
                         void (*fn)(void *ctx, const char *node_id), void *ctx)
 {

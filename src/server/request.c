@@ -27,7 +27,7 @@ void request_delete(struct request *r)
         type_free(r->route->request, r->body);
     buf_free(&r->command);
     list_filter_clear(&r->filter);
-    core_result_clear(&r->result);
+    core_result_clear(&r->proposal.result);
     buf_free(&r->answer.body);
     problem_list_clear(&r->answer.problems);
     free(r->target);

@@ -11,6 +11,7 @@
 #include "net/http_server.h"
 #include "server/identity.h"
 #include "server/list_filter.h"
+#include "server/proposal.h"
 #include "server/queue.h"
 #include "server/route.h"
 
@@ -57,7 +58,7 @@ struct request {
     bool sse;                        /* events as a stream, not as a list */
 
     /* Core thread. */
-    struct core_result result;
+    struct proposal proposal;
     int64_t proposed_ns;
     int64_t deadline_ms;             /* of a wait */
     bool expired;                    /* its wait is over: answer what there is */

@@ -47,6 +47,8 @@ struct route {
     int (*read)(struct control *c, struct request *r, struct error *err);
     /* Core thread: the command to propose, for routes whose prepare did not make it. */
     int (*write)(struct control *c, struct request *r, struct error *err);
+    /* Core thread: neither read nor command; ends the request itself by control_answer, now or later. */
+    void (*run)(struct control *c, struct request *r);
     /* Core thread, after the command was applied without error; may replace the answer. */
     void (*applied)(struct control *c, struct request *r);
     /* HTTP thread: instead of sending the answer as it is (streams, proxies); errors too. */

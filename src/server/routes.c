@@ -30,6 +30,8 @@ static const struct query_param events_query[] = {
 static const struct query_param explain_query[] = {
     {"limit", "How many allocations and how many nodes are told of: 50 unless told, 1000 at most. Allocations that do not "
               "serve come first.", false}, {0}};
+static const struct query_param consistency_query[] = {
+    {"consistency", "stale: of the server that is asked, whatever it knows; default and strong: the newest.", false}, {0}};
 static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
 
 #define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
@@ -120,6 +122,13 @@ const struct route routes[] = {
                 "application/json as a list of what is kept."),
     GET("/v1/cluster", RIGHT_READ, .response = &server_status_type, .read = api_cluster,
         .help = "How this server stands."),
+    GET("/v1/snapshot", RIGHT_OPERATE, .content_type = "application/octet-stream", .read = api_snapshot,
+        .query = consistency_query, .help = "The whole state as a file, for a backup."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/snapshot", .right = RIGHT_OPERATE, .body = BODY_REQUIRED,
+     .run = api_snapshot_restore, .response = &write_result_type,
+     .help = "Puts the state of a snapshot in place of the current one, on all servers; tasks that it knows go on."},
+    GET("/v1/snapshots", RIGHT_OPERATE, .response = &snapshot_file_type, .list = true, .prepare = api_snapshots,
+        .help = "The snapshots that the server which answers has taken by its schedule, newest first."),
     GET("/v1/metrics", RIGHT_READ, .content_type = "text/plain; version=0.0.4", .read = api_metrics,
         .respond = api_metrics_respond, .help = "Metrics in the text format of Prometheus."),
     GET("/v1/healthz", RIGHT_PUBLIC, .response = &health_info_type, .prepare = api_healthz,

@@ -8,12 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/socket.h>
-#include <netinet/in.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "server/addresses.h"
 #include "server/control.h"
 #include "server/http_thread.h"
 
@@ -21,6 +20,8 @@ struct server {
     const struct server_config *config;
     uv_loop_t loop;
     uv_signal_t signals[2];
+    struct address address;              /* that the API listens on */
+    struct server_addresses addresses;
     struct control control;
     struct tls_context *tls;
     struct http_thread **threads;
@@ -59,37 +60,12 @@ static int open_tls(struct server *s, struct error *err)
     return s->tls ? 0 : -1;
 }
 
-/* Listening sockets share their port by SO_REUSEPORT, which another server of the same user could join unseen: binding
- * without it first tells whether the port is free. */
-static int check_port(const struct address *a, struct error *err)
-{
-    struct sockaddr_storage sa = {0};
-    if (a->is_unix || !a->port ||
-        (uv_ip4_addr(a->host, a->port, (struct sockaddr_in *)&sa) &&
-         uv_ip6_addr(a->host, a->port, (struct sockaddr_in6 *)&sa)))
-        return 0;
-    int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    if (fd < 0)
-        return error_set_errno(err, errno, "socket");
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    int rc = bind(fd, (struct sockaddr *)&sa, sa.ss_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                                       : sizeof(struct sockaddr_in6));
-    int problem = errno;
-    close(fd);
-    if (!rc)
-        return 0;
-    if (problem == EADDRINUSE)
-        return error_set(err, ERROR_EXISTS, "port %d on %s is taken by another program; stop it, or set another port",
-                         a->port, a->host);
-    return error_set_errno(err, problem, "cannot listen on %s:%d", a->host, a->port);
-}
-
 static int open_threads(struct server *s, struct error *err)
 {
     struct http_thread_options options = {.config = s->config, .tls = s->tls, .control = &s->control};
     if (address_parse(s->config->bind, (int)s->config->port, &options.address, err) ||
-        check_port(&options.address, err))
-        return -1;
+        address_check_free(&options.address, err))
+        return -1;         /* sockets share their port by SO_REUSEPORT, which another server could join unseen */
     size_t count = options.address.is_unix ? 1 : (size_t)s->config->http_threads;
     options.all = s->threads = mem_array(count, sizeof *s->threads);
     options.count = count;
@@ -100,10 +76,7 @@ static int open_threads(struct server *s, struct error *err)
         if (!options.address.is_unix)
             options.address.port = http_thread_port(s->threads[0]);
     }
-    char text[ADDRESS_TEXT_SIZE];
-    address_format(text, &options.address);
-    LOG_I("listening", "address", text, "tls", s->tls ? "true" : "false", "name", s->config->name, "data_dir",
-          s->config->data_dir, "version", MENTAT_VERSION);
+    s->address = options.address;
     return 0;
 }
 
@@ -162,24 +135,37 @@ static void open_signals(struct server *s)
     }
 }
 
-static int start(struct server *s, struct error *err)
+/* Ends what did not run yet: each thread ends inside its join. */
+static void give_up(struct server *s)
 {
-    if (open_tls(s, err) || control_start(&s->control, &s->loop, s->config, err))
-        return -1;
-    queue_open(&s->stopped, &s->loop, SIZE_MAX, on_thread_stopped, s);
-    open_signals(s);
-    if (open_threads(s, err) == 0) {
-        for (size_t i = 0; i < s->thread_count; i++)
-            http_thread_run(s->threads[i]);
-        return 0;
-    }
-    /* None of them runs yet: each ends inside its join. */
     for (size_t i = 0; i < s->thread_count; i++)
         http_thread_stop(s->threads[i], 0, NULL, NULL);
-    close_rest(s);
-    uv_run(&s->loop, UV_RUN_DEFAULT);
-    control_free(&s->control);
-    return -1;
+    for (size_t i = 0; i < s->thread_count; i++)
+        http_thread_join(s->threads[i]);
+    s->thread_count = 0;
+}
+
+/* The port is taken first, since others are told of it; nothing is served until the state is there. */
+static int start(struct server *s, struct error *err)
+{
+    if (open_tls(s, err))
+        return -1;
+    if (open_threads(s, err) ||
+        server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
+        control_start(&s->control, &s->loop, s->config, &s->addresses, s->tls, err)) {
+        give_up(s);
+        uv_run(&s->loop, UV_RUN_DEFAULT);
+        return -1;
+    }
+    queue_open(&s->stopped, &s->loop, SIZE_MAX, on_thread_stopped, s);
+    open_signals(s);
+    for (size_t i = 0; i < s->thread_count; i++)
+        http_thread_run(s->threads[i]);
+    char text[ADDRESS_TEXT_SIZE];
+    address_format(text, &s->address);
+    LOG_I("listening", "address", text, "tls", s->tls ? "true" : "false", "name", s->config->name, "data_dir",
+          s->config->data_dir, "version", MENTAT_VERSION);
+    return 0;
 }
 
 int server_run(const struct server_config *config, struct error *err)
@@ -196,6 +182,7 @@ int server_run(const struct server_config *config, struct error *err)
         LOG_I("stopped");
     }
     free(s.threads);
+    server_addresses_clear(&s.addresses);
     tls_context_free(s.tls);
     if (s.lock_fd >= 0)
         close(s.lock_fd);

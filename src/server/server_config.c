@@ -20,6 +20,14 @@ static const struct field server_config_fields[] = {
            .help = "Address that the API listens on; default: 0.0.0.0 with TLS, else 127.0.0.1."),
     CONFIG("port", 4, FIELD_INT, port, .default_text = "4646", .min = 0, .max = 65535,
            .help = "Port of the API; 0 takes any free one."),
+    CONFIG("advertise", 26, FIELD_STRING, advertise,
+           .help = "host or host:port at which others reach the API; default: bind, or the address of the default route."),
+    CONFIG("raft_bind", 27, FIELD_STRING, raft_bind,
+           .help = "Address that this server listens on for the other servers; default: bind."),
+    CONFIG("raft_port", 28, FIELD_INT, raft_port, .min = 0, .max = 65535,
+           .help = "Port for the other servers; default: the API's port + 2, which is 4648."),
+    CONFIG("raft_advertise", 29, FIELD_STRING, raft_advertise,
+           .help = "host or host:port at which the other servers reach this one; default: advertise, with raft_port."),
     CONFIG("http_threads", 5, FIELD_INT, http_threads, .default_text = "2", .min = 1, .max = 64,
            .help = "Threads that serve connections."),
     CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server."),
@@ -32,12 +40,21 @@ static const struct field server_config_fields[] = {
            .help = "How often agents report that they are alive."),
     CONFIG("node_grace", 11, FIELD_DURATION, node_grace_ms, .default_text = "15s", .min = 200, .max = 86400000,
            .help = "A node that was silent for so long is down."),
+    CONFIG("mass_loss_hold", 21, FIELD_DURATION, mass_loss_hold_ms, .default_text = "10m", .min = 0, .max = 86400000,
+           .help = "When most nodes fall silent at once, how long they are not taken for dead; 0s: no time."),
     CONFIG("segment_mb", 12, FIELD_SIZE_MB, segment_mb, .default_text = "8", .min = 1, .max = 1024,
            .help = "Size of one file of the log."),
     CONFIG("snapshot_mb", 13, FIELD_SIZE_MB, snapshot_mb, .default_text = "32", .min = 1, .max = 65536,
            .help = "Log written since the last snapshot after which the next one is taken."),
     CONFIG("reserve_mb", 14, FIELD_SIZE_MB, reserve_mb, .default_text = "32", .min = 1, .max = 1048576,
            .help = "Free disk under data_dir below which writes are refused."),
+    CONFIG("backup_every", 22, FIELD_DURATION, backup_every_ms, .default_text = "24h", .min = 0, .max = 31536000000,
+           .help = "How often a snapshot of the state is kept in backup_dir; 0s: never."),
+    CONFIG("backup_keep", 23, FIELD_DURATION, backup_keep_ms, .default_text = "7d", .min = 60000,
+           .max = 315360000000, .help = "How long these are kept; the newest one stays in any case."),
+    CONFIG("backup_dir", 24, FIELD_STRING, backup_dir, .help = "Where they are kept; default: backups in data_dir."),
+    CONFIG("backup_command", 25, FIELD_STRING, backup_command,
+           .help = "Shell command that is run after each, such as a copy to another place; the file is $MENTAT_SNAPSHOT."),
     CONFIG("max_connections", 15, FIELD_INT, max_connections, .default_text = "10000", .min = 1, .max = 1000000,
            .help = "Connections of each HTTP thread; further ones get 503."),
     CONFIG("max_queue", 16, FIELD_INT, max_queue, .default_text = "8192", .min = 1, .max = 1000000,
@@ -73,6 +90,8 @@ static int check(const struct server_config *c, struct error *err)
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
     if (c->data_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "data_dir: %s is not an absolute path", c->data_dir);
+    if (c->backup_dir[0] != '/')
+        return error_set(err, ERROR_INVALID, "backup_dir: %s is not an absolute path", c->backup_dir);
     if (!text_is_name(c->name))
         return error_set(err, ERROR_INVALID, "name: \"%s\" is not a server name: use lower-case letters, digits and "
                          "hyphens, at most 63", c->name);
@@ -102,5 +121,7 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
         config->name = host_name();
     if (!config->bind)
         config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
+    if (!config->backup_dir)
+        config->backup_dir = mem_printf("%s/backups", config->data_dir);
     return check(config, err);
 }

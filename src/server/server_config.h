@@ -11,10 +11,16 @@ struct server_config {
     char *data_dir;
     char *bind;
     int64_t port;                    /* 0: any free one (tests) */
+    char *advertise;                 /* host[:port] at which agents, clients and other servers reach the API */
+    char *raft_bind;
+    int64_t raft_port;               /* 0: port + 2 */
+    char *raft_advertise;
     int64_t http_threads;
     char *tls_cert, *tls_key, *tls_ca;
     bool allow_insecure;
-    int64_t heartbeat_ms, node_grace_ms;
+    int64_t heartbeat_ms, node_grace_ms, mass_loss_hold_ms;
+    char *backup_dir, *backup_command;
+    int64_t backup_every_ms, backup_keep_ms;
     int64_t segment_mb, snapshot_mb, reserve_mb;
     int64_t max_connections, max_queue, max_waiting, body_limit_mb;
     int64_t stop_grace_ms;

@@ -8,6 +8,8 @@
 
 #define HOUR_MS (3600 * 1000LL)
 
+static const char *cluster_name;         /* that set_member names */
+
 static bool set_member(struct cluster *c, const char *id, const char *name, const char *address, const char *token)
 {
     struct command cmd;
@@ -15,6 +17,7 @@ static bool set_member(struct cluster *c, const char *id, const char *name, cons
     struct command_member_set *p = cmd.payload;
     p->member = (struct member){.id = mem_strdup(id), .name = mem_strdup(name), .address = mem_strdup(address),
                                 .raft_address = mem_strdup("10.0.0.1:4648"), .version = mem_strdup("1.0"), .level = 2};
+    p->cluster = mem_strdup(cluster_name);
     if (token) {
         p->token_id = mem_strdup(token);
         p->token_hash = mem_strdup("hash");
@@ -207,6 +210,44 @@ static void uploads_that_are_cut_damaged_or_replaced_change_nothing(void **state
     cluster_clear(&old);
 }
 
+static bool register_node(struct cluster *c, const char *cluster, int64_t tasks)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_NODE_REGISTER, c->now, NULL, NULL);
+    struct command_node_register *p = cmd.payload;
+    type_clear(&node_type, &p->node);
+    type_copy(&node_type, &p->node, core_node(c->core, cluster_node_id(0)));
+    p->cluster = mem_strdup(cluster);
+    p->tasks = tasks;
+    return cluster_apply(c, &cmd);
+}
+
+static void a_node_that_runs_tasks_of_another_cluster_is_refused_until_that_is_restored(void **state)
+{
+    struct cluster old, c;
+    CLEANUP_BUF struct buf bytes = {0};
+    cluster_name = "old";
+    take_snapshot(&old, &bytes);
+    assert_string_equal(core_cluster(old.core), "old");
+    cluster_init(&c, 1);
+    cluster_name = "new";
+    set_member(&c, "11", "s1", "10.0.0.1:4646", NULL);
+    assert_false(register_node(&c, "old", 2));
+    assert_int_equal(c.error.code, ERROR_CONFLICT);
+    assert_non_null(strstr(c.error.text, "mt snapshot restore"));
+    assert_true(register_node(&c, "old", 0));
+    assert_true(register_node(&c, "new", 2));
+    assert_true(register_node(&c, NULL, 2));
+    send_chunk(&c, "u", &bytes, 0, bytes.len);
+    assert_true(send_restore(&c, "u", &bytes));
+    assert_string_equal(core_cluster(c.core), "old");
+    assert_true(register_node(&c, "old", 2));
+    assert_true(register_node(&c, "new", 2));           /* it may have come to this one before the restore */
+    assert_false(register_node(&c, "third", 2));
+    cluster_clear(&c);
+    cluster_clear(&old);
+}
+
 /* Version 1 had no word for the servers after its seven kinds of changes, no jump of indexes, and ended before the servers. */
 static void a_snapshot_of_the_first_version_is_read(void **state)
 {
@@ -217,7 +258,7 @@ static void a_snapshot_of_the_first_version_is_read(void **state)
     cluster_submit(&c, "web", "    count: 2\n");
     cluster_decide(&c);
     core_snapshot(c.core, &now);
-    size_t head = 8 + 3 * 8 + 7 * 8, tail = 4 + 8;
+    size_t head = 8 + 3 * 8 + 7 * 8, tail = 4 + 8 + 1;
     buf_add(&old, now.data, head);
     buf_add(&old, now.data + head + 16, now.len - head - 16 - tail);
     old.data[7] = 1;
@@ -258,6 +299,7 @@ int main(void)
         cmocka_unit_test(a_join_token_is_good_once_and_for_a_while),
         cmocka_unit_test(a_snapshot_takes_the_place_of_another_clusters_state),
         cmocka_unit_test(uploads_that_are_cut_damaged_or_replaced_change_nothing),
+        cmocka_unit_test(a_node_that_runs_tasks_of_another_cluster_is_refused_until_that_is_restored),
         cmocka_unit_test(a_snapshot_of_the_first_version_is_read),
         cmocka_unit_test(base64_gives_back_what_it_got),
     };

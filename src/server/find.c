@@ -1,0 +1,46 @@
+/* Finding objects by what people type: an id, a unique beginning of it, a name. */
+#include "base/text.h"
+#include "server/control.h"
+#include "server/page.h"
+
+const struct alloc *control_find_alloc(struct control *c, const char *text, struct error *err)
+{
+    const struct alloc *a = core_alloc(c->core, text);
+    if (a)
+        return a;
+    CLEANUP_FREE char *floor = page_floor(text);
+    a = core_alloc_next(c->core, floor);
+    if (!*text || !a || !text_has_prefix(a->id, text)) {
+        error_set(err, ERROR_NOT_FOUND, "no allocation %.64s", text);
+        return NULL;
+    }
+    const struct alloc *other = core_alloc_next(c->core, a->id);
+    if (other && text_has_prefix(other->id, text)) {
+        error_set(err, ERROR_CONFLICT, "%.64s is the beginning of several allocations (%s, %s); write more of it", text,
+                  a->id, other->id);
+        return NULL;
+    }
+    return a;
+}
+
+const struct node *control_find_node(struct control *c, const char *text, struct error *err)
+{
+    const struct node *n = core_node(c->core, text);
+    if (!n)
+        n = core_node_by_name(c->core, text);
+    if (n)
+        return n;
+    CLEANUP_FREE char *floor = page_floor(text);
+    n = core_node_next(c->core, floor);
+    if (!*text || !n || !text_has_prefix(n->id, text)) {
+        error_set(err, ERROR_NOT_FOUND, "no node %.64s", text);
+        return NULL;
+    }
+    const struct node *other = core_node_next(c->core, n->id);
+    if (other && text_has_prefix(other->id, text)) {
+        error_set(err, ERROR_CONFLICT, "%.64s is the beginning of several nodes (%s, %s); write more of it", text,
+                  n->id, other->id);
+        return NULL;
+    }
+    return n;
+}
