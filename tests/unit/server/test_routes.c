@@ -24,8 +24,8 @@ static void each_route_names_a_right_and_explains_itself(void **state)
         assert_true(r->right > RIGHT_UNSET && r->right < RIGHT_COUNT);
         assert_true(r->help && strlen(r->help) > 10);
         assert_int_equal(strncmp(r->path, "/v1/", 4), 0);
-        assert_true(r->prepare || r->read || r->write);
-        assert_false(r->read && r->write);
+        assert_true(r->prepare || r->read || r->write || r->run);
+        assert_true(!!r->read + !!r->write + !!r->run <= 1);
         assert_true(r->body != BODY_NONE || !r->request);
         /* Agents' routes are the agents' alone. */
         assert_int_equal(!strncmp(r->path, "/v1/agent/", 10), r->right == RIGHT_AGENT);
