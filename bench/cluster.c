@@ -218,7 +218,8 @@ int cluster_start(struct cluster *c, const struct cluster_options *o, struct err
 {
     *c = (struct cluster){0};
     make_loop(c, o->connections);
-    int port = address_probe_port(0), agent_port = address_probe_port(0);
+    const struct address any = {.host = "127.0.0.1"};
+    int port = address_probe(&any, ADDRESS_TCP), agent_port = address_probe(&any, ADDRESS_TCP);
     if (port < 0 || agent_port < 0)
         return error_set(err, ERROR_SYSTEM, "no free port on 127.0.0.1");
     if (make_dir(c, o->parent, err))

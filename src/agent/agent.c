@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "agent/api.h"
@@ -17,6 +16,7 @@
 #include "agent/sync.h"
 #include "base/file.h"
 #include "base/id.h"
+#include "base/open_files.h"
 #include "base/random.h"
 #include "base/text.h"
 
@@ -386,15 +386,6 @@ static void begin_events(struct agent *a)
     facts_timer_set(a);
 }
 
-static void raise_open_files(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= OPEN_FILES)
-        return;
-    limit.rlim_cur = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static int begin(struct agent *a, struct error *err)
 {
     CLEANUP_FREE char *allocs = mem_printf("%s/allocs", a->config->data_dir);
@@ -408,7 +399,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     struct agent *a = NEW(struct agent);
     a->config = config;
     signal(SIGPIPE, SIG_IGN);
-    raise_open_files();
+    open_files_raise(OPEN_FILES);
     INVARIANT(uv_loop_init(&a->loop) == 0);
     int rc = begin(a, err);
     if (!rc) {

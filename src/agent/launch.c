@@ -2,12 +2,14 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "net/address.h"
 
-extern const struct type volume_type;
+extern const struct type volume_type, alloc_port_type;
 
 /* The program of a task that shares the host's file system finds its volume by MENTAT_VOLUME_<LAST PART OF TARGET>. */
 static void add_volume_variable(struct kv_list *env, const struct volume *v, const char *path)
@@ -46,6 +48,9 @@ int launch_build(const struct task_facts *facts, const char *alloc_dir, const ch
     l->alloc_dir = mem_strdup(alloc_dir);
     type_copy(&config_type, &l->config, &facts->spec->config);
     str_list_clear(&l->config.args);
+    l->ip = mem_strdup(facts->ip);
+    for (uint32_t i = 0; i < facts->alloc->ports.n; i++)
+        type_copy(&alloc_port_type, list_add((struct list *)&l->ports, &alloc_port_type), &facts->alloc->ports.v[i]);
     if (task_args(facts, &facts->spec->config.args, &l->config.args, err) < 0 ||
         task_env(facts, &l->env, err) < 0 ||
         add_volumes(facts, volume_root, &facts->spec->config.volumes, l, err) < 0 ||
@@ -55,8 +60,23 @@ int launch_build(const struct task_facts *facts, const char *alloc_dir, const ch
     return 0;
 }
 
+/* The servers give a port to one task only, but they do not know what else runs on the host. */
+static int port_check(const char *ip, const struct alloc_port *port, struct error *err)
+{
+    bool udp = port->protocol == PROTOCOL_UDP;
+    struct address a = {.port = (int)port->host};
+    snprintf(a.host, sizeof a.host, "%s", ip ? ip : "0.0.0.0");
+    if (address_probe(&a, udp ? ADDRESS_UDP : ADDRESS_TCP) != -EADDRINUSE)
+        return 0;
+    return error_set(err, ERROR_CONFLICT, "host port %d/%s (port `%s`) is taken by another program on this node", a.port,
+                     udp ? "udp" : "tcp", port->name);
+}
+
 int launch_prepare(const struct launch *l, struct error *err)
 {
+    for (uint32_t i = 0; i < l->ports.n; i++)
+        if (port_check(l->ip, &l->ports.v[i], err) < 0)
+            return -1;
     if (dir_make(l->alloc_dir, 0755, err) < 0)
         return -1;
     for (uint32_t i = 0; i < l->volumes.n; i++)
@@ -73,5 +93,9 @@ void launch_free(struct launch *l)
     for (; l->volumes.n; )
         list_remove((struct list *)&l->volumes, &volume_type, l->volumes.n - 1);
     free(l->volumes.v);
+    for (; l->ports.n; )
+        list_remove((struct list *)&l->ports, &alloc_port_type, l->ports.n - 1);
+    free(l->ports.v);
+    free(l->ip);
     free(l);
 }

@@ -9,12 +9,15 @@ struct launch {
     struct config config;            /* with args interpolated */
     struct kv_list env;              /* complete */
     struct volume_list volumes;      /* of config and service, sources being paths on this host */
+    struct alloc_port_list ports;
+    char *ip;                        /* at which the host ports are reached; NULL: not known */
 };
 
 /* Interpolates everything. Pure; fails with what the user has to change. */
 int launch_build(const struct task_facts *facts, const char *alloc_dir, const char *volume_root, struct launch **out,
                  struct error *err);
-/* Makes the directories; blocking, for a worker. Volume directories that are new belong to config.user. */
+/* Makes the directories, and looks whether somebody else has a host port; blocking, for a worker. Volume directories
+ * that are new belong to config.user. */
 int launch_prepare(const struct launch *l, struct error *err);
 void launch_free(struct launch *l);
 DEFINE_CLEANUP(launch_free, struct launch)

@@ -37,13 +37,20 @@ struct dev {
 
 /* --- ports and directory --- */
 
+/* -1: it is taken. */
+static int probe(int port)
+{
+    int rc = address_probe(&(struct address){.host = "127.0.0.1", .port = port}, ADDRESS_TCP);
+    return rc < 0 ? -1 : rc;
+}
+
 static int choose_ports(struct dev *d, struct error *err)
 {
     long long port = PORT_DEFAULT;
     if (args_number(d->cli->args, "port", 0, 65534, &port, err))
         return -1;
-    d->port = address_probe_port((int)port);
-    d->agent_port = d->port < 0 ? -1 : address_probe_port(port ? (int)port + 1 : 0);
+    d->port = probe((int)port);
+    d->agent_port = d->port < 0 ? -1 : probe(port ? (int)port + 1 : 0);
     if (d->port < 0 || d->agent_port < 0)
         return error_set(err, ERROR_EXISTS, "port %lld is taken (is another `mt dev` running?); end what has it, or give "
                          "--port N (N and N+1 are used; 0 takes free ones)", d->port < 0 ? port : port + 1);

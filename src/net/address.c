@@ -1,6 +1,7 @@
 #include "net/address.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,17 +87,30 @@ bool address_is_local(const struct address *a)
     return inet_pton(AF_INET6, a->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-int address_probe_port(int port)
+int address_probe(const struct address *a, enum address_transport transport)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    bool free_port = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0 &&
-                     getsockname(fd, (struct sockaddr *)&a, &len) == 0;
-    if (fd >= 0)
-        close(fd);
-    return free_port ? ntohs(a.sin_port) : -1;
+    union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } sa = {0};
+    socklen_t len = sizeof sa.v4;
+    if (inet_pton(AF_INET, a->host, &sa.v4.sin_addr) == 1) {
+        sa.v4.sin_family = AF_INET;
+        sa.v4.sin_port = htons((uint16_t)a->port);
+    } else if (inet_pton(AF_INET6, a->host, &sa.v6.sin6_addr) == 1) {
+        sa.v6.sin6_family = AF_INET6;
+        sa.v6.sin6_port = htons((uint16_t)a->port);
+        len = sizeof sa.v6;
+    } else {
+        return -EINVAL;
+    }
+    int fd = socket(sa.any.sa_family, (transport == ADDRESS_UDP ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0), on = 1;
+    if (fd < 0)
+        return -errno;
+    /* What a connection that has ended leaves for a minute is nobody; a listener refuses nevertheless. */
+    if (transport == ADDRESS_TCP)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    int rc = bind(fd, &sa.any, len) < 0 || getsockname(fd, &sa.any, &len) < 0 ? -errno
+           : ntohs(sa.any.sa_family == AF_INET ? sa.v4.sin_port : sa.v6.sin6_port);
+    close(fd);
+    return rc;
 }
 
 char *address_local(const char *host, int port)

@@ -20,8 +20,10 @@ int address_parse(const char *text, int default_port, struct address *out, struc
 void address_format(char out[static ADDRESS_TEXT_SIZE], const struct address *a);
 /* True for unix sockets, 127.0.0.0/8, ::1 and "localhost": what may be served without TLS. */
 bool address_is_local(const struct address *a);
-/* Takes the port on 127.0.0.1 for a moment; 0 takes a free one. Returns the port, or -1 when it is taken. */
-int address_probe_port(int port);
 /* Our own address on the way to that one, as text; the caller's. NULL when there is no way, or host is a name: nothing is
  * looked up and nothing sent (connecting a datagram socket only asks the kernel for the route). */
 char *address_local(const char *host, int port);
+enum address_transport { ADDRESS_TCP, ADDRESS_UDP };
+/* Takes the port for a moment, to see whether anybody has it; port 0 takes a free one. The host is numeric. Returns the
+ * port, or a negative errno: -EADDRINUSE when it is taken. */
+int address_probe(const struct address *a, enum address_transport transport);

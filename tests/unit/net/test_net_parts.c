@@ -1,4 +1,6 @@
 /* Addresses, deadlines, many idle connections, and several loops on one port. */
+#include <arpa/inet.h>
+#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -56,6 +58,27 @@ static void wrong_addresses_are_refused_with_their_text(void **state)
     }
     struct address a;
     assert_int_equal(address_parse("host", -1, &a, NULL), -1);
+}
+
+static void a_port_is_free_or_taken(void **state)
+{
+    struct address a = {.host = "127.0.0.1"}, other = {.host = "127.0.0.2"}, v6 = {.host = "::1"};
+    a.port = other.port = address_probe(&a, ADDRESS_TCP);
+    assert_true(a.port > 0);
+    assert_int_equal(address_probe(&a, ADDRESS_TCP), a.port);
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)a.port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(address_probe(&a, ADDRESS_TCP), -EADDRINUSE);
+    assert_int_equal(address_probe(&other, ADDRESS_TCP), a.port);
+    assert_int_equal(address_probe(&a, ADDRESS_UDP), a.port);
+    close(fd);
+    assert_int_equal(address_probe(&a, ADDRESS_TCP), a.port);
+    int v6_port = address_probe(&v6, ADDRESS_TCP);
+    assert_true(v6_port > 0 || v6_port == -EADDRNOTAVAIL || v6_port == -EAFNOSUPPORT);      /* a host without IPv6 */
+    assert_int_equal(address_probe(&(struct address){.host = "localhost", .port = 80}, ADDRESS_TCP), -EINVAL);
 }
 
 /* ---- Deadlines ---- */
@@ -220,7 +243,7 @@ int main(int argc, char **argv)
 {
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addresses_are_read_and_written_back),
+        cmocka_unit_test(addresses_are_read_and_written_back), cmocka_unit_test(a_port_is_free_or_taken),
         cmocka_unit_test(wrong_addresses_are_refused_with_their_text),
         cmocka_unit_test(deadlines_fire_once_not_early_and_not_when_unset),
         cmocka_unit_test(idle_connections_are_cheap),
