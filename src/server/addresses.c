@@ -1,12 +1,9 @@
 #include "server/addresses.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include <uv.h>
 
 #include "base/log.h"
 
@@ -52,25 +49,11 @@ static int advertised(const char *key, const char *text, const char *bind, int p
 
 int address_check_free(const struct address *a, struct error *err)
 {
-    struct sockaddr_storage sa = {0};
-    if (a->is_unix || !a->port ||
-        (uv_ip4_addr(a->host, a->port, (struct sockaddr_in *)&sa) &&
-         uv_ip6_addr(a->host, a->port, (struct sockaddr_in6 *)&sa)))
-        return 0;
-    int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    if (fd < 0)
-        return error_set_errno(err, errno, "socket");
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    int rc = bind(fd, (struct sockaddr *)&sa, sa.ss_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                                       : sizeof(struct sockaddr_in6));
-    int problem = errno;
-    close(fd);
-    if (!rc)
-        return 0;
-    if (problem == EADDRINUSE)
+    int rc = a->is_unix || !a->port ? 0 : address_probe(a, ADDRESS_TCP);
+    if (rc == -EADDRINUSE)
         return error_set(err, ERROR_EXISTS, "port %d on %s is taken by another program; stop it, or set another port",
                          a->port, a->host);
-    return error_set_errno(err, problem, "cannot listen on %s:%d", a->host, a->port);
+    return rc >= 0 || rc == -EINVAL ? 0 : error_set_errno(err, -rc, "cannot listen on %s:%d", a->host, a->port);
 }
 
 /* Where no port was asked for, one server alone can do without. */

@@ -289,7 +289,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
         .on_request = on_request,
         .body_limit_of = body_limit_of,
         .arg = t,
-        .max_connections = (size_t)t->config->max_connections,
+        .max_connections = o->max_connections,
     };
     t->http = http_server_new(&t->loop, &options);
     struct http_listen_options listen = {.tls = t->tls, .reuse_port = true};

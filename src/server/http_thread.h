@@ -20,6 +20,7 @@ struct http_thread_options {
     struct control *control;
     struct http_thread **all;            /* for metrics over all threads; `count` of them, filled before any runs */
     size_t count;
+    size_t max_connections;              /* of this thread */
 };
 
 /* Opens the listening socket; the thread runs after http_thread_run. 0, or -1 with err. */

@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/open_files.h"
 #include "server/addresses.h"
 #include "server/control.h"
 #include "server/http_thread.h"
@@ -60,6 +61,25 @@ static int open_tls(struct server *s, struct error *err)
     return s->tls ? 0 : -1;
 }
 
+/* Files for what else is open: the log, snapshots, queues. Each connection may need another one, to an agent. */
+#define FILES_KEPT 512
+#define FILES_PER_CONNECTION 2
+
+/* How many connections a thread may have, so that clients cannot take the last file from the log. */
+static size_t connections_each(const struct server_config *c, size_t threads)
+{
+    size_t wanted = (size_t)c->max_connections;
+    size_t files = open_files_raise(wanted * threads * FILES_PER_CONNECTION + FILES_KEPT);
+    size_t most = files > 2 * FILES_KEPT ? (files - FILES_KEPT) / (threads * FILES_PER_CONNECTION)
+                                         : files / 2 / (threads * FILES_PER_CONNECTION);
+    if (most >= wanted)
+        return wanted;
+    most = most ? most : 1;
+    LOG_W("fewer connections than max_connections: the limit of open files is low", "connections",
+          LOG_U64(most * threads), "open_files", LOG_U64(files));
+    return most;
+}
+
 static int open_threads(struct server *s, struct error *err)
 {
     struct http_thread_options options = {.config = s->config, .tls = s->tls, .control = &s->control};
@@ -69,6 +89,7 @@ static int open_threads(struct server *s, struct error *err)
     size_t count = options.address.is_unix ? 1 : (size_t)s->config->http_threads;
     options.all = s->threads = mem_array(count, sizeof *s->threads);
     options.count = count;
+    options.max_connections = connections_each(s->config, count);
     for (size_t i = 0; i < count; i++) {
         if (http_thread_new(&s->threads[i], &options, err))
             return error_context(err, "cannot listen");

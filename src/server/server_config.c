@@ -56,7 +56,7 @@ static const struct field server_config_fields[] = {
     CONFIG("backup_command", 25, FIELD_STRING, backup_command,
            .help = "Shell command that is run after each, such as a copy to another place; the file is $MENTAT_SNAPSHOT."),
     CONFIG("max_connections", 15, FIELD_INT, max_connections, .default_text = "10000", .min = 1, .max = 1000000,
-           .help = "Connections of each HTTP thread; further ones get 503."),
+           .help = "Connections of each HTTP thread; further ones get 503. Fewer where the limit of open files is low."),
     CONFIG("max_queue", 16, FIELD_INT, max_queue, .default_text = "8192", .min = 1, .max = 1000000,
            .help = "Requests that wait for the core thread; further ones get 503."),
     CONFIG("max_waiting", 17, FIELD_INT, max_waiting, .default_text = "20000", .min = 1, .max = 1000000,
