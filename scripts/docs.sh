@@ -12,6 +12,7 @@ marker='<!-- From here on made by `make docs` from the tables of the programs. -
 generate() {
     case "$1" in
     services-yaml) "$bin/mt" schema --markdown ;;
+    security)      "$bin/mt" schema --profiles ;;
     http-api)      "$bin/mentat-server" --print-api-docs ;;
     configuration) "$bin/mentat-server" --print-config-docs; "$bin/mentat-agent" --print-config-docs ;;
     esac
@@ -23,7 +24,7 @@ assemble() {
     printf '%s\n\n' "$marker"
     generate "$1"
 }
-documents=(services-yaml http-api configuration)
+documents=(services-yaml http-api configuration security)
 
 update() {
     local document text

@@ -164,6 +164,11 @@ static void on_no_space(void *ctx)
     facts_check(ctx);
 }
 
+static int on_admits(void *ctx, const struct service *s, struct error *err)
+{
+    return agent_config_admits(((struct agent *)ctx)->config, s, err);
+}
+
 /* A driver began or ceased to work. */
 static void on_drivers_change(void *ctx)
 {
@@ -325,7 +330,7 @@ static int begin_runner(struct agent *a, struct error *err)
         LOG_W("limits of tasks do not work fully here", "reason", a->cgroups.warning);
     struct driver_env *env = NEW(struct driver_env);
     *env = (struct driver_env){.loop = &a->loop, .node = c->name, .data_dir = c->data_dir, .cgroups = &a->cgroups,
-                                .ip = a->ip, .docker = &c->docker, .changed = on_drivers_change, .ctx = a};
+                                .ip = a->ip, .volume_root = c->volume_root, .docker = &c->docker, .changed = on_drivers_change, .ctx = a};
     a->drivers_env = env;
     if (drivers_open(env, &c->drivers, &a->drivers, err) < 0)
         return -1;
@@ -333,7 +338,8 @@ static int begin_runner(struct agent *a, struct error *err)
         .loop = &a->loop, .store = a->store, .drivers = a->drivers, .cgroups = &a->cgroups,
         .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->ip,
         .node_meta = &c->meta, .gc_age_ms = c->gc_age_ms, .gc_max_allocs = c->gc_max_allocs,
-        .gc_max_mb = c->gc_max_mb, .trouble = trouble, .no_space = on_no_space, .report = on_report, .ended = on_ended, .ctx = a,
+        .gc_max_mb = c->gc_max_mb, .trouble = trouble, .admits = on_admits, .no_space = on_no_space,
+        .report = on_report, .ended = on_ended, .ctx = a,
     });
     if (runner_load(a->runner, err) < 0)
         return -1;

@@ -5,11 +5,25 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "model/profile.h"
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 
 #define CONFIG(key, number, kind_, member, ...) \
     {.name = key, .tag = number, .kind = kind_, .offset = offsetof(struct agent_config, member), __VA_ARGS__}
+
+static const struct field agent_security_fields[] = {
+    {.name = "profiles", .tag = 1, .kind = FIELD_STR_LIST, .offset = offsetof(struct agent_security, profiles),
+     .help = "Security profiles that tasks of this node may have; default: every one."},
+    {.name = "privileges", .tag = 2, .kind = FIELD_STR_LIST, .flags = FIELD_SCALAR_OK,
+     .offset = offsetof(struct agent_security, privileges),
+     .help = "What tasks may here beyond their profiles, as in policy.yaml; default: all that the policy allows; `none`."},
+    {0},
+};
+static const struct type agent_security_type = {
+    .name = "agent_security", .size = sizeof(struct agent_security), .fields = agent_security_fields,
+    .help = "What this node allows, whatever the servers say.",
+};
 
 static const struct field agent_config_fields[] = {
     CONFIG("name", 1, FIELD_STRING, name, .help = "Name of this node; default: the host's name."),
@@ -61,6 +75,8 @@ static const struct field agent_config_fields[] = {
     CONFIG("gc_max_mb", 26, FIELD_SIZE_MB, gc_max_mb, .default_text = "1024", .min = 0, .max = 1 << 30,
            .help = "How much disk the files of dead allocations may take."),
     CONFIG("docker", 27, FIELD_OBJECT, docker, .type = &docker_config_type, .help = "Containers."),
+    CONFIG("security", 28, FIELD_OBJECT, security, .type = &agent_security_type,
+           .help = "What this node allows, whatever the servers say."),
     {0},
 };
 
@@ -76,6 +92,14 @@ static bool is_loopback(const char *address)
     return text_has_prefix(address, "127.") || !strcmp(address, "::1") || !strcmp(address, "localhost");
 }
 
+static int check_security_config(const struct agent_security *s, struct error *err)
+{
+    for (uint32_t i = 0; i < s->profiles.n; i++)
+        if (enum_value(security_profile_names, s->profiles.v[i]) < 1)
+            return error_set(err, ERROR_INVALID, "security.profiles: there is no profile `%s`", s->profiles.v[i]);
+    return 0;
+}
+
 static int check(const struct agent_config *c, struct error *err)
 {
     bool tls = c->tls_cert || c->tls_key || c->tls_ca;
@@ -84,6 +108,8 @@ static int check(const struct agent_config *c, struct error *err)
     if (!tls && !is_loopback(c->bind) && !c->allow_insecure)
         return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the agent API to the network; set tls_cert, "
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
+    if (check_security_config(&c->security, err) < 0)
+        return -1;
     if (c->data_dir[0] != '/' || c->volume_root[0] != '/')
         return error_set(err, ERROR_INVALID, "%s: must be an absolute path",
                          c->data_dir[0] != '/' ? "data_dir" : "volume_root");
@@ -102,6 +128,28 @@ static char *host_name(void)
     for (char *p = text; *p; p++)
         *p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p == '_' ? '-' : *p;
     return mem_strdup(text_is_name(text) ? text : "node");
+}
+
+int agent_config_admits(const struct agent_config *c, const struct service *s, struct error *err)
+{
+    const struct agent_security *own = &c->security;
+    const char *profile = profile_of(s->driver, s->security.profile)->name;
+    if (security_check(s, err) < 0)
+        return -1;
+    bool listed = own->profiles.n == 0;
+    for (uint32_t i = 0; i < own->profiles.n && !listed; i++)
+        listed = !strcmp(own->profiles.v[i], profile);
+    if (!listed)
+        return error_set(err, ERROR_DENIED, "this node does not run profile %s: security.profiles of its agent.yaml", profile);
+    struct str_list loosened = {0};
+    int result = 0;
+    privileges_loosened(s, &loosened);
+    for (uint32_t i = 0; own->privileges.n && result == 0 && i < loosened.n; i++)
+        if (!policy_matches(&own->privileges, loosened.v[i]))
+            result = error_set(err, ERROR_DENIED, "this node does not let a task have %s beyond profile %s: "
+                               "security.privileges of its agent.yaml", loosened.v[i], profile);
+    str_list_clear(&loosened);
+    return result;
 }
 
 int agent_config_load(int argc, char **argv, struct agent_config *config, struct error *err)

@@ -7,6 +7,12 @@
 
 #define AGENT_CONFIG_FILE "/etc/mentat/agent.yaml"
 
+/* What this node allows, whatever the servers say. */
+struct agent_security {
+    struct str_list profiles;        /* empty: all */
+    struct str_list privileges;      /* beyond profiles; empty: all that the policy allows; "none" */
+};
+
 struct agent_config {
     char *name;                      /* default: the host's name */
     char *data_dir;
@@ -29,6 +35,7 @@ struct agent_config {
     bool new_cluster;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
     struct docker_config docker;
+    struct agent_security security;
 };
 
 extern const struct type agent_config_type;
@@ -36,3 +43,7 @@ extern const struct type agent_config_type;
 /* Reads file and flags as config_load does (and returns what it returns), then fills what depends on the host and
  * checks that the values fit together. The caller clears `config` with type_clear in every case. */
 int agent_config_load(int argc, char **argv, struct agent_config *config, struct error *err);
+
+struct service;
+/* Whether this node runs such a service: what its own configuration forbids no server can make it start. */
+int agent_config_admits(const struct agent_config *c, const struct service *s, struct error *err);

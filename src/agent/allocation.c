@@ -155,6 +155,9 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
         allocation_report_waiting(a, env->trouble(env->ctx));
         return PHASE_WAITING;
     }
+    struct error err = {0};
+    if (env->admits && env->admits(env->ctx, spec_of(a), &err) < 0)
+        return fail(a, err.text);
     struct kv_list peers = {0};
     runner_peers(a->runner, a, &peers);
     struct task_facts facts = {
@@ -163,7 +166,6 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
     };
     CLEANUP_FREE char *dir = runner_alloc_dir(a->runner, a->record.alloc.id);
     struct launch *launch;
-    struct error err = {0};
     int rc = launch_build(&facts, dir, env->volume_root, &launch, &err);
     kv_clear(&peers);
     if (rc < 0)

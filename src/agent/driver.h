@@ -22,6 +22,7 @@ struct driver_env {
     const char *data_dir;             /* the agent's own directory */
     struct cgroup_root *cgroups;      /* NULL: tasks run without limits */
     const char *ip;                   /* the host's address at which tasks are reached; NULL: every one */
+    const char *volume_root;
     const struct docker_config *docker;  /* NULL: no containers here */
     void (*changed)(void *ctx);       /* what drivers_probe tells has changed; may be NULL */
     void *ctx;

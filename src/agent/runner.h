@@ -23,6 +23,7 @@ struct runner_env {
     const struct kv_list *node_meta;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
     const char *(*trouble)(void *ctx);   /* why nothing can be started on this node now; NULL: it can */
+    int (*admits)(void *ctx, const struct service *s, struct error *err);      /* whether this node may run it; may be NULL */
     void (*no_space)(void *ctx);     /* a start failed for want of room: trouble is likely */
     void (*report)(void *ctx);       /* there is something to collect */
     void (*ended)(void *ctx, const char *alloc_id);      /* it is dead, its logs are complete */

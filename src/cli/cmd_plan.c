@@ -37,9 +37,14 @@ static void print_service(const struct cli *cli, const json_t *s)
             mark = marks[i].mark;
             color = cli->color ? marks[i].color : "";
         }
-    printf("%s%s %s%s: %s\n", color, mark, json_text(s, "name"), *color ? COLOR_OFF : "", action);
+    printf("%s%s %s%s: %s", color, mark, json_text(s, "name"), *color ? COLOR_OFF : "", action);
     size_t i;
     json_t *c;
+    if (json_is_string(json_at(s, "profile")))
+        printf("   (profile %s", json_text(s, "profile"));
+    json_array_foreach(json_at(s, "loosened"), i, c)
+        printf("%s%s", i ? ", " : ", and beyond it ", json_string_value(c));
+    printf("%s\n", json_is_string(json_at(s, "profile")) ? ")" : "");
     /* Everything of a new service is a change; the file says it better. */
     if (strcmp(action, "create"))
         json_array_foreach(json_at(s, "changes"), i, c)

@@ -4,12 +4,20 @@
 #include "cli/commands.h"
 #include "cli/table.h"
 #include "model/model.h"
+#include "model/profile.h"
 
 static int run(struct cli *cli)
 {
     CLEANUP_BUF struct buf out = {0};
     if (args_has(cli->args, "markdown")) {
         type_markdown(&job_type, &out);
+        printf("%s", out.data);
+        return STATUS_DONE;
+    }
+    if (args_has(cli->args, "profiles")) {
+        profiles_markdown(&out);
+        buf_add_string(&out, "\n## policy.yaml\n\n");
+        type_markdown(&policy_type, &out);
         printf("%s", out.data);
         return STATUS_DONE;
     }
@@ -25,6 +33,7 @@ static int run(struct cli *cli)
 
 static const struct option_row options[] = {
     {"markdown", 0, NULL, "The keys as tables for people, in Markdown.", NULL},
+    {"profiles", 0, NULL, "The security profiles and the keys of policy.yaml, in Markdown.", NULL},
     {0},
 };
 

@@ -39,6 +39,11 @@ static int read_vars(const struct args *a, struct kv_list *vars, struct error *e
     return 0;
 }
 
+int jobfile_text(const char *path, struct buf *out, struct error *err)
+{
+    return !strcmp(path, "-") ? read_stdin(out, err) : file_read(path, FILE_LIMIT, out, err);
+}
+
 int jobfile_read(struct cli *cli, struct job *job)
 {
     const char *path = cli_operand(cli, 0);
@@ -50,7 +55,7 @@ int jobfile_read(struct cli *cli, struct job *job)
     *job = (struct job){0};
     int rc = read_vars(cli->args, &vars, &err);
     if (!rc)
-        rc = from_stdin ? read_stdin(&text, &err) : file_read(path, FILE_LIMIT, &text, &err);
+        rc = jobfile_text(path, &text, &err);
     if (rc) {
         /* A file that cannot be read is a bad file, whatever the system called it. */
         cli_fail(cli, &err);

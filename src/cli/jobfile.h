@@ -6,5 +6,7 @@
 /* Reads operand 0 ("-": standard input) with --var into job, which the caller clears with type_clear. Returns an exit
  * status: STATUS_DONE, or the problems are on stderr, each with file, line and column. */
 int jobfile_read(struct cli *cli, struct job *job);
+/* The text of the file at path, or of standard input ("-"). */
+int jobfile_text(const char *path, struct buf *out, struct error *err);
 /* The row of --var, for tables of options. */
 #define JOBFILE_VAR_OPTION {"var", 0, "K=V", "Puts V where the file has ${K}; may be repeated.", NULL}

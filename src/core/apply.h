@@ -12,6 +12,7 @@ apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart;
 apply_fn apply_decide;
 apply_fn apply_member_set, apply_member_remove, apply_join_token, apply_event;
 apply_fn apply_restore_chunk, apply_restore;
+apply_fn apply_policy_set;
 
 /* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes
  * back (NULL: none). NULL spec of the current version: the first one. */
@@ -21,6 +22,8 @@ struct new_version {
     bool revert;                       /* of a failed deployment */
 };
 const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *v);
+/* Whether the profiles and the cluster's policy let this be submitted. */
+int policy_admits(const struct core *c, const struct service *s, struct error *err);
 void service_stop(struct core *c, struct service_entry *s, bool purge, const char *reason);
 void deployment_finish(struct core *c, struct deployment_entry *d, enum deployment_state state, const char *reason);
 /* The agent restarts the task when the generation grows. */

@@ -164,6 +164,8 @@ static int check_submit(struct core *c, const struct command_job_submit *p, stru
         if (s && !s->stopped && strcmp(s->job->name, p->job.name) != 0)
             return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s; choose another name, or stop it there "
                              "first", s->name, s->job->name);
+        if (policy_admits(c, &p->job.services.v[i], err))
+            return -1;
     }
     return 0;
 }
@@ -323,6 +325,8 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
         return error_set(err, ERROR_CONFLICT, "version %llu is the current one", (unsigned long long)p->to_version);
     char why[48];
     struct service spec = to->v.spec;
+    if (policy_admits(c, &spec, err))
+        return -1;
     snprintf(why, sizeof(why), "rollback to %llu", (unsigned long long)to->v.version);
     const char *deployment = service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why});
     answer(c, s, deployment, body);

@@ -56,6 +56,7 @@ ROWS(command_restore, STRING(command_restore, upload, 1), INT(command_restore, s
      UINT(command_restore, hash, 3), INT(command_restore, taken_at, 4));
 ROWS(command_event, STRING(command_event, kind, 1), STRING(command_event, subject, 2), STRING(command_event, to, 3),
      STRING(command_event, reason, 4));
+ROWS(command_policy_set, OBJECT(command_policy_set, policy, 1, policy));
 
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
@@ -74,6 +75,7 @@ TABLE(command_join_token, command_join_token_rows, "");
 TABLE(command_restore_chunk, command_restore_chunk_rows, "");
 TABLE(command_restore, command_restore_rows, "");
 TABLE(command_event, command_event_rows, "");
+TABLE(command_policy_set, command_policy_set_rows, "");
 
 static const struct {
     const char *name;
@@ -100,6 +102,7 @@ static const struct {
     [COMMAND_RESTORE_CHUNK] = {"restore_chunk", &command_restore_chunk_type, 2},
     [COMMAND_RESTORE] = {"restore", &command_restore_type, 2},
     [COMMAND_EVENT] = {"event", &command_event_type, 2},
+    [COMMAND_POLICY_SET] = {"policy_set", &command_policy_set_type, 2},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

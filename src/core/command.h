@@ -26,6 +26,7 @@ enum command_kind {
     COMMAND_RESTORE_CHUNK = 17,    /* struct command_restore_chunk */
     COMMAND_RESTORE = 18,          /* struct command_restore */
     COMMAND_EVENT = 19,            /* struct command_event */
+    COMMAND_POLICY_SET = 20,       /* struct command_policy_set */
     COMMAND_KIND_COUNT
 };
 
@@ -67,6 +68,8 @@ struct command_restore_chunk { char *upload; int64_t offset; char *data; };     
 struct command_restore { char *upload; int64_t size; uint64_t hash; int64_t taken_at; };   /* hash: hash_bytes(…, 0) */
 
 struct command_event { char *kind, *subject, *to, *reason; };    /* something that the leader saw, for the events alone */
+/* In place of the one before. What runs goes on; it is for what is submitted from now on. */
+struct command_policy_set { struct policy policy; };
 
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
 struct decide_place {
@@ -111,7 +114,8 @@ struct command_decide {
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
     command_service_rollback_type, command_service_delete_type, command_node_type, command_node_register_type,
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
-    command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type;
+    command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
+    command_policy_set_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);

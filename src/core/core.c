@@ -49,6 +49,7 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_RESTORE_CHUNK] = apply_restore_chunk,
     [COMMAND_RESTORE] = apply_restore,
     [COMMAND_EVENT] = apply_event,
+    [COMMAND_POLICY_SET] = apply_policy_set,
 };
 
 static void keys_expire(struct core *c)

@@ -47,6 +47,7 @@ const struct alloc *core_alloc(const struct core *c, const char *id);
 const struct service_version *core_service(const struct core *c, const char *name);      /* the current version */
 const struct deployment *core_deployment(const struct core *c, const char *id);
 const struct member *core_member(const struct core *c, const char *id);
+const struct policy *core_policy(const struct core *c);                                  /* never NULL */
 /* In order of id or name; NULL as `after` starts, NULL as answer ends. */
 const struct node *core_node_next(const struct core *c, const char *after);
 const struct alloc *core_alloc_next(const struct core *c, const char *after);
@@ -83,7 +84,8 @@ int core_agent_work(const struct core *c, const char *node_id, uint64_t since, s
 struct plan_step { char *service; int64_t replica; char *action; /* start, stop, replace, keep, none */
                    char *node_name; char *alloc; char *why; };
 struct plan_step_list { struct plan_step *v; uint32_t n; };
-struct plan_service { char *name; char *action; /* create, change, keep, delete */ struct change_list changes; };
+struct plan_service { char *name; char *action; /* create, change, keep, delete */ struct change_list changes;
+                      char *profile; struct str_list loosened; /* privileges beyond it */ };
 struct plan_service_list { struct plan_service *v; uint32_t n; };
 struct plan { struct plan_service_list services; struct plan_step_list steps; };
 int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan *out, struct error *err);

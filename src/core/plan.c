@@ -2,14 +2,18 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "core/apply.h"
 #include "core/slots.h"
 #include "core/table.h"
+#include "model/profile.h"
 
 ROWS(change, STRING(change, path, 1), STRING(change, before, 2), STRING(change, after, 3), BOOL(change, restart, 4));
 static TABLE(change, change_rows, "A field that changes.");
 ROWS(plan_service, STRING(plan_service, name, 1, .help = "Name of the service."),
      STRING(plan_service, action, 2, .help = "create, change, keep or delete."),
-     LIST(plan_service, changes, 3, change, .help = "What changes in it."));
+     LIST(plan_service, changes, 3, change, .help = "What changes in it."),
+     STRING(plan_service, profile, 4, .help = "Its security profile."),
+     STR_LIST(plan_service, loosened, 5, .help = "What it may do beyond that, by the cluster's policy."));
 static TABLE(plan_service, plan_service_rows, "What happens to a service.");
 ROWS(plan_step, STRING(plan_step, service, 1, .help = "Name of the service."),
      INT(plan_step, replica, 2, .help = "Number of the replica."),
@@ -105,6 +109,8 @@ static void plan_service(struct planner *p, const struct service *spec)
     struct slots_want want = {.spec = spec, .epoch = UINT64_MAX};
     bool restart = true;
     to->name = mem_strdup(spec->name);
+    to->profile = mem_strdup(profile_of(spec->driver, spec->security.profile)->name);
+    privileges_loosened(spec, &to->loosened);
     if (s && !s->stopped) {
         restart = false;
         type_diff(&service_type, &s->current->v.spec, spec, &to->changes);
@@ -162,6 +168,8 @@ int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan
         const struct service_entry *s = state_service(c, job->services.v[i].name);
         if (s && !s->stopped && strcmp(s->job->name, job->name) != 0)
             return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s", s->name, s->job->name);
+        if (policy_admits(c, &job->services.v[i], err))
+            return -1;
     }
     for (uint32_t i = 0; i < job->services.n; i++)
         plan_service(&p, &job->services.v[i]);

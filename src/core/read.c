@@ -43,6 +43,11 @@ const struct deployment *core_deployment(const struct core *c, const char *id)
         next_found;                                                                                      \
     })
 
+const struct policy *core_policy(const struct core *c)
+{
+    return &c->policy;
+}
+
 const struct member *core_member(const struct core *c, const char *id)
 {
     const struct member_entry *m = state_member(c, id);

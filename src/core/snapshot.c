@@ -7,7 +7,7 @@
 #include "core/table.h"
 
 #define SNAPSHOT_MAGIC "MENTATS"
-#define SNAPSHOT_VERSION 2                /* 1: without servers, join tokens, an upload, and indexes ahead of the log's */
+#define SNAPSHOT_VERSION 2                /* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's */
 #define VERSION_1_KINDS (CORE_NODE_WORK + 1)
 #define RECORDS_MOST (1u << 24)
 
@@ -170,6 +170,7 @@ void core_snapshot(const struct core *c, struct buf *out)
     write_jobs(c, out);
     write_rest(c, out);
     write_members(c, out);
+    add_record(out, &policy_type, &c->policy);
 }
 
 /* --- reading: each returns false on damaged bytes --- */
@@ -451,7 +452,9 @@ static bool read_all(struct core *c, struct cursor in)
     if (!old && (!cursor_u64(&in, &c->ahead) || c->ahead > c->index))
         return false;
     if (!read_nodes(c, &in) || !read_jobs(c, &in) || !read_allocs(c, &in) || !read_events(c, &in)
-        || !read_keys(c, &in) || (!old && (!read_members(c, &in) || !read_staging(c, &in) || !read_clusters(c, &in))) || cursor_left(&in))
+        || !read_keys(c, &in)
+        || (!old && (!read_members(c, &in) || !read_staging(c, &in) || !read_clusters(c, &in)
+                     || !read_record(&in, &policy_type, &c->policy))) || cursor_left(&in))
         return false;
     memcpy(c->changed, changed, sizeof(changed));
     RB_FOREACH(s, service_tree, &c->services)

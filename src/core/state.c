@@ -758,6 +758,7 @@ void state_clear(struct core *c)
     while (!RB_EMPTY(&c->members))
         state_remove_member(c, RB_ROOT(&c->members));
     str_list_clear(&c->clusters);
+    type_clear(&policy_type, &c->policy);
     free(c->staging.upload);
     buf_free(&c->staging.bytes);
     for (uint64_t i = 0; i < EVENTS_KEPT && i < c->event_count; i++)

@@ -169,6 +169,7 @@ struct core {
     int64_t event_seq;                  /* within it */
     const char *actor;                  /* of it */
     uint64_t changed[CORE_KIND_COUNT];
+    struct policy policy;
     struct member_tree members;
     TAILQ_HEAD(, token_entry) tokens;
     struct staging staging;

@@ -54,7 +54,13 @@ struct deploy {
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
                  bool sticky; enum protocol protocol; int64_t listen; };
 struct ingress_list { struct ingress *v; uint32_t n; };
-struct security { enum security_profile profile; };
+/* Next to the profile, what the service changes of it; "true", "false", NULL: as the profile. */
+struct security {
+    enum security_profile profile;
+    char *root, *writable_root, *new_privileges, *any_network, *any_volume, *engine_seccomp;
+    struct str_list capabilities;    /* empty: as the profile; "none": none */
+    int64_t tmpfs_mb;                /* 0: as the profile */
+};
 struct secret_ref { char *name, *env, *file; enum secret_change on_change; };
 struct secret_ref_list { struct secret_ref *v; uint32_t n; };
 struct logs { int64_t max_files, max_mb; };
@@ -90,6 +96,13 @@ struct service_list { struct service *v; uint32_t n; };
 /* A file: `job:` and `services:`, or one service alone (then the job has the service's name). In JSON the job's name
  * is `name`. */
 struct job { char *name; struct service_list services; };
+
+/* --- policy.yaml: what services may, over the whole cluster; empty: no exceptions, every profile for everybody --- */
+struct policy_profile { char *name; struct str_list services; };         /* only these services may use it */
+struct policy_profile_list { struct policy_profile *v; uint32_t n; };
+struct policy_exception { struct str_list services, allow; char *why; }; /* allow: privileges beyond the profile */
+struct policy_exception_list { struct policy_exception *v; uint32_t n; };
+struct policy { struct policy_profile_list profiles; struct policy_exception_list exceptions; };
 
 /* --- what the servers keep --- */
 enum alloc_state { ALLOC_PENDING, ALLOC_STARTING, ALLOC_RUNNING, ALLOC_HEALTHY, ALLOC_UNHEALTHY, ALLOC_STOPPING,
@@ -223,7 +236,7 @@ struct agent_work {
 };
 
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
-    restart_type, kill_type, deploy_type, ingress_type, security_type, secret_ref_type, logs_type, service_type, job_type;
+    restart_type, kill_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, member_type, join_token_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,

@@ -8,6 +8,9 @@
 #define EXEC (1u << DRIVER_EXEC)
 enum { MANY = 1 << 30 };
 
+#define FLAG(T, member, number, text) \
+    STRING(T, member, number, .flags = FIELD_BOOL_TEXT, .only = DOCKER, .help = text)
+
 static const char *const port_protocol_names[] = {"tcp", "udp", NULL};
 
 static const struct field port_fields[] = {
@@ -167,9 +170,42 @@ TABLE(ingress, ingress_fields, "A way in from outside.", .check = check_ingress)
 static const struct field security_fields[] = {
     ENUM(security, profile, 1, security_profile_names, .default_text = "default",
          .help = "What the task may do; default: firecracker, docker-hardened or exec-internal, as the driver."),
+    FLAG(security, root, 2, "Whether it may run as root; default: as the profile has it, like all that follows."),
+    FLAG(security, writable_root, 3, "Whether it may write to its own root file system."),
+    FLAG(security, new_privileges, 4, "Whether it may gain privileges by set-user-ID programs."),
+    FLAG(security, any_network, 5, "Whether it may join a named network."),
+    FLAG(security, any_volume, 6, "Whether it may use volumes of other services."),
+    FLAG(security, engine_seccomp, 7, "Whether Docker's own filter of system calls replaces the strict one."),
+    STR_LIST(security, capabilities, 8, .flags = FIELD_SCALAR_OK, .only = DOCKER,
+             .help = "Capabilities, without CAP_, instead of the profile's; `none` takes all away."),
+    SIZE_MB(security, tmpfs_mb, 9, .only = DOCKER, RANGE(0, MANY), .help = "Size of /tmp in memory; 0: as the profile has it."),
     {0},
 };
-TABLE(security, security_fields, "What the task may do on its node.");
+TABLE(security, security_fields, "What the task may do on its node: a profile, and changes to it. What goes beyond the profile "
+      "needs an exception in the cluster's policy.", .check = check_security);
+
+static const struct field policy_profile_fields[] = {
+    STRING(policy_profile, name, 1, .flags = FIELD_REQUIRED, .help = "Name of a profile."),
+    STR_LIST(policy_profile, services, 2, .help = "The services that may use it: names, `web-*`, or `*`."),
+    {0},
+};
+TABLE(policy_profile, policy_profile_fields, "Who may use a profile.", .check = check_policy_profile);
+
+static const struct field policy_exception_fields[] = {
+    STR_LIST(policy_exception, services, 1, .flags = FIELD_REQUIRED, .help = "The services: names, `web-*`, or `*`."),
+    STR_LIST(policy_exception, allow, 2, .flags = FIELD_REQUIRED,
+             .help = "What they may beyond their profile: keys of `security`, pids, capabilities.NAME, or `*`."),
+    STRING(policy_exception, why, 3, .help = "Why, for whoever reads it later."),
+    {0},
+};
+TABLE(policy_exception, policy_exception_fields, "Services that may do more than their profile.", .check = check_policy_exception);
+
+static const struct field policy_fields[] = {
+    LIST(policy, profiles, 1, policy_profile, .help = "Profiles that only some services may use; others are for all."),
+    LIST(policy, exceptions, 2, policy_exception, .help = "What goes beyond profiles."),
+    {0},
+};
+TABLE(policy, policy_fields, "What services may do, over the whole cluster.");
 
 static const struct field secret_ref_fields[] = {
     STRING(secret_ref, name, 1, .flags = FIELD_REQUIRED, .help = "Name of the secret."),

@@ -21,6 +21,10 @@ API_READ(api_service_patch); API_READ(api_service_deploy);
 API_READ(api_alloc_stop); API_READ(api_alloc_restart);
 API_READ(api_node_drain); API_READ(api_node_enable); API_READ(api_node_disable); API_READ(api_node_delete);
 
+/* api_policy.c */
+API_READ(api_policy);
+API_PREPARE(api_policy_set);
+
 /* api_agent.c */
 API_PREPARE(api_agent_register); API_PREPARE(api_agent_report);
 API_READ(api_agent_heartbeat); API_READ(api_agent_allocs);

@@ -120,6 +120,11 @@ const struct route routes[] = {
         .respond = events_respond,
         .help = "What happened: as server-sent events from now on (or after index, or Last-Event-ID), or with Accept: "
                 "application/json as a list of what is kept."),
+    GET("/v1/policy", RIGHT_READ, .response = &policy_type, .read = api_policy,
+        .help = "What services may do beyond their security profiles, and who may use which."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/policy", .right = RIGHT_OPERATE, .body = BODY_REQUIRED,
+     .request = &policy_type, .prepare = api_policy_set, .response = &write_result_type,
+     .help = "Puts a policy in place of the one before; what runs goes on."},
     GET("/v1/cluster", RIGHT_READ, .response = &server_status_type, .read = api_cluster,
         .help = "How this server stands."),
     GET("/v1/snapshot", RIGHT_OPERATE, .content_type = "application/octet-stream", .read = api_snapshot,

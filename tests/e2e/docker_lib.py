@@ -177,6 +177,10 @@ class Engine:
         assert a.status < 400, (method, path, a)
         return a
 
+    def plain(self, image, command, **host_config):
+        """What a command prints as `docker run --rm` runs it."""
+        return self.run_wait(image, command, **host_config)[0]
+
     def image(self, name, *changes, extra=()):
         """docker import; changes are lines of a Dockerfile."""
         repo, tag = name.rsplit(":", 1)

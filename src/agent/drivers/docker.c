@@ -193,7 +193,8 @@ static void image_seen(struct docker_task *t, const struct engine_answer *a)
     else if (!strcmp(who, "root") || !strncmp(who, "root:", 5))
         t->user = mem_strdup("0");
     /* Of other names only the image knows the number: it is asked once the container is there, before it starts. */
-    if (docker_allowed(&t->spec, t->user ? t->user : "1", &err) < 0)
+    if ((t->user && docker_user_allowed(&t->spec, t->user, &err) < 0) ||
+        docker_volumes_allowed(&t->spec, t->d->env->volume_root, &err) < 0)
         fail_early(t, &err);
     else
         network_begin(t);
@@ -314,7 +315,7 @@ static void passwd_done(void *arg, const struct engine_answer *a)
         return;
     }
     t->user = mem_printf("%u:%u", uid, gid);
-    if (docker_allowed(&t->spec, t->user, &err) < 0)
+    if (docker_user_allowed(&t->spec, t->user, &err) < 0)
         fail_begin(t, &err);
     else
         start_begin(t);

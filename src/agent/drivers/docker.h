@@ -33,8 +33,9 @@ struct docker_spec {
     struct logs logs;
     struct volume_list volumes;
     struct alloc_port_list ports;
-    struct privileges may;
-    char *profile;                   /* its name, for messages */
+    struct security security;
+    struct privileges may;           /* borrows from security */
+    const char *profile;             /* its name, for messages */
 };
 void docker_spec_copy(struct docker_spec *to, const struct task_spec *from);
 void docker_spec_clear(struct docker_spec *s);
@@ -52,8 +53,10 @@ const char *docker_user(const struct docker_spec *s, const struct docker_image *
 char *docker_network(const struct docker_spec *s);
 /* "mentat-job-NAME", one for each job on a node. */
 char *docker_job_network(const char *job);
-/* Checks what the profile says of things that only the agent sees; user as "UID" or "UID:GID". */
-int docker_allowed(const struct docker_spec *s, const char *user, struct error *err);
+/* Checks what the profile says of what only the agent sees. user as "UID" or "UID:GID". */
+int docker_user_allowed(const struct docker_spec *s, const char *user, struct error *err);
+/* Only directories below volume_root, links followed, and below that of the service unless it may use others. */
+int docker_volumes_allowed(const struct docker_spec *s, const char *volume_root, struct error *err);
 /* The body of POST /containers/create. user NULL: the image's. */
 void docker_create_body(const struct docker_spec *s, const struct docker_image *image, const char *user,
                         const char *data_dir, const char *host_ip, bool has_seccomp, struct buf *out);

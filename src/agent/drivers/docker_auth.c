@@ -1,40 +1,23 @@
 #include "agent/drivers/docker_auth.h"
 
-#include <openssl/evp.h>
 #include <string.h>
 
 #include "agent/drivers/docker_engine.h"
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/field.h"
 
 #define AUTH_FILE_MAX (1 << 20)
 
-static char *base64_decode(const char *text)
-{
-    size_t n = strlen(text);
-    if (n == 0 || n % 4)
-        return NULL;
-    unsigned char *out = mem_alloc(n);
-    int len = EVP_DecodeBlock(out, (const unsigned char *)text, (int)n);
-    if (len < 0) {
-        free(out);
-        return NULL;
-    }
-    len -= (text[n - 1] == '=') + (text[n - 2] == '=');
-    out[len] = 0;
-    return (char *)out;
-}
-
 /* As engines want it in a header: the alphabet that is safe in addresses. */
-static char *base64_encode_url(const char *text)
+static char *encode_for_url(const struct buf *text)
 {
-    size_t n = strlen(text);
-    char *out = mem_alloc(4 * ((n + 2) / 3) + 1);
-    EVP_EncodeBlock((unsigned char *)out, (const unsigned char *)text, (int)n);
-    for (char *p = out; *p; p++)
-        *p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
-    return out;
+    struct buf out = {0};
+    base64_add(&out, text->data, text->len);
+    for (size_t i = 0; i < out.len; i++)
+        out.data[i] = out.data[i] == '+' ? '-' : out.data[i] == '/' ? '_' : out.data[i];
+    return buf_steal(&out);
 }
 
 static const struct value *login_find(const struct value *file, const char *registry)
@@ -54,11 +37,11 @@ static int header_make(const struct value *login, const char *registry, char **h
 {
     const char *token = value_text(login, "identitytoken"), *auth = value_text(login, "auth");
     const char *user = value_text(login, "username"), *password = value_text(login, "password");
-    CLEANUP_FREE char *pair = auth ? base64_decode(auth) : NULL;
-    char *colon = pair ? strchr(pair, ':') : NULL;
+    CLEANUP_BUF struct buf pair = {0};
+    char *colon = auth && base64_read(auth, &pair) && pair.len ? strchr(pair.data, ':') : NULL;
     if (colon) {
         *colon = 0;
-        user = pair;
+        user = pair.data;
         password = colon + 1;
     }
     if (!token && (!user || !password))
@@ -75,7 +58,7 @@ static int header_make(const struct value *login, const char *registry, char **h
         json_add_string(&json, pairs[i][1]);
     }
     buf_add_char(&json, '}');
-    *header = base64_encode_url(json.data);
+    *header = encode_for_url(&json);
     return 0;
 }
 

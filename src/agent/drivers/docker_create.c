@@ -1,12 +1,11 @@
 /* How a container is made: the service's words, what its profile leaves of them, and nothing else. */
-#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/drivers/docker.h"
 #include "agent/drivers/docker_seccomp.h"
 #include "base/mem.h"
-#include "base/text.h"
 
 #define SHARES_PER_CPU 1024
 #define SHARES_LEAST 2
@@ -32,9 +31,11 @@ void docker_spec_copy(struct docker_spec *to, const struct task_spec *from)
         type_copy(&volume_type, list_add_zero((struct list *)(void *)&to->volumes, &volume_type), &from->volumes->v[i]);
     for (uint32_t i = 0; i < from->ports->n; i++)
         type_copy(&alloc_port_type, list_add_zero((struct list *)(void *)&to->ports, &alloc_port_type), &from->ports->v[i]);
-    const struct profile *profile = profile_of(DRIVER_DOCKER, from->security ? from->security->profile : PROFILE_DEFAULT);
-    to->may = profile->may;
-    to->profile = mem_strdup(profile->name);
+    if (from->security)
+        type_copy(&security_type, &to->security, from->security);
+    struct service rules = {.driver = DRIVER_DOCKER, .security = to->security, .resources = to->resources};
+    privileges_of(&rules, &to->may);
+    to->profile = profile_of(DRIVER_DOCKER, to->security.profile)->name;
 }
 
 void docker_spec_clear(struct docker_spec *s)
@@ -42,7 +43,7 @@ void docker_spec_clear(struct docker_spec *s)
     free(s->alloc_id);
     free(s->service);
     free(s->job);
-    free(s->profile);
+    type_clear(&security_type, &s->security);
     type_clear(&config_type, &s->config);
     type_clear(&resources_type, &s->resources);
     type_clear(&logs_type, &s->logs);
@@ -100,21 +101,42 @@ int docker_passwd_find(const struct buf *tar, const char *name, unsigned *uid, u
 
 /* --- what is allowed --- */
 
-int docker_allowed(const struct docker_spec *s, const char *user, struct error *err)
+int docker_user_allowed(const struct docker_spec *s, const char *user, struct error *err)
 {
     if (!s->may.root && strtoul(user, NULL, 10) == 0)
         return error_set(err, ERROR_DENIED, "the image %s runs as root, which profile %s does not allow: set config.user (for "
-                         "example 1000:1000), or security.profile: docker-legacy", s->config.image, s->profile);
-    const char *network = s->config.network;
-    if (network && (!strcmp(network, "host") || text_has_prefix(network, "container:")))
-        return error_set(err, ERROR_DENIED, "config.network: `%s` shares a network that is not the task's own, which no "
-                         "profile of Docker allows", network);
-    if (network && strcmp(network, "none") && !s->may.any_network)
-        return error_set(err, ERROR_DENIED, "config.network: profile %s gives a task the network of its job or `none`; for "
-                         "`%s` set security.profile: docker-legacy", s->profile, network);
-    if (s->may.pids && s->resources.pids > s->may.pids)
-        return error_set(err, ERROR_DENIED, "resources.pids: profile %s allows %lld at most", s->profile,
-                         (long long)s->may.pids);
+                         "example 1000:1000), or security.profile: docker-legacy, or security.root where the cluster's policy "
+                         "allows it", s->config.image, s->profile);
+    return 0;
+}
+
+/* Below, and not the same. */
+static bool is_below(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+    return !strncmp(path, dir, n) && path[n] == '/';
+}
+
+int docker_volumes_allowed(const struct docker_spec *s, const char *volume_root, struct error *err)
+{
+    CLEANUP_FREE char *root = realpath(volume_root, NULL);
+    if (!s->volumes.n)
+        return 0;
+    if (!root)
+        return error_set_errno(err, errno, "the volume root %s", volume_root);
+    CLEANUP_FREE char *own = mem_printf("%s/%s", root, s->service);
+    for (uint32_t i = 0; i < s->volumes.n; i++) {
+        const char *source = s->volumes.v[i].source;
+        CLEANUP_FREE char *real = realpath(source, NULL);
+        if (!real)
+            return error_set_errno(err, errno, "volume %s", source);
+        if (!is_below(real, root))
+            return error_set(err, ERROR_DENIED, "volume %s: leads to %s, which is not below the volume root", source, real);
+        if (!s->may.any_volume && !is_below(real, own))
+            return error_set(err, ERROR_DENIED, "volume %s: profile %s gives a service what is below %s/%s; for others set "
+                             "security.profile: docker-legacy, or security.any_volume where the cluster's policy allows it",
+                             source, s->profile, volume_root, s->service);
+    }
     return 0;
 }
 
@@ -223,9 +245,8 @@ static void add_limits(const struct docker_spec *s, struct buf *out)
                shares < SHARES_LEAST ? SHARES_LEAST : shares);
     if (r->cpu_max > 0)
         buf_printf(out, "\"NanoCpus\":%lld,", (long long)(r->cpu_max * 1e9));
-    int64_t pids = r->pids ? r->pids : s->may.pids;
-    if (pids)
-        buf_printf(out, "\"PidsLimit\":%lld,", (long long)pids);
+    if (s->may.pids)
+        buf_printf(out, "\"PidsLimit\":%lld,", (long long)s->may.pids);
 }
 
 static void add_privileges(const struct docker_spec *s, bool has_seccomp, struct buf *out)
@@ -233,7 +254,7 @@ static void add_privileges(const struct docker_spec *s, bool has_seccomp, struct
     const struct privileges *may = &s->may;
     buf_printf(out, "\"Privileged\":false,\"ReadonlyRootfs\":%s,\"IpcMode\":\"private\",\"CapDrop\":[\"ALL\"],\"CapAdd\":[",
                may->writable_root ? "false" : "true");
-    for (size_t i = 0; may->capabilities[i]; i++)
+    for (uint32_t i = 0; i < may->n_capabilities; i++)
         buf_printf(out, "%s\"%s\"", i ? "," : "", may->capabilities[i]);
     buf_add_string(out, "],\"SecurityOpt\":[");
     const char *comma = "";

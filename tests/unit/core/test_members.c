@@ -248,7 +248,8 @@ static void a_node_that_runs_tasks_of_another_cluster_is_refused_until_that_is_r
     cluster_clear(&old);
 }
 
-/* Version 1 had no word for the servers after its seven kinds of changes, no jump of indexes, and ended before the servers. */
+/* Version 1 had no word for the servers after its seven kinds of changes, no jump of indexes, and ended before the servers,
+ * the clusters and the policy. */
 static void a_snapshot_of_the_first_version_is_read(void **state)
 {
     struct cluster c, d;
@@ -258,7 +259,7 @@ static void a_snapshot_of_the_first_version_is_read(void **state)
     cluster_submit(&c, "web", "    count: 2\n");
     cluster_decide(&c);
     core_snapshot(c.core, &now);
-    size_t head = 8 + 3 * 8 + 7 * 8, tail = 4 + 8 + 1;
+    size_t head = 8 + 3 * 8 + 7 * 8, tail = 4 + 8 + 1 + 1;
     buf_add(&old, now.data, head);
     buf_add(&old, now.data + head + 16, now.len - head - 16 - tail);
     old.data[7] = 1;

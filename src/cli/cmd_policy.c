@@ -1,0 +1,70 @@
+/* The cluster's policy: what services may do beyond their security profiles. */
+#include <stdio.h>
+
+#include "cli/api.h"
+#include "cli/commands.h"
+#include "cli/jobfile.h"
+#include "cli/table.h"
+
+static int run_get(struct cli *cli)
+{
+    struct error err = {0};
+    struct api *api = cli_api(cli, &err);
+    CLEANUP(json_decref) json_t *policy = api ? api_get(api, "/v1/policy", &err) : NULL;
+    if (!policy)
+        return cli_fail(cli, &err);
+    if (cli->format == OUTPUT_TABLE)
+        cli->format = OUTPUT_YAML;   /* what `set` takes */
+    output_value(cli, policy);
+    return STATUS_DONE;
+}
+
+static int policy_read(struct cli *cli, struct buf *json, struct error *err)
+{
+    const char *path = cli_operand(cli, 0);
+    CLEANUP_BUF struct buf text = {0}, report = {0};
+    struct problem_list problems = {0};
+    struct policy policy;
+    if (jobfile_text(path, &text, err))
+        return -1;
+    int rc = type_from_yaml(&policy_type, text.data ? text.data : "", text.len, &policy, &problems);
+    if (rc) {
+        problem_list_format(&problems, path, &report);
+        error_set(err, ERROR_INVALID, "the policy was not set\n%.480s", report.data ? report.data : "");
+    } else {
+        type_to_json(&policy_type, &policy, json);
+    }
+    problem_list_clear(&problems);
+    type_clear(&policy_type, &policy);
+    return rc;
+}
+
+static int run_set(struct cli *cli)
+{
+    struct error err = {0};
+    CLEANUP_BUF struct buf json = {0};
+    if (policy_read(cli, &json, &err))
+        return cli_fail(cli, &err);
+    struct api *api = cli_api(cli, &err);
+    if (!api || api_call(api, HTTP_METHOD_PUT, "/v1/policy", &json, NULL, NULL, &err))
+        return cli_fail(cli, &err);
+    cli_say(cli, "the policy is set; it is for what is submitted from now on");
+    return STATUS_DONE;
+}
+
+static const struct command_row get = {
+    .name = "get", .run = run_get, .summary = "print the policy, as `set` takes it",
+};
+static const struct command_row set = {
+    .name = "set", .operands = "FILE", .min = 1, .max = 1, .kind = OPERAND_FILE, .run = run_set,
+    .summary = "put a file in place of the policy",
+    .help = "What runs goes on. \"-\" reads standard input. A policy names the services that may use a profile, and the\n"
+            "exceptions from profiles:\n"
+            "  profiles: [{name: exec-internal, services: [node-agent]}]\n"
+            "  exceptions: [{services: [vpn], allow: [root, capabilities.NET_ADMIN], why: it makes tunnels}]",
+};
+static const struct command_row *const subcommands[] = {&get, &set, NULL};
+
+const struct command_row cmd_policy = {
+    .name = "policy", .summary = "what services may do beyond their security profiles", .subcommands = subcommands,
+};
