@@ -40,11 +40,7 @@ demo:
 	scripts/demo.sh
 
 release:
-	@[ -f build-release/build.ninja ] || meson setup build-release --buildtype=release -Dtests=false
-	@ninja -C build-release
-	@rm -rf dist && mkdir -p dist
-	@for p in mt mentat-server mentat-agent; do strip -o dist/$$p build-release/bin/$$p; done
-	@cd dist && sha256sum mt mentat-server mentat-agent > SHA256SUMS && ls -l
+	@scripts/release.sh
 
 clean:
 	rm -rf build build-debug build-asan build-tsan build-release dist

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs the tests. Ends with "N passed, N failed" alone on a line.
 #   scripts/check.sh             everything
-#   scripts/check.sh unit sim    only these: unit, sim, e2e, asan, tsan
+#   scripts/check.sh unit sim    only these: unit, sim, e2e, release, asan, tsan
 #
 # asan: all of unit and e2e and a portion of sim with AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer.
 # tsan: with ThreadSanitizer what has threads. Each report of a sanitizer counts as failed, whichever process made it.
@@ -67,7 +67,7 @@ run_sanitized() {
 
 check() {
     case "$1" in
-    unit | sim | e2e)
+    unit | sim | e2e | release)
         make all
         run build "$1"
         ;;
@@ -82,5 +82,5 @@ check() {
 
 trap finish EXIT
 scripts/packages.sh all
-[ $# -gt 0 ] || set -- unit sim e2e asan tsan
+[ $# -gt 0 ] || set -- unit sim e2e release asan tsan
 for what in "$@"; do check "$what"; done

@@ -57,14 +57,21 @@ static void handle_free(uv_handle_t *h)
     free(h);
 }
 
+/* What is missing here that no task can do without; NULL: nothing is. */
+static const char *exec_lacks(struct exec_state *s)
+{
+    if (s->null_fd < 0)
+        s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (s->null_fd < 0)
+        return "/dev/null cannot be opened";
+    return access("/proc/self/exe", X_OK) ? "/proc is not mounted" : NULL;
+}
+
 static int exec_open(const struct driver_env *env, void **state, struct error *err)
 {
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null_fd < 0)
-        return error_set_errno(err, errno, "cannot open /dev/null");
     struct exec_state *s = NEW(struct exec_state);
     s->env = env;
-    s->null_fd = null_fd;
+    s->null_fd = -1;
     s->reap_timer = NEW(uv_timer_t);
     uv_timer_init(env->loop, s->reap_timer);
     s->reap_timer->data = s;
@@ -82,7 +89,8 @@ static void exec_close(void *state)
     for (size_t i = 0; i < s->n_dying; i++)
         waitpid(s->dying[i], NULL, 0);
     uv_close((uv_handle_t *)s->reap_timer, handle_free);
-    close(s->null_fd);
+    if (s->null_fd >= 0)
+        close(s->null_fd);
     free(s->dying);
     free(s);
 }
@@ -90,10 +98,11 @@ static void exec_close(void *state)
 static void exec_probe(void *state, struct driver_info *info)
 {
     struct exec_state *s = state;
-    info->healthy = true;
-    mem_set_string(&info->version, MENTAT_VERSION);
+    const char *lacks = exec_lacks(s);
     const char *warning = s->env->cgroups ? s->env->cgroups->warning : "limits are not enforced: no control groups";
-    mem_set_string(&info->detail, *warning ? warning : NULL);
+    info->healthy = !lacks;
+    mem_set_string(&info->version, MENTAT_VERSION);
+    mem_set_string(&info->detail, lacks ? lacks : *warning ? warning : NULL);
 }
 
 /* --- reaping: a shim's last connection closes a moment before the process can be waited for --- */
@@ -420,6 +429,9 @@ static int shim_spawn(const struct exec_state *s, const char *title, int control
 
 static int start_now(struct exec_state *s, struct exec_task *t, const struct task_spec *spec, struct error *err)
 {
+    const char *lacks = exec_lacks(s);
+    if (lacks)
+        return error_set(err, ERROR_UNSUPPORTED, "tasks cannot run on this node: %s", lacks);
     CLEANUP_FREE char *title = mem_printf("%s/%s", spec->service, spec->alloc_id);
     struct error none = {0};
     int other = exec_shim_connect(spec->alloc_dir, &none);
