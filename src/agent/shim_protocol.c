@@ -208,8 +208,8 @@ static bool get_cgroups(struct cursor *c, struct cgroup_root *r)
     uint8_t v2;
     if (!cursor_varint(c, &n) || n > CGROUP_HIERARCHIES_MAX)
         return false;
-    for (; r->n < n; r->n++) {
-        struct cgroup_hierarchy *h = &r->v[r->n];
+    while (r->n < n) {
+        struct cgroup_hierarchy *h = &r->v[r->n++];
         if (!get_string(c, &h->path) || !h->path || !cursor_u32(c, &h->controllers) || !cursor_u8(c, &v2))
             return false;
         h->v2 = v2;
@@ -277,6 +277,28 @@ static long long line_number(const char *text, const char *key)
     return strtoll(value, NULL, 10);
 }
 
+int shim_exit_parse(const char *text, struct task_exit *how, struct error *failed)
+{
+    *how = (struct task_exit){0};
+    failed->code = ERROR_NONE;
+    if (strncmp(text, "run=", 4) != 0)
+        return -1;
+    how->known = true;
+    how->run = strtoull(text + 4, NULL, 10);
+    how->code = (int)line_number(text, "code=");
+    how->signal = (int)line_number(text, "signal=");
+    how->oom = line_number(text, "oom=") != 0;
+    how->started_at = line_number(text, "started_at=");
+    how->finished_at = line_number(text, "finished_at=");
+    line_value(text, "reason=", how->reason, sizeof how->reason);
+    char name[32], words[sizeof failed->text];
+    line_value(text, "error=", name, sizeof name);
+    line_value(text, "text=", words, sizeof words);
+    if (*name)
+        error_set(failed, error_code_from_name(name), "%s", words);
+    return 0;
+}
+
 int shim_exit_read(const char *alloc_dir, struct task_exit *how, struct error *failed, struct error *err)
 {
     CLEANUP_FREE char *path = mem_printf("%s/" SHIM_EXIT_FILE, alloc_dir);
@@ -285,20 +307,7 @@ int shim_exit_read(const char *alloc_dir, struct task_exit *how, struct error *f
     failed->code = ERROR_NONE;
     if (file_read(path, SHIM_EXIT_SIZE, &text, err) < 0)
         return -1;
-    if (strncmp(text.data, "run=", 4) != 0)
+    if (shim_exit_parse(text.data, how, failed) < 0)
         return error_set(err, ERROR_CORRUPT, "%s is not a record of a task's end", path);
-    how->known = true;
-    how->run = (uint64_t)line_number(text.data, "run=");
-    how->code = (int)line_number(text.data, "code=");
-    how->signal = (int)line_number(text.data, "signal=");
-    how->oom = line_number(text.data, "oom=") != 0;
-    how->started_at = line_number(text.data, "started_at=");
-    how->finished_at = line_number(text.data, "finished_at=");
-    line_value(text.data, "reason=", how->reason, sizeof how->reason);
-    char name[32], words[sizeof failed->text];
-    line_value(text.data, "error=", name, sizeof name);
-    line_value(text.data, "text=", words, sizeof words);
-    if (*name)
-        error_set(failed, error_code_from_name(name), "%s", words);
     return 0;
 }

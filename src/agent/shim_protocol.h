@@ -67,5 +67,7 @@ void shim_spec_clear(struct shim_spec *s);
  * never started. */
 #define SHIM_EXIT_SIZE 1024
 void shim_exit_format(char out[static SHIM_EXIT_SIZE], const struct task_exit *how, const struct error *error);
+/* -1 when the text is no record. failed->code stays ERROR_NONE when the task was started. */
+int shim_exit_parse(const char *text, struct task_exit *how, struct error *failed);
 /* ERROR_NOT_FOUND when there is no record. */
 int shim_exit_read(const char *alloc_dir, struct task_exit *how, struct error *failed, struct error *err);

@@ -38,7 +38,7 @@ struct cursor {
 
 static inline struct cursor cursor_of(const void *p, size_t n)
 {
-    return (struct cursor){.p = p, .end = (const uint8_t *)p + n};
+    return (struct cursor){.p = p, .end = n ? (const uint8_t *)p + n : p};      /* p may be NULL when n is 0 */
 }
 static inline size_t cursor_left(const struct cursor *c) { return (size_t)(c->end - c->p); }
 bool cursor_u8(struct cursor *c, uint8_t *v);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/id.h"
+#include "base/pattern.h"
 #include "base/random.h"
 #include "base/roff.h"
 #include "base/text.h"
@@ -135,6 +136,22 @@ static void manual_pages_spell_out_what_roff_would_take_for_its_own(void **state
     assert_string_equal(b.data, "\\&.a \\(aqb\\(aq \\fB\\-\\-c\\fR \\en\n.PP\n.nf\n  ex: \\-1\n.fi\nd\n");
 }
 
+static void patterns_that_explode_are_refused(void **state)
+{
+    static const char *const good[] = {"^web-[0-9]{1,3}$", "a{100}b{100}", "(a|b)+c?", "[{+*(]{2}", "a++", "a{3,}",
+                                       "a********************", "\\+\\{", "((a?){30}){30}"};
+    static const char *const bad[] = {"a{101}", "a{1,101}", "a{100}{100}", "(a{50}){50}", "(((((a+)+)+)+)+){80}", "\\1",
+                                      "a++++++++++++", "(((((((((((a+)+)+)+)+)+)+)+)+)+)+)", "(a", "[", "a{x", "{", "[[:alpha:]]{60}{60}"};
+    struct error err;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        if (pattern_check(good[i], &err))
+            fail_msg("%s", err.text);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_int_equal(pattern_check(bad[i], &err), -1);
+        assert_non_null(strstr(err.text, bad[i]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +161,7 @@ int main(void)
         cmocka_unit_test(times_parse_and_print),
         cmocka_unit_test(suggestions_are_near),
         cmocka_unit_test(names_and_utf8_are_checked),
+        cmocka_unit_test(patterns_that_explode_are_refused),
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(errors_carry_context),
         cmocka_unit_test(manual_pages_spell_out_what_roff_would_take_for_its_own),
