@@ -2,7 +2,7 @@
 # Installs the packages that Mentat is built and tested with (Debian 12, Ubuntu 24.04). Does nothing when all are there.
 set -euo pipefail
 
-build=(gcc make meson ninja-build pkg-config git libraft-dev libuv1-dev libjansson-dev libyaml-dev libssl-dev
+build=(gcc make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
        liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev)
 tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry)
 # llhttp is the maintained parser; older distributions have only its predecessor.

@@ -1,16 +1,14 @@
 /* Happy path of a proposal: consensus_propose copies it into `waiting` and wakes the host; at the end of the turn all
- * waiting ones go to raft_apply in one call (one write, one sync) and into `flight` with their indexes; when the library
- * applies an entry, the head of `flight` is recognised by index and memory, and its owner is told.
+ * waiting ones go into the log together (one write, one sync, one message to each follower) and into `flight` with their
+ * indexes; when a majority has them, they are applied, the head of `flight` is recognised by index and term, and its
+ * owner is told.
  *
- * The library answers a batch only as a whole and with its first entry; so its answer is not used but for memory. Who
- * waits in `flight` is failed when leadership or term changed, which is looked at after each event: the library has no
- * callback for that. CONSENSUS_LEADER is announced only after a barrier of the new term was applied. */
+ * Who waits in `flight` when leadership or term changes is answered UNKNOWN: the entry may yet be committed by the next
+ * leader, or be dropped. */
 #include "consensus/consensus.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "base/log.h"
 #include "base/timefmt.h"
@@ -18,83 +16,14 @@
 
 #define SNAPSHOT_RETRY_MS 10000
 #define SLOW_TICK_MS 1000
-#define BATCH_MAX 4096          /* entries in one raft_apply */
+#define BATCH_MAX 4096          /* entries applied in one turn */
 
-struct proposal {
-    STAILQ_ENTRY(proposal) next;
-    consensus_done done;
-    void *request;
-    uint64_t index;             /* in flight */
-    struct raft_buffer bytes;   /* raft_malloc'ed; the library's once in flight, then only an identity */
-};
-STAILQ_HEAD(proposals, proposal);
-
-struct answer {
-    STAILQ_ENTRY(answer) next;
-    consensus_done done;
-    consensus_changed changed;  /* instead of done */
-    void *request;
-    enum consensus_outcome outcome;
-};
-STAILQ_HEAD(answers, answer);
-
-struct consensus {
-    struct consensus_options options;
-    char *address, *release;
-    struct consensus_host *host;
-    struct storage *storage;
-    struct raft raft;
-    struct raft_fsm fsm;
-    bool initialised;           /* raft_init was done */
-    bool restored_badly;        /* at start: then start fails with restore_error */
-    struct error restore_error;
-
-    struct proposals waiting, flight;
-    uint64_t waiting_bytes;
-    unsigned pending;           /* in both */
-    struct answers barriers;    /* callers that wait for the next barrier */
-    struct answers in_barrier;  /* callers that wait for the one under way */
-    struct answers answers;     /* to be given at the turn */
-    bool barrier_under_way;
-    uint64_t barrier_term;      /* of the one under way */
-    bool awake;                 /* a turn is coming */
-
-    /* What the owner knows. */
-    enum consensus_role role;
-    uint64_t role_term, leader_id;
-    uint64_t ready_term;        /* as leader of it, everything before it is applied */
-
-    struct buf snapshot;        /* being written */
-    struct raft_buffer snapshot_buffer;
-    bool snapshot_wanted;
-    bool snapshot_under_way;
-    uint64_t snapshot_after_ms; /* none before: the last one failed */
-    uint64_t position_at_snapshot, position_of_snapshot;   /* log position of the last one, and of the one under way */
-    int64_t snapshot_time_ms;
-
-    bool dead, stopping, closed;
-    unsigned tick_ms;
-    uint64_t proposals;
-};
-
-static uint64_t now_ms(struct consensus *c)
+uint64_t consensus_now_ms(const struct consensus *c)
 {
     return c->host->storage.now_ms(&c->host->storage);
 }
 
-static bool sole_voter(const struct consensus *c)
-{
-    unsigned voters = 0;
-    bool self = false;
-    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
-        const struct raft_server *server = &c->raft.configuration.servers[i];
-        voters += server->role == RAFT_VOTER;
-        self |= server->role == RAFT_VOTER && server->id == c->raft.id;
-    }
-    return self && voters == 1;
-}
-
-static void wake(struct consensus *c)
+void consensus_wake(struct consensus *c)
 {
     if (c->awake || c->closed)
         return;
@@ -102,9 +31,8 @@ static void wake(struct consensus *c)
     c->host->wake(c->host);
 }
 
-static void fatal(void *ctx, const struct error *err)
+void consensus_fatal(struct consensus *c, const struct error *err)
 {
-    struct consensus *c = ctx;
     if (c->dead)
         return;
     c->dead = true;
@@ -119,27 +47,39 @@ static void answer_later(struct consensus *c, consensus_done done, void *request
     struct answer *a = NEW(struct answer);
     *a = (struct answer){.done = done, .request = request, .outcome = outcome};
     STAILQ_INSERT_TAIL(&c->answers, a, next);
-    wake(c);
+    consensus_wake(c);
+}
+
+void consensus_answer_changed(struct consensus *c, consensus_changed done, void *request, const struct error *err)
+{
+    if (!done)
+        return;
+    struct answer *a = NEW(struct answer);
+    *a = (struct answer){.changed = done, .request = request};
+    if (err)
+        a->error = *err;
+    STAILQ_INSERT_TAIL(&c->answers, a, next);
+    consensus_wake(c);
+}
+
+static void give_one(struct consensus *c, const struct answer *a, enum consensus_outcome outcome)
+{
+    if (a->changed)
+        a->changed(c->options.ctx, a->request, a->error.code ? &a->error : NULL);
+    else
+        a->done(c->options.ctx, a->request, outcome, outcome == CONSENSUS_COMMITTED ? c->raft.applied : 0);
 }
 
 static void give(struct consensus *c, struct answers *answers, enum consensus_outcome outcome, bool own_outcome)
 {
     struct answers now = STAILQ_HEAD_INITIALIZER(now);
     STAILQ_CONCAT(&now, answers);
-    uint64_t applied = raft_last_applied(&c->raft);
     struct answer *a;
     while ((a = STAILQ_FIRST(&now))) {
         STAILQ_REMOVE_HEAD(&now, next);
         struct answer copy = *a;
         free(a);
-        if (copy.changed) {
-            struct error err;
-            error_set(&err, ERROR_UNSUPPORTED, "this server listens for no other servers: give it an address to listen on");
-            copy.changed(c->options.ctx, copy.request, &err);
-            continue;
-        }
-        enum consensus_outcome o = own_outcome ? copy.outcome : outcome;
-        copy.done(c->options.ctx, copy.request, o, o == CONSENSUS_COMMITTED ? applied : 0);
+        give_one(c, &copy, own_outcome ? copy.outcome : outcome);
     }
 }
 
@@ -151,218 +91,106 @@ static void finish_proposal(struct consensus *c, struct proposal *p, enum consen
     copy.done(c->options.ctx, copy.request, outcome, outcome == CONSENSUS_COMMITTED ? copy.index : 0);
 }
 
-static void fail_flight(struct consensus *c)
+static void fail_all(struct consensus *c, struct proposals *proposals, enum consensus_outcome outcome)
 {
     struct proposals failed = STAILQ_HEAD_INITIALIZER(failed);
-    STAILQ_CONCAT(&failed, &c->flight);
+    STAILQ_CONCAT(&failed, proposals);
     struct proposal *p;
     while ((p = STAILQ_FIRST(&failed))) {
         STAILQ_REMOVE_HEAD(&failed, next);
-        finish_proposal(c, p, CONSENSUS_UNKNOWN);
+        free(p->bytes);
+        finish_proposal(c, p, outcome);
     }
 }
 
 static void fail_waiting(struct consensus *c, enum consensus_outcome outcome)
 {
-    struct proposals failed = STAILQ_HEAD_INITIALIZER(failed);
-    STAILQ_CONCAT(&failed, &c->waiting);
     c->waiting_bytes = 0;
-    struct proposal *p;
-    while ((p = STAILQ_FIRST(&failed))) {
-        STAILQ_REMOVE_HEAD(&failed, next);
-        raft_free(p->bytes.base);
-        finish_proposal(c, p, outcome);
-    }
+    fail_all(c, &c->waiting, outcome);
 }
 
-/* --- the state machine that the library sees --- */
+/* --- applying --- */
 
-static void want_snapshot(struct consensus *c)
+static void apply_command(struct consensus *c, uint64_t index, const struct entry *e)
 {
-    struct storage_stats s;
-    storage_stats(c->storage, &s);
-    bool due = c->snapshot_wanted || s.log_position - c->position_at_snapshot >= c->options.snapshot_after_bytes;
-    if (due && !c->snapshot_under_way && now_ms(c) >= c->snapshot_after_ms)
-        raft_set_snapshot_threshold(&c->raft, 1);   /* the library looks after this entry */
-}
-
-static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *bytes, void **result)
-{
-    struct consensus *c = fsm->data;
-    *result = NULL;
-    if (c->dead || c->restored_badly)
-        return 0;
-    uint64_t index = raft_last_applied(&c->raft) + 1;
     struct proposal *p = STAILQ_FIRST(&c->flight);
-    if (p && (p->index != index || p->bytes.base != bytes->base))
+    if (p && (p->index != index || p->term != e->term))
         p = NULL;
     if (p)
         STAILQ_REMOVE_HEAD(&c->flight, next);
-    c->options.callbacks->apply(c->options.ctx, index, bytes->base, bytes->len, p ? p->request : NULL);
+    c->options.callbacks->apply(c->options.ctx, index, e->len ? e->bytes : (const uint8_t *)"", e->len,
+                                p ? p->request : NULL);
+    raft_applied(&c->raft, index);
+    state_hash_record(c, index);
     if (p)
         finish_proposal(c, p, CONSENSUS_COMMITTED);
-    want_snapshot(c);
+}
+
+static void apply_committed(struct consensus *c)
+{
+    for (unsigned n = 0; c->raft.applied < c->raft.commit && !c->dead && !c->raft.installing; n++) {
+        if (n == BATCH_MAX) {
+            consensus_wake(c);
+            return;
+        }
+        uint64_t index = c->raft.applied + 1;
+        const struct entry *e = raft_log_entry(&c->raft.log, index);
+        if (e->type == ENTRY_COMMAND)
+            apply_command(c, index, e);
+        else
+            raft_applied(&c->raft, index);
+    }
+}
+
+int consensus_restore_state(struct consensus *c, const struct snapshot *snapshot, struct error *err)
+{
+    uint64_t index = snapshot->id.index;
+    if (c->options.callbacks->restore(c->options.ctx, index, snapshot->data, snapshot->len, err) < 0)
+        return error_context(err, "cannot read the snapshot of index %llu", (unsigned long long)index);
+    state_hash_record(c, index);
     return 0;
 }
 
-static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer **bufs, unsigned *n)
+/* --- snapshots of our own --- */
+
+static void take_snapshot(struct consensus *c)
 {
-    struct consensus *c = fsm->data;
-    raft_set_snapshot_threshold(&c->raft, UINT_MAX);
-    if (c->dead || c->stopping)
-        return RAFT_BUSY;
     struct storage_stats s;
     storage_stats(c->storage, &s);
-    c->position_of_snapshot = s.log_position;
+    uint64_t index = c->raft.applied;
+    if (s.log_position - c->position_at_snapshot >= c->options.snapshot_after_bytes)
+        c->snapshot_wanted = true;
+    if (!c->snapshot_wanted || c->stopping || storage_puts_snapshot(c->storage) || c->raft.installing ||
+        index > c->raft.stored || consensus_now_ms(c) < c->snapshot_after_ms)
+        return;
     c->snapshot_wanted = false;
-    c->snapshot_under_way = true;
-    buf_clear(&c->snapshot);
-    c->options.callbacks->snapshot(c->options.ctx, &c->snapshot);
-    c->snapshot_buffer = (struct raft_buffer){c->snapshot.data, c->snapshot.len};
-    *bufs = &c->snapshot_buffer;
-    *n = 1;
-    return 0;
+    if (index == c->raft.snapshot_index)
+        return;   /* nothing new */
+    const struct membership_at *at = raft_membership_as_of(&c->raft, index);
+    struct buf data = {0};
+    c->options.callbacks->snapshot(c->options.ctx, &data);
+    struct snapshot snapshot = {.id = {index, raft_log_term(&c->raft.log, index)}, .membership_index = at->index,
+                                .membership = membership_copy(&at->membership), .len = data.len};
+    snapshot.memory = snapshot.data = (uint8_t *)buf_steal(&data);
+    c->position_of_snapshot = s.log_position;
+    storage_put_snapshot(c->storage, &snapshot);
 }
 
-/* With this function the buffers stay ours. */
-static int fsm_snapshot_finalize(struct raft_fsm *fsm, struct raft_buffer **bufs, unsigned *n)
-{
-    struct consensus *c = fsm->data;
-    buf_free(&c->snapshot);
-    c->snapshot_under_way = false;
-    *bufs = NULL;
-    *n = 0;
-    return 0;
-}
-
-static void snapshot_written(void *ctx, uint64_t index, uint64_t bytes, int error)
+void consensus_snapshot_written(void *ctx, const struct snapshot_id *id, uint64_t bytes, int error)
 {
     struct consensus *c = ctx;
+    consensus_wake(c);
     if (error < 0) {
-        c->snapshot_after_ms = now_ms(c) + SNAPSHOT_RETRY_MS;
+        c->snapshot_wanted = true;
+        c->snapshot_after_ms = consensus_now_ms(c) + SNAPSHOT_RETRY_MS;
         return;
     }
     c->position_at_snapshot = c->position_of_snapshot;
     c->snapshot_time_ms = time_now_ms();
-    LOG_I("snapshot written", "index", LOG_U64(index), "bytes", LOG_U64(bytes));
+    uint64_t trailing = c->options.trailing_entries;
+    raft_snapshot_taken(&c->raft, id->index, id->term, id->index > trailing ? id->index - trailing + 1 : 1);
+    LOG_I("snapshot written", "index", LOG_U64(id->index), "bytes", LOG_U64(bytes));
 }
-
-/* Never fails towards the library, which could not go on either. */
-static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *bytes)
-{
-    struct consensus *c = fsm->data;
-    uint64_t index = storage_snapshot_index(c->storage);
-    if (c->options.callbacks->restore(c->options.ctx, index, bytes->base, bytes->len, &c->restore_error) < 0) {
-        c->restored_badly = true;
-        error_context(&c->restore_error, "cannot read the snapshot of index %llu", (unsigned long long)index);
-        if (c->role != CONSENSUS_STARTING)
-            fatal(c, &c->restore_error);
-    }
-    raft_free(bytes->base);
-    return 0;
-}
-
-/* --- what changed --- */
-
-static void barrier_done(struct raft_barrier *req, int status);
-
-static void start_barrier(struct consensus *c)
-{
-    struct raft_barrier *req = raft_malloc(sizeof *req);
-    INVARIANT(req);
-    req->data = c;
-    c->barrier_term = c->raft.current_term;
-    if (raft_barrier(&c->raft, req, barrier_done) != 0) {
-        raft_free(req);   /* a transfer of leadership goes on; asked again after the next event */
-        return;
-    }
-    c->barrier_under_way = true;
-    STAILQ_CONCAT(&c->in_barrier, &c->barriers);
-}
-
-static enum consensus_role role_now(struct consensus *c)
-{
-    switch (raft_state(&c->raft)) {
-    case RAFT_LEADER:
-        return c->ready_term == c->raft.current_term ? CONSENSUS_LEADER : CONSENSUS_CANDIDATE;
-    case RAFT_CANDIDATE:
-        return CONSENSUS_CANDIDATE;
-    case RAFT_FOLLOWER:
-        return CONSENSUS_FOLLOWER;
-    default:
-        return CONSENSUS_STARTING;
-    }
-}
-
-static void set_tick(struct consensus *c)
-{
-    /* Alone there is nobody to send heartbeats to. */
-    unsigned ms = c->role == CONSENSUS_LEADER && sole_voter(c) ? SLOW_TICK_MS : c->options.heartbeat_ms;
-    if (ms != c->tick_ms) {
-        c->tick_ms = ms;
-        c->host->tick_every(c->host, ms);
-    }
-}
-
-/* The library may have changed its role, term or leader. */
-static void look(struct consensus *c)
-{
-    if (c->dead || c->closed)
-        return;
-    bool leads = raft_state(&c->raft) == RAFT_LEADER;
-    if (!leads || c->raft.current_term != c->role_term)
-        fail_flight(c);
-    if (leads && c->ready_term != c->raft.current_term) {
-        if (sole_voter(c))
-            c->ready_term = c->raft.current_term;   /* becoming leader applied everything */
-        else if (!c->barrier_under_way)
-            start_barrier(c);
-    }
-    if (!leads)
-        c->ready_term = 0;
-    const char *address;
-    raft_id leader;
-    raft_leader(&c->raft, &leader, &address);
-    enum consensus_role role = role_now(c);
-    if (role == CONSENSUS_STARTING) {
-        struct error err;
-        error_set(&err, ERROR_INTERNAL, "the consensus library gave up: %s", raft_errmsg(&c->raft));
-        fatal(c, &err);
-        return;
-    }
-    bool changed = role != c->role || c->raft.current_term != c->role_term || leader != c->leader_id;
-    c->role = role;
-    c->role_term = c->raft.current_term;
-    c->leader_id = leader;
-    set_tick(c);
-    if (changed) {
-        LOG_I("role", "role", consensus_role_name(role), "term", LOG_U64(c->role_term), "leader", LOG_U64(leader));
-        c->options.callbacks->role_changed(c->options.ctx, role);
-    }
-}
-
-static void on_event(void *ctx)
-{
-    struct consensus *c = ctx;
-    look(c);
-    if (c->stopping || (!STAILQ_EMPTY(&c->barriers) && !c->barrier_under_way))
-        wake(c);
-}
-
-static void barrier_done(struct raft_barrier *req, int status)
-{
-    struct consensus *c = req->data;
-    raft_free(req);
-    c->barrier_under_way = false;
-    if (c->closed)
-        return;
-    if (status == 0 && raft_state(&c->raft) == RAFT_LEADER && c->barrier_term == c->raft.current_term)
-        c->ready_term = c->barrier_term;
-    want_snapshot(c);
-    give(c, &c->in_barrier, status == 0 ? CONSENSUS_COMMITTED : CONSENSUS_NOT_LEADER, false);
-}
-
-/* --- proposals --- */
 
 /* A long log may be what fills the disk: a snapshot, written into the reserve, lets go of it. */
 static void make_room(struct consensus *c)
@@ -372,6 +200,67 @@ static void make_room(struct consensus *c)
     if (s.log_position - c->position_at_snapshot >= 2 * c->options.segment_bytes)
         c->snapshot_wanted = true;
 }
+
+void consensus_snapshot_soon(struct consensus *c)
+{
+    c->snapshot_wanted = true;
+    consensus_wake(c);
+}
+
+/* --- what changed --- */
+
+static enum consensus_role role_now(const struct consensus *c)
+{
+    switch (c->raft.role) {
+    case RAFT_LEADER:
+        return raft_leads(&c->raft) ? CONSENSUS_LEADER : CONSENSUS_CANDIDATE;
+    case RAFT_FOLLOWER:
+        return CONSENSUS_FOLLOWER;
+    default:
+        return CONSENSUS_CANDIDATE;
+    }
+}
+
+static void set_tick(struct consensus *c)
+{
+    /* Alone there is nobody to send heartbeats to. */
+    unsigned ms = c->raft.n_peers ? c->options.heartbeat_ms / 2 : SLOW_TICK_MS;
+    ms = ms ? ms : 1;
+    if (ms != c->tick_ms) {
+        c->tick_ms = ms;
+        c->host->tick_every(c->host, ms);
+    }
+}
+
+static void look_at_members(struct consensus *c)
+{
+    const struct membership *now = raft_membership(&c->raft);
+    if (membership_equal(now, &c->members))
+        return;
+    membership_clear(&c->members);
+    c->members = membership_copy(now);
+    if (c->host->network)
+        c->host->network->want(c->host->network, now);
+    if (c->options.callbacks->members_changed)
+        c->options.callbacks->members_changed(c->options.ctx);
+}
+
+static void look_at_role(struct consensus *c)
+{
+    bool leads = c->raft.role == RAFT_LEADER;
+    if (!leads || c->raft.term != c->role_term)
+        fail_all(c, &c->flight, CONSENSUS_UNKNOWN);
+    enum consensus_role role = role_now(c);
+    if (role == c->role && c->raft.term == c->role_term && c->raft.leader == c->leader_id)
+        return;
+    c->role = role;
+    c->role_term = c->raft.term;
+    c->leader_id = c->raft.leader;
+    LOG_I("role", "role", consensus_role_name(role), "term", LOG_U64(c->role_term), "leader", LOG_U64(c->leader_id));
+    c->options.callbacks->role_changed(c->options.ctx, role);
+}
+
+/* --- proposals --- */
 
 void consensus_propose(struct consensus *c, const void *bytes, size_t len, consensus_done done, void *request)
 {
@@ -391,47 +280,29 @@ void consensus_propose(struct consensus *c, const void *bytes, size_t len, conse
         return;
     }
     struct proposal *p = NEW(struct proposal);
-    *p = (struct proposal){.done = done, .request = request, .bytes = {raft_malloc(len ? len : 1), len}};
-    INVARIANT(p->bytes.base);
-    memcpy(p->bytes.base, bytes, len);
+    *p = (struct proposal){.done = done, .request = request, .bytes = len ? mem_dup(bytes, len) : NULL,
+                           .len = (uint32_t)len};
     STAILQ_INSERT_TAIL(&c->waiting, p, next);
     c->waiting_bytes += len;
     c->pending++;
     c->proposals++;
-    wake(c);
+    consensus_wake(c);
 }
 
-static void batch_done(struct raft_apply *req, int status, void *result)
+static void append_waiting(struct consensus *c)
 {
-    raft_free(req);
-}
-
-/* One raft_apply for up to BATCH_MAX proposals. False when the library refused them: nothing was done. */
-static bool flush_batch(struct consensus *c)
-{
-    struct raft_buffer buffers[BATCH_MAX];
-    unsigned n = 0;
     struct proposal *p;
-    STAILQ_FOREACH(p, &c->waiting, next) {
-        if (n == BATCH_MAX)
-            break;
-        buffers[n++] = p->bytes;
-    }
-    struct raft_apply *req = raft_malloc(sizeof *req);
-    INVARIANT(req);
-    if (raft_apply(&c->raft, req, buffers, n, batch_done) != 0) {
-        raft_free(req);
-        return false;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        p = STAILQ_FIRST(&c->waiting);
+    while ((p = STAILQ_FIRST(&c->waiting))) {
         STAILQ_REMOVE_HEAD(&c->waiting, next);
-        p->index = req->index + i;
-        c->waiting_bytes -= p->bytes.len;
+        p->index = raft_propose(&c->raft, ENTRY_COMMAND, p->bytes, p->len);
+        p->term = c->raft.term;
+        p->bytes = NULL;
         STAILQ_INSERT_TAIL(&c->flight, p, next);
     }
-    return true;
+    c->waiting_bytes = 0;
 }
+
+/* --- barriers --- */
 
 void consensus_barrier(struct consensus *c, consensus_done done, void *request)
 {
@@ -439,32 +310,101 @@ void consensus_barrier(struct consensus *c, consensus_done done, void *request)
         answer_later(c, done, request, CONSENSUS_NOT_LEADER);
         return;
     }
-    /* Alone, what was acknowledged was applied here before. */
-    if (sole_voter(c)) {
-        answer_later(c, done, request, CONSENSUS_COMMITTED);
-        return;
-    }
     struct answer *a = NEW(struct answer);
     *a = (struct answer){.done = done, .request = request};
     STAILQ_INSERT_TAIL(&c->barriers, a, next);
-    wake(c);
+    consensus_wake(c);
 }
 
-void consensus_snapshot_soon(struct consensus *c)
+static void barriers_turn(struct consensus *c)
 {
-    c->snapshot_wanted = true;
-    wake(c);
+    bool leads = c->raft.role == RAFT_LEADER;
+    if (c->barrier_round && (!leads || c->raft.term != c->barrier_term)) {
+        c->barrier_round = 0;
+        give(c, &c->in_barrier, CONSENSUS_NOT_LEADER, false);
+    }
+    if (c->role != CONSENSUS_LEADER || c->stopping || c->dead) {
+        give(c, &c->barriers, CONSENSUS_NOT_LEADER, false);
+        return;
+    }
+    if (!c->barrier_round && !STAILQ_EMPTY(&c->barriers)) {
+        c->barrier_round = raft_begin_round(&c->raft);
+        c->barrier_term = c->raft.term;
+        c->barrier_index = c->raft.commit;
+        STAILQ_CONCAT(&c->in_barrier, &c->barriers);
+    }
+    if (c->barrier_round && raft_round_answered(&c->raft) >= c->barrier_round && c->raft.applied >= c->barrier_index) {
+        c->barrier_round = 0;
+        give(c, &c->in_barrier, CONSENSUS_COMMITTED, false);
+        if (!STAILQ_EMPTY(&c->barriers))
+            consensus_wake(c);
+    }
+}
+
+/* --- the turn --- */
+
+/* A leader that stops lets another one take over first: nobody has to wait for an election. */
+static bool hand_over(struct consensus *c)
+{
+    if (c->raft.role != RAFT_LEADER)
+        return false;
+    if (raft_transferring(&c->raft))
+        return true;
+    if (c->handed_over)
+        return false;
+    c->handed_over = true;
+    const struct raft_peer *best = NULL;
+    for (size_t i = 0; i < c->raft.n_peers; i++) {
+        const struct raft_peer *p = &c->raft.peers[i];
+        if (p->voter && p->progress == RAFT_REPLICATE && (!best || p->match > best->match))
+            best = p;
+    }
+    if (!best || !c->driver.room(&c->driver, best->id))
+        return false;
+    raft_transfer(&c->raft, best->id);
+    return true;
 }
 
 static void finish_stopping(struct consensus *c)
 {
     bool waits = storage_busy(c->storage) && !storage_waits_for_space(c->storage);
-    if (waits && !c->dead)
+    if ((waits || hand_over(c)) && !c->dead)
         return;
-    fail_flight(c);
+    fail_all(c, &c->flight, CONSENSUS_UNKNOWN);
+    give(c, &c->in_barrier, CONSENSUS_NOT_LEADER, false);
+    give(c, &c->barriers, CONSENSUS_NOT_LEADER, false);
+    changes_forget(c);
+    give(c, &c->answers, CONSENSUS_COMMITTED, true);
     c->closed = true;
     c->role = CONSENSUS_STARTING;
     c->host->closed(c->host);
+}
+
+static void work(struct consensus *c)
+{
+    bool takes = c->role == CONSENSUS_LEADER && c->raft.role == RAFT_LEADER && c->raft.term == c->role_term &&
+                 !c->stopping && !raft_transferring(&c->raft);
+    if (takes)
+        append_waiting(c);
+    else
+        fail_waiting(c, c->stopping ? CONSENSUS_UNKNOWN : CONSENSUS_NOT_LEADER);
+    barriers_turn(c);
+    storage_log_grew(c->storage);
+    if (c->raft.wants_flush)
+        raft_flush(&c->raft, consensus_now_ms(c));
+    apply_committed(c);
+    if (c->dead)
+        return;
+    look_at_role(c);
+    look_at_members(c);
+    barriers_turn(c);
+    changes_turn(c);
+    snapshot_receive_turn(c);
+    snapshot_send_turn(c);
+    take_snapshot(c);
+    set_tick(c);
+    if (c->raft.wants_flush)
+        consensus_wake(c);
 }
 
 void consensus_turn(struct consensus *c)
@@ -473,19 +413,10 @@ void consensus_turn(struct consensus *c)
     if (c->closed)
         return;
     give(c, &c->answers, CONSENSUS_COMMITTED, true);
-    if (!c->dead && c->role == CONSENSUS_LEADER && !c->stopping) {
-        while (!STAILQ_EMPTY(&c->waiting) && flush_batch(c))
-            ;
-        fail_waiting(c, CONSENSUS_NOT_LEADER);
-        bool idle_snapshot = c->snapshot_wanted && !c->snapshot_under_way && STAILQ_EMPTY(&c->flight) &&
-                             now_ms(c) >= c->snapshot_after_ms;
-        if (!c->barrier_under_way && (!STAILQ_EMPTY(&c->barriers) || idle_snapshot))
-            start_barrier(c);
-    } else {
-        fail_waiting(c, c->stopping ? CONSENSUS_UNKNOWN : CONSENSUS_NOT_LEADER);
-        give(c, &c->barriers, CONSENSUS_NOT_LEADER, false);
-    }
-    look(c);
+    if (!c->dead)
+        work(c);
+    if (c->dead)
+        fail_waiting(c, CONSENSUS_UNKNOWN);
     if (c->stopping)
         finish_stopping(c);
 }
@@ -494,114 +425,62 @@ void consensus_tick(struct consensus *c)
 {
     if (c->closed)
         return;
-    if (!c->dead)
+    if (!c->dead) {
         storage_tick(c->storage);
-    if (c->snapshot_wanted && !c->snapshot_under_way)
-        wake(c);
-    if (c->stopping)
-        finish_stopping(c);
-}
-
-/* --- start and end --- */
-
-static const struct storage_callbacks storage_callbacks = {
-    .event = on_event,
-    .fatal = fatal,
-    .snapshot_written = snapshot_written,
-};
-
-static void set_defaults(struct consensus_options *o)
-{
-#define DEFAULT(field, value) \
-    if (!o->field) \
-        o->field = value
-    DEFAULT(election_timeout_ms, 1000);
-    DEFAULT(heartbeat_ms, 100);
-    DEFAULT(segment_bytes, 8u << 20);
-    DEFAULT(snapshot_after_bytes, 32u << 20);
-    DEFAULT(trailing_entries, 1024);
-    DEFAULT(reserve_bytes, 32u << 20);
-    DEFAULT(max_command_bytes, 4u << 20);
-    DEFAULT(max_pending, 65536);
-#undef DEFAULT
-    if (o->max_command_bytes > o->segment_bytes / 2)
-        o->max_command_bytes = o->segment_bytes / 2;
-}
-
-static int library_error(struct consensus *c, int rv, const char *what, struct error *err)
-{
-    return error_set(err, ERROR_INTERNAL, "%s: %s: %s", what, raft_strerror(rv), raft_errmsg(&c->raft));
-}
-
-static int bootstrap(struct consensus *c, struct error *err)
-{
-    struct raft_configuration configuration;
-    raft_configuration_init(&configuration);
-    int rv = raft_configuration_add(&configuration, storage_server_id(c->storage), c->address, RAFT_VOTER);
-    if (rv == 0)
-        rv = raft_bootstrap(&c->raft, &configuration);
-    raft_configuration_close(&configuration);
-    return rv == 0 ? 0 : library_error(c, rv, "cannot bootstrap", err);
-}
-
-static int start_library(struct consensus *c, struct error *err)
-{
-    c->fsm = (struct raft_fsm){.version = 2, .data = c, .apply = fsm_apply, .snapshot = fsm_snapshot,
-                               .restore = fsm_restore, .snapshot_finalize = fsm_snapshot_finalize};
-    int rv = raft_init(&c->raft, storage_io(c->storage), &c->fsm, storage_server_id(c->storage), c->address);
-    if (rv != 0)
-        return library_error(c, rv, "cannot start", err);
-    c->initialised = true;
-    raft_set_election_timeout(&c->raft, c->options.election_timeout_ms);
-    raft_set_heartbeat_timeout(&c->raft, c->options.heartbeat_ms);
-    raft_set_pre_vote(&c->raft, true);
-    raft_set_snapshot_threshold(&c->raft, UINT_MAX);
-    raft_set_snapshot_trailing(&c->raft, c->options.trailing_entries);
-    if (c->options.bootstrap && storage_is_pristine(c->storage) && bootstrap(c, err) < 0)
-        return -1;
-    rv = raft_start(&c->raft);
-    if (rv != 0)
-        return library_error(c, rv, "cannot start", err);
-    if (c->restored_badly) {
-        *err = c->restore_error;
-        return -1;
+        raft_tick(&c->raft, consensus_now_ms(c));
     }
-    return 0;
+    consensus_wake(c);
 }
 
-int consensus_open(struct consensus **out, const struct consensus_options *options, struct consensus_host *host,
-                   struct error *err)
+/* --- the network --- */
+
+int consensus_message(struct consensus *c, uint64_t from, const void *bytes, size_t len, struct error *err)
 {
-    struct consensus *c = NEW(struct consensus);
-    c->options = *options;
-    set_defaults(&c->options);
-    c->address = mem_strdup(options->address);
-    c->release = mem_strdup(options->release);
-    c->host = host;
-    STAILQ_INIT(&c->waiting);
-    STAILQ_INIT(&c->flight);
-    STAILQ_INIT(&c->barriers);
-    STAILQ_INIT(&c->in_barrier);
-    STAILQ_INIT(&c->answers);
-    struct storage_options storage = {.host = &host->storage, .callbacks = &storage_callbacks, .ctx = c,
-                                      .server_id = options->server_id, .cluster_id = options->cluster_id,
-                                      .segment_bytes = c->options.segment_bytes,
-                                      .reserve_bytes = c->options.reserve_bytes,
-                                      .trailing = c->options.trailing_entries};
-    if (storage_open(&c->storage, &storage, err) < 0 || start_library(c, err) < 0) {
-        consensus_free(c);
+    struct message m;
+    if (c->dead || c->closed)
+        return 0;
+    if (message_decode(bytes, len, &m, err) < 0)
         return -1;
+    int rv = raft_receive(&c->raft, from, &m, consensus_now_ms(c), err);
+    if (rv == 0 && !c->dead && m.term == c->raft.term) {
+        if (m.type == MESSAGE_CHUNK && c->raft.leader == from)
+            snapshot_receive_chunk(c, from, &m.chunk);
+        else if (m.type == MESSAGE_CHUNK_ANSWER && c->raft.role == RAFT_LEADER)
+            snapshot_send_answer(c, from, &m.chunk_answer);
+        else if (m.type == MESSAGE_APPEND || m.type == MESSAGE_APPEND_ANSWER)
+            state_hash_compare(c, from, &m);
     }
-    *out = c;
-    storage_begin(c->storage);
-    wake(c);   /* the first turn announces the role */
-    return 0;
+    if (m.type == MESSAGE_APPEND)
+        free((void *)(uintptr_t)m.append.entries);
+    consensus_wake(c);
+    return rv;
 }
+
+void consensus_peer_up(struct consensus *c, uint64_t id)
+{
+    raft_wake_peer(&c->raft, id);
+    consensus_wake(c);
+}
+
+void consensus_peer_room(struct consensus *c, uint64_t id)
+{
+    raft_wake_peer(&c->raft, id);
+    consensus_wake(c);
+}
+
+void consensus_peer_down(struct consensus *c, uint64_t id)
+{
+    raft_lose_peer(&c->raft, id);
+    snapshot_send_lost(c, id);
+    consensus_wake(c);
+}
+
+/* --- the end --- */
 
 void consensus_close(struct consensus *c)
 {
     c->stopping = true;
-    wake(c);
+    consensus_wake(c);
 }
 
 static void free_answers(struct answers *answers)
@@ -613,143 +492,40 @@ static void free_answers(struct answers *answers)
     }
 }
 
+static void free_proposals(struct proposals *proposals)
+{
+    struct proposal *p;
+    while ((p = STAILQ_FIRST(proposals))) {
+        STAILQ_REMOVE_HEAD(proposals, next);
+        free(p->bytes);
+        free(p);
+    }
+}
+
 void consensus_free(struct consensus *c)
 {
     c->dead = c->closed = true;
-    if (c->initialised)
-        raft_close(&c->raft, NULL);
-    struct proposal *p;
-    while ((p = STAILQ_FIRST(&c->flight))) {
-        STAILQ_REMOVE_HEAD(&c->flight, next);
-        free(p);
-    }
-    while ((p = STAILQ_FIRST(&c->waiting))) {
-        STAILQ_REMOVE_HEAD(&c->waiting, next);
-        raft_free(p->bytes.base);
-        free(p);
-    }
+    free_proposals(&c->flight);
+    free_proposals(&c->waiting);
     free_answers(&c->barriers);
     free_answers(&c->in_barrier);
     free_answers(&c->answers);
+    changes_free(c);
+    snapshot_send_free(c);
+    snapshot_receive_free(c);
     if (c->storage)
         storage_free(c->storage);
-    buf_free(&c->snapshot);
+    if (c->initialised)
+        raft_free(&c->raft);
+    membership_clear(&c->members);
     free(c->address);
     free(c->release);
     free(c);
 }
 
 struct consensus_host *consensus_host(struct consensus *c) { return c->host; }
-struct storage *consensus_storage(struct consensus *c) { return c->storage; }
-
-/* --- queries --- */
+uint64_t consensus_server_id(const struct consensus *c) { return storage_server_id(c->storage); }
+uint64_t consensus_cluster_id(const struct consensus *c) { return storage_cluster_id(c->storage); }
+const struct raft *consensus_raft(const struct consensus *c) { return &c->raft; }
 
 enum consensus_role consensus_role(const struct consensus *c) { return c->role; }
-
-uint64_t consensus_leader(const struct consensus *c, const char **address)
-{
-    raft_id id = 0;
-    const char *a = NULL;
-    if (!c->closed)
-        raft_leader((struct raft *)(uintptr_t)&c->raft, &id, &a);
-    if (address)
-        *address = a;
-    return id;
-}
-
-void consensus_stats(const struct consensus *c, struct consensus_stats *out)
-{
-    struct raft *raft = (struct raft *)(uintptr_t)&c->raft;   /* its getters take no const */
-    struct storage_stats s;
-    storage_stats(c->storage, &s);
-    *out = (struct consensus_stats){
-        .server_id = storage_server_id(c->storage),
-        .cluster_id = storage_cluster_id(c->storage),
-        .term = c->raft.current_term,
-        .last_index = raft_last_index(raft),
-        .commit_index = c->raft.commit_index,
-        .applied_index = raft_last_applied(raft),
-        .snapshot_index = s.snapshot_index,
-        .snapshot_time_ms = c->snapshot_time_ms,
-        .snapshot_bytes = s.snapshot_bytes,
-        .log_bytes = s.log_bytes,
-        .log_bytes_since_snapshot = s.log_position - c->position_at_snapshot,
-        .disk_free_bytes = s.disk_free_bytes,
-        .no_space = s.no_space,
-        .pending = c->pending,
-        .proposals = c->proposals,
-        .appends = s.appends,
-        .syncs = s.syncs,
-        .leader_contact_ms = c->role == CONSENSUS_LEADER ? 0 : -1,
-    };
-}
-
-size_t consensus_members(const struct consensus *c, struct consensus_member *out, size_t max)
-{
-    const struct raft_configuration *configuration = &c->raft.configuration;
-    uint64_t leader = consensus_leader(c, NULL);
-    for (unsigned i = 0; i < configuration->n && i < max; i++) {
-        const struct raft_server *server = &configuration->servers[i];
-        bool self = server->id == c->raft.id;
-        out[i] = (struct consensus_member){
-            .id = server->id,
-            .address = server->address,
-            .membership = server->role == RAFT_VOTER ? CONSENSUS_VOTER : CONSENSUS_STANDBY,
-            .leader = server->id == leader,
-            .self = self,
-            .connected = self,
-            .release = self ? c->release : NULL,
-            .command_version = self ? c->options.command_version : 0,
-            .contact_ms = self ? 0 : -1,
-        };
-    }
-    return configuration->n;
-}
-
-enum consensus_membership consensus_self(const struct consensus *c)
-{
-    for (unsigned i = 0; i < c->raft.configuration.n; i++)
-        if (c->raft.configuration.servers[i].id == c->raft.id)
-            return c->raft.configuration.servers[i].role == RAFT_VOTER ? CONSENSUS_VOTER : CONSENSUS_STANDBY;
-    return CONSENSUS_NO_MEMBER;
-}
-
-unsigned consensus_lease_ms(const struct consensus *c)
-{
-    return c->role == CONSENSUS_LEADER && sole_voter(c) ? UINT_MAX : 0;
-}
-
-unsigned consensus_command_version(const struct consensus *c)
-{
-    return sole_voter(c) ? c->options.command_version : 0;
-}
-
-int consensus_port(const struct consensus *c) { return 0; }
-
-static void change_alone(struct consensus *c, consensus_changed done, void *request)
-{
-    struct answer *a = NEW(struct answer);
-    *a = (struct answer){.changed = done, .request = request};
-    STAILQ_INSERT_TAIL(&c->answers, a, next);
-    wake(c);
-}
-
-void consensus_add(struct consensus *c, uint64_t id, const char *address, consensus_changed done, void *request)
-{
-    change_alone(c, done, request);
-}
-
-void consensus_promote(struct consensus *c, uint64_t id, consensus_changed done, void *request)
-{
-    change_alone(c, done, request);
-}
-
-void consensus_remove(struct consensus *c, uint64_t id, consensus_changed done, void *request)
-{
-    change_alone(c, done, request);
-}
-
-void consensus_transfer(struct consensus *c, uint64_t id, consensus_changed done, void *request)
-{
-    change_alone(c, done, request);
-}

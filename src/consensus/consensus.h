@@ -6,7 +6,8 @@
  *
  * A cluster's way: the first server starts with `bootstrap` and is its only voter. Another one learns the cluster's id
  * (by a join token), starts with it, an empty directory and without `bootstrap`; then the leader is told consensus_add()
- * with its id and address, and it becomes a voter once it has caught up. An address changes by remove, then add.
+ * with its id and address, and it becomes a voter once it has caught up. A server that starts with another address tells
+ * the others, and the leader puts it into the membership.
  *
  * An input or output error of the disk never becomes an answer: it ends in fatal(). A full disk becomes NO_SPACE
  * before anything was written, and heals by itself. */
@@ -70,7 +71,7 @@ struct consensus_options {
     const char *directory;          /* made when missing; nobody else may write in it (it is locked) */
     uint64_t server_id;             /* 0: the directory's, or a new random one for an empty directory */
     uint64_t cluster_id;            /* likewise; any other value than the directory's is refused */
-    const char *address;            /* how other servers reach this one, "host:port"; kept with the membership */
+    const char *address;            /* how other servers reach this one, "host:port"; NULL: as it listens */
     bool bootstrap;                 /* an empty directory becomes a cluster of this one voter; else it waits to be added */
     const struct consensus_callbacks *callbacks;   /* outlives the consensus */
     void *ctx;
@@ -90,7 +91,7 @@ struct consensus_options {
     uint64_t snapshot_after_bytes;  /* 32 MiB of log since the last snapshot */
     unsigned trailing_entries;      /* 1024 kept in memory behind a snapshot, for followers that lag a little */
     uint64_t reserve_bytes;         /* 32 MiB of free disk below which proposals are refused */
-    size_t max_command_bytes;       /* 4 MiB; at most half of segment_bytes */
+    size_t max_command_bytes;       /* 4 MiB; at most half of segment_bytes, and 32 MiB */
     unsigned max_pending;           /* 65536 proposals */
 };
 
@@ -168,12 +169,12 @@ size_t consensus_members(const struct consensus *c, struct consensus_member *out
 /* This server's own place, by the newest membership that it knows. */
 enum consensus_membership consensus_self(const struct consensus *c);
 
-/* Changes of the membership, at the leader; one at a time. Called exactly once for each call below, never from inside the
- * call, with err NULL when the change is committed. Else nothing was changed, but for ERROR_UNKNOWN_OUTCOME:
- *   UNAVAILABLE      this server does not lead, or the cluster has no majority now: ask the leader, try again
- *   CONFLICT         another change is under way; or it would leave no voter
+/* Changes of the membership, at the leader; made one after another. Called exactly once for each call below, never from
+ * inside the call, with err NULL when the change is committed. Else nothing was changed, but for ERROR_UNKNOWN_OUTCOME:
+ *   UNAVAILABLE      this server does not lead, or the cluster would have no majority then: ask the leader, try again
+ *   CONFLICT         it would leave no voter; transfer: another one is under way, it has no vote, a third server won
  *   EXISTS           add: the id or the address is there already
- *   NOT_FOUND        no such member
+ *   NOT_FOUND        no such member; transfer: no other voter answers
  *   TIMEOUT          promote, transfer: it did not catch up in time (it may be down)
  *   UNSUPPORTED      this server was started without `listen` */
 typedef void (*consensus_changed)(void *ctx, void *request, const struct error *err);
@@ -198,3 +199,19 @@ int consensus_port(const struct consensus *c);
 
 /* Takes a snapshot soon, whatever the log's size. */
 void consensus_snapshot_soon(struct consensus *c);
+
+/* --- a directory that no process uses --- */
+
+struct consensus_directory {
+    uint64_t server_id, cluster_id;     /* 0: nothing was stored there yet; a cluster must be made or joined */
+    uint64_t term, last_index, last_term, snapshot_index;
+    size_t voters;
+    enum consensus_membership self;     /* its server, by its log */
+};
+/* Reads, and repairs what a crash left. An error as for consensus_start(): in use, damaged. */
+int consensus_inspect(const char *directory, struct consensus_directory *out, struct error *err);
+
+/* For the loss of a majority for good: makes the directory's server, under this address, the only voter of its cluster,
+ * with all that its log holds. Others must never start again on their old directories; of the survivors, take the one
+ * with the highest last_term, then last_index. */
+int consensus_recover(const char *directory, const char *address, struct error *err);

@@ -8,6 +8,7 @@
 enum executor_lane {
     EXECUTOR_LOG,          /* writes and syncs of the log: what clients wait for */
     EXECUTOR_BACKGROUND,   /* snapshots, preparing and removing files */
+    EXECUTOR_TRANSFER,     /* reading and writing of snapshots on their way between servers */
     EXECUTOR_LANE_COUNT
 };
 

@@ -68,9 +68,10 @@ int journal_open(struct journal **out, struct disk *disk, const struct record_pl
     j->segment_bytes = segment_bytes;
     j->active = j->spare = -1;
     struct journal_tail tail = {0};
-    *contents = (struct journal_contents){.first_index = 1};
+    contents->torn_bytes = 0;
+    raft_log_init(&contents->log);
     if (journal_load(disk, place, contents, &j->files, &tail, err) < 0) {
-        journal_contents_free(contents);
+        raft_log_clear(&contents->log);
         return -1;
     }
     j->place.sequence = tail.sequence;
@@ -83,7 +84,7 @@ int journal_open(struct journal **out, struct disk *disk, const struct record_pl
         j->active = disk->op->open(disk, name, false);
         if (j->active < 0) {
             error_set_errno(err, -j->active, "cannot open %s/%s", disk->place, name);
-            journal_contents_free(contents);
+            raft_log_clear(&contents->log);
             return -1;
         }
     }
@@ -101,14 +102,6 @@ void journal_free(struct journal *j)
     free(j->removing);
     free(j->files.items);
     free(j);
-}
-
-void journal_contents_free(struct journal_contents *c)
-{
-    for (size_t i = 0; i < c->n; i++)
-        raft_free(c->entries[i].buf.base);
-    raft_free(c->entries);
-    *c = (struct journal_contents){0};
 }
 
 static void use_spare(struct journal *j)

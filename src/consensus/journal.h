@@ -1,25 +1,21 @@
 /* Journal: the log's files. Names are log-SEQUENCE (16 hexadecimal digits); each is preallocated, the next one always
  * ahead of need. Encodes on the loop's thread, writes and syncs in jobs; one write is under way at a time. */
 #pragma once
-#include <raft.h>
-
 #include "consensus/disk.h"
 #include "consensus/executor.h"
+#include "consensus/raft_log.h"
 #include "consensus/record.h"
 
 struct journal;
 
-/* What the files hold. entries is NULL when n is 0; it and each entry's bytes come from raft_malloc (batch is NULL). */
+/* What the files hold. The term before its first entry is not known here. */
 struct journal_contents {
-    uint64_t first_index;          /* of entries[0]; the next index to append when n is 0 */
-    struct raft_entry *entries;
-    size_t n;
+    struct raft_log log;
     uint64_t torn_bytes;           /* cut from the tail: a write that a crash interrupted */
 };
-void journal_contents_free(struct journal_contents *c);
 
-/* Reads the files (blocking), cuts a torn tail. An empty directory gives first_index 1. Refuses, with file and offset,
- * when a record is damaged that had been durable. place.sequence is not used. */
+/* Reads the files (blocking), cuts a torn tail. Refuses, with file and offset, when a record is damaged that had been
+ * durable; contents are empty then. place.sequence is not used. */
 int journal_open(struct journal **out, struct disk *disk, const struct record_place *place, uint64_t segment_bytes,
                  struct journal_contents *contents, struct error *err);
 /* No job may be under way. */

@@ -17,7 +17,6 @@ struct loader {
     struct disk *disk;
     struct record_place place;
     struct journal_contents *contents;
-    size_t cap;
     bool chained;               /* a record was read: `previous` and the next index must fit from now on */
     uint64_t previous;
     uint64_t last_good_sequence, last_good_end;   /* where the chain stands */
@@ -43,53 +42,37 @@ static int damaged(struct loader *l, uint64_t sequence, uint64_t offset, const c
                      l->disk->place, name, (unsigned long long)offset, what);
 }
 
-static uint64_t next_index(const struct loader *l)
+static void drop_from(struct raft_log *log, uint64_t index)
 {
-    return l->contents->first_index + l->contents->n;
-}
-
-static void drop_from(struct loader *l, uint64_t index)
-{
-    struct journal_contents *c = l->contents;
-    while (c->n && c->first_index + c->n > index)
-        raft_free(c->entries[--c->n].buf.base);
-    if (!c->n)
-        c->first_index = index;
-}
-
-static void add_entry(struct loader *l, const struct record *r)
-{
-    struct journal_contents *c = l->contents;
-    if (c->n == l->cap) {
-        l->cap = l->cap ? l->cap * 2 : 256;
-        c->entries = raft_realloc(c->entries, l->cap * sizeof c->entries[0]);
-        INVARIANT(c->entries);
-    }
-    void *bytes = raft_malloc(r->len ? r->len : 1);
-    INVARIANT(bytes);
-    memcpy(bytes, r->bytes, r->len);
-    c->entries[c->n++] = (struct raft_entry){.term = r->term, .type = r->type, .buf = {bytes, r->len}};
+    if (index < log->first)
+        raft_log_reset(log, index - 1, 0);
+    else
+        raft_log_truncate(log, index);
 }
 
 /* A record that continues the chain. */
 static int take(struct loader *l, uint64_t offset, const struct record *r, struct journal_file *file)
 {
+    struct raft_log *log = &l->contents->log;
+    if (!r->index)
+        return damaged(l, file->sequence, offset, "a record has no index");
     switch (r->type) {
     case RECORD_TRUNCATE:
-        if (l->chained && r->index > next_index(l))
+        if (!l->chained)
+            raft_log_reset(log, r->index - 1, 0);
+        if (r->index > raft_log_last(log) + 1)
             return damaged(l, file->sequence, offset, "it truncates entries that do not exist");
-        drop_from(l, r->index);
+        drop_from(log, r->index);
         break;
     case RECORD_RESET:
-        drop_from(l, 0);
-        l->contents->first_index = r->index;
+        raft_log_reset(log, r->index - 1, 0);
         break;
     default:
         if (!l->chained)
-            l->contents->first_index = r->index;
-        if (r->index != next_index(l))
+            raft_log_reset(log, r->index - 1, 0);
+        if (r->index != raft_log_last(log) + 1)
             return damaged(l, file->sequence, offset, "an entry has the wrong index");
-        add_entry(l, r);
+        raft_log_append(log, r->term, r->type, r->len ? mem_dup(r->bytes, r->len) : NULL, r->len);
         if (r->index > file->highest)
             file->highest = r->index;
         break;

@@ -17,7 +17,7 @@
 #define SEGMENT_HEADER_SIZE 4096
 
 enum record_type {
-    /* 1 … 15: an entry, with the library's own type (command, barrier, change). */
+    /* 1 … 15: an entry, with its enum entry_type. */
     RECORD_ENTRY_LAST = 15,
     RECORD_TRUNCATE = 16,   /* entries from `index` on are gone */
     RECORD_RESET = 17,      /* all entries are gone, `index` is the next one (a snapshot replaced them) */

@@ -1,5 +1,5 @@
-/* File: magic, format, cluster, index, term, configuration's index, lengths of configuration and data, checksum of these;
- * configuration; data; checksum of both. 64-bit little endian. */
+/* File: magic, format, cluster, index, term, membership's index, lengths of membership and data, checksum of these;
+ * membership; data; checksum of both. 64-bit little endian. */
 #include "consensus/snapshot.h"
 
 #include <errno.h>
@@ -10,15 +10,13 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "consensus/membership.h"
 
 #define SNAPSHOT_MAGIC 0x70616e53746e4dull   /* "MntSnap" */
 #define SNAPSHOT_FORMAT 1
 #define SNAPSHOT_HEADER_SIZE 72
-#define SNAPSHOT_LIMIT (64ull << 30)
 #define SNAPSHOT_MAX_FILES 64
 
-static void file_name(char out[static DISK_NAME_SIZE], const struct snapshot_id *id)
+void snapshot_file_name(char out[static DISK_NAME_SIZE], const struct snapshot_id *id)
 {
     snprintf(out, DISK_NAME_SIZE, "snapshot-%016llx-%016llx", (unsigned long long)id->index,
              (unsigned long long)id->term);
@@ -50,12 +48,15 @@ static int newest_first(const void *a, const void *b)
 
 int snapshot_list(struct disk *disk, struct snapshot_id *out, size_t max)
 {
-    struct listing l = {.out = out, .max = max};
+    struct snapshot_id all[SNAPSHOT_MAX_FILES];
+    struct listing l = {.out = all, .max = ARRAY_LEN(all)};
     int rv = disk->op->list(disk, collect, &l);
     if (rv < 0)
         return rv;
-    qsort(out, l.n, sizeof out[0], newest_first);
-    return (int)l.n;
+    qsort(all, l.n, sizeof all[0], newest_first);
+    size_t n = l.n < max ? l.n : max;
+    memcpy(out, all, n * sizeof all[0]);
+    return (int)n;
 }
 
 static void remove_old(struct disk *disk)
@@ -64,69 +65,55 @@ static void remove_old(struct disk *disk)
     int n = snapshot_list(disk, ids, ARRAY_LEN(ids));
     for (int i = SNAPSHOTS_KEPT; i < n; i++) {
         char name[DISK_NAME_SIZE];
-        file_name(name, &ids[i]);
+        snapshot_file_name(name, &ids[i]);
         disk->op->unlink(disk, name);
     }
 }
 
-static uint64_t body_checksum(const struct raft_buffer *configuration, const struct raft_buffer *bufs, unsigned n)
+static uint64_t body_checksum(const void *membership, size_t membership_len, const void *data, size_t len)
 {
     XXH64_state_t *state = XXH64_createState();
     INVARIANT(state);
     XXH64_reset(state, SNAPSHOT_MAGIC);
-    XXH64_update(state, configuration->base, configuration->len);
-    for (unsigned i = 0; i < n; i++)
-        XXH64_update(state, bufs[i].base, bufs[i].len);
+    XXH64_update(state, membership, membership_len);
+    XXH64_update(state, data, len);
     uint64_t h = XXH64_digest(state);
     XXH64_freeState(state);
     return h;
 }
 
-int snapshot_write(struct disk *disk, uint64_t cluster_id, const struct raft_snapshot *snapshot, uint64_t *bytes)
+int snapshot_write(struct disk *disk, uint64_t cluster_id, const struct snapshot *snapshot, uint64_t *bytes)
 {
-    CLEANUP_BUF struct buf members = {0};
-    membership_encode(&members, &snapshot->configuration);
-    struct raft_buffer configuration = {members.data, members.len};
-    uint64_t data = 0;
-    for (unsigned i = 0; i < snapshot->n_bufs; i++)
-        data += snapshot->bufs[i].len;
+    CLEANUP_BUF struct buf membership = {0};
+    membership_encode(&membership, &snapshot->membership);
     CLEANUP_BUF struct buf header = {0}, end = {0};
-    const uint64_t fields[] = {SNAPSHOT_MAGIC, SNAPSHOT_FORMAT, cluster_id, snapshot->index, snapshot->term,
-                               snapshot->configuration_index, configuration.len, data};
+    const uint64_t fields[] = {SNAPSHOT_MAGIC, SNAPSHOT_FORMAT, cluster_id, snapshot->id.index, snapshot->id.term,
+                               snapshot->membership_index, membership.len, snapshot->len};
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         buf_add_u64(&header, fields[i]);
     buf_add_u64(&header, hash_bytes(header.data, header.len, SNAPSHOT_MAGIC));
     INVARIANT(header.len == SNAPSHOT_HEADER_SIZE);
-    buf_add_u64(&end, body_checksum(&configuration, snapshot->bufs, snapshot->n_bufs));
-
-    size_t n = 0;
-    CLEANUP_FREE struct disk_piece *pieces = mem_array(snapshot->n_bufs + 3, sizeof pieces[0]);
-    pieces[n++] = (struct disk_piece){header.data, header.len};
-    pieces[n++] = (struct disk_piece){configuration.base, configuration.len};
-    for (unsigned i = 0; i < snapshot->n_bufs; i++)
-        pieces[n++] = (struct disk_piece){snapshot->bufs[i].base, snapshot->bufs[i].len};
-    pieces[n++] = (struct disk_piece){end.data, end.len};
+    buf_add_u64(&end, body_checksum(membership.data, membership.len, snapshot->data, snapshot->len));
+    const struct disk_piece pieces[] = {{header.data, header.len},
+                                        {membership.data, membership.len},
+                                        {snapshot->data, snapshot->len},
+                                        {end.data, end.len}};
     char name[DISK_NAME_SIZE];
-    file_name(name, &(struct snapshot_id){snapshot->index, snapshot->term});
-    int rv = disk_write_file(disk, name, pieces, n);
-    *bytes = header.len + configuration.len + data + end.len;
+    snapshot_file_name(name, &snapshot->id);
+    int rv = disk_write_file(disk, name, pieces, ARRAY_LEN(pieces));
+    *bytes = header.len + membership.len + snapshot->len + end.len;
     if (rv == 0)
         remove_old(disk);
     return rv;
 }
 
-struct parsed {
-    uint64_t index, term, configuration_index;
-    struct raft_buffer configuration, data;   /* inside the file's bytes */
-};
-
-static int parse(const uint8_t *bytes, size_t len, uint64_t cluster_id, struct parsed *out, struct error *err)
+static int parse(uint8_t *bytes, size_t len, uint64_t cluster_id, struct snapshot *out, struct error *err)
 {
-    uint64_t magic, format, cluster, configuration_len, data_len, checksum;
+    uint64_t magic, format, cluster, membership_len, data_len, checksum;
     struct cursor c = cursor_of(bytes, len);
     if (!cursor_u64(&c, &magic) || !cursor_u64(&c, &format) || !cursor_u64(&c, &cluster) ||
-        !cursor_u64(&c, &out->index) || !cursor_u64(&c, &out->term) || !cursor_u64(&c, &out->configuration_index) ||
-        !cursor_u64(&c, &configuration_len) || !cursor_u64(&c, &data_len) || !cursor_u64(&c, &checksum) ||
+        !cursor_u64(&c, &out->id.index) || !cursor_u64(&c, &out->id.term) || !cursor_u64(&c, &out->membership_index) ||
+        !cursor_u64(&c, &membership_len) || !cursor_u64(&c, &data_len) || !cursor_u64(&c, &checksum) ||
         magic != SNAPSHOT_MAGIC || checksum != hash_bytes(bytes, SNAPSHOT_HEADER_SIZE - 8, SNAPSHOT_MAGIC))
         return error_set(err, ERROR_CORRUPT, "its header is damaged");
     if (format != SNAPSHOT_FORMAT)
@@ -134,72 +121,74 @@ static int parse(const uint8_t *bytes, size_t len, uint64_t cluster_id, struct p
                          (unsigned long long)format);
     if (cluster != cluster_id)
         return error_set(err, ERROR_CONFLICT, "it belongs to cluster %llu", (unsigned long long)cluster);
-    const uint8_t *configuration, *data;
-    if (!cursor_bytes(&c, configuration_len, &configuration) || !cursor_bytes(&c, data_len, &data) ||
+    const uint8_t *membership, *data;
+    if (!cursor_bytes(&c, membership_len, &membership) || !cursor_bytes(&c, data_len, &data) ||
         !cursor_u64(&c, &checksum) || cursor_left(&c))
         return error_set(err, ERROR_CORRUPT, "it has the wrong length");
-    out->configuration = (struct raft_buffer){(void *)(uintptr_t)configuration, configuration_len};
-    out->data = (struct raft_buffer){(void *)(uintptr_t)data, data_len};
-    if (checksum != body_checksum(&out->configuration, &out->data, 1))
+    if (checksum != body_checksum(membership, membership_len, data, data_len))
         return error_set(err, ERROR_CORRUPT, "its content is damaged");
-    return 0;
+    out->data = bytes + (data - bytes);
+    out->len = data_len;
+    return membership_decode(membership, membership_len, &out->membership, err);
 }
 
-static void *raft_allocate(size_t size)
+void snapshot_clear(struct snapshot *s)
 {
-    void *p = raft_calloc(1, size ? size : 1);
-    INVARIANT(p);
-    return p;
+    membership_clear(&s->membership);
+    free(s->memory);
+    *s = (struct snapshot){0};
 }
 
-int snapshot_read(struct disk *disk, uint64_t cluster_id, const struct snapshot_id *id, struct raft_snapshot **out,
-                  struct error *err)
+static int read_file(struct disk *disk, const char *name, uint64_t cluster_id, struct snapshot *out, struct error *err)
 {
-    char name[DISK_NAME_SIZE];
-    file_name(name, id);
+    *out = (struct snapshot){0};
     CLEANUP_FREE uint8_t *bytes = NULL;
     size_t len = 0;
     int rv = disk_read_file(disk, name, SNAPSHOT_LIMIT, &bytes, &len);
     if (rv < 0)
         return error_set_errno(err, -rv, "cannot read %s/%s", disk->place, name);
-    struct parsed p = {0};
-    rv = parse(bytes, len, cluster_id, &p, err);
-    if (rv == 0 && (p.index != id->index || p.term != id->term))
-        rv = error_set(err, ERROR_CORRUPT, "its name is not its own");
-    struct raft_snapshot *s = NULL;
-    if (rv == 0) {
-        s = raft_allocate(sizeof *s);
-        s->index = p.index;
-        s->term = p.term;
-        s->configuration_index = p.configuration_index;
-        raft_configuration_init(&s->configuration);
-        rv = membership_decode(p.configuration.base, p.configuration.len, &s->configuration, err);
-    }
-    if (rv < 0) {
-        raft_free(s);
+    if (parse(bytes, len, cluster_id, out, err) < 0) {
+        *out = (struct snapshot){0};
         return error_context(err, "%s/%s", disk->place, name);
     }
-    s->bufs = raft_allocate(sizeof s->bufs[0]);
-    s->n_bufs = 1;
-    s->bufs[0] = (struct raft_buffer){raft_allocate(p.data.len), p.data.len};
-    memcpy(s->bufs[0].base, p.data.base, p.data.len);
-    *out = s;
+    out->memory = steal(&bytes);
     return 0;
 }
 
-void snapshot_destroy(struct raft_snapshot *snapshot)
+int snapshot_read(struct disk *disk, uint64_t cluster_id, const struct snapshot_id *id, struct snapshot *out,
+                  struct error *err)
 {
-    raft_configuration_close(&snapshot->configuration);
-    for (unsigned i = 0; i < snapshot->n_bufs; i++)
-        raft_free(snapshot->bufs[i].base);
-    raft_free(snapshot->bufs);
-    raft_free(snapshot);
+    char name[DISK_NAME_SIZE];
+    snapshot_file_name(name, id);
+    if (read_file(disk, name, cluster_id, out, err) < 0)
+        return -1;
+    if (out->id.index == id->index && out->id.term == id->term)
+        return 0;
+    snapshot_clear(out);
+    return error_set(err, ERROR_CORRUPT, "%s/%s: its name is not its own", disk->place, name);
 }
 
-int snapshot_load_newest(struct disk *disk, uint64_t cluster_id, struct raft_snapshot **out, unsigned *damaged,
+int snapshot_read_incoming(struct disk *disk, uint64_t cluster_id, struct snapshot *out, struct error *err)
+{
+    return read_file(disk, SNAPSHOT_INCOMING, cluster_id, out, err);
+}
+
+int snapshot_accept_incoming(struct disk *disk, const struct snapshot_id *id)
+{
+    char name[DISK_NAME_SIZE];
+    snapshot_file_name(name, id);
+    int rv = disk->op->rename(disk, SNAPSHOT_INCOMING, name);
+    if (rv == 0)
+        rv = disk->op->sync_directory(disk);
+    if (rv == 0)
+        remove_old(disk);
+    return rv;
+}
+
+int snapshot_load_newest(struct disk *disk, uint64_t cluster_id, struct snapshot *out, unsigned *damaged,
                          struct error *err)
 {
-    *out = NULL;
+    *out = (struct snapshot){0};
     *damaged = 0;
     struct snapshot_id ids[SNAPSHOT_MAX_FILES];
     int n = snapshot_list(disk, ids, ARRAY_LEN(ids));
@@ -216,7 +205,7 @@ int snapshot_load_newest(struct disk *disk, uint64_t cluster_id, struct raft_sna
         LOG_W("a snapshot is damaged; using the one before it", "why", why.text);
         ++*damaged;
         char from[DISK_NAME_SIZE], to[DISK_NAME_SIZE + 16];
-        file_name(from, &ids[i]);
+        snapshot_file_name(from, &ids[i]);
         snprintf(to, sizeof to, "%s.damaged", from);
         int rv = disk->op->rename(disk, from, to);
         if (rv < 0)

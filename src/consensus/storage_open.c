@@ -1,5 +1,4 @@
-/* Start: metadata says whose directory it is; the newest whole snapshot and the log must fit together; the library then
- * asks for both (raft_io.load) or, in a new directory, stores the first configuration (raft_io.bootstrap). */
+/* Start: metadata says whose directory it is; the newest whole snapshot and the log must fit together. */
 #include <errno.h>
 #include <string.h>
 
@@ -39,6 +38,9 @@ static int open_metadata(struct storage *s, struct error *err)
         if (data)
             return error_set(err, ERROR_CORRUPT, "%s holds a log but meta-1 and meta-2 are missing: restore them, or "
                              "start with an empty directory", s->disk->place);
+        if (o->must_join && !o->cluster_id)
+            return error_set(err, ERROR_INVALID, "%s is empty: this server must make a cluster or join one first",
+                             s->disk->place);
         m->server_id = o->server_id ? o->server_id : new_id();
         m->cluster_id = o->cluster_id ? o->cluster_id : new_id();
         return metadata_store(s->disk, m, err);
@@ -71,11 +73,6 @@ static int write_now(struct storage *s, struct record *record)
     return rv;
 }
 
-static uint64_t next_index(const struct journal_contents *c)
-{
-    return c->first_index + c->n;
-}
-
 static int missing(struct storage *s, uint64_t from, uint64_t to, struct error *err)
 {
     return error_set(err, ERROR_CORRUPT, "%s lacks the log's entries %llu to %llu: a snapshot or log file is missing or "
@@ -85,61 +82,59 @@ static int missing(struct storage *s, uint64_t from, uint64_t to, struct error *
 }
 
 /* The log of before an installed snapshot ends before it, or holds another history. */
-static bool log_is_stale(const struct journal_contents *c, const struct raft_snapshot *snapshot)
+static bool log_is_stale(const struct raft_log *log, const struct snapshot_id *snapshot)
 {
-    if (next_index(c) <= snapshot->index)
+    if (raft_log_last(log) < snapshot->index)
         return true;
-    return snapshot->index >= c->first_index && c->entries[snapshot->index - c->first_index].term != snapshot->term;
+    const struct entry *same = raft_log_entry(log, snapshot->index);
+    return same && same->term != snapshot->term;
 }
 
-static int fit_log_to_snapshot(struct storage *s, struct error *err)
+static int fit_log_to_snapshot(struct storage *s, struct storage_contents *c, struct error *err)
 {
-    struct journal_contents *c = &s->contents;
-    uint64_t snapshot = s->loaded ? s->loaded->index : 0;
-    if (c->first_index > snapshot + 1)
-        return missing(s, snapshot + 1, c->first_index - 1, err);
-    if (!s->loaded && c->n && c->entries[0].type != RAFT_CHANGE)
-        return error_set(err, ERROR_CORRUPT, "%s: the log does not begin with a configuration", s->disk->place);
-    if (!s->loaded || !log_is_stale(c, s->loaded))
+    struct raft_log *log = &c->log;
+    const struct snapshot_id *snapshot = &c->snapshot.id;
+    if (log->first > snapshot->index + 1)
+        return missing(s, snapshot->index + 1, log->first - 1, err);
+    if (!snapshot->index && log->n && raft_log_entry(log, 1)->type != ENTRY_MEMBERSHIP)
+        return error_set(err, ERROR_CORRUPT, "%s: the log does not begin with a membership", s->disk->place);
+    if (!snapshot->index || !log_is_stale(log, snapshot))
         return 0;
-    LOG_I("the snapshot replaces an older log", "snapshot", LOG_U64(snapshot), "log_end", LOG_U64(next_index(c) - 1));
-    struct record reset = {.type = RECORD_RESET, .index = snapshot + 1};
+    LOG_I("the snapshot replaces an older log", "snapshot", LOG_U64(snapshot->index), "log_end",
+          LOG_U64(raft_log_last(log)));
+    struct record reset = {.type = RECORD_RESET, .index = snapshot->index + 1};
     int rv = write_now(s, &reset);
     if (rv < 0)
         return error_set_errno(err, -rv, "cannot write the log in %s", s->disk->place);
-    journal_contents_free(c);
-    c->first_index = snapshot + 1;
+    raft_log_reset(log, snapshot->index, snapshot->term);
     return 0;
 }
 
-/* Entries far behind the snapshot stay on disk only. */
-static void trim(struct storage *s)
+/* Entries far behind the snapshot stay on disk only. The first that stays has a known term before it. */
+static void trim(struct storage *s, struct storage_contents *c)
 {
-    struct journal_contents *c = &s->contents;
-    uint64_t snapshot = s->loaded ? s->loaded->index : 0;
-    uint64_t keep = snapshot > s->options.trailing ? snapshot - s->options.trailing + 1 : 1;
-    size_t drop = keep > c->first_index ? keep - c->first_index : 0;
-    if (drop > c->n)
-        drop = c->n;
-    for (size_t i = 0; i < drop; i++)
-        raft_free(c->entries[i].buf.base);
-    c->n -= drop;
-    c->first_index += drop;
-    if (drop)
-        memmove(c->entries, c->entries + drop, c->n * sizeof c->entries[0]);
-    for (size_t i = 0; i < c->n; i++)
-        if (c->first_index + i > snapshot)
-            s->stats.log_position += record_size(c->entries[i].buf.len);
+    struct raft_log *log = &c->log;
+    uint64_t snapshot = c->snapshot.id.index;
+    if (log->first == snapshot + 1) {
+        log->before_term = c->snapshot.id.term;
+    } else {
+        uint64_t keep = snapshot > s->options.trailing ? snapshot - s->options.trailing + 1 : 1;
+        raft_log_trim(log, keep > log->first ? keep : log->first + 1);
+    }
+    for (uint64_t i = snapshot + 1; i <= raft_log_last(log); i++)
+        s->stats.log_position += record_size(raft_log_entry(log, i)->len);
 }
 
-static int open_log(struct storage *s, struct error *err)
+static int open_log(struct storage *s, struct storage_contents *c, struct error *err)
 {
     struct record_place place = {s->metadata.cluster_id, s->metadata.server_id, 0};
-    if (journal_open(&s->journal, s->disk, &place, s->options.segment_bytes, &s->contents, err) < 0)
+    struct journal_contents journal = {0};
+    if (journal_open(&s->journal, s->disk, &place, s->options.segment_bytes, &journal, err) < 0)
         return -1;
+    c->log = journal.log;
     if (!journal_has_file(s->journal)) {
         /* The first file is made before the first term or entry. */
-        if (s->loaded || s->metadata.term)
+        if (c->snapshot.id.index || s->metadata.term)
             return error_set(err, ERROR_CORRUPT, "%s: the log's files are missing: restore the directory from a backup",
                              s->disk->place);
         int rv = journal_prepare_file_now(s->journal);
@@ -147,86 +142,65 @@ static int open_log(struct storage *s, struct error *err)
             return error_set_errno(err, -rv, "cannot make a log file of %llu bytes in %s",
                                    (unsigned long long)s->options.segment_bytes, s->disk->place);
     }
-    return fit_log_to_snapshot(s, err);
+    return fit_log_to_snapshot(s, c, err);
 }
 
-int storage_open(struct storage **out, const struct storage_options *options, struct error *err)
+void storage_contents_clear(struct storage_contents *c)
+{
+    raft_log_clear(&c->log);
+    snapshot_clear(&c->snapshot);
+    *c = (struct storage_contents){.log = c->log};
+}
+
+static int open_all(struct storage *s, struct storage_contents *c, struct error *err)
+{
+    unsigned damaged;
+    s->disk->op->unlink(s->disk, SNAPSHOT_INCOMING);   /* of an earlier life */
+    if (open_metadata(s, err) < 0 ||
+        snapshot_load_newest(s->disk, s->metadata.cluster_id, &c->snapshot, &damaged, err) < 0 || open_log(s, c, err) < 0)
+        return -1;
+    int n = snapshot_list(s->disk, s->snapshots, SNAPSHOTS_KEPT);
+    if (n < 0)
+        return error_set_errno(err, -n, "cannot list %s", s->disk->place);
+    trim(s, c);
+    return 0;
+}
+
+int storage_open(struct storage **out, const struct storage_options *options, struct storage_contents *contents,
+                 struct error *err)
 {
     CLEANUP(storage_free) struct storage *s = NEW(struct storage);
     s->options = *options;
     s->disk = options->host->disk;
-    STAILQ_INIT(&s->items);
-    LIST_INIT(&s->gets);
-    s->contents.first_index = 1;
     s->put.storage = s;
-    storage_io_set(s);
-    unsigned damaged;
-    if (open_metadata(s, err) < 0 ||
-        snapshot_load_newest(s->disk, s->metadata.cluster_id, &s->loaded, &damaged, err) < 0 || open_log(s, err) < 0)
+    *contents = (struct storage_contents){0};
+    raft_log_init(&contents->log);
+    if (open_all(s, contents, err) < 0) {
+        storage_contents_clear(contents);
         return -1;
-    if (s->loaded)
-        s->stats.snapshot_index = s->loaded->index;
-    int n = snapshot_list(s->disk, s->snapshots, SNAPSHOTS_KEPT);
-    if (n < 0)
-        return error_set_errno(err, -n, "cannot list %s", s->disk->place);
-    trim(s);
-    s->next_index = next_index(&s->contents);
+    }
+    contents->term = s->metadata.term;
+    contents->vote = s->metadata.vote;
+    s->stats.snapshot_index = contents->snapshot.id.index;
+    s->stored = raft_log_last(&contents->log);
+    s->next = s->stored + 1;
     s->stats.log_bytes = journal_bytes_on_disk(s->journal);
     *out = steal(&s);
     return 0;
 }
 
-bool storage_is_pristine(const struct storage *s)
+int storage_append_now(struct storage *s, struct raft_log *log, uint64_t term, enum entry_type type, const void *bytes,
+                       uint32_t len, struct error *err)
 {
-    return !s->loaded && !s->contents.n && s->contents.first_index == 1 && s->metadata.term <= 1;
-}
-
-int storage_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
-                 raft_index *start_index, struct raft_entry **entries, size_t *n)
-{
-    struct storage *s = io->impl;
-    *term = s->metadata.term;
-    *voted_for = s->metadata.vote;
-    *snapshot = steal(&s->loaded);
-    *start_index = s->contents.first_index;
-    *entries = steal(&s->contents.entries);
-    *n = s->contents.n;
-    s->contents.n = 0;
-    if (!*n) {
-        raft_free(*entries);
-        *entries = NULL;
-    }
-    return 0;
-}
-
-int storage_bootstrap(struct raft_io *io, const struct raft_configuration *configuration)
-{
-    struct storage *s = io->impl;
-    if (!storage_is_pristine(s))
-        return RAFT_CANTBOOTSTRAP;
-    struct raft_buffer bytes;
-    if (raft_configuration_encode(configuration, &bytes) != 0)
-        return RAFT_NOMEM;
-    struct error err;
-    s->metadata.term = 1;
+    s->metadata.term = term;
     s->metadata.vote = 0;
-    if (metadata_store(s->disk, &s->metadata, &err) < 0) {
-        raft_free(bytes.base);
-        storage_fatal(s, &err);
-        return RAFT_IOERR;
-    }
-    struct record record = {.type = RAFT_CHANGE, .term = 1, .index = 1, .len = (uint32_t)bytes.len, .bytes = bytes.base};
+    if (metadata_store(s->disk, &s->metadata, err) < 0)
+        return -1;
+    struct record record = {.type = (uint8_t)type, .term = term, .index = s->next, .len = len, .bytes = bytes};
     int rv = write_now(s, &record);
-    if (rv < 0) {
-        raft_free(bytes.base);
-        error_set_errno(&err, -rv, "cannot write the log in %s", s->disk->place);
-        storage_fatal(s, &err);
-        return RAFT_IOERR;
-    }
-    s->contents.entries = raft_malloc(sizeof s->contents.entries[0]);
-    INVARIANT(s->contents.entries);
-    s->contents.entries[0] = (struct raft_entry){.term = 1, .type = RAFT_CHANGE, .buf = bytes};
-    s->contents.n = 1;
-    s->next_index = 2;
+    if (rv < 0)
+        return error_set_errno(err, -rv, "cannot write the log in %s", s->disk->place);
+    raft_log_append(log, term, type, len ? mem_dup(bytes, len) : NULL, len);
+    s->stored = s->next++;
     return 0;
 }

@@ -129,3 +129,14 @@ char *address_local(const char *host, int port)
     close(fd);
     return *text ? mem_strdup(text) : NULL;
 }
+
+int address_sockaddr(const struct address *a, struct sockaddr_storage *out, struct error *err)
+{
+    char text[ADDRESS_TEXT_SIZE];
+    const char *host = !*a->host ? "0.0.0.0" : !strcmp(a->host, "localhost") ? "127.0.0.1" : a->host;
+    if (!a->is_unix && (!uv_ip4_addr(host, a->port, (struct sockaddr_in *)out) ||
+                        !uv_ip6_addr(host, a->port, (struct sockaddr_in6 *)out)))
+        return 0;
+    address_format(text, a);
+    return error_set(err, ERROR_INVALID, "listening on %s: the host must be an IP address of this machine", text);
+}

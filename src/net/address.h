@@ -18,6 +18,9 @@ struct address {
 int address_parse(const char *text, int default_port, struct address *out, struct error *err);
 /* The same text form back, with brackets around IPv6 hosts. */
 void address_format(char out[static ADDRESS_TEXT_SIZE], const struct address *a);
+/* For listening: the host must be an IP address, "localhost", or empty. */
+struct sockaddr_storage;
+int address_sockaddr(const struct address *a, struct sockaddr_storage *out, struct error *err);
 /* True for unix sockets, 127.0.0.0/8, ::1 and "localhost": what may be served without TLS. */
 bool address_is_local(const struct address *a);
 /* Our own address on the way to that one, as text; the caller's. NULL when there is no way, or host is a name: nothing is

@@ -106,9 +106,8 @@ static int bind_tcp(struct listener *l, const struct address *a, bool reuse_port
     struct sockaddr_storage sa;
     char text[ADDRESS_TEXT_SIZE];
     address_format(text, a);
-    const char *host = !*a->host ? "0.0.0.0" : !strcmp(a->host, "localhost") ? "127.0.0.1" : a->host;
-    if (uv_ip4_addr(host, a->port, (struct sockaddr_in *)&sa) && uv_ip6_addr(host, a->port, (struct sockaddr_in6 *)&sa))
-        return error_set(err, ERROR_INVALID, "listening on %s: the host must be an IP address of this machine", text);
+    if (address_sockaddr(a, &sa, err) < 0)
+        return -1;
     int status = uv_tcp_init_ex(l->server->loop, &l->uv.tcp, sa.ss_family);
     l->uv.handle.data = l;
     if (status) {

@@ -1,517 +1,689 @@
-/* The real consensus library on our own log, on a virtual disk, in virtual time, from a seed. One server so far; each is
- * a struct server with its own disk and executor, so that several and a network between them can follow.
+/* The real consensus, 1 to 5 servers and others that come and go, in virtual time, from a seed.
  *
- *   consensus-sim [--seeds N] [--first S] [--seed S] [--break sync|names] [--verbose]
+ *   consensus-sim [--seeds N] [--first S] [--seed S] [--break MODE] [--verbose]
  *
- * Checked: an acknowledged command is there after every restart, at its index, once, whole; a refused one never is; what
- * was applied in one life is a prefix of what the next one applies; the server starts again after every crash, and takes
- * commands again once its disk has room. */
-#include <stdio.h>
+ * What happens to them: kill and power failure at any moment, also in the middle of a disk operation, with what was not
+ * synced kept, lost or torn; slow and full disks; messages late, lost, twice and out of order; connections that break;
+ * partitions of every shape, one-way too; processes that are stopped for seconds; clocks that run at different speeds;
+ * members added, removed, promoted, replaced; leadership transferred; snapshots to those that lag.
+ * What must hold: consensus_oracle.c. In the end, without faults, the cluster serves again and all states are equal.
+ *
+ * --break MODE makes a part lie, to prove that the oracle notices: sync, names (disks that do not sync), vote (a vote is
+ * forgotten), clock (clocks at half and double speed), state (one that is not the same everywhere), wipe (a server comes
+ * back under its id without its disk). */
+#include <stdarg.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "base/log.h"
-#include "base/random.h"
-#include "consensus/consensus_internal.h"
-#include "consensus_disk.h"
+#include "consensus_world.h"
 
-#define COMMANDS_MAX 4096
-#define SEGMENT_BYTES (24 * 1024)
-#define RESERVE_BYTES (64 * 1024)
-#define STEPS 400
+struct world *world;
+struct totals totals;
+bool verbose;
+enum break_mode break_mode;
+static const char *const break_names[] = {"none", "sync", "names", "vote", "clock", "state", "wipe"};
 
-enum fate { FATE_OPEN, FATE_ACKNOWLEDGED, FATE_REFUSED, FATE_UNKNOWN };
+static void print_server(const struct server *s)
+{
+    printf("  server %u (id %llu)%s%s%s", s->slot, (unsigned long long)s->id, s->gone ? " gone" : "",
+           s->leaving ? " leaving" : "", s->consensus ? "" : " down\n");
+    if (!s->consensus)
+        return;
+    const struct raft *r = consensus_raft(s->consensus);
+    printf(" %s term %llu leader %llu log %llu-%llu stored %llu commit %llu applied %llu%s\n",
+           consensus_role_name(consensus_role(s->consensus)), (unsigned long long)r->term, (unsigned long long)r->leader,
+           (unsigned long long)r->log.first, (unsigned long long)raft_log_last(&r->log), (unsigned long long)r->stored,
+           (unsigned long long)r->commit, (unsigned long long)r->applied, r->installing ? " installing" : "");
+    for (size_t i = 0; i < r->n_peers; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        const struct server *other = server_by_id(p->id);
+        printf("    to %u: %s%s progress %d next %llu match %llu%s%s%s\n", other->slot, p->voter ? "voter" : "standby",
+               p->departing ? " departing" : "", (int)p->progress, (unsigned long long)p->next,
+               (unsigned long long)p->match, p->probing ? " probing" : "",
+               s->links[other->slot].connected ? " connected" : "", s->links[other->slot].blocked ? " blocked" : "");
+    }
+}
 
-struct command {
-    uint64_t id;
-    struct server *server;
-    enum fate fate;
-    uint64_t index;      /* where it was acknowledged */
-    size_t len;
-};
-
-struct applied {
-    uint64_t index, id;
-};
-
-struct job_list {
-    STAILQ_HEAD(, executor_job) jobs;
-};
-
-struct server {
-    struct consensus_host host;
-    struct executor executor;
-    struct job_list lanes[EXECUTOR_LANE_COUNT], finished;
-    struct virtual_disk *disk;
-    struct consensus *consensus;
-    struct random random;
-    uint64_t now_ms, next_tick_ms;
-    unsigned tick_ms;
-    bool awake, closed, fatal, full;
-
-    struct command commands[COMMANDS_MAX];
-    size_t n_commands;
-    struct applied state[COMMANDS_MAX];      /* of this life */
-    size_t n_state;
-    struct applied before[COMMANDS_MAX];     /* of the life before */
-    size_t n_before;
-};
-
-struct totals {
-    uint64_t seeds, lives, crashes, stops, proposals, acknowledged, refused, no_space, unknown, snapshots, restores;
-};
-
-static uint64_t current_seed;
-static bool verbose;
-static struct totals totals;
-
-#define CHECK(cond, ...) ((cond) ? (void)0 : violated(#cond, __LINE__, __VA_ARGS__))
-
-__attribute__((format(printf, 3, 4))) _Noreturn static void violated(const char *cond, int line, const char *fmt, ...)
+void violated(const char *cond, const char *file, int line, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fprintf(stderr, "seed %llu: violated at line %d: %s: ", (unsigned long long)current_seed, line, cond);
+    for (unsigned i = 0; verbose && i < world->n_servers; i++)
+        print_server(world->servers[i]);
+    fflush(stdout);
+    fprintf(stderr, "seed %llu: violated at %s:%d: %s: ", (unsigned long long)world->seed, file, line, cond);
     vfprintf(stderr, fmt, ap);
-    fprintf(stderr, "\nreplay: consensus-sim --seed %llu --verbose\n", (unsigned long long)current_seed);
+    fprintf(stderr, "\nreplay: build/tests/sim/consensus-sim --seed %llu --verbose%s%s\n",
+            (unsigned long long)world->seed, break_mode ? " --break " : "", break_mode ? break_names[break_mode] : "");
     va_end(ap);
     exit(1);
 }
 
-static uint64_t pick(struct server *s, uint64_t limit)
+void say(const char *fmt, ...)
 {
-    return random_below(&s->random, limit);
+    if (!verbose)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    printf("%10.3f  ", (double)world->now_us / 1e6);
+    vprintf(fmt, ap);
+    printf("\n");
+    va_end(ap);
 }
 
-/* --- the host --- */
-
-static struct server *of_host(struct consensus_host *host)
+uint64_t some_time(uint64_t about_us)
 {
-    return container_of(host, struct server, host);
+    uint64_t t = about_us / 2 + pick(about_us + 1);
+    return one_in(30) ? t * 5 : t;
 }
 
-static uint64_t host_now(struct storage_host *storage)
+/* --- the events, by time --- */
+
+static bool before(const struct event *a, const struct event *b)
 {
-    return container_of(storage, struct server, host.storage)->now_ms;
+    return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
 }
 
-static int host_random(struct storage_host *storage, int min, int max)
+static void push(struct event e)
 {
-    struct server *s = container_of(storage, struct server, host.storage);
-    return max > min ? min + (int)pick(s, (uint64_t)(max - min)) : min;
+    struct world *w = world;
+    if (w->n_heap == w->cap_heap) {
+        w->cap_heap = w->cap_heap ? w->cap_heap * 2 : 1024;
+        w->heap = mem_realloc_array(w->heap, w->cap_heap, sizeof w->heap[0]);
+    }
+    size_t i = w->n_heap++;
+    for (; i > 0 && before(&e, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        w->heap[i] = w->heap[(i - 1) / 2];
+    w->heap[i] = e;
 }
 
-static void host_wake(struct consensus_host *host)
+static struct event pop(void)
 {
-    of_host(host)->awake = true;
+    struct world *w = world;
+    struct event top = w->heap[0], last = w->heap[--w->n_heap];
+    size_t i = 0;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= w->n_heap)
+            break;
+        if (child + 1 < w->n_heap && before(&w->heap[child + 1], &w->heap[child]))
+            child++;
+        if (!before(&w->heap[child], &last))
+            break;
+        w->heap[i] = w->heap[child];
+        i = child;
+    }
+    w->heap[i] = last;
+    return top;
 }
 
-static void host_tick_every(struct consensus_host *host, unsigned ms)
+void schedule(uint64_t in_us, struct event e)
 {
-    struct server *s = of_host(host);
-    s->tick_ms = ms;
-    s->next_tick_ms = s->now_ms + ms;
+    e.at_us = world->now_us + in_us;
+    e.order = world->orders++;
+    push(e);
 }
 
-static void host_failed(struct consensus_host *host)
+static void drop_event(const struct event *e)
 {
+    if (e->type == EVENT_DELIVER)
+        network_free_message(e->message);
 }
 
-static void host_closed(struct consensus_host *host)
+/* --- who is there --- */
+
+static bool runs(const struct server *s)
 {
-    of_host(host)->closed = true;
+    return s->consensus && !s->closing && s->paused_until_us <= world->now_us;
 }
 
-static void submit(struct executor *executor, enum executor_lane lane, struct executor_job *job)
+static struct server *any(bool (*good)(const struct server *s))
 {
-    struct server *s = container_of(executor, struct server, executor);
-    STAILQ_INSERT_TAIL(&s->lanes[lane].jobs, job, next);
+    unsigned n = 0;
+    for (unsigned i = 0; i < world->n_servers; i++)
+        n += good(world->servers[i]);
+    if (!n)
+        return NULL;
+    uint64_t k = pick(n);
+    for (unsigned i = 0; i < world->n_servers; i++)
+        if (good(world->servers[i]) && !k--)
+            return world->servers[i];
+    return NULL;
 }
 
-static void forget_jobs(struct server *s)
+static bool leads(const struct server *s)
 {
-    for (int i = 0; i < EXECUTOR_LANE_COUNT; i++)
-        STAILQ_INIT(&s->lanes[i].jobs);
-    STAILQ_INIT(&s->finished.jobs);
+    return runs(s) && consensus_role(s->consensus) == CONSENSUS_LEADER;
 }
 
-static bool work(struct server *s, enum executor_lane lane)
+static bool is_up(const struct server *s) { return s->consensus && !s->closing; }
+static bool exists(const struct server *s) { return !s->gone; }
+
+static struct server *leader(void) { return any(leads); }
+
+/* --- clients --- */
+
+static void client(void)
 {
-    struct executor_job *job = STAILQ_FIRST(&s->lanes[lane].jobs);
-    if (!job)
+    struct server *s = one_in(3) ? any(runs) : leader();
+    if (s && one_in(6))
+        server_barrier(s);
+    if (s)
+        for (uint64_t n = 1 + (one_in(5) ? pick(20) : pick(3)); n > 0; n--)
+            server_propose(s, one_in(8) ? pick(6000) : pick(300));
+    uint64_t pause = world->profile.quiet && one_in(8) ? pick(3000000) : 0;
+    schedule(some_time(world->profile.client_us) + pause, (struct event){.type = EVENT_CLIENT});
+}
+
+/* --- members that come and go --- */
+
+static void on_changed(void *ctx, void *request, const struct error *err)
+{
+    say("%s: %s", (const char *)request, err ? err->text : "done");
+}
+
+static unsigned newcomers(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < world->n_servers; i++) {
+        const struct server *s = world->servers[i];
+        n += !s->gone && !s->leaving && (!s->consensus || consensus_self(s->consensus) == CONSENSUS_NO_MEMBER);
+    }
+    return n;
+}
+
+/* Its last words reach some at most. */
+static void strike_the_leader(struct server *l)
+{
+    if (world->calm || !one_in(3))
+        return;
+    bool none = one_in(2);
+    for (unsigned i = 0; i < world->n_servers; i++)
+        if (world->servers[i] != l && (none || one_in(2)))
+            network_block(l, world->servers[i], true);
+}
+
+/* Asks the leader to take in whoever is there and no member. */
+static void add_newcomers(void)
+{
+    struct server *l = leader();
+    for (unsigned i = 0; l && i < world->n_servers; i++) {
+        struct server *s = world->servers[i];
+        if (s->gone || s->leaving || consensus_is_member(l->consensus, s->id) || !is_up(s))
+            continue;
+        char address[32];
+        snprintf(address, sizeof address, "server-%llu", (unsigned long long)s->id);
+        say("add server %u", s->slot);
+        totals.adds++;
+        consensus_add(l->consensus, s->id, address, on_changed, (char *)"add");
+        strike_the_leader(l);
+    }
+}
+
+static bool all_agree(size_t *voters)
+{
+    struct server *l = leader();
+    if (!l)
         return false;
-    STAILQ_REMOVE_HEAD(&s->lanes[lane].jobs, next);
-    job->work(job);
-    STAILQ_INSERT_TAIL(&s->finished.jobs, job, next);
+    const struct membership *m = raft_membership(consensus_raft(l->consensus));
+    *voters = membership_voters(m);
+    if (*voters != m->n)
+        return false;
+    for (size_t i = 0; i < m->n; i++) {
+        const struct server *s = server_by_id(m->members[i].id);
+        if (!is_up(s) || !membership_equal(m, raft_membership(consensus_raft(s->consensus))) ||
+            consensus_raft(s->consensus)->commit < raft_membership_as_of(consensus_raft(l->consensus), UINT64_MAX)->index)
+            return false;
+    }
     return true;
 }
 
-static bool finish(struct server *s)
+static void remove_server(struct server *s)
 {
-    struct executor_job *job = STAILQ_FIRST(&s->finished.jobs);
-    if (!job)
-        return false;
-    STAILQ_REMOVE_HEAD(&s->finished.jobs, next);
-    job->done(job);
-    return true;
+    struct server *l = leader();
+    if (!l || !consensus_is_member(l->consensus, s->id))
+        return;
+    say("remove server %u", s->slot);
+    totals.removes++;
+    s->leaving = true;
+    consensus_remove(l->consensus, s->id, on_changed, (char *)"remove");
+    strike_the_leader(l);
 }
 
-/* --- the state machine: the list of what was applied --- */
+static bool is_leaving(const struct server *s) { return s->leaving && !s->gone; }
 
-static uint8_t payload_byte(uint64_t id, size_t i)
+/* Its removal was asked for and is committed, as far as the leader knows: its process ends now or later. */
+static void end_of_the_removed(void)
 {
-    return (uint8_t)hash_mix(id * 8191 + i / 8 + 1);
+    struct server *s = any(is_leaving), *l = leader();
+    if (!s || !l || consensus_is_member(l->consensus, s->id) || l == s ||
+        raft_membership_as_of(consensus_raft(l->consensus), UINT64_MAX)->index > consensus_raft(l->consensus)->commit)
+        return;
+    if (world->dead == s)
+        world->dead = NULL;
+    s->gone = true;
+    if (s->consensus)
+        server_crash(s);
 }
 
-static void fill(struct buf *out, uint64_t id, size_t len)
+/* One whose state went wrong. */
+static void corrupt(struct server *s)
 {
-    buf_add_u64(out, id);
-    buf_add_u64(out, len);
-    for (size_t i = 0; i < len; i++)
-        buf_add_u8(out, payload_byte(id, i));
+    say("server %u: its state is another one from now on", s->slot);
+    totals.corruptions++;
+    world->dead = s;
+    s->leaving = true;
+    s->corrupt = true;
 }
 
-static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, void *request)
+static void change_members(void)
 {
-    struct server *s = ctx;
-    struct cursor c = cursor_of(bytes, len);
-    uint64_t id, payload;
-    CHECK(cursor_u64(&c, &id) && cursor_u64(&c, &payload) && cursor_left(&c) == payload, "half a command at %llu",
-          (unsigned long long)index);
-    CHECK(id < s->n_commands, "a command that nobody proposed: %llu", (unsigned long long)id);
-    CHECK(payload == s->commands[id].len, "command %llu has another length", (unsigned long long)id);
-    for (size_t i = 0; i < payload; i++)
-        CHECK(c.p[i] == payload_byte(id, i), "command %llu is damaged at byte %zu", (unsigned long long)id, i);
-    CHECK(s->commands[id].fate != FATE_REFUSED, "command %llu had been refused", (unsigned long long)id);
-    CHECK(!request || request == &s->commands[id], "the wrong request came with command %llu", (unsigned long long)id);
-    for (size_t i = 0; i < s->n_state; i++)
-        CHECK(s->state[i].id != id, "command %llu is applied twice", (unsigned long long)id);
-    CHECK(!s->n_state || index > s->state[s->n_state - 1].index, "index %llu goes back", (unsigned long long)index);
-    s->state[s->n_state++] = (struct applied){index, id};
-}
-
-static void on_snapshot(void *ctx, struct buf *out)
-{
-    struct server *s = ctx;
-    totals.snapshots++;
-    buf_add(out, s->state, s->n_state * sizeof s->state[0]);
-}
-
-static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err)
-{
-    struct server *s = ctx;
-    totals.restores++;
-    CHECK(len % sizeof s->state[0] == 0 && len <= sizeof s->state, "a snapshot of %zu bytes", len);
-    s->n_state = len / sizeof s->state[0];
-    if (len)
-        memcpy(s->state, bytes, len);
-    CHECK(!s->n_state || s->state[s->n_state - 1].index <= index, "the snapshot holds more than its index");
-    return 0;
-}
-
-static void on_role(void *ctx, enum consensus_role role)
-{
-}
-
-static void on_fatal(void *ctx, const struct error *err)
-{
-    struct server *s = ctx;
-    CHECK(virtual_disk_failed(s->disk), "fatal without a fault: %s", err->text);
-    s->fatal = true;
-}
-
-static const struct consensus_callbacks callbacks = {on_apply, on_snapshot, on_restore, on_role, on_fatal};
-
-static void on_done(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
-{
-    struct server *s = ctx;
-    struct command *c = request;
-    CHECK(c->fate == FATE_OPEN, "command %llu is answered twice", (unsigned long long)c->id);
-    switch (outcome) {
-    case CONSENSUS_COMMITTED:
-        CHECK(s->n_state && s->state[s->n_state - 1].id == c->id && s->state[s->n_state - 1].index == index,
-              "command %llu is acknowledged but was not just applied", (unsigned long long)c->id);
-        c->fate = FATE_ACKNOWLEDGED;
-        c->index = index;
-        totals.acknowledged++;
+    size_t voters;
+    struct server *s;
+    switch (pick(6)) {
+    case 0:
+        if (world->n_servers < SERVERS_MAX && newcomers() < 2)
+            say("server %u is new", server_new(false)->slot);
         break;
-    case CONSENSUS_UNKNOWN:
-        c->fate = FATE_UNKNOWN;
-        totals.unknown++;
+    case 1:
+        add_newcomers();
+        break;
+    case 2:
+        s = world->dead ? world->dead : any(is_leaving);
+        if (!s && all_agree(&voters) && voters > 1)
+            s = one_in(3) ? leader() : any(is_up);
+        if (s)
+            remove_server(s);
+        break;
+    case 3:
+        if (all_agree(&voters) && voters >= 3 && !world->dead && !any(is_leaving) && (s = any(is_up)) &&
+            consensus_self(s->consensus) == CONSENSUS_VOTER) {
+            if (one_in(2)) {
+                corrupt(s);
+                break;
+            }
+            say("server %u and its disk are gone for good", s->slot);
+            totals.replacements++;
+            world->dead = s;
+            s->leaving = true;
+            server_crash(s);
+            s->paused_until_us = UINT64_MAX;
+        }
         break;
     default:
-        c->fate = FATE_REFUSED;
-        totals.refused++;
-        totals.no_space += outcome == CONSENSUS_NO_SPACE;
+        end_of_the_removed();
     }
 }
 
-/* --- lives --- */
+/* --- faults --- */
 
-static void run_turn(struct server *s)
+static void heal(void)
 {
-    for (int i = 0; s->awake && i < 10; i++) {
-        s->awake = false;
-        consensus_turn(s->consensus);
-    }
-    CHECK(!s->awake || s->fatal, "the loop never sleeps");
+    for (unsigned i = 0; i < world->n_servers; i++)
+        for (unsigned k = 0; k < world->n_servers; k++)
+            if (i != k)
+                network_block(world->servers[i], world->servers[k], false);
 }
 
-static void check_restart(struct server *s)
+static void partition(void)
 {
-    CHECK(s->n_state >= s->n_before, "%zu of %zu commands are left", s->n_state, s->n_before);
-    for (size_t i = 0; i < s->n_before; i++)
-        CHECK(s->state[i].id == s->before[i].id && s->state[i].index == s->before[i].index,
-              "entry %zu was command %llu, is %llu", i, (unsigned long long)s->before[i].id,
-              (unsigned long long)s->state[i].id);
-    for (size_t i = 0; i < s->n_commands; i++) {
-        const struct command *c = &s->commands[i];
-        if (c->fate != FATE_ACKNOWLEDGED)
-            continue;
-        size_t at = 0;
-        while (at < s->n_state && s->state[at].id != c->id)
-            at++;
-        CHECK(at < s->n_state, "acknowledged command %llu is lost", (unsigned long long)c->id);
-        CHECK(s->state[at].index == c->index, "acknowledged command %llu moved", (unsigned long long)c->id);
+    totals.partitions++;
+    uint64_t shape = pick(4), one_way = pick(2), side = pick(1u << world->n_servers);
+    say("partition of shape %llu", (unsigned long long)shape);
+    for (unsigned i = 0; i < world->n_servers; i++)
+        for (unsigned k = 0; k < world->n_servers; k++) {
+            bool apart = shape == 0   ? (side >> i & 1) != (side >> k & 1)                   /* two halves */
+                         : shape == 1 ? one_in(3)                                            /* any pairs */
+                         : shape == 2 ? i == side % world->n_servers || k == side % world->n_servers   /* one alone */
+                                      : (side >> i & 1) && !(side >> k & 1);                 /* one way */
+            if (i != k && apart && (!one_way || i < k))
+                network_block(world->servers[i], world->servers[k], true);
+        }
+}
+
+static void disk_trouble(struct server *s)
+{
+    switch (pick(4)) {
+    case 0:
+        if (world->profile.disk_faults && s->consensus) {
+            totals.disk_faults++;
+            virtual_disk_fail_after(s->disk, 1 + (unsigned)pick(30));
+        }
+        break;
+    case 1:
+        totals.slow_disks++;
+        s->disk_us = 5000 + pick(one_in(2) ? 50000 : 400000);
+        break;
+    case 2:
+        totals.full_disks += !s->full;
+        s->full = !s->full;
+        virtual_disk_set_capacity(s->disk, virtual_disk_used(s->disk) + (s->full ? pick(2 * RESERVE_BYTES)
+                                                                                 : 64 * RESERVE_BYTES));
+        break;
+    default:
+        s->disk_us = 300 + pick(3000);
     }
 }
 
-/* True when it runs; false when the power failed again meanwhile. */
-static bool start(struct server *s)
+static void fault(void)
 {
-    struct consensus_options options = {
-        .server_id = 1, .cluster_id = 2, .address = "1", .bootstrap = true, .callbacks = &callbacks, .ctx = s,
-        .segment_bytes = SEGMENT_BYTES, .snapshot_after_bytes = 40 * 1024, .trailing_entries = 8,
-        .reserve_bytes = RESERVE_BYTES,
+    struct server *s = any(exists), *other = any(exists);
+    switch (pick(world->profile.changes ? 20 : 14)) {
+    case 0:
+    case 1:
+        if (s->consensus) {
+            totals.kills++;
+            server_crash(s);
+        }
+        break;
+    case 2:
+        if ((s = leader())) {
+            totals.kills++;
+            server_crash(s);
+        }
+        break;
+    case 3:
+        server_stop(s);
+        break;
+    case 4:
+        if (s->consensus) {
+            totals.pauses++;
+            say("server %u: stands still", s->slot);
+            s->paused_until_us = world->now_us + pick(3000000);
+        }
+        break;
+    case 5:
+    case 6:
+        partition();
+        break;
+    case 7:
+    case 8:
+        heal();
+        break;
+    case 9:
+    case 10:
+        disk_trouble(s);
+        break;
+    case 11:
+        if (s != other)
+            network_break(s, other);
+        break;
+    case 12:
+        if ((s = leader()) && other->consensus) {
+            totals.transfers++;
+            consensus_transfer(s->consensus, one_in(2) ? 0 : other->id, on_changed, (char *)"transfer");
+        }
+        break;
+    case 13:
+        if (s->consensus)
+            consensus_snapshot_soon(s->consensus);
+        break;
+    default:
+        change_members();
+    }
+    schedule(some_time(world->profile.fault_us), (struct event){.type = EVENT_FAULT});
+}
+
+/* --- the course of a seed --- */
+
+static void take(const struct event *e)
+{
+    struct server *s = e->server;
+    if (e->type == EVENT_CLIENT || e->type == EVENT_FAULT) {
+        if (world->calm)
+            return;
+        if (e->type == EVENT_CLIENT)
+            client();
+        else
+            fault();
+        oracle_compare_logs();
+        return;
+    }
+    if (e->life != s->life || (e->type != EVENT_START && !s->consensus) || s->gone) {
+        drop_event(e);
+        return;
+    }
+    if (s->paused_until_us > world->now_us) {
+        struct event later = *e;
+        if (s->paused_until_us != UINT64_MAX) {
+            later.at_us = s->paused_until_us;
+            push(later);
+        } else {
+            drop_event(e);
+        }
+        return;
+    }
+    server_event(s, e);
+}
+
+static void run_until(uint64_t at_us, bool (*enough)(void))
+{
+    uint64_t steps = 0;
+    while (world->n_heap && world->heap[0].at_us <= at_us) {
+        struct event e = pop();
+        CHECK(e.at_us > world->now_us || ++steps < 200000, "time stands still");
+        if (e.at_us > world->now_us)
+            steps = 0;
+        world->now_us = e.at_us;
+        take(&e);
+        if (enough && enough())
+            return;
+    }
+    world->now_us = at_us;
+}
+
+static struct profile choose_profile(void)
+{
+    struct profile p = {
+        .servers = (unsigned)(one_in(6) ? 1 : one_in(3) ? 5 : 3),
+        .seconds = 8 + pick(12),
+        .client_us = one_in(3) ? 5000 + pick(20000) : 30000 + pick(100000),
+        .fault_us = one_in(10) ? 0 : 100000 + pick(900000),
+        .net_us = one_in(4) ? 10000 + pick(40000) : 100 + pick(2000),
+        .wild = one_in(3),
+        .fat = one_in(6),
+        .changes = one_in(2),
+        .disk_faults = one_in(2),
+        .message_bytes = one_in(2) ? 500 + pick(4000) : 0,
+        .quiet = one_in(3),
     };
-    s->n_state = 0;
-    s->awake = s->closed = s->fatal = false;
-    s->tick_ms = 0;
-    forget_jobs(s);
-    struct error err = {0};
-    if (consensus_open(&s->consensus, &options, &s->host, &err) < 0) {
-        CHECK(virtual_disk_failed(s->disk), "it does not start: %s", err.text);
-        s->consensus = NULL;
+    return p;
+}
+
+static bool all_members(void)
+{
+    struct server *l = leader();
+    if (!l)
         return false;
+    const struct membership *m = raft_membership(consensus_raft(l->consensus));
+    return m->n >= world->profile.servers && membership_voters(m) == m->n;
+}
+
+/* The first server makes the cluster, the others are added to it. */
+static void build_cluster(void)
+{
+    server_new(true);
+    for (unsigned i = 1; i < world->profile.servers; i++)
+        server_new(false);
+    for (int i = 0; i < 200 && !all_members(); i++) {
+        add_newcomers();
+        run_until(world->now_us + 200000, all_members);
     }
-    totals.lives++;
-    run_turn(s);
-    if (s->fatal)
+    CHECK(all_members(), "the cluster does not come together");
+}
+
+static bool at_rest(void)
+{
+    struct server *l = leader();
+    if (!l)
         return false;
-    CHECK(consensus_role(s->consensus) == CONSENSUS_LEADER, "it does not lead");
-    check_restart(s);
-    if (verbose)
-        printf("  life with %zu commands\n", s->n_state);
+    const struct raft *r = consensus_raft(l->consensus);
+    const struct membership *m = raft_membership(r);
+    for (size_t i = 0; i < m->n; i++) {
+        const struct server *s = server_by_id(m->members[i].id);
+        if (!s->consensus || consensus_raft(s->consensus)->applied != raft_log_last(&r->log) ||
+            !consensus_raft(s->consensus)->leader)
+            return false;
+    }
+    for (size_t i = 0; i < world->n_commands; i++)
+        if (world->commands[i].fate == FATE_OPEN)
+            return false;
     return true;
 }
 
-static void end_life(struct server *s)
+static void calm_down(void)
 {
-    if (s->consensus) {
-        memcpy(s->before, s->state, s->n_state * sizeof s->state[0]);
-        s->n_before = s->n_state;
-        consensus_free(s->consensus);
-        s->consensus = NULL;
-    }
-    for (size_t i = 0; i < s->n_commands; i++)
-        if (s->commands[i].fate == FATE_OPEN)
-            s->commands[i].fate = FATE_UNKNOWN;
-}
-
-static void restart(struct server *s)
-{
-    for (int attempts = 0;; attempts++) {
-        totals.crashes++;
-        /* A life that fell while it began proves nothing about what had been applied before it. */
-        if (s->consensus && s->n_state >= s->n_before)
-            end_life(s);
-        else if (s->consensus) {
-            consensus_free(s->consensus);
-            s->consensus = NULL;
-        }
-        virtual_disk_crash(s->disk);
-        /* Room for the start itself: without it a server says so and does not start. */
-        virtual_disk_set_capacity(s->disk, virtual_disk_used(s->disk) + 4 * RESERVE_BYTES);
+    say("no more faults");
+    world->calm = true;
+    heal();
+    for (unsigned i = 0; i < world->n_servers; i++) {
+        struct server *s = world->servers[i];
         s->full = false;
-        if (attempts < 3 && pick(s, 3) == 0)
-            virtual_disk_fail_after(s->disk, 1 + (unsigned)pick(s, 40));
-        if (start(s))
-            return;
+        virtual_disk_fail_after(s->disk, 0);
+        virtual_disk_set_capacity(s->disk, UINT64_MAX / 2);
+        s->disk_us = 500;
+        if (s->paused_until_us != UINT64_MAX && s->paused_until_us > world->now_us)
+            s->paused_until_us = world->now_us;
+        schedule(0, (struct event){.type = EVENT_START, .server = s, .life = s->life});
     }
 }
 
-static void advance(struct server *s, uint64_t ms)
+static bool has_leader(void) { return leader(); }
+
+static bool dead_is_member(void)
 {
-    s->now_ms += ms;
-    if (s->tick_ms && s->now_ms >= s->next_tick_ms) {
-        s->next_tick_ms = s->now_ms + s->tick_ms;
-        consensus_tick(s->consensus);
-    }
+    return world->dead && (!leader() || consensus_is_member(leader()->consensus, world->dead->id));
 }
 
-static struct command *propose(struct server *s, size_t len)
+/* Who lost its disk never comes back: it has to be removed. */
+static void remove_the_dead(void)
 {
-    if (s->n_commands == COMMANDS_MAX)
-        return NULL;
-    struct command *c = &s->commands[s->n_commands];
-    *c = (struct command){.id = s->n_commands++, .server = s, .len = len};
-    CLEANUP_BUF struct buf bytes = {0};
-    fill(&bytes, c->id, len);
-    totals.proposals++;
-    consensus_propose(s->consensus, bytes.data, bytes.len, on_done, c);
-    return c;
+    for (int i = 0; i < 20 && dead_is_member(); i++) {
+        remove_server(world->dead);
+        run_until(world->now_us + 1000000, NULL);
+    }
+    CHECK(!dead_is_member(), "server %u cannot be removed", world->dead->slot);
 }
 
-/* Everything that can happen without a new fault happens. */
-static void settle(struct server *s)
+static void end(void)
 {
-    for (int i = 0; i < 200 && !s->fatal; i++) {
-        run_turn(s);
-        bool any = false;
-        for (int lane = 0; lane < EXECUTOR_LANE_COUNT; lane++)
-            any |= work(s, (enum executor_lane)lane);
-        while (finish(s))
-            any = true;
-        if (!any && !s->awake)
-            return;
+    calm_down();
+    run_until(world->now_us + 15000000, NULL);
+    run_until(world->now_us + 15000000, has_leader);
+    CHECK(leader(), "without faults there is no leader after 30 seconds");
+    remove_the_dead();
+    /* A leader may just be about to be deposed by a clock that ran ahead: one of a few commands is taken. */
+    struct command *last = NULL;
+    for (int i = 0; i < 5 && leader(); i++) {
+        last = server_propose(leader(), 100);
+        run_until(world->now_us + 5000000, at_rest);
+        if (!last || last->fate == FATE_ACKNOWLEDGED)
+            break;
+        run_until(world->now_us + 5000000, has_leader);
     }
-    CHECK(s->fatal, "it never comes to rest");
-}
-
-static void stop(struct server *s)
-{
-    totals.stops++;
-    consensus_close(s->consensus);
-    for (int i = 0; i < 20 && !s->closed && !s->fatal; i++) {
-        settle(s);
-        advance(s, 1000);
-    }
-    CHECK(s->closed || s->fatal, "it does not stop");
-    if (s->closed)
-        for (size_t i = 0; i < s->n_commands; i++)
-            CHECK(s->commands[i].fate != FATE_OPEN, "command %zu has no answer", i);
-}
-
-static void step(struct server *s)
-{
-    switch (pick(s, 24)) {
-    case 0 ... 6:
-        for (uint64_t n = 1 + pick(s, 6); n > 0; n--)
-            propose(s, pick(s, 8) ? pick(s, 300) : pick(s, 6000));
-        break;
-    case 7 ... 11:
-        work(s, EXECUTOR_LOG);
-        break;
-    case 12 ... 14:
-        work(s, EXECUTOR_BACKGROUND);
-        break;
-    case 15 ... 18:
-        finish(s);
-        break;
-    case 19:
-        advance(s, 1 + pick(s, 1500));
-        break;
-    case 20:
-        settle(s);
-        break;
-    case 21:
-        if (pick(s, 6) == 0)
-            consensus_snapshot_soon(s->consensus);
-        break;
-    case 22:
-        if (pick(s, 8) == 0) {
-            s->full = !s->full;
-            virtual_disk_set_capacity(s->disk, virtual_disk_used(s->disk) +
-                                      (s->full ? pick(s, 2 * RESERVE_BYTES) : 8 * RESERVE_BYTES));
-        }
-        break;
-    case 23:
-        if (pick(s, 4) == 0)
-            virtual_disk_fail_after(s->disk, 1 + (unsigned)pick(s, 30));
-        else if (pick(s, 8) == 0)
-            s->fatal = true;   /* kill -9 without a power cut in mid-operation; the unsynced may be lost all the same */
-        else if (pick(s, 8) == 0) {
-            stop(s);
-            s->fatal = true;
-        }
-        break;
-    }
-    if (!s->fatal)
-        run_turn(s);
-    if (s->fatal || virtual_disk_failed(s->disk))
-        restart(s);
-}
-
-static void run_seed(uint64_t seed, bool break_sync, bool break_names)
-{
-    current_seed = seed;
-    totals.seeds++;
-    struct server *s = NEW(struct server);
-    s->random.state = hash_mix(seed);
-    s->now_ms = 1000;
-    s->disk = virtual_disk_new(hash_mix(seed ^ 0x5eed));
-    virtual_disk_break_sync(s->disk, break_sync, break_names);
-    s->executor.submit = submit;
-    s->host = (struct consensus_host){
-        .storage = {.disk = virtual_disk_disk(s->disk), .executor = &s->executor, .now_ms = host_now,
-                    .random = host_random},
-        .wake = host_wake, .tick_every = host_tick_every, .failed = host_failed, .closed = host_closed,
-    };
-    if (pick(s, 2))
-        virtual_disk_fail_after(s->disk, 1 + (unsigned)pick(s, 40));
-    if (!start(s))
-        restart(s);
-    for (int i = 0; i < STEPS; i++)
-        step(s);
-    /* With room and no more faults it serves again. */
-    virtual_disk_fail_after(s->disk, 0);
-    virtual_disk_set_capacity(s->disk, UINT64_MAX / 2);
-    settle(s);
-    for (int i = 0; i < 12; i++) {
-        advance(s, 1000);
-        settle(s);
-    }
-    struct command *last = propose(s, 100);
-    settle(s);
-    for (size_t i = 0; i < s->n_commands; i++)
-        CHECK(s->commands[i].fate != FATE_OPEN, "command %zu has no answer", i);
     CHECK(!last || last->fate == FATE_ACKNOWLEDGED, "no command is taken any more");
-    restart(s);
-    consensus_free(s->consensus);
-    disk_free(virtual_disk_disk(s->disk));
-    free(s);
+    run_until(world->now_us + 20000000, at_rest);
+    CHECK(at_rest(), "the members do not come to rest in the same state");
+    oracle_end(leader());
+    world->over = true;
+    for (unsigned i = 0; i < world->n_servers; i++)
+        server_stop(world->servers[i]);
+}
+
+static bool all_down(void)
+{
+    for (unsigned i = 0; i < world->n_servers; i++)
+        if (world->servers[i]->consensus)
+            return false;
+    return true;
+}
+
+static void run_seed(uint64_t seed)
+{
+    world = NEW(struct world);
+    world->seed = seed;
+    world->random.state = hash_mix(seed);
+    world->now_us = 1000000;
+    world->profile = choose_profile();
+    totals.seeds++;
+    say("servers %u, seconds %llu, faults every %llu ms, messages take %llu us%s%s%s%s", world->profile.servers,
+        (unsigned long long)world->profile.seconds, (unsigned long long)world->profile.fault_us / 1000,
+        (unsigned long long)world->profile.net_us, world->profile.wild ? ", wild" : "", world->profile.fat ? ", fat" : "",
+        world->profile.changes ? ", changes" : "", world->profile.disk_faults ? ", disk faults" : "");
+    world->calm = true;
+    build_cluster();
+    world->calm = false;
+    schedule(0, (struct event){.type = EVENT_CLIENT});
+    if (world->profile.fault_us)
+        schedule(0, (struct event){.type = EVENT_FAULT});
+    run_until(world->now_us + world->profile.seconds * 1000000, NULL);
+    end();
+    run_until(world->now_us + 5000000, all_down);
+    CHECK(all_down(), "a server does not stop");
+    while (world->n_heap) {
+        struct event e = pop();
+        drop_event(&e);
+    }
+    for (unsigned i = 0; i < world->n_servers; i++)
+        server_free(world->servers[i]);
+    free(world->heap);
+    free(world);
+}
+
+static void print_totals(void)
+{
+    static const struct {
+        const char *name;
+        const uint64_t *value;
+    } rows[] = {
+#define ROW(f) {#f, &totals.f}
+        ROW(seeds), ROW(lives), ROW(crashes), ROW(kills), ROW(stops), ROW(disk_faults), ROW(slow_disks), ROW(full_disks),
+        ROW(pauses), ROW(partitions), ROW(messages), ROW(lost), ROW(elections), ROW(transfers), ROW(adds), ROW(removes),
+        ROW(replacements), ROW(corruptions), ROW(snapshots), ROW(restores), ROW(proposals), ROW(acknowledged), ROW(refused), ROW(no_space),
+        ROW(unknown), ROW(barriers), ROW(lease_checks),
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        printf("%s%s=%llu", i ? " " : "", rows[i].name, (unsigned long long)*rows[i].value);
+    printf("\n");
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: consensus-sim [--seeds N] [--first S] [--seed S] [--verbose] [--break "
+            "sync|names|vote|clock|state|wipe]\n");
+    return 2;
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t first = 1, seeds = 1000;
-    bool break_sync = false, break_names = false;
+    uint64_t first = 1, seeds = 200;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (!strcmp(argv[i], "--verbose"))
+        if (!strcmp(argv[i], "--verbose")) {
             verbose = true;
-        else if (!strcmp(argv[i], "--seeds"))
-            seeds = strtoull(value, NULL, 10), i++;
-        else if (!strcmp(argv[i], "--first"))
-            first = strtoull(value, NULL, 10), i++;
-        else if (!strcmp(argv[i], "--seed"))
-            first = strtoull(value, NULL, 10), seeds = 1, i++;
-        else if (!strcmp(argv[i], "--break"))
-            break_sync = !strcmp(value, "sync"), break_names = !strcmp(value, "names"), i++;
-        else {
-            fprintf(stderr, "usage: consensus-sim [--seeds N] [--first S] [--seed S] [--break sync|names] [--verbose]\n");
-            return 2;
+            continue;
         }
+        if (!strcmp(argv[i], "--seeds")) {
+            seeds = strtoull(value, NULL, 10);
+        } else if (!strcmp(argv[i], "--first")) {
+            first = strtoull(value, NULL, 10);
+        } else if (!strcmp(argv[i], "--seed")) {
+            first = strtoull(value, NULL, 10);
+            seeds = 1;
+        } else if (!strcmp(argv[i], "--break")) {
+            for (size_t k = 1; k < ARRAY_LEN(break_names); k++)
+                if (!strcmp(value, break_names[k]))
+                    break_mode = (enum break_mode)k;
+            if (!break_mode)
+                return usage();
+        } else {
+            return usage();
+        }
+        i++;
     }
     log_init("sim", verbose ? LOG_DEBUG : LOG_FATAL);
     for (uint64_t seed = first; seed < first + seeds; seed++)
-        run_seed(seed, break_sync, break_names);
-    printf("seeds=%llu lives=%llu crashes=%llu stops=%llu proposals=%llu acknowledged=%llu refused=%llu no_space=%llu "
-           "unknown=%llu snapshots=%llu restores=%llu\n",
-           (unsigned long long)totals.seeds, (unsigned long long)totals.lives, (unsigned long long)totals.crashes,
-           (unsigned long long)totals.stops, (unsigned long long)totals.proposals,
-           (unsigned long long)totals.acknowledged, (unsigned long long)totals.refused,
-           (unsigned long long)totals.no_space, (unsigned long long)totals.unknown,
-           (unsigned long long)totals.snapshots, (unsigned long long)totals.restores);
+        run_seed(seed);
+    print_totals();
     return 0;
 }

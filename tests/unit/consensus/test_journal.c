@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../sim/consensus_disk.h"
+#include "../../sim/virtual_disk.h"
 #include "../cmocka_all.h"
 #include "base/log.h"
 #include "consensus/journal.h"
@@ -70,7 +70,7 @@ static void put_entry(struct world *w, struct journal *j, struct journal_write *
 {
     char text[64];
     size_t len = text_of(text, index);
-    put(w, j, write, (struct record){.type = RAFT_COMMAND, .term = term, .index = index, .len = (uint32_t)len,
+    put(w, j, write, (struct record){.type = ENTRY_COMMAND, .term = term, .index = index, .len = (uint32_t)len,
                                      .bytes = (const uint8_t *)text});
 }
 
@@ -89,7 +89,7 @@ static void append(struct world *w, uint64_t first, uint64_t last, unsigned batc
     }
     flush(w, &write);
     buf_free(&write.bytes);
-    journal_contents_free(&contents);
+    raft_log_clear(&contents.log);
     journal_free(j);
 }
 
@@ -104,15 +104,16 @@ static int64_t count(struct world *w, struct error *err)
         assert_non_null(strstr(err->text, "offset"));
         return -1;
     }
-    for (size_t i = 0; i < contents.n; i++) {
+    for (uint64_t i = contents.log.first; i <= raft_log_last(&contents.log); i++) {
         char text[64];
-        size_t len = text_of(text, contents.first_index + i);
-        assert_int_equal(contents.entries[i].buf.len, len);
-        assert_memory_equal(contents.entries[i].buf.base, text, len);
-        assert_int_equal(contents.entries[i].term, 1);
+        size_t len = text_of(text, i);
+        const struct entry *e = raft_log_entry(&contents.log, i);
+        assert_int_equal(e->len, len);
+        assert_memory_equal(e->bytes, text, len);
+        assert_int_equal(e->term, 1);
     }
-    int64_t n = (int64_t)(contents.first_index - 1 + contents.n);
-    journal_contents_free(&contents);
+    int64_t n = (int64_t)raft_log_last(&contents.log);
+    raft_log_clear(&contents.log);
     journal_free(j);
     return n;
 }
@@ -250,8 +251,8 @@ static void a_file_missing_in_the_middle_is_not_bridged(void **state)
     struct error err = {0};
     struct journal *j = open_journal(w, &contents, &err);
     assert_non_null(j);
-    assert_true(contents.first_index > 1);   /* storage sees that no snapshot reaches it */
-    journal_contents_free(&contents);
+    assert_true(contents.log.first > 1);   /* storage sees that no snapshot reaches it */
+    raft_log_clear(&contents.log);
     journal_free(j);
 }
 
@@ -263,7 +264,7 @@ static void truncation_and_reset_are_part_of_the_log(void **state)
     struct error err = {0};
     struct journal *j = open_journal(w, &contents, &err);
     assert_non_null(j);
-    journal_contents_free(&contents);
+    raft_log_clear(&contents.log);
     struct journal_write write = {0};
     put(w, j, &write, (struct record){.type = RECORD_TRUNCATE, .index = 6});
     put_entry(w, j, &write, 1, 6);
@@ -272,7 +273,7 @@ static void truncation_and_reset_are_part_of_the_log(void **state)
     assert_int_equal(count(w, &err), 6);
     j = open_journal(w, &contents, &err);
     assert_non_null(j);
-    journal_contents_free(&contents);
+    raft_log_clear(&contents.log);
     put(w, j, &write, (struct record){.type = RECORD_RESET, .index = 101});
     flush(w, &write);
     put_entry(w, j, &write, 1, 101);
@@ -281,9 +282,9 @@ static void truncation_and_reset_are_part_of_the_log(void **state)
     journal_free(j);
     j = open_journal(w, &contents, &err);
     assert_non_null(j);
-    assert_int_equal(contents.first_index, 101);
-    assert_int_equal(contents.n, 1);
-    journal_contents_free(&contents);
+    assert_int_equal(contents.log.first, 101);
+    assert_int_equal(contents.log.n, 1);
+    raft_log_clear(&contents.log);
     journal_free(j);
 }
 
@@ -344,15 +345,12 @@ static void metadata_survives_a_power_cut_at_any_operation(void **state)
 
 static void write_snapshot(struct world *w, uint64_t index, const char *text)
 {
-    struct raft_snapshot s = {.index = index, .term = 1, .configuration_index = 1};
-    raft_configuration_init(&s.configuration);
-    assert_int_equal(raft_configuration_add(&s.configuration, 4, "here", RAFT_VOTER), 0);
-    struct raft_buffer data = {(void *)(uintptr_t)text, strlen(text)};
-    s.bufs = &data;
-    s.n_bufs = 1;
+    struct snapshot s = {.id = {index, 1}, .membership_index = 1, .data = (uint8_t *)(uintptr_t)text,
+                         .len = strlen(text)};
+    membership_add(&s.membership, 4, "here", true);
     uint64_t bytes;
     assert_int_equal(snapshot_write(w->disk, 3, &s, &bytes), 0);
-    raft_configuration_close(&s.configuration);
+    snapshot_clear(&s);
 }
 
 static void two_snapshots_stay_and_a_damaged_newest_one_is_put_aside(void **state)
@@ -366,7 +364,7 @@ static void two_snapshots_stay_and_a_damaged_newest_one_is_put_aside(void **stat
     assert_int_equal(ids[0].index, 30);
     assert_int_equal(ids[1].index, 20);
     struct error err = {0};
-    struct raft_snapshot *s;
+    struct snapshot s;
     unsigned damaged;
     const char *name = "snapshot-000000000000001e-0000000000000001";
     size_t len;
@@ -374,19 +372,19 @@ static void two_snapshots_stay_and_a_damaged_newest_one_is_put_aside(void **stat
     CLEANUP_FREE uint8_t *image = mem_dup(bytes, len);
     for (size_t bit = 0; bit < len * 8; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        struct raft_snapshot *got = NULL;
+        struct snapshot got;
         assert_int_equal(snapshot_read(w->disk, 3, &ids[0], &got, &err), -1);
         memcpy(bytes, image, len);
     }
     bytes[len - 12] ^= 1;
     assert_int_equal(snapshot_load_newest(w->disk, 3, &s, &damaged, &err), 0);
     assert_int_equal(damaged, 1);
-    assert_int_equal(s->index, 20);
-    assert_int_equal(s->bufs[0].len, 6);
-    assert_memory_equal(s->bufs[0].base, "twenty", 6);
-    assert_int_equal(s->configuration.n, 1);
-    assert_string_equal(s->configuration.servers[0].address, "here");
-    snapshot_destroy(s);
+    assert_int_equal(s.id.index, 20);
+    assert_int_equal(s.len, 6);
+    assert_memory_equal(s.data, "twenty", 6);
+    assert_int_equal(s.membership.n, 1);
+    assert_string_equal(s.membership.members[0].address, "here");
+    snapshot_clear(&s);
     assert_non_null(virtual_disk_bytes(w->virtual, "snapshot-000000000000001e-0000000000000001.damaged", &len));
     assert_int_equal(snapshot_load_newest(w->disk, 5, &s, &damaged, &err), -1);   /* another cluster's */
     assert_int_equal(err.code, ERROR_CONFLICT);

@@ -1,7 +1,3 @@
-#include <openssl/bn.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,16 +5,10 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "certs.h"
 #include "harness.h"
 
 #include "../cmocka_all.h"
-
-/* ---- Certificates ---- */
-
-struct authority {
-    EVP_PKEY *key;
-    X509 *cert;
-};
 
 struct fixture {
     struct harness h;
@@ -26,77 +16,6 @@ struct fixture {
     char dir[32];
     struct authority ca, other_ca;
 };
-
-static void add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
-{
-    X509V3_CTX ctx;
-    X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-    assert_non_null(e);
-    X509_add_ext(cert, e, -1);
-    X509_EXTENSION_free(e);
-}
-
-/* Signed by `by`, or by itself. Valid from two hours ago until `hours` from now. */
-static X509 *make_cert(EVP_PKEY *key, const char *name, const struct authority *by, EVP_PKEY *signer,
-                       const char *alt_names, long hours)
-{
-    X509 *cert = X509_new();
-    X509_set_version(cert, 2);
-    BIGNUM *serial = BN_new();
-    BN_rand(serial, 64, BN_RAND_TOP_ANY, BN_RAND_BOTTOM_ANY);
-    BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(cert));
-    BN_free(serial);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -7200);
-    X509_gmtime_adj(X509_getm_notAfter(cert), hours * 3600);
-    X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_UTF8, (const unsigned char *)name, -1, -1,
-                               0);
-    X509 *issuer = by ? by->cert : cert;
-    X509_set_issuer_name(cert, X509_get_subject_name(issuer));
-    add_extension(cert, issuer, NID_basic_constraints, by ? "critical,CA:FALSE" : "critical,CA:TRUE");
-    if (alt_names)
-        add_extension(cert, issuer, NID_subject_alt_name, alt_names);
-    assert_true(X509_sign(cert, signer, EVP_sha256()) > 0);
-    return cert;
-}
-
-static char *path_of(const struct fixture *f, const char *name, const char *kind)
-{
-    return mem_printf("%s/%s.%s", f->dir, name, kind);
-}
-
-static void write_cert(const struct fixture *f, const char *name, X509 *cert, EVP_PKEY *key)
-{
-    CLEANUP_FREE char *cert_path = path_of(f, name, "crt");
-    CLEANUP_FREE char *key_path = path_of(f, name, "key");
-    FILE *file = fopen(cert_path, "w");
-    assert_non_null(file);
-    PEM_write_X509(file, cert);
-    fclose(file);
-    file = fopen(key_path, "w");
-    assert_non_null(file);
-    PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL);
-    fclose(file);
-}
-
-static struct authority make_authority(const struct fixture *f, const char *name)
-{
-    struct authority a = {.key = EVP_EC_gen("P-256")};
-    a.cert = make_cert(a.key, name, NULL, a.key, NULL, 24);
-    write_cert(f, name, a.cert, a.key);
-    return a;
-}
-
-static void issue(const struct fixture *f, const char *name, const struct authority *by, const char *alt_names,
-                  long hours)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *cert = make_cert(key, name, by, by->key, alt_names, hours);
-    write_cert(f, name, cert, key);
-    X509_free(cert);
-    EVP_PKEY_free(key);
-}
 
 #define LOCAL "DNS:localhost,IP:127.0.0.1"
 
@@ -106,10 +25,10 @@ static int setup(void **state)
     strcpy(f->dir, "/tmp/tls-test-XXXXXX");
     if (!mkdtemp(f->dir))
         return -1;
-    f->ca = make_authority(f, "ca");
-    f->other_ca = make_authority(f, "other-ca");
-    issue(f, "server", &f->ca, LOCAL, 24);
-    issue(f, "client", &f->ca, "DNS:agent.one,URI:mentat:node/1,IP:10.0.0.1,IP:fd00::1", 24);
+    f->ca = authority_make(f->dir, "ca");
+    f->other_ca = authority_make(f->dir, "other-ca");
+    authority_issue(f->dir, "server", &f->ca, LOCAL, 24);
+    authority_issue(f->dir, "client", &f->ca, "DNS:agent.one,URI:mentat:node/1,IP:10.0.0.1,IP:fd00::1", 24);
     *state = f;
     return 0;
 }
@@ -119,10 +38,8 @@ static int teardown(void **state)
     struct fixture *f = *state;
     if (f->started)
         harness_end(&f->h);
-    EVP_PKEY_free(f->ca.key);
-    X509_free(f->ca.cert);
-    EVP_PKEY_free(f->other_ca.key);
-    X509_free(f->other_ca.cert);
+    authority_free(&f->ca);
+    authority_free(&f->other_ca);
     CLEANUP_FREE char *command = mem_printf("rm -r %s", f->dir);
     int status = system(command);
     free(f);
@@ -147,9 +64,9 @@ static struct files files_of(const struct fixture *f, const char *name, const ch
                              enum tls_client_cert client_cert)
 {
     struct files out = {0};
-    out.cert = name ? path_of(f, name, "crt") : NULL;
-    out.key = name ? path_of(f, name, "key") : NULL;
-    out.ca = path_of(f, ca, "crt");
+    out.cert = name ? certs_path(f->dir, name, "crt") : NULL;
+    out.key = name ? certs_path(f->dir, name, "key") : NULL;
+    out.ca = certs_path(f->dir, ca, "crt");
     out.options = (struct tls_options){out.cert, out.key, out.ca, client_cert};
     return out;
 }
@@ -243,7 +160,7 @@ static void a_missing_client_certificate_is_refused(void **state)
 static void a_client_certificate_of_another_ca_is_refused(void **state)
 {
     struct fixture *f = *state;
-    issue(f, "stranger", &f->other_ca, NULL, 24);
+    authority_issue(f->dir, "stranger", &f->other_ca, NULL, 24);
     struct harness *h = up(f, NULL, "server", TLS_CLIENT_CERT_OPTIONAL, "stranger", "ca");
     assert_denied(h, "refused our certificate");
     assert_int_equal(h->requests, 0);
@@ -259,14 +176,14 @@ static void a_server_of_another_ca_is_refused(void **state)
 static void an_expired_server_is_refused(void **state)
 {
     struct fixture *f = *state;
-    issue(f, "expired", &f->ca, LOCAL, -1);
+    authority_issue(f->dir, "expired", &f->ca, LOCAL, -1);
     assert_denied(up(f, NULL, "expired", TLS_CLIENT_CERT_NONE, NULL, "ca"), "expired");
 }
 
 static void a_server_of_another_name_is_refused(void **state)
 {
     struct fixture *f = *state;
-    issue(f, "elsewhere", &f->ca, "DNS:elsewhere,IP:127.0.0.2", 24);
+    authority_issue(f->dir, "elsewhere", &f->ca, "DNS:elsewhere,IP:127.0.0.2", 24);
     assert_denied(up(f, NULL, "elsewhere", TLS_CLIENT_CERT_NONE, NULL, "ca"), "mismatch");
 }
 
@@ -290,7 +207,7 @@ static void a_reloaded_certificate_serves_new_connections(void **state)
     struct harness *h = up(f, NULL, "server", TLS_CLIENT_CERT_NONE, NULL, "ca");
     struct answer a;
     struct error err = {0};
-    CLEANUP_FREE char *path = path_of(f, "server", "crt");
+    CLEANUP_FREE char *path = certs_path(f->dir, "server", "crt");
     /* Broken files change nothing. */
     assert_int_equal(file_write(path, "nonsense", 8, 0600, &err), 0);
     assert_int_equal(tls_context_reload(h->server_tls, &err), -1);
@@ -298,7 +215,7 @@ static void a_reloaded_certificate_serves_new_connections(void **state)
     answer_get(h, &a, "/");
     assert_int_equal(a.status, 200);
     answer_free(&a);
-    issue(f, "server", &f->ca, "DNS:elsewhere", 24);
+    authority_issue(f->dir, "server", &f->ca, "DNS:elsewhere", 24);
     assert_int_equal(tls_context_reload(h->server_tls, &err), 0);
     answer_get(h, &a, "/");     /* on the kept connection */
     assert_int_equal(a.status, 200);
@@ -312,9 +229,9 @@ static void contexts_name_the_file_that_is_wrong(void **state)
 {
     struct fixture *f = *state;
     struct error err = {0};
-    CLEANUP_FREE char *missing = path_of(f, "missing", "crt");
-    CLEANUP_FREE char *cert = path_of(f, "server", "crt");
-    CLEANUP_FREE char *other_key = path_of(f, "client", "key");
+    CLEANUP_FREE char *missing = certs_path(f->dir, "missing", "crt");
+    CLEANUP_FREE char *cert = certs_path(f->dir, "server", "crt");
+    CLEANUP_FREE char *other_key = certs_path(f->dir, "client", "key");
     assert_null(tls_context_new(&(struct tls_options){.ca_file = missing}, &err));
     assert_has(err.text, missing);
     assert_null(tls_context_new(&(struct tls_options){.cert_file = missing}, &err));

@@ -22,5 +22,7 @@ uint64_t virtual_disk_used(const struct virtual_disk *d);
 
 /* To prove that tests notice: syncs (of content; of names) do nothing. */
 void virtual_disk_break_sync(struct virtual_disk *d, bool content, bool names);
+/* Writes into files whose names begin so are lost in each crash, synced or not. The string is kept. */
+void virtual_disk_break_files(struct virtual_disk *d, const char *prefix);
 /* The bytes of a file as they are, for tests that damage them; NULL when there is none. */
 uint8_t *virtual_disk_bytes(struct virtual_disk *d, const char *name, size_t *len);

@@ -1,4 +1,4 @@
-#include "consensus_disk.h"
+#include "virtual_disk.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +35,7 @@ struct virtual_disk {
     uint64_t capacity;
     unsigned fail_after;
     bool failed, break_content, break_names;
+    const char *break_files;
 };
 
 static struct virtual_disk *of(struct disk *disk)
@@ -111,6 +112,14 @@ uint64_t virtual_disk_used(const struct virtual_disk *d)
         if (d->names[i].current)
             sum += d->names[i].current->size;
     return sum;
+}
+
+static bool is_broken(const struct virtual_disk *d, const struct content *c)
+{
+    for (size_t i = 0; d->break_files && i < d->n_names; i++)
+        if (d->names[i].current == c && !strncmp(d->names[i].name, d->break_files, strlen(d->break_files)))
+            return c->durable_size > 0;
+    return false;
 }
 
 static bool has_room(struct virtual_disk *d, const struct content *c, size_t size)
@@ -220,7 +229,7 @@ static int virtual_sync(struct disk *disk, int file)
     struct content *c = d->handles[file];
     if (fails(d))
         return -EIO;
-    if (d->break_content)
+    if (d->break_content || is_broken(d, c))
         return 0;
     if (c->capacity)
         memcpy(c->durable, c->bytes, c->capacity);
@@ -339,10 +348,12 @@ void virtual_disk_break_sync(struct virtual_disk *d, bool content, bool names)
     d->break_names = names;
 }
 
+void virtual_disk_break_files(struct virtual_disk *d, const char *prefix) { d->break_files = prefix; }
+
 /* Later versions of a sector overwrite earlier ones where both were kept. */
 static void lose_content(struct virtual_disk *d, struct content *c)
 {
-    for (size_t i = 0; i < c->n_versions; i++) {
+    for (size_t i = 0; i < c->n_versions && !is_broken(d, c); i++) {
         const struct version *v = &c->versions[i];
         uint8_t *sector = c->durable + v->sector * VIRTUAL_SECTOR;
         switch (random_below(&d->random, 5)) {
