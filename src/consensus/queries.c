@@ -44,9 +44,10 @@ void consensus_stats(const struct consensus *c, struct consensus_stats *out)
 
 static struct consensus_member self_as_member(const struct consensus *c)
 {
+    uint64_t last = raft_log_last(&c->raft.log);
     return (struct consensus_member){.self = true, .connected = true, .release = c->release,
                                      .command_version = c->options.command_version,
-                                     .match_index = c->raft.stored, .next_index = raft_log_last(&c->raft.log) + 1};
+                                     .match_index = c->raft.stored, .next_index = last + 1, .lag = last - c->raft.stored};
 }
 
 static struct consensus_member peer_as_member(const struct consensus *c, uint64_t id)
