@@ -4,7 +4,7 @@ set -euo pipefail
 
 build=(gcc make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
        liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev)
-tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry)
+tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry zsh fish mandoc)
 # llhttp is the maintained parser; older distributions have only its predecessor.
 if apt-cache show libllhttp-dev >/dev/null 2>&1; then build+=(libllhttp-dev); else build+=(libhttp-parser-dev); fi
 

@@ -191,6 +191,31 @@ static void no_short_option_has_two_meanings_in_a_command(void **state)
             }
 }
 
+/* Those of a command and of the commands below it, added to v. */
+static size_t collect_options(const struct command_row *const *list, const struct option_row **v, size_t n, size_t most)
+{
+    for (; *list; list++) {
+        for (const struct option_row *o = (*list)->options; o && o->name; o++) {
+            assert_true(n < most);
+            v[n++] = o;
+        }
+        if ((*list)->subcommands)
+            n = collect_options((*list)->subcommands, v, n, most);
+    }
+    return n;
+}
+
+/* Completion looks at the words before it knows the command. */
+static void an_option_takes_a_value_in_every_command_or_in_none(void **state)
+{
+    const struct option_row *v[256];
+    size_t n = collect_options(commands, v, 0, ARRAY_LEN(v));
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(v[i]->name, v[k]->name) || (v[i]->letter && v[i]->letter == v[k]->letter))
+                assert_int_equal(v[i]->value != NULL, v[k]->value != NULL);
+}
+
 int main(void)
 {
     unsetenv("MENTAT_ADDR");
@@ -203,6 +228,7 @@ int main(void)
         cmocka_unit_test(problems_of_a_file_are_told_with_their_places),
         cmocka_unit_test(every_command_is_in_help_manual_and_completions),
         cmocka_unit_test(no_short_option_has_two_meanings_in_a_command),
+        cmocka_unit_test(an_option_takes_a_value_in_every_command_or_in_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) + run_output_tests();
 }
