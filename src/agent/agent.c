@@ -283,10 +283,15 @@ static void on_signal(uv_signal_t *s, int number)
     struct agent *a = s->data;
     bool again = a->ending;
     a->ending = true;
-    if (!again && a->config->stop_tasks_on_exit) {
+    if (!a->runner)
+        return;
+    if (again && a->config->stop_tasks_on_exit) {
+        LOG_I("asked to end again; tasks that still run are killed");
+        runner_kill_all(a->runner);
+    } else if (a->config->stop_tasks_on_exit) {
         LOG_I("ending; all tasks are stopped first");
         runner_stop_all(a->runner, on_all_stopped, a);
-    } else if (a->runner) {
+    } else {
         LOG_I("ending; tasks go on");
         close_all(a);
     }

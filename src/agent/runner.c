@@ -576,6 +576,14 @@ void runner_stop_all(struct runner *r, void (*done)(void *ctx), void *ctx)
     finish_stop_all(r);
 }
 
+void runner_kill_all(struct runner *r)
+{
+    struct allocation *a, *next;
+    HASH_ITER(hh, r->allocations, a, next)
+        if (a->task)
+            task_stop(a->task, 0, 0);
+}
+
 static void on_timer_closed(uv_handle_t *h)
 {
     free(h->data);

@@ -47,6 +47,8 @@ void runner_acknowledge(struct runner *r, const struct agent_report *report);
 
 /* Stops every task, then removes all files and control groups of allocations, then calls done. */
 void runner_stop_all(struct runner *r, void (*done)(void *ctx), void *ctx);
+/* After runner_stop_all: does not wait for kill timeouts any more. */
+void runner_kill_all(struct runner *r);
 /* Lets go of everything: tasks go on. Handles end as the loop runs on. */
 void runner_close(struct runner *r);
 

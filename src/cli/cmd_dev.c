@@ -32,7 +32,7 @@ struct dev {
     struct child server, agent, run;
     struct api *api;
     sigset_t signals;
-    bool stop;                   /* we were asked to end */
+    bool stop, hurry;            /* we were asked to end; once more */
 };
 
 /* --- ports and directory --- */
@@ -209,14 +209,19 @@ static int live(struct dev *d, struct error *err)
     return 0;
 }
 
-/* SIGTERM, then SIGKILL when it takes too long or when we are asked again. */
+/* SIGTERM; a second one when we are asked again: the agent kills its tasks then. SIGKILL when even that takes too long. */
 static void stop_child(struct dev *d, struct child *c, int limit_ms)
 {
     child_signal(c, SIGTERM);
     int64_t until = time_monotonic_ms() + limit_ms;
     while (child_running(c)) {
         int signum = wait_signal(d, POLL_MS);
-        if ((signum && signum != SIGCHLD) || time_monotonic_ms() > until) {
+        bool asked = signum && signum != SIGCHLD;
+        if (asked && !d->hurry) {
+            cli_say(d->cli, "killing the tasks that still run");
+            d->hurry = true;
+            child_signal(c, SIGTERM);
+        } else if (asked || time_monotonic_ms() > until) {
             fprintf(stderr, "mt: %s does not end; killing it, tasks of its may be left\n", c->name);
             child_signal(c, SIGKILL);
             until = INT64_MAX;

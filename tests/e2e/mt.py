@@ -176,6 +176,22 @@ class DevTest(unittest.TestCase):
         self.assertFalse(os.path.exists(dev.dir))
         wait_for(lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
 
+    def test_a_second_ctrl_c_kills_what_does_not_end(self):
+        dev = Dev()
+        path = dev.file("stubborn.yaml", "name: stubborn\ndriver: exec\nkill: {timeout: 10m}\nresources: {memory_mb: 16}\nconfig: "
+                        "{command: /bin/sh, args: [-c, \"trap 'echo asked' TERM; echo up; while :; do sleep 0.1; done\"]}\n")
+        self.assertEqual(dev.mt("run", path).returncode, 0)
+        wait_for(lambda: dev.mt("logs", "stubborn").stdout == "up\n", 10, "the task's first word")
+        tree = processes_of(dev, [a["id"] for a in dev.json("allocs")])
+        log = os.path.join(dev.dir, "agent", "allocs", dev.json("allocs")[0]["id"], "logs", "stdout.0.log")
+        dev.process.child.send_signal(signal.SIGINT)
+        wait_for(lambda: os.path.getsize(log) == len("up\nasked\n"), 10, "the first signal's arrival at the task")
+        dev.process.child.send_signal(signal.SIGINT)
+        self.assertEqual(dev.process.child.wait(30 * PATIENCE), 0)
+        self.assertIn("killing the tasks", dev.process.text())
+        self.assertFalse(os.path.exists(dev.dir))
+        wait_for(lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
+
     def test_a_taken_port_is_told(self):
         dev = Dev()
         port = dev.address.rsplit(":", 1)[1]

@@ -157,7 +157,7 @@ void task_stop(struct task *task, int signal, int64_t timeout_ms)
         return;
     t->run->stops++;
     t->run->signal = signal;
-    if (t->run->alive && !fake.deaf)
+    if (t->run->alive && (!fake.deaf || timeout_ms == 0))
         fake_exit(t->run, 143);
 }
 

@@ -22,7 +22,7 @@ struct fake_host {
     struct fake_run *runs;           /* the newest first */
     int starts, most_alive;          /* most_alive: of one allocation at the same time; must never be 2 */
     bool hold;                       /* starts are not answered by themselves */
-    bool deaf;                       /* stops do not end the task */
+    bool deaf;                       /* stops do not end the task, unless they do not wait */
     const char *fail_start;          /* text: every start fails with it */
     enum error_code fail_code;
 };

@@ -666,6 +666,20 @@ static void stopping_everything_leaves_no_task_and_no_file(void **state)
     assert_false(has_dir(w, A) || has_dir(w, B));
 }
 
+static void who_does_not_wait_for_the_end_of_tasks_has_them_killed(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    fake.deaf = true;
+    runner_stop_all(w->runner, on_stopped, w);
+    UNTIL(w, fake_find(A)->stops == 1);
+    assert_true(fake_find(A)->alive);
+    runner_kill_all(w->runner);
+    UNTIL(w, w->stopped);
+    assert_false(fake_find(A)->alive);
+    fake.deaf = false;
+}
+
 static void what_comes_while_everything_is_stopped_is_stopped_too(void **state)
 {
     struct world *w = *state;
@@ -713,6 +727,7 @@ int main(void)
         T(a_task_is_always_among_its_peers),
         T(changed_peers_are_for_the_next_start),
         T(services_that_are_not_told_have_no_peers),
+        T(who_does_not_wait_for_the_end_of_tasks_has_them_killed),
         T(what_comes_while_everything_is_stopped_is_stopped_too),
         T(stopping_everything_leaves_no_task_and_no_file),
     };
