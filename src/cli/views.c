@@ -55,8 +55,9 @@ static void cell_event_what(const json_t *row, const json_t *value, struct buf *
 static void cell_event_change(const json_t *row, const json_t *value, struct buf *out)
 {
     const char *from = json_text(row, "from"), *to = json_text(row, "to");
+    bool moved = *from && strcmp(from, to) != 0;
     if (*to)
-        buf_printf(out, "%s%s%s", from, *from ? " → " : "", to);
+        buf_printf(out, "%s%s%s", moved ? from : "", moved ? " → " : "", to);
 }
 
 static void cell_deployed(const json_t *row, const json_t *value, struct buf *out)

@@ -172,7 +172,7 @@ static void on_timer(uv_timer_t *timer);
 
 static void state_set(struct engine *e, bool up)
 {
-    bool changed = e->up != up;
+    bool first = !e->known, changed = first || e->up != up;
     e->up = up;
     e->known = true;
     uv_timer_start(&e->timer, on_timer, up ? LOOK_UP_MS : LOOK_DOWN_MS, 0);
@@ -180,6 +180,8 @@ static void state_set(struct engine *e, bool up)
         return;
     if (up)
         LOG_I("the Docker engine answers", "version", e->version, "api", LOG_I64(e->api), "socket", e->target);
+    else if (first)
+        LOG_I("there is no Docker engine", "reason", e->trouble);
     else
         LOG_W("the Docker engine does not answer", "reason", e->trouble);
     if (e->changed)
