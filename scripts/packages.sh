@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Installs the packages that Mentat is built and tested with (Debian 12, Ubuntu 24.04). Does nothing when all are there.
+# Installs the packages that Mentat is built and tested with (Debian 12 and later, Ubuntu 24.04). Does nothing when all are
+# there. "a|b": a where the distribution has it, else b.
 set -euo pipefail
 
-build=(gcc make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
-       liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev)
-tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry zsh fish mandoc)
 # llhttp is the maintained parser; older distributions have only its predecessor.
-if apt-cache show libllhttp-dev >/dev/null 2>&1; then build+=(libllhttp-dev); else build+=(libhttp-parser-dev); fi
+build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
+       liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev 'libllhttp-dev|libhttp-parser-dev')
+tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry
+       zsh fish mandoc qemu-system-x86 cpio)
+# To boot small hosts with, where the machine has no kernel of its own (a container, say).
+ls /boot/vmlinuz-* >/dev/null 2>&1 || tests+=('linux-image-cloud-amd64|linux-image-virtual')
 
 case "${1:-build}" in
 build) want=("${build[@]}") ;;
@@ -14,15 +17,24 @@ all)   want=("${build[@]}" "${tests[@]}") ;;
 *)     echo "usage: $0 [build|all]" >&2; exit 2 ;;
 esac
 
+installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+# choose TEST A|B: the first that passes; false when none does.
+choose() { local p; for p in ${2//|/ }; do if "$1" "$p"; then echo "$p"; return; fi; done; return 1; }
+offered() { apt-cache show "$1" >/dev/null 2>&1; }
+
 missing=()
 for p in "${want[@]}"; do
-    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+    choose installed "$p" >/dev/null || missing+=("$p")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 sudo=()
 [ "$(id -u)" -eq 0 ] || sudo=(sudo)
-echo "installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${sudo[@]}" apt-get update -qq
-"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+install=()
+for p in "${missing[@]}"; do
+    install+=("$(choose offered "$p")") || { echo "this distribution has no package $p" >&2; exit 1; }
+done
+echo "installing: ${install[*]}"
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${install[@]}" >/dev/null

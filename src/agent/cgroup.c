@@ -85,22 +85,59 @@ static unsigned controllers_parse(const char *text)
 
 /* --- the agent's subtree --- */
 
+/* The first thing that stood in the way, uppermost group first: the rest follows from it. */
+struct obstacle {
+    int failed;           /* errno; 0: nothing stood in the way */
+    bool controller;      /* a controller could not be passed on; else the subtree could not be made */
+    char where[128];
+};
+
+static void obstacle_note(struct obstacle *o, int failed, bool controller, const char *where)
+{
+    if (o->failed)
+        return;
+    o->failed = failed;
+    o->controller = controller;
+    snprintf(o->where, sizeof o->where, "%s", where);
+}
+
+static bool group_populated(const char *group)
+{
+    char path[PATH_MAX], c[2];
+    return path_join(path, group, "", "cgroup.procs") == 0 && text_read(path, c, sizeof c) > 0;
+}
+
+/* A group with processes of its own cannot pass on what its groups could be limited by; only the first of all can. With
+ * some controllers the kernel tries nevertheless, and then no process may enter the groups below: not asked for. */
+static bool v2_keeps_to_itself(const char *dir)
+{
+    char path[PATH_MAX];
+    bool first = path_join(path, dir, "", "cgroup.type") < 0 || access(path, F_OK) < 0;
+    return !first && group_populated(dir);
+}
+
 /* Asks for every useful controller below `dir`. What the host refuses is simply not there afterwards. */
-static void v2_enable(const char *dir)
+static void v2_enable(const char *dir, struct obstacle *obstacle)
 {
     char path[PATH_MAX], text[32];
+    if (v2_keeps_to_itself(dir)) {
+        obstacle_note(obstacle, EBUSY, true, dir);
+        return;
+    }
     if (path_join(path, dir, "", "cgroup.subtree_control") < 0)
         return;
     for (size_t i = 0; i < ARRAY_LEN(controllers); i++) {
         if (!controllers[i].v2)
             continue;
         snprintf(text, sizeof text, "+%s", controllers[i].name);
-        text_write(path, text);
+        int failed = text_write(path, text);
+        if (failed)
+            obstacle_note(obstacle, failed, true, dir);
     }
 }
 
 /* Makes each folder of `name` below the mount; returns the errno of the first that cannot be made. */
-static int subtree_make(const char *mount, const char *name, bool v2, char path[static PATH_MAX])
+static int subtree_make(const char *mount, const char *name, bool v2, char path[static PATH_MAX], struct obstacle *obstacle)
 {
     if (path_join(path, mount, name, "") < 0)
         return ENAMETOOLONG;
@@ -113,13 +150,13 @@ static int subtree_make(const char *mount, const char *name, bool v2, char path[
             return failed;
         }
         if (v2)
-            v2_enable(path);
+            v2_enable(path, obstacle);
         *p = saved;
     }
     if (mkdir(path, 0755) < 0 && errno != EEXIST)
         return errno;
     if (v2)
-        v2_enable(path);
+        v2_enable(path, obstacle);
     return access(path, W_OK) < 0 ? errno : 0;
 }
 
@@ -134,10 +171,13 @@ static unsigned v2_controllers(const char *dir)
     return found;
 }
 
-static void hierarchy_add(struct cgroup_root *r, const char *mount, const char *name, bool v2, unsigned offered, int *failed)
+static void hierarchy_add(struct cgroup_root *r, const char *mount, const char *name, bool v2, unsigned offered,
+                          struct obstacle *obstacle)
 {
     unsigned have = 0;
     for (unsigned i = 0; i < r->n; i++) {
+        if (v2 && r->v[i].v2)
+            return;              /* the kernel has one; it may be mounted at several places */
         have |= r->v[i].controllers;
         if (r->v[i].v2 && r->v[i].controllers & CGROUP_CPU)
             offered &= ~(unsigned)CGROUP_CPUACCT;
@@ -148,9 +188,9 @@ static void hierarchy_add(struct cgroup_root *r, const char *mount, const char *
     if ((!v2 && !offered) || r->n == CGROUP_HIERARCHIES_MAX)
         return;
     char path[PATH_MAX];
-    int error = subtree_make(mount, name, v2, path);
-    if (error) {
-        *failed = error;
+    int failed = subtree_make(mount, name, v2, path, obstacle);
+    if (failed) {
+        obstacle_note(obstacle, failed, false, mount);
         return;
     }
     char shims[PATH_MAX];
@@ -160,7 +200,7 @@ static void hierarchy_add(struct cgroup_root *r, const char *mount, const char *
         r->v[r->n++] = (struct cgroup_hierarchy){.path = mem_strdup(path), .controllers = offered, .v2 = v2};
 }
 
-static void mounts_scan(struct cgroup_root *r, const char *name, bool v2, int *failed)
+static void mounts_scan(struct cgroup_root *r, const char *name, bool v2, struct obstacle *obstacle)
 {
     FILE *f = setmntent("/proc/self/mounts", "re");
     if (!f)
@@ -169,40 +209,58 @@ static void mounts_scan(struct cgroup_root *r, const char *name, bool v2, int *f
     char line[4096];
     while (getmntent_r(f, &m, line, sizeof line)) {
         if (v2 && strcmp(m.mnt_type, "cgroup2") == 0)
-            hierarchy_add(r, m.mnt_dir, name, true, 0, failed);
+            hierarchy_add(r, m.mnt_dir, name, true, 0, obstacle);
         else if (!v2 && strcmp(m.mnt_type, "cgroup") == 0)
-            hierarchy_add(r, m.mnt_dir, name, false, controllers_parse(m.mnt_opts), failed);
+            hierarchy_add(r, m.mnt_dir, name, false, controllers_parse(m.mnt_opts), obstacle);
     }
     endmntent(f);
 }
 
-static void warning_write(struct cgroup_root *r, enum cgroup_mode mode, int failed)
+static void reason_write(char *out, size_t size, enum cgroup_mode mode, const struct obstacle *o)
+{
+    if (mode == CGROUP_OFF)
+        snprintf(out, size, "control groups are switched off in the configuration");
+    else if (o->failed == EACCES || o->failed == EPERM)
+        snprintf(out, size, "not permitted in %s; run the agent as root", o->where);
+    else if (o->failed == EROFS)
+        snprintf(out, size, "%s is mounted read-only", o->where);
+    else if (o->controller && o->failed == EBUSY)
+        snprintf(out, size, "processes stand in %s itself, and such a group passes nothing on (cgroup v2); move them into a "
+                 "group of their own below it, or run the agent on the host itself", o->where);
+    else if (o->controller && o->failed == ENOENT)
+        snprintf(out, size, "not among the controllers of %s; see its cgroup.controllers: what is missing there is kept back "
+                 "by the group above, or by cgroup_disable= on the kernel's command line", o->where);
+    else if (o->failed)
+        snprintf(out, size, "%s: %s", o->where, strerror(o->failed));
+    else
+        snprintf(out, size, "no cgroup file system with such a controller is mounted");
+}
+
+static void warning_write(struct cgroup_root *r, enum cgroup_mode mode, const struct obstacle *obstacle)
 {
     unsigned have = 0;
     for (unsigned i = 0; i < r->n; i++)
         have |= r->v[i].controllers;
-    char missing[64] = "";
+    char missing[64] = "", why[384];
     for (size_t i = 0; i < ARRAY_LEN(controllers); i++)
         if (controllers[i].needed && !(have & controllers[i].bit))
             snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s", *missing ? ", " : "",
                      controllers[i].name);
-    const char *why = mode == CGROUP_OFF ? "control groups are switched off in the configuration"
-        : failed == EACCES || failed == EPERM ? "not permitted; run the agent as root"
-        : failed == EROFS ? "/sys/fs/cgroup is mounted read-only"
-        : failed ? strerror(failed) : "the host offers no such controller";
-    if (*missing)
-        snprintf(r->warning, sizeof r->warning, "limits are not enforced for %s: %s", missing, why);
+    if (!*missing)
+        return;
+    reason_write(why, sizeof why, mode, obstacle);
+    snprintf(r->warning, sizeof r->warning, "limits are not enforced for %s: %s", missing, why);
 }
 
 void cgroup_open(struct cgroup_root *r, const char *name, enum cgroup_mode mode)
 {
     *r = (struct cgroup_root){0};
-    int failed = 0;
+    struct obstacle obstacle = {0};
     if (mode == CGROUP_AUTO || mode == CGROUP_V2)
-        mounts_scan(r, name, true, &failed);
+        mounts_scan(r, name, true, &obstacle);
     if (mode == CGROUP_AUTO || mode == CGROUP_V1)
-        mounts_scan(r, name, false, &failed);
-    warning_write(r, mode, failed);
+        mounts_scan(r, name, false, &obstacle);
+    warning_write(r, mode, &obstacle);
 }
 
 void cgroup_close(struct cgroup_root *r)
@@ -346,12 +404,6 @@ static int procs_kill(const char *path)
     }
     fclose(f);
     return n;
-}
-
-static bool group_populated(const char *group)
-{
-    char path[PATH_MAX], c[2];
-    return path_join(path, group, "", "cgroup.procs") == 0 && text_read(path, c, sizeof c) > 0;
 }
 
 /* Frozen processes cannot fork, so one pass finds them all. A group that does not freeze in time (a process waits in

@@ -28,7 +28,7 @@ struct cgroup_hierarchy {
 struct cgroup_root {
     struct cgroup_hierarchy v[CGROUP_HIERARCHIES_MAX];
     unsigned n;
-    char warning[256];               /* what is missing, in plain words; "" when limits work fully */
+    char warning[512];               /* what is missing, in plain words; "" when limits work fully */
 };
 
 enum cgroup_mode { CGROUP_AUTO, CGROUP_V1, CGROUP_V2, CGROUP_OFF };

@@ -7,6 +7,7 @@
 #include "cli/log_follow.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -5,6 +5,7 @@
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -15,7 +16,7 @@
 #include "base/mem.h"
 #include "base/timefmt.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 20000        /* times MENTAT_TEST_PATIENCE, as everywhere */
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -122,7 +123,8 @@ static void timer_free(uv_handle_t *h)
 
 bool world_wait(struct world *w, bool (*done)(void *arg), void *arg)
 {
-    int64_t end = time_monotonic_ms() + PATIENCE_MS;
+    const char *factor = getenv("MENTAT_TEST_PATIENCE");
+    int64_t end = time_monotonic_ms() + (int64_t)(PATIENCE_MS * (factor ? strtod(factor, NULL) : 1));
     uv_timer_t *timer = NULL;
     while (!done(arg) && time_monotonic_ms() < end) {
         if (!timer) {
