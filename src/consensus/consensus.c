@@ -126,10 +126,10 @@ static void apply_command(struct consensus *c, uint64_t index, const struct entr
         finish_proposal(c, p, CONSENSUS_COMMITTED);
 }
 
-static void apply_committed(struct consensus *c)
+void consensus_apply_committed(struct consensus *c, uint64_t max)
 {
-    for (unsigned n = 0; c->raft.applied < c->raft.commit && !c->dead && !c->raft.installing; n++) {
-        if (n == BATCH_MAX) {
+    for (; c->raft.applied < c->raft.commit && !c->dead && !c->raft.installing; max--) {
+        if (!max) {
             consensus_wake(c);
             return;
         }
@@ -392,7 +392,7 @@ static void work(struct consensus *c)
     storage_log_grew(c->storage);
     if (c->raft.wants_flush)
         raft_flush(&c->raft, consensus_now_ms(c));
-    apply_committed(c);
+    consensus_apply_committed(c, BATCH_MAX);
     if (c->dead)
         return;
     look_at_role(c);

@@ -148,6 +148,7 @@ struct consensus {
 
 uint64_t consensus_now_ms(const struct consensus *c);
 void consensus_wake(struct consensus *c);
+void consensus_apply_committed(struct consensus *c, uint64_t max);     /* entries */
 void consensus_fatal(struct consensus *c, const struct error *err);
 void consensus_send(struct consensus *c, uint64_t to, const struct message *m);
 void consensus_answer_changed(struct consensus *c, consensus_changed done, void *request, const struct error *err);

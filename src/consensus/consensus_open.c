@@ -189,6 +189,19 @@ static int open_storage(struct consensus *c, struct storage_contents *contents, 
     return c->options.bootstrap && is_pristine(contents) ? bootstrap(c, contents, err) : 0;
 }
 
+/* The only voter: everything that its log holds is committed with the term's first entry. Whoever uses this server finds
+ * a leader. (Without space for it, the entry waits, as all others do.) */
+static int lead_at_once(struct consensus *c, struct error *err)
+{
+    uint64_t index = raft_log_last(&c->raft.log);
+    int rv = storage_write_now(c->storage, raft_log_entry(&c->raft.log, index), err);
+    if (rv != 0)
+        return rv < 0 ? -1 : 0;
+    raft_stored(&c->raft, index);
+    consensus_apply_committed(c, UINT64_MAX);
+    return 0;
+}
+
 int consensus_open(struct consensus **out, const struct consensus_options *options, struct consensus_host *host,
                    struct error *err)
 {
@@ -211,12 +224,15 @@ int consensus_open(struct consensus **out, const struct consensus_options *optio
     if (rv == 0)
         rv = start_raft(c, &contents, err);
     storage_contents_clear(&contents);
+    if (rv == 0)
+        raft_start(&c->raft, consensus_now_ms(c));
+    if (rv == 0 && c->raft.role == RAFT_LEADER)
+        rv = lead_at_once(c, err);
     if (rv < 0) {
         consensus_free(c);
         return -1;
     }
     *out = c;
-    raft_start(&c->raft, consensus_now_ms(c));
     storage_begin(c->storage, &c->raft.log);
     consensus_wake(c);   /* the first turn announces the role */
     return 0;

@@ -4,7 +4,7 @@
 
 uint64_t consensus_leader(const struct consensus *c, const char **address)
 {
-    uint64_t id = c->closed ? 0 : c->raft.leader;
+    uint64_t id = c->closed || (c->raft.role == RAFT_LEADER && !raft_leads(&c->raft)) ? 0 : c->raft.leader;
     const struct member *m = id ? membership_find(raft_membership(&c->raft), id) : NULL;
     if (address)
         *address = m ? m->address : NULL;

@@ -61,6 +61,8 @@ struct storage_host *storage_host(struct storage *s);
  * For the first membership of a cluster and for recovery. Returns 0, or -1 with err. */
 int storage_append_now(struct storage *s, struct raft_log *log, uint64_t term, enum entry_type type, const void *bytes,
                        uint32_t len, struct error *err);
+/* Likewise, the log's next entry. 1: there is no space, it stays to be written. */
+int storage_write_now(struct storage *s, const struct entry *e, struct error *err);
 /* Work may begin; nothing is submitted to the executor before. The log is read from whenever there is something to write;
  * it outlives the storage or its last job. */
 void storage_begin(struct storage *s, const struct raft_log *log);

@@ -56,14 +56,15 @@ static int open_metadata(struct storage *s, struct error *err)
     return 0;
 }
 
-/* At the start nobody waits for the loop: writes one record and returns when it is durable. */
+/* At the start nobody waits for the loop: writes one record and returns 0 when it is durable. 1: there is no space for the
+ * next file, nothing was done. A negative errno: the journal must not be used any more. */
 static int write_now(struct storage *s, struct record *record)
 {
     struct journal_write w = {0};
     if (!journal_put(s->journal, &w, record)) {
         int rv = journal_prepare_file_now(s->journal);
         if (rv < 0)
-            return rv;
+            return rv == -ENOSPC || rv == -EDQUOT ? 1 : rv;
         INVARIANT(journal_put(s->journal, &w, record));
     }
     int rv = s->disk->op->write(s->disk, w.file, w.bytes.data, w.bytes.len, w.offset);
@@ -71,6 +72,11 @@ static int write_now(struct storage *s, struct record *record)
         rv = s->disk->op->sync(s->disk, w.file);
     buf_free(&w.bytes);
     return rv;
+}
+
+static int check_written(struct storage *s, int rv, struct error *err)
+{
+    return rv ? error_set_errno(err, rv > 0 ? ENOSPC : -rv, "cannot write the log in %s", s->disk->place) : 0;
 }
 
 static int missing(struct storage *s, uint64_t from, uint64_t to, struct error *err)
@@ -103,9 +109,8 @@ static int fit_log_to_snapshot(struct storage *s, struct storage_contents *c, st
     LOG_I("the snapshot replaces an older log", "snapshot", LOG_U64(snapshot->index), "log_end",
           LOG_U64(raft_log_last(log)));
     struct record reset = {.type = RECORD_RESET, .index = snapshot->index + 1};
-    int rv = write_now(s, &reset);
-    if (rv < 0)
-        return error_set_errno(err, -rv, "cannot write the log in %s", s->disk->place);
+    if (check_written(s, write_now(s, &reset), err) < 0)
+        return -1;
     raft_log_reset(log, snapshot->index, snapshot->term);
     return 0;
 }
@@ -189,6 +194,21 @@ int storage_open(struct storage **out, const struct storage_options *options, st
     return 0;
 }
 
+static int write_entry(struct storage *s, const struct entry *e)
+{
+    struct record record = {.type = e->type, .term = e->term, .index = s->next, .len = e->len, .bytes = e->bytes};
+    int rv = write_now(s, &record);
+    if (rv == 0)
+        s->stored = s->next++;
+    return rv;
+}
+
+int storage_write_now(struct storage *s, const struct entry *e, struct error *err)
+{
+    int rv = write_entry(s, e);
+    return rv > 0 ? 1 : check_written(s, rv, err);
+}
+
 int storage_append_now(struct storage *s, struct raft_log *log, uint64_t term, enum entry_type type, const void *bytes,
                        uint32_t len, struct error *err)
 {
@@ -196,11 +216,6 @@ int storage_append_now(struct storage *s, struct raft_log *log, uint64_t term, e
     s->metadata.vote = 0;
     if (metadata_store(s->disk, &s->metadata, err) < 0)
         return -1;
-    struct record record = {.type = (uint8_t)type, .term = term, .index = s->next, .len = len, .bytes = bytes};
-    int rv = write_now(s, &record);
-    if (rv < 0)
-        return error_set_errno(err, -rv, "cannot write the log in %s", s->disk->place);
     raft_log_append(log, term, type, len ? mem_dup(bytes, len) : NULL, len);
-    s->stored = s->next++;
-    return 0;
+    return check_written(s, write_entry(s, raft_log_entry(log, raft_log_last(log))), err);
 }
