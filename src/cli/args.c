@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "base/text.h"
 
@@ -40,8 +41,11 @@ static int add(struct args *a, const struct option_row *o, const char *value, st
             known = known || !strcmp(*c, value);
         if (!known) {
             const char *near = text_nearest(value, o->choices);
-            return error_set(err, ERROR_INVALID, "--%s: there is no %s \"%.64s\"%s%s%s", o->name, o->value, value,
-                             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+            CLEANUP_BUF struct buf all = {0};
+            for (const char *const *c = o->choices; *c; c++)
+                buf_printf(&all, "%s%s", c == o->choices ? "" : c[1] ? ", " : " or ", *c);
+            return error_set(err, ERROR_INVALID, "--%s: there is no %s \"%.64s\"; %s%s%s", o->name, o->value, value,
+                             near ? "did you mean " : "it is ", near ? near : all.data, near ? "?" : "");
         }
     }
     a->values = mem_realloc_array(a->values, a->value_count + 1, sizeof *a->values);

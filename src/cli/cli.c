@@ -1,6 +1,7 @@
 /* From the command line to a command: global options, the command's row, its options and operands, its run. */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,7 +66,7 @@ int cli_fail(const struct cli *cli, const struct error *err)
 {
     fflush(stdout);
     fprintf(stderr, "mt: %s\n", err->text);
-    if (cli->api && api_unreached(cli->api))
+    if (cli->api && api_unreached(cli->api) && err->code != ERROR_INVALID)
         return STATUS_UNREACHED;
     switch (err->code) {
     case ERROR_INVALID: return STATUS_USAGE;
@@ -180,7 +181,7 @@ static int run_command(struct cli *cli, struct args *a, const struct command_row
         return status;
     find_settings(cli);
     status = c->run(cli);
-    if (fflush(stdout) && status == STATUS_DONE) {
+    if (fflush(stdout) && errno != EPIPE && status == STATUS_DONE) {      /* who reads may have had enough */
         fprintf(stderr, "mt: the output could not be written\n");
         status = STATUS_FAILED;
     }

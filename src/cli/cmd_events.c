@@ -131,9 +131,10 @@ static int run(struct cli *cli)
     return cli_fail(cli, &err);
 }
 
+static const char *const kinds[] = {"job", "service", "alloc", "node", "deployment", NULL};
 static const struct option_row options[] = {
     {"follow", 'f', NULL, "Goes on with what happens from now on, until Ctrl-C.", NULL},
-    {"kind", 0, "KIND", "Only events of this kind: job, service, alloc, node or deployment.", NULL},
+    {"kind", 0, "KIND", "Only events of this kind: job, service, alloc, node or deployment.", kinds},
     {"tail", 'n', "N", "How many of the past are told; default 100.", NULL},
     {0},
 };

@@ -131,10 +131,11 @@ static const struct option_row options[] = {
 const struct command_row cmd_logs = {
     .name = "logs", .operands = "SERVICE[/N]|ALLOC", .min = 1, .max = 1, .kind = OPERAND_SERVICE, .options = options,
     .run = run, .summary = "what tasks wrote: of all replicas of a service, or of one",
-    .help = "The task's standard output goes to standard output, its standard error to standard error. The lines of "
-            "several replicas have the replica in front, with -o wide also its allocation and node, with -q nothing; -o "
-            "json makes an object of each line.\n"
-            "With -f the replicas of a service are followed as they come and go: replacements, and new ones when it is "
-            "scaled. It ends by itself when there is nothing more to come: the service was stopped or, as a task, has "
-            "ended (for ALLOC: when that allocation has ended), and all that was written was told.",
+    .help = "The task's standard output goes to standard output, its standard error to standard error. The lines\n"
+            "of several replicas have the replica in front, with -o wide also its allocation and node, with -q\n"
+            "nothing; -o json makes an object of each line.\n"
+            "\n"
+            "With -f the replicas of a service are followed as they come and go: replacements, and new ones when\n"
+            "it is scaled. It ends by itself when nothing more can come: the service was stopped or, as a task,\n"
+            "has ended (for ALLOC: when that allocation has ended), and all that was written was told.",
 };

@@ -28,32 +28,66 @@ static int post(struct cli *cli, const char *action, struct error *err)
     return api ? api_call(api, HTTP_METHOD_POST, path, reason ? &body : NULL, NULL, NULL, err) : -1;
 }
 
-static int count_live(struct cli *cli, const char *path, long long *live, struct error *err)
+/* How many allocations live there, and why one of them does not move yet: what its service says. */
+static int look(struct cli *cli, const char *path, long long *live, char **why, struct error *err)
 {
     CLEANUP(json_decref) json_t *allocs = api_list(cli->api, path, err);
+    const json_t *waits = NULL;
     size_t i;
     json_t *a;
     *live = 0;
-    json_array_foreach(allocs, i, a)
+    *why = NULL;
+    json_array_foreach(allocs, i, a) {
         *live += follow_alloc_live(a);
-    return allocs ? 0 : -1;
+        if (follow_alloc_live(a) && !strcmp(json_text(a, "desired"), "run"))
+            waits = a;
+    }
+    if (!waits)
+        return allocs ? 0 : -1;
+    struct error gone = {0};
+    CLEANUP_FREE char *of = api_path("/v1/services/", json_text(waits, "service"), "");
+    CLEANUP(json_decref) json_t *service = api_get(cli->api, of, &gone);
+    const char *reason = json_text(service, "status.reason");
+    if (*reason)
+        *why = mem_printf("%s: %s", json_text(waits, "service"), reason);
+    return 0;
 }
 
-/* Tells how many allocations are still there, each time the number changes, until none is. */
+/* Tells how many allocations are still there, each time the number changes, until none is; and what keeps them. */
 static int follow_drain(struct cli *cli, struct error *err)
 {
     CLEANUP_FREE char *path = api_path("/v1/allocs?node=", cli_operand(cli, 0), "");
+    CLEANUP_FREE char *told_why = NULL;
     uint64_t index = 0;
     for (long long live = -1, told = -1; live; usleep(ROUND_MS * 1000)) {
+        CLEANUP_FREE char *why = NULL;
         CLEANUP_FREE char *wait = mem_printf("/v1/nodes?limit=1&index=%llu&wait=1s", (unsigned long long)index);
-        if (api_call(cli->api, HTTP_METHOD_GET, wait, NULL, NULL, &index, err) || count_live(cli, path, &live, err))
+        if (api_call(cli->api, HTTP_METHOD_GET, wait, NULL, NULL, &index, err) || look(cli, path, &live, &why, err))
             return -1;
         if (live && live != told)
             cli_say(cli, "%s: %lld allocation%s to move", cli_operand(cli, 0), live, live == 1 ? "" : "s");
+        else if (live && why && (!told_why || strcmp(why, told_why))) {
+            cli_say(cli, "%s: waits; %s", cli_operand(cli, 0), why);
+            mem_set_string(&told_why, why);
+        }
         told = live;
     }
     cli_say(cli, "%s: drained; `mt node enable %s` lets it take allocations again", cli_operand(cli, 0), cli_operand(cli, 0));
     return 0;
+}
+
+/* With -o json or yaml: the node as it is now. */
+static int show(struct cli *cli)
+{
+    struct error err = {0};
+    if (cli->format != OUTPUT_JSON && cli->format != OUTPUT_YAML)
+        return STATUS_DONE;
+    CLEANUP_FREE char *path = api_path("/v1/nodes/", cli_operand(cli, 0), "");
+    CLEANUP(json_decref) json_t *node = api_get(cli->api, path, &err);
+    if (!node)
+        return cli_fail(cli, &err);
+    output_value(cli, node);
+    return STATUS_DONE;
 }
 
 static int run_drain(struct cli *cli)
@@ -61,7 +95,7 @@ static int run_drain(struct cli *cli)
     struct error err = {0};
     if (post(cli, "/drain", &err) || (!args_has(cli->args, "detach") && follow_drain(cli, &err)))
         return cli_fail(cli, &err);
-    return STATUS_DONE;
+    return show(cli);
 }
 
 static int run_enable(struct cli *cli)
@@ -70,7 +104,7 @@ static int run_enable(struct cli *cli)
     if (post(cli, "/enable", &err))
         return cli_fail(cli, &err);
     cli_say(cli, "%s takes allocations again", cli_operand(cli, 0));
-    return STATUS_DONE;
+    return show(cli);
 }
 
 static int run_disable(struct cli *cli)
@@ -79,7 +113,7 @@ static int run_disable(struct cli *cli)
     if (post(cli, "/disable", &err))
         return cli_fail(cli, &err);
     cli_say(cli, "%s keeps what it runs and gets nothing new", cli_operand(cli, 0));
-    return STATUS_DONE;
+    return show(cli);
 }
 
 #define REASON_OPTION {"reason", 0, "TEXT", "Why, for the events.", NULL}

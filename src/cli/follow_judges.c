@@ -81,13 +81,15 @@ int follow_settled(struct cli *cli, struct follow_item *item, const json_t *serv
 int follow_task(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
                    enum follow_state *state, char **note, struct error *err)
 {
-    const char *reason = json_text(service, "status.reason"), *next = json_text(service, "status.next_run_at");
+    const char *reason = json_text(service, "status.reason");
     if (!service || is(service, "status.state", "failed")) {
         *state = FOLLOW_FAILED;
         *note = mem_printf("failed%s%s", *reason ? ": " : "", reason);
     } else if (*json_text(service, "current.spec.schedule")) {
         *state = FOLLOW_DONE;
-        *note = mem_printf("scheduled%s%s", *next ? ", runs next at " : "", next);
+        CLEANUP_BUF struct buf time = {0};
+        cell_time(service, json_at(service, "status.next_run_at"), &time);
+        *note = mem_printf("scheduled%s%s", time.len ? ", runs next at " : "", time.len ? time.data : "");
     } else {
         *state = is(service, "status.state", "complete") ? FOLLOW_DONE : FOLLOW_GOING;
         *note = mem_printf("%s%s%s", json_text(service, "status.state"), *reason ? ": " : "", reason);

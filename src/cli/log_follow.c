@@ -259,10 +259,12 @@ static int look(struct log_follow *f, struct error *err)
         *err = gone;
         return -1;
     }
-    if (f->target->kind == TARGET_ALLOC)
+    if (!subject || f->target->kind == TARGET_ALLOC)
         allocs = subject ? json_pack("[O]", subject) : json_array();
-    else if (!(allocs = target_allocs(f->cli, f->target->name, true, err)))
+    else if (!(allocs = target_allocs(f->cli, f->target->name, true, &gone))) {
+        *err = gone;
         return -1;
+    }
     take_allocs(f, allocs);
     f->over = nothing_comes(f, subject, allocs);
     f->looked = true;
@@ -279,7 +281,9 @@ static int look_or_wait(struct log_follow *f, struct error *err)
     f->looked_at = now;
     if (look(f, err)) {
         f->lost_since = f->lost_since ? f->lost_since : now;
-        bool lost = err->code == ERROR_UNAVAILABLE || err->code == ERROR_UNKNOWN_OUTCOME || err->code == ERROR_TIMEOUT;
+        /* Not found: it went between two questions. */
+        bool lost = err->code == ERROR_UNAVAILABLE || err->code == ERROR_UNKNOWN_OUTCOME || err->code == ERROR_TIMEOUT ||
+                    err->code == ERROR_NOT_FOUND;
         return f->looked && lost && now - f->lost_since < LOST_MS ? 0 : -1;
     }
     f->lost_since = 0;

@@ -18,6 +18,9 @@ void target_clear(struct target *t)
 static int compare(const void *a, const void *b)
 {
     const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
+    int services = strcmp(json_text(x, "service"), json_text(y, "service"));
+    if (services)
+        return services;
     long long rx = json_number(x, "replica"), ry = json_number(y, "replica");
     long long cx = json_number(x, "create_index"), cy = json_number(y, "create_index");
     return rx != ry ? (rx > ry) - (rx < ry) : cx != cy ? (cx < cy) - (cx > cy) : strcmp(json_text(x, "id"), json_text(y, "id"));
@@ -38,7 +41,7 @@ json_t *target_allocs(struct cli *cli, const char *service, bool all, struct err
     json_array_foreach(list, i, a)
         if (all || view_alloc_current(a))
             v[n++] = a;
-    if (service && n)
+    if (n)
         qsort(v, n, sizeof *v, compare);
     json_t *out = json_array();
     for (i = 0; i < n; i++)

@@ -15,6 +15,6 @@ struct target {
 /* SERVICE, SERVICE/N (its present allocation), or an allocation's id or unique beginning of it. */
 int target_find(struct cli *cli, const char *word, struct target *out, struct error *err);
 void target_clear(struct target *t);
-/* The allocations of a service, by replica, newest first within one; those that ended and are not wanted only with
+/* The allocations of a service (NULL: of all, by service), by replica, newest first within one; those that ended and are not wanted only with
  * all. The caller's. */
 json_t *target_allocs(struct cli *cli, const char *service, bool all, struct error *err);

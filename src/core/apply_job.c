@@ -250,7 +250,7 @@ static struct service_entry *find_service(struct core *c, const char *name, bool
 {
     struct service_entry *s = state_service(c, name);
     if (!s)
-        error_set(err, ERROR_NOT_FOUND, "there is no service %s", name ? name : "");
+        error_set(err, ERROR_NOT_FOUND, "there is no service %s; `mt services` lists them", name ? name : "");
     else if (s->stopped && !even_stopped)
         error_set(err, ERROR_CONFLICT, "service %s is stopped; run its file again first", name);
     else

@@ -28,7 +28,12 @@ const char *api_watch_node(struct control *c, const struct request *r)
 
 static int unknown(struct error *err, const char *what, const char *name)
 {
-    return error_set(err, ERROR_NOT_FOUND, "no %s %.64s", what, name);
+    return error_set(err, ERROR_NOT_FOUND, "there is no %s %.64s", what, name);
+}
+
+static int unknown_service(struct error *err, const char *name)
+{
+    return error_set(err, ERROR_NOT_FOUND, "there is no service %.64s; `mt services` lists them", name);
 }
 
 API_READ(api_jobs)
@@ -86,7 +91,7 @@ API_READ(api_service)
     const struct service_version *v = core_service(c->core, r->params[0]);
     struct service_detail d = {0};
     if (!v || core_service_status(c->core, r->params[0], &d.status))
-        return unknown(err, "service", r->params[0]);
+        return unknown_service(err, r->params[0]);
     d.current = *v;         /* borrowed */
     type_to_json(&service_detail_type, &d, &r->answer.body);
     type_clear(&service_status_type, &d.status);
@@ -96,7 +101,7 @@ API_READ(api_service)
 API_READ(api_versions)
 {
     if (!core_service(c->core, r->params[0]))
-        return unknown(err, "service", r->params[0]);
+        return unknown_service(err, r->params[0]);
     struct service_version_list l = {0};
     core_service_versions(c->core, r->params[0], &l);
     buf_add_string(&r->answer.body, "{\"items\":");
@@ -135,7 +140,7 @@ static int page_of_some(struct control *c, struct request *r, const char *servic
     if (node && !n)
         return -1;
     if (service && !core_service(c->core, service))
-        return unknown(err, "service", service);
+        return unknown_service(err, service);
     refs.node_id = n ? n->id : NULL;
     if (service)
         core_service_allocs(c->core, service, collect_alloc, &refs);
@@ -241,7 +246,7 @@ API_READ(api_explain)
     if (!core_service(c->core, what)) {
         const struct alloc *a = control_find_alloc(c, what, err);
         if (!a && err->code == ERROR_NOT_FOUND)
-            return error_set(err, ERROR_NOT_FOUND, "no service and no allocation %.64s", what);
+            return error_set(err, ERROR_NOT_FOUND, "there is no service and no allocation %.64s", what);
         if (!a)
             return -1;
         what = a->id;

@@ -96,7 +96,7 @@ static int change_service(struct control *c, struct request *r, struct error *er
     const struct service_version *v = core_service(c->core, r->params[0]);
     struct command_job_submit payload = {.check_index = true};
     if (!v || core_job(c->core, v->job, &payload.job))
-        return error_set(err, ERROR_NOT_FOUND, "no service %.64s", r->params[0]);
+        return error_set(err, ERROR_NOT_FOUND, "there is no service %.64s; `mt services` lists them", r->params[0]);
     payload.expected_index = core_changed(c->core, CORE_JOB, v->job);
     struct service *service = NULL;
     for (uint32_t i = 0; i < payload.job.services.n; i++)

@@ -11,7 +11,7 @@ const struct alloc *control_find_alloc(struct control *c, const char *text, stru
     CLEANUP_FREE char *floor = page_floor(text);
     a = core_alloc_next(c->core, floor);
     if (!*text || !a || !text_has_prefix(a->id, text)) {
-        error_set(err, ERROR_NOT_FOUND, "no allocation %.64s", text);
+        error_set(err, ERROR_NOT_FOUND, "there is no allocation %.64s; `mt allocs --all` lists them", text);
         return NULL;
     }
     const struct alloc *other = core_alloc_next(c->core, a->id);
@@ -33,7 +33,7 @@ const struct node *control_find_node(struct control *c, const char *text, struct
     CLEANUP_FREE char *floor = page_floor(text);
     n = core_node_next(c->core, floor);
     if (!*text || !n || !text_has_prefix(n->id, text)) {
-        error_set(err, ERROR_NOT_FOUND, "no node %.64s", text);
+        error_set(err, ERROR_NOT_FOUND, "there is no node %.64s; `mt nodes` lists them", text);
         return NULL;
     }
     const struct node *other = core_node_next(c->core, n->id);

@@ -136,6 +136,15 @@ class LogsTest(unittest.TestCase):
         wait_for(lambda: f.lines, 20, "lines")
         self.assertTrue(f.alive())
 
+    def test_a_purged_service_ends_its_follower(self):
+        self.submit()
+        wait_for(self.running, 20, "the replica")
+        f = self.follow("web")
+        wait_for(lambda: f.lines, 20, "lines")
+        self.assertLess(self.server.call("DELETE", "/v1/jobs/web?purge=true").status, 300)
+        self.assertEqual(f.end(), 0, f.errors)
+        self.check_complete(f.lines)
+
     def test_a_task_ends_its_follower(self):
         self.submit("once", "echo one; sleep 0.3; echo two", mode="task")
         f = self.follow("once")

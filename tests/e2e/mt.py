@@ -130,6 +130,30 @@ class MtTest(unittest.TestCase):
         self.assertIn(f"{path}:4:1", done.stderr)
         self.assertIn("count", done.stderr)
 
+    def test_what_is_wrong_is_told_with_its_exit_status(self):
+        for status, part, args in [
+                (1, "`mt services` lists them", ("versions", "nosuch")), (1, "`mt services` lists them", ("allocs", "nosuch")),
+                (1, "`mt nodes` lists them", ("node", "drain", "nosuch")), (2, "the port must be", ("status", "--address", "a:b")),
+                (2, "deployment", ("events", "--kind", "nosuch")), (2, "No such file", ("run", "/nosuch.yaml")),
+                (3, "no server reached", ("status", "--address", "127.0.0.1:1,127.0.0.1:2"))]:
+            done = self.dev.mt(*args)
+            self.assertEqual((done.returncode, done.stdout), (status, ""), args)
+            self.assertIn(part, done.stderr)
+        self.assertEqual(self.dev.mt("nodes", "-q", "--address", f"127.0.0.1:1,{self.dev.address}").stdout, "dev\n")
+
+    def test_json_is_there_for_what_only_acts(self):
+        self.assertEqual(self.dev.json("node", "disable", "dev")["state"], "ineligible")
+        self.assertEqual(self.dev.json("node", "enable", "dev")["state"], "ready")
+        job = json.loads(self.dev.mt("validate", self.path, "--var", "TAIL=true", "-o", "json").stdout)
+        self.assertEqual([s["name"] for s in job["services"]], ["web", "talker", "once"])
+
+    def test_a_reader_that_leaves_is_no_error(self):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run([program("mt"), "schema"], stdout=write, stderr=subprocess.PIPE, timeout=60, text=True)
+        os.close(write)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_logs_keep_the_streams_apart_and_take_a_tail(self):
         done = self.dev.mt("logs", "talker")
         self.assertEqual((done.stdout, done.stderr), ("line 1\nline 2\nline 3\n", "trouble\n"))
