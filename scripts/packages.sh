@@ -5,7 +5,8 @@ set -euo pipefail
 
 # llhttp is the maintained parser; older distributions have only its predecessor.
 build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
-       liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev 'libllhttp-dev|libhttp-parser-dev')
+       liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev zlib1g-dev libzstd-dev
+       'libllhttp-dev|libhttp-parser-dev')
 tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry
        zsh fish mandoc qemu-system-x86 cpio)
 # To boot small hosts with, where the machine has no kernel of its own (a container, say).
