@@ -55,9 +55,12 @@ check_examples() {
     done
 }
 
-# Links to files of the repository, and to headings of the same document.
+# Links to files of the repository, and to headings of the same document. The README is the index: it leads to all.
 check_links() {
     local document link
+    for document in docs/*.md; do
+        grep -qF "($document)" README.md || { echo "README.md does not lead to $document"; failed=1; }
+    done
     for document in README.md docs/*.md; do
         while read -r link; do
             case "$link" in
