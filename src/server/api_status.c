@@ -9,7 +9,7 @@
 API_READ(api_cluster)
 {
     struct consensus_stats stats;
-    consensus_stats(c->consensus, &stats);
+    control_stats(c, &stats);
     char id[24], leader[24], hash[24];
     snprintf(id, sizeof id, "%llu", (unsigned long long)stats.server_id);
     const char *address;
@@ -68,7 +68,7 @@ static void add_states(struct control *c, struct buf *out)
 static void add_consensus(struct control *c, struct buf *out)
 {
     struct consensus_stats s;
-    consensus_stats(c->consensus, &s);
+    control_stats(c, &s);
     gauge(out, "mentat_raft_leader", "1 when this server leads.", c->role == CONSENSUS_LEADER);
     gauge(out, "mentat_raft_term", "Term of the election.", (double)s.term);
     gauge(out, "mentat_raft_last_index", "Last index in the log.", (double)s.last_index);

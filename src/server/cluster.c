@@ -15,7 +15,7 @@ static struct member self(const struct control *c, char id[static 24])
 {
     struct consensus_stats stats;
     static char version[] = MENTAT_VERSION;
-    consensus_stats(c->consensus, &stats);
+    control_stats(c, &stats);
     snprintf(id, 24, "%" PRIu64, stats.server_id);
     return (struct member){.id = id, .name = c->config->name, .address = c->addresses->api,
                            .raft_address = c->addresses->raft, .version = version, .level = COMMAND_LEVEL};
@@ -49,7 +49,7 @@ void cluster_look(struct control *c)
         return;
     struct consensus_stats stats;
     CLEANUP_BUF struct buf command = {0};
-    consensus_stats(c->consensus, &stats);
+    control_stats(c, &stats);
     snprintf(cluster, sizeof cluster, "%" PRIu64, stats.cluster_id);
     struct command_member_set payload = {.member = m, .cluster = cluster};
     command_encode_payload(COMMAND_MEMBER_SET, time_now_ms(), NULL, NULL, &payload, &command);

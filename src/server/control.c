@@ -1,23 +1,17 @@
 #include "server/control.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/random.h"
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "server/cluster.h"
+#include "server/dispatch.h"
 #include "server/http_thread.h"
 #include "server/leader.h"
 #include "server/snapshots.h"
-
-#define CONTACT_MS 5000
-
-static int wait_compare(const struct request *a, const struct request *b)
-{
-    if (a->deadline_ms != b->deadline_ms)
-        return a->deadline_ms < b->deadline_ms ? -1 : 1;
-    return a < b ? -1 : a > b;
-}
-RB_GENERATE_INTERNAL(wait_tree, request, wait_link, wait_compare, __attribute__((unused)) static)
 
 void control_answer(struct request *r)
 {
@@ -28,113 +22,6 @@ void control_refuse(struct request *r, enum error_code code, const char *text)
 {
     error_set(&r->answer.error, code, "%s", text);
     control_answer(r);
-}
-
-/* --- waiting reads --- */
-
-static void on_wait_timer(uv_timer_t *timer);
-
-static void wait_arm(struct control *c)
-{
-    struct request *first = RB_MIN(wait_tree, &c->waits);
-    if (!first) {
-        uv_timer_stop(&c->wait_timer);
-        return;
-    }
-    int64_t left = first->deadline_ms - time_monotonic_ms();
-    uint64_t due = left > 0 ? (uint64_t)left : 0;
-    if (!uv_is_active((uv_handle_t *)&c->wait_timer) || uv_timer_get_due_in(&c->wait_timer) != due)
-        uv_timer_start(&c->wait_timer, on_wait_timer, due, 0);
-}
-
-static void wait_remove(struct control *c, struct request *r)
-{
-    RB_REMOVE(wait_tree, &c->waits, r);
-    c->wait_count--;
-}
-
-/* Those whose clients left are found when room is needed, and when something is applied. */
-static void wait_sweep(struct control *c)
-{
-    struct request *r, *next;
-    RB_FOREACH_SAFE(r, wait_tree, &c->waits, next)
-        if (atomic_load(&r->gone)) {
-            wait_remove(c, r);
-            control_answer(r);
-        }
-}
-
-static bool wait_add(struct control *c, struct request *r)
-{
-    if (c->wait_count >= (size_t)c->config->max_waiting)
-        wait_sweep(c);
-    if (c->wait_count >= (size_t)c->config->max_waiting)
-        return false;
-    RB_INSERT(wait_tree, &c->waits, r);
-    c->wait_count++;
-    if (RB_MIN(wait_tree, &c->waits) == r)
-        wait_arm(c);
-    return true;
-}
-
-static bool newer(struct control *c, const struct request *r)
-{
-    const struct route *route = r->route;
-    const char *name = route->watch_name ? route->watch_name(c, r) : NULL;
-    if (route->watch_name && !name)
-        return true;
-    return core_changed(c->core, route->watch, name) > r->index;
-}
-
-/* Answers the read, or puts it to wait. */
-static void read_or_wait(struct control *c, struct request *r)
-{
-    if (c->stopping || time_monotonic_ms() >= r->deadline_ms)
-        r->expired = true;
-    bool wait = r->has_index && !r->expired && !newer(c, r);
-    int rc = wait ? READ_NOT_YET : r->route->read(c, r, &r->answer.error);
-    r->answer.index = core_index(c->core);
-    if (rc != READ_NOT_YET)
-        control_answer(r);
-    else if (!wait_add(c, r))
-        control_refuse(r, ERROR_TOO_MANY, "too many requests wait for changes already; ask without index, or later");
-}
-
-static void wake(struct control *c, bool expired_only)
-{
-    int64_t now = time_monotonic_ms();
-    struct queue_list ready = STAILQ_HEAD_INITIALIZER(ready);
-    struct request *r, *next;
-    RB_FOREACH_SAFE(r, wait_tree, &c->waits, next) {
-        bool due = c->stopping || r->deadline_ms <= now;
-        if (expired_only && !due)
-            break;
-        if (due || atomic_load(&r->gone) || newer(c, r)) {
-            wait_remove(c, r);
-            STAILQ_INSERT_TAIL(&ready, &r->item, link);
-        }
-    }
-    struct queue_item *item;
-    while ((item = STAILQ_FIRST(&ready))) {
-        STAILQ_REMOVE_HEAD(&ready, link);
-        r = container_of(item, struct request, item);
-        if (atomic_load(&r->gone))
-            control_answer(r);
-        else
-            read_or_wait(c, r);
-    }
-    wait_arm(c);
-}
-
-static void on_wait_timer(uv_timer_t *timer)
-{
-    wake(timer->data, true);
-}
-
-void control_stop_waiting(struct control *c)
-{
-    c->stopping = true;
-    wake(c, false);
 }
 
 /* --- proposals --- */
@@ -156,7 +43,7 @@ void control_propose(struct control *c, struct proposal *p, const void *bytes, s
 static void say_space(const struct control *c, struct error *err)
 {
     struct consensus_stats stats;
-    consensus_stats(c->consensus, &stats);
+    control_stats(c, &stats);
     error_set(err, ERROR_NO_SPACE, "the disk of server %s is full; nothing was changed. Free some space for %s: %llu MiB are "
               "free, changes are refused below %lld MiB", c->config->name, c->config->data_dir,
               (unsigned long long)stats.disk_free_bytes >> 20, (long long)c->config->reserve_mb);
@@ -174,72 +61,15 @@ int proposal_error(const struct control *c, const struct proposal *p, enum conse
     return -1;
 }
 
-/* --- requests --- */
-
-static void on_barrier(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
-{
-    struct request *r = request;
-    if (consensus_outcome_error(outcome, &r->answer.error))
-        control_answer(r);
-    else
-        read_or_wait(ctx, r);
-}
-
-static void read_start(struct control *c, struct request *r)
-{
-    r->deadline_ms = time_monotonic_ms() + r->wait_ms;
-    r->expired = false;
-    if (r->consistency == CONSISTENCY_STRONG)
-        consensus_barrier(c->consensus, on_barrier, r);
-    else
-        read_or_wait(c, r);
-}
-
-static void on_write_done(struct control *c, struct proposal *p, enum consensus_outcome outcome)
-{
-    struct request *r = container_of(p, struct request, proposal);
-    histogram_add(&c->metrics.propose, (int64_t)uv_hrtime() - r->proposed_ns);
-    if (outcome == CONSENSUS_COMMITTED)
-        r->answer.index = core_index(c->core);         /* it was applied just before */
-    if (proposal_error(c, p, outcome, &r->answer.error)) {
-        c->metrics.refused += outcome == CONSENSUS_COMMITTED;
-        control_answer(r);
-        return;
-    }
-    r->answer.body = p->result.body;
-    p->result.body = (struct buf){0};
-    if (r->route->applied)
-        r->route->applied(c, r);
-    else if (!r->answer.body.len && r->route->response)
-        buf_printf(&r->answer.body, "{\"index\":%llu}", (unsigned long long)r->answer.index);
-    control_answer(r);
-}
-
-static void write_start(struct control *c, struct request *r)
-{
-    if (r->route->write && r->route->write(c, r, &r->answer.error)) {
-        r->answer.index = core_index(c->core);
-        control_answer(r);
-        return;
-    }
-    r->proposed_ns = (int64_t)uv_hrtime();
-    control_propose(c, &r->proposal, r->command.data, r->command.len, on_write_done);
-}
-
 static void on_request(void *ctx, struct queue_item *item)
 {
-    struct control *c = ctx;
-    struct request *r = container_of(item, struct request, item);
-    if (atomic_load(&r->gone) && !r->command.len)
-        control_answer(r);
-    else if (r->route->read)
-        read_start(c, r);
-    else if (c->stopping)
-        control_refuse(r, ERROR_UNAVAILABLE, "this server is stopping; nothing was done");
-    else if (r->route->run)
-        r->route->run(c, r);
-    else
-        write_start(c, r);
+    dispatch(ctx, container_of(item, struct request, item));
+}
+
+void control_stop_waiting(struct control *c)
+{
+    c->stopping = true;
+    dispatch_stop(c);
 }
 
 static void on_turn(uv_prepare_t *prepare)
@@ -248,7 +78,11 @@ static void on_turn(uv_prepare_t *prepare)
     if (c->applied) {
         c->applied = false;
         c->look = true;
-        wake(c, false);
+        dispatch_wake(c);
+    }
+    if (c->members_changed) {
+        c->members_changed = false;
+        dispatch_leader(c);            /* its address may be known now */
     }
     cluster_look(c);
     leader_turn(c);
@@ -261,7 +95,7 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     struct control *c = ctx;
     struct core_result ignored = {0};
     struct proposal *p = request;
-    uint64_t start = uv_hrtime(), ahead = core_ahead(c->core);
+    uint64_t start = uv_hrtime(), ahead = core_ahead(c->core), members = core_changed(c->core, CORE_MEMBER, NULL);
     if (p)
         core_result_clear(&p->result);
     core_apply(c->core, index, bytes, len, p ? &p->result : &ignored);
@@ -271,6 +105,8 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     c->applied = true;
     if (core_ahead(c->core) != ahead)
         leader_begin(c);               /* of another state */
+    if (core_changed(c->core, CORE_MEMBER, NULL) != members)
+        c->members_changed = true;
 }
 
 static void on_snapshot(void *ctx, struct buf *out)
@@ -290,6 +126,7 @@ static void on_role(void *ctx, enum consensus_role role)
     struct control *c = ctx;
     c->role = role;
     leader_begin(c);
+    dispatch_leader(c);
 }
 
 static void on_fatal(void *ctx, const struct error *err)
@@ -318,12 +155,28 @@ void control_count(const struct control *c, int64_t *nodes, int64_t *services, i
         ++*allocs;
 }
 
+void control_stats(const struct control *c, struct consensus_stats *out)
+{
+    *out = (struct consensus_stats){.leader_contact_ms = -1};
+    if (c->consensus)
+        consensus_stats(c->consensus, out);
+}
+
+const struct member *control_leader(const struct control *c)
+{
+    char id[24];
+    const char *address;
+    uint64_t leader = c->consensus ? consensus_leader(c->consensus, &address) : 0;
+    snprintf(id, sizeof id, "%" PRIu64, leader);
+    return leader ? core_member(c->core, id) : NULL;
+}
+
 bool control_in_contact(const struct control *c)
 {
     struct consensus_stats stats;
     if (c->role == CONSENSUS_LEADER)
         return true;
-    consensus_stats(c->consensus, &stats);
+    control_stats(c, &stats);
     return stats.leader_contact_ms >= 0 && stats.leader_contact_ms < CONTACT_MS;
 }
 
@@ -334,7 +187,7 @@ static void close_handles(struct control *c)
     queue_close(&c->inbox, NULL);
     uv_close((uv_handle_t *)&c->turn, NULL);
     uv_close((uv_handle_t *)&c->decide_timer, NULL);
-    uv_close((uv_handle_t *)&c->wait_timer, NULL);
+    dispatch_close(c);
     uv_close((uv_handle_t *)&c->liveness_timer, NULL);
 }
 
@@ -343,14 +196,13 @@ int control_start(struct control *c, uv_loop_t *loop, const struct server_config
 {
     *c = (struct control){.config = config, .addresses = addresses, .loop = loop, .core = core_new(), .started_ms = time_now_ms()};
     random_system(&c->seed, sizeof c->seed);
-    RB_INIT(&c->waits);
     queue_open(&c->inbox, loop, (size_t)config->max_queue, on_request, c);
     uv_prepare_init(loop, &c->turn);
     uv_prepare_start(&c->turn, on_turn);
     uv_timer_init(loop, &c->decide_timer);
-    uv_timer_init(loop, &c->wait_timer);
     uv_timer_init(loop, &c->liveness_timer);
-    c->turn.data = c->decide_timer.data = c->wait_timer.data = c->liveness_timer.data = c;
+    c->turn.data = c->decide_timer.data = c->liveness_timer.data = c;
+    dispatch_init(c);
     struct consensus_options options = {
         .loop = loop,
         .directory = config->data_dir,

@@ -2,6 +2,7 @@
  *
  * A read's way: queue → [barrier] → [wait until the watched thing is newer] → route's read → answer to the HTTP thread.
  * A write's way: queue → route's write → propose → durable, applied → answer.
+ * Either's way at a server that does not lead: queue → [wait for a leader] → HTTP thread → the leader (dispatch.c).
  * A way of its own: queue → route's run, which answers some time later.
  * The leader's loop (leader.c): something was applied, or core_next_wake has come → core_decide → propose; one at a time. */
 #pragma once
@@ -16,6 +17,8 @@
 #include "server/request.h"
 #include "server/server_config.h"
 
+#define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
+
 RB_HEAD(wait_tree, request);
 
 struct control {
@@ -26,9 +29,11 @@ struct control {
     struct core *core;
     struct queue inbox;
     uv_prepare_t turn;               /* end of a turn: wakes waiting reads, decides */
-    uv_timer_t decide_timer, wait_timer, liveness_timer;
-    struct wait_tree waits;          /* by deadline */
-    size_t wait_count;
+    uv_timer_t decide_timer, wait_timer, liveness_timer, held_timer;
+    struct wait_tree waits, held;    /* by deadline: for a change, for a leader; see dispatch.c */
+    size_t wait_count, held_count;
+    char *forming;                   /* why this server is in no cluster yet; NULL: it is */
+    bool members_changed;
     struct liveness liveness;
     int64_t liveness_due_ms;         /* when its timer is to fire */
     char *hold; int64_t hold_since_ms;   /* see leader.h */
@@ -59,6 +64,10 @@ void control_free(struct control *c);
 
 /* How many there are, ended allocations too. */
 void control_count(const struct control *c, int64_t *nodes, int64_t *services, int64_t *allocs);
+/* As consensus_stats; zero while there is no consensus yet. */
+void control_stats(const struct control *c, struct consensus_stats *out);
+/* The leader as it said of itself; NULL while none is known, or it did not say yet. */
+const struct member *control_leader(const struct control *c);
 /* This server leads, or heard of its leader within the last few seconds. */
 bool control_in_contact(const struct control *c);
 

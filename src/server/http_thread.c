@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/timefmt.h"
+#include "server/forward.h"
 
 #define SNAPSHOT_LIMIT ((size_t)1 << 30)
 
@@ -20,7 +22,7 @@ struct http_thread {
     uv_thread_t thread;
     bool running;
     struct http_server *http;
-    struct http_client *agents;
+    struct http_client *agents, *servers;
     struct tls_context *tls;
     struct queue answers;
     struct queue_item stop_item;         /* sent to itself: stop */
@@ -28,6 +30,7 @@ struct http_thread {
     void (*stopped)(void *ctx);
     void *stopped_ctx;
     bool stopping;
+    unsigned open_clients;
     struct active_list active;
     struct splice_list splices;
     struct http_metrics metrics;
@@ -41,6 +44,11 @@ struct queue *http_thread_answers(struct http_thread *t)
 struct http_client *http_thread_agents(struct http_thread *t)
 {
     return t->agents;
+}
+
+struct http_client *http_thread_servers(struct http_thread *t)
+{
+    return t->servers;
 }
 
 struct splice_list *http_thread_splices(struct http_thread *t)
@@ -84,7 +92,8 @@ void request_done(struct request *r, int status)
     request_delete(r);
 }
 
-static int add_headers(const struct request *r, struct http_header *headers, char index[static 24])
+static int add_headers(const struct request *r, struct http_header *headers, char index[static 24],
+                       char lag[static TIME_TEXT_SIZE])
 {
     int n = 0;
     if (r->answer.body.len)
@@ -93,6 +102,10 @@ static int add_headers(const struct request *r, struct http_header *headers, cha
     if (r->answer.index) {
         snprintf(index, 24, "%llu", (unsigned long long)r->answer.index);
         headers[n++] = (struct http_header){"X-Mentat-Index", index};
+    }
+    if (r->answer.lagging) {
+        duration_format(lag, r->answer.lag_ms < 0 ? 0 : r->answer.lag_ms);
+        headers[n++] = (struct http_header){"X-Mentat-Lag", r->answer.lag_ms < 0 ? "unknown" : lag};
     }
     return n;
 }
@@ -114,9 +127,9 @@ void request_finish(struct request *r)
     }
     if (!a->status)
         a->status = a->body.len ? 200 : 204;
-    struct http_header headers[2];
-    char index[24];
-    int n = add_headers(r, headers, index);
+    struct http_header headers[3];
+    char index[24], lag[TIME_TEXT_SIZE];
+    int n = add_headers(r, headers, index, lag);
     int status = a->status;
     http_respond(r->http, status, headers, (size_t)n, &a->body);
     request_done(r, status);
@@ -124,7 +137,9 @@ void request_finish(struct request *r)
 
 static void answered(struct request *r)
 {
-    if (r->route->respond)
+    if (r->forward)
+        forward_start(r);
+    else if (r->route->respond)
         r->route->respond(r);
     else
         request_finish(r);
@@ -208,17 +223,21 @@ static void on_answers_closed(void *ctx)
         t->stopped(t->stopped_ctx);
 }
 
-static void on_agents_closed(void *arg)
+static void on_client_closed(void *arg)
 {
     struct http_thread *t = arg;
-    queue_close(&t->answers, on_answers_closed);
+    if (--t->open_clients == 0)
+        queue_close(&t->answers, on_answers_closed);
 }
 
 /* The core thread answers everything, even what nobody reads any more: those requests end here. */
 static void close_when_idle(struct http_thread *t)
 {
-    if (!t->http && TAILQ_EMPTY(&t->active) && t->agents)
-        http_client_close(steal(&t->agents), on_agents_closed, t);
+    if (t->http || !TAILQ_EMPTY(&t->active) || !t->agents)
+        return;
+    t->open_clients = 2;
+    http_client_close(steal(&t->agents), on_client_closed, t);
+    http_client_close(steal(&t->servers), on_client_closed, t);
 }
 
 /* Cutting a request takes it off the list. */
@@ -272,6 +291,12 @@ static struct http_client *agents_client(struct http_thread *t)
     return http_client_new(&t->loop, &options);
 }
 
+static struct http_client *servers_client(struct http_thread *t)
+{
+    struct http_client_options options = {.tls = t->tls, .connect_timeout_ms = 1000, .keep_per_target = 256};
+    return http_client_new(&t->loop, &options);
+}
+
 int http_thread_new(struct http_thread **out, const struct http_thread_options *o, struct error *err)
 {
     struct http_thread *t = NEW(struct http_thread);
@@ -285,6 +310,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
     INVARIANT(uv_loop_init(&t->loop) == 0);
     queue_open(&t->answers, &t->loop, SIZE_MAX, on_answer, t);
     t->agents = agents_client(t);
+    t->servers = servers_client(t);
     struct http_server_options options = {
         .on_request = on_request,
         .body_limit_of = body_limit_of,

@@ -36,6 +36,7 @@ void http_thread_join(struct http_thread *t);
 /* Where the core thread sends answers. */
 struct queue *http_thread_answers(struct http_thread *t);
 struct http_client *http_thread_agents(struct http_thread *t);
+struct http_client *http_thread_servers(struct http_thread *t);
 struct splice_list *http_thread_splices(struct http_thread *t);
 const struct server_config *http_thread_config(const struct http_thread *t);
 bool http_thread_has_tls(const struct http_thread *t);

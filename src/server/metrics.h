@@ -19,7 +19,7 @@ struct control_metrics {
     struct histogram propose;        /* from the proposal of a client's write to its application */
     struct histogram apply;          /* of one command */
     struct histogram decide;         /* of one core_decide */
-    uint64_t applied, decisions, nodes_down, refused, backup_failures;
+    uint64_t applied, decisions, nodes_down, refused, backup_failures, forwarded;
 };
 
 /* Of one HTTP thread. */

@@ -30,6 +30,8 @@ void request_delete(struct request *r)
     core_result_clear(&r->proposal.result);
     buf_free(&r->answer.body);
     problem_list_clear(&r->answer.problems);
+    free(r->forward);
+    free(r->tried_leader);
     free(r->target);
     free(r->node_name);
     free(r->alloc_id);
@@ -67,7 +69,7 @@ int request_query_bool(const struct request *r, const char *name, bool *out, str
     return 0;
 }
 
-static int parse_wait(struct request *r, struct error *err)
+static int parse_consistency(struct request *r, struct error *err)
 {
     const char *text = request_query(r, "consistency");
     static const char *const names[] = {"default", "stale", "strong", NULL};
@@ -75,6 +77,12 @@ static int parse_wait(struct request *r, struct error *err)
     if (consistency < 0)
         return error_set(err, ERROR_INVALID, "consistency: stale, default or strong, not \"%.64s\"", text);
     r->consistency = (enum consistency)consistency;
+    return 0;
+}
+
+static int parse_wait(struct request *r, struct error *err)
+{
+    const char *text;
     r->has_index = request_query(r, "index") != NULL;
     if (request_query_number(r, "index", 0, INT64_MAX, &r->index, err))
         return -1;
@@ -87,6 +95,19 @@ static int parse_wait(struct request *r, struct error *err)
         if (r->wait_ms > WAIT_MS_MAX)
             r->wait_ms = WAIT_MS_MAX;
     }
+    return 0;
+}
+
+static int parse_limit(struct request *r, struct error *err)
+{
+    const char *text = http_request_header(r->http, HEADER_TIMEOUT);
+    r->limit_ms = r->route->limit_ms ? r->route->limit_ms : LIMIT_MS_DEFAULT;
+    if (!text)
+        return 0;
+    if (duration_parse(text, &r->limit_ms) || !r->limit_ms)
+        return error_set(err, ERROR_INVALID, HEADER_TIMEOUT ": \"%.64s\" is not a duration such as 500ms or 30s", text);
+    if (r->limit_ms > LIMIT_MS_MAX)
+        r->limit_ms = LIMIT_MS_MAX;
     return 0;
 }
 
@@ -144,6 +165,12 @@ int request_parse(struct request *r, struct error *err)
     const char *key = http_request_header(r->http, "Idempotency-Key");
     if (key && (!*key || strlen(key) > IDEMPOTENCY_KEY_MAX || !text_is_utf8(key, strlen(key))))
         return error_set(err, ERROR_INVALID, "Idempotency-Key: 1 to %d bytes of UTF-8", IDEMPOTENCY_KEY_MAX);
+    r->has_key = key != NULL;
+    r->forwarded = http_request_header(r->http, HEADER_FORWARDED) != NULL;
+    if (parse_limit(r, err))
+        return -1;
+    if (r->route->query_sets & (QUERY_WAIT | QUERY_CONSISTENCY) && parse_consistency(r, err))
+        return -1;
     if (r->route->query_sets & QUERY_WAIT && parse_wait(r, err))
         return -1;
     if (r->route->query_sets & QUERY_PAGE && parse_page(r, err))
@@ -159,6 +186,7 @@ void request_command(struct request *r, int kind, const void *payload)
     const char *key = r->who.kind == IDENTITY_AGENT ? NULL : http_request_header(r->http, "Idempotency-Key");
     const char *actor = r->who.kind == IDENTITY_AGENT ? NULL : r->who.name;
     buf_clear(&r->command);
+    r->command_kind = kind;
     command_encode_payload((enum command_kind)kind, time_now_ms(), key, actor, payload, &r->command);
 }
 

@@ -22,6 +22,10 @@ struct http_call;
 #define PAGE_LIMIT_MAX 1000
 #define WAIT_MS_DEFAULT 60000
 #define WAIT_MS_MAX 600000
+#define LIMIT_MS_DEFAULT 10000
+#define LIMIT_MS_MAX 600000
+#define HEADER_TIMEOUT "X-Mentat-Timeout"        /* how long the request may take to be answered */
+#define HEADER_FORWARDED "X-Mentat-Forwarded"    /* the server that hands it on */
 
 enum consistency { CONSISTENCY_DEFAULT, CONSISTENCY_STALE, CONSISTENCY_STRONG };
 
@@ -30,6 +34,7 @@ struct answer {
     struct buf body;
     const char *content_type;        /* static; NULL: application/json */
     uint64_t index;                  /* X-Mentat-Index; 0: none */
+    bool lagging; int64_t lag_ms;    /* X-Mentat-Lag: of a server that does not lead; -1: it never heard of a leader */
     struct error error;              /* wins over the rest when its code is set */
     struct problem_list problems;    /* details of the error */
 };
@@ -47,6 +52,10 @@ struct request {
     const char *params[ROUTE_PARAM_MAX];
     void *body;                      /* of route->request; owned */
     struct buf command;              /* encoded */
+    int command_kind;                /* of it */
+    bool has_key;                    /* an Idempotency-Key came with it */
+    bool forwarded;                  /* by another server: not to be handed on again */
+    int64_t limit_ms;
     struct list_filter filter;
     uint32_t limit;
     bool has_index;
@@ -60,7 +69,15 @@ struct request {
     /* Core thread. */
     struct proposal proposal;
     int64_t proposed_ns;
+    int64_t answer_by_ms;            /* monotonic: when limit_ms is over */
     int64_t deadline_ms;             /* of a wait */
+    char *forward;                   /* set: to be handed on to this server ("http://host:port") */
+    bool repeatable;                 /* and again to another one, although the outcome is not known */
+    char *tried_leader;              /* the last one that it was handed to, and when */
+    int64_t tried_ms;
+    bool unknown;                    /* it may have been done */
+    int64_t miss_by_ms;              /* until when this server may learn of what it does not know */
+    bool waited;                     /* for a change */
     bool expired;                    /* its wait is over: answer what there is */
     RB_ENTRY(request) wait_link;
 

@@ -9,7 +9,10 @@ static const struct query_param wait_params[] = {
     {"index", "Answer only when there is something newer than this index (X-Mentat-Index of an earlier answer).",
      false},
     {"wait", "How long to wait for it, such as 30s; 60s unless told, 10m at most.", false},
-    {"consistency", "stale, default or strong; strong asks the cluster first whether this server still leads.", false},
+};
+static const struct query_param consistency_params[] = {
+    {"consistency", "stale: what the server that is asked knows, X-Mentat-Lag says how old; default: the leader's state; "
+                    "strong: after it made sure that it still leads.", false},
 };
 static const struct query_param page_params[] = {
     {"prefix", "Only items whose id or name begins so.", false},
@@ -28,8 +31,13 @@ const struct query_param *route_query(const struct route *route, size_t n)
             return &page_params[n];
         n -= sizeof page_params / sizeof *page_params;
     }
-    if (route->query_sets & QUERY_WAIT && n < sizeof wait_params / sizeof *wait_params)
-        return &wait_params[n];
+    if (route->query_sets & QUERY_WAIT) {
+        if (n < sizeof wait_params / sizeof *wait_params)
+            return &wait_params[n];
+        n -= sizeof wait_params / sizeof *wait_params;
+    }
+    if (route->query_sets & (QUERY_WAIT | QUERY_CONSISTENCY) && n == 0)
+        return consistency_params;
     return NULL;
 }
 

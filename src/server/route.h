@@ -17,7 +17,14 @@ struct query_param {
 };
 
 /* Sets of query parameters that many routes share. */
-enum query_set { QUERY_WAIT = 1 << 0, QUERY_PAGE = 1 << 1 };
+enum query_set { QUERY_WAIT = 1 << 0, QUERY_PAGE = 1 << 1, QUERY_CONSISTENCY = 1 << 2 };
+
+/* Which server answers. */
+enum place {
+    PLACE_LEADER,       /* the leader; reads that wait, or may be stale, any */
+    PLACE_MEMBER,       /* any that is in contact with the leader */
+    PLACE_HERE,         /* the one that is asked, whatever it knows */
+};
 
 #define READ_NOT_YET 1
 
@@ -27,6 +34,8 @@ struct route {
     enum http_method method;
     const char *path;                /* "/v1/services/{service}/scale" */
     enum right right;
+    enum place place;
+    int64_t limit_ms;                /* how long a request may wait for a leader and its answer; 0: LIMIT_MS_DEFAULT */
     const char *help;                /* one sentence */
     unsigned query_sets;
     const struct query_param *query; /* its own ones, ended by one without name; may be NULL */

@@ -3,6 +3,7 @@
 #include "server/api_types.h"
 #include "server/events.h"
 #include "server/proxy.h"
+#include "server/request.h"
 
 static const struct query_param expected_index_query[] = {
     {"expected_index", "Refuse when the job changed after this index; 0: when it exists.", false}, {0}};
@@ -30,8 +31,6 @@ static const struct query_param events_query[] = {
 static const struct query_param explain_query[] = {
     {"limit", "How many allocations and how many nodes are told of: 50 unless told, 1000 at most. Allocations that do not "
               "serve come first.", false}, {0}};
-static const struct query_param consistency_query[] = {
-    {"consistency", "stale: of the server that is asked, whatever it knows; default and strong: the newest.", false}, {0}};
 static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
 
 #define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
@@ -52,7 +51,7 @@ const struct route routes[] = {
      .help = "Submits the job of this name."},
     {.method = HTTP_METHOD_DELETE, .path = "/v1/jobs/{job}", .right = RIGHT_SUBMIT, .query = purge_query,
      .prepare = api_job_delete, .response = &write_result_type, .help = "Stops all services of a job."},
-    POST("/v1/plan", RIGHT_READ, .body = BODY_REQUIRED, .request = &job_type, .response = &plan_type,
+    POST("/v1/plan", RIGHT_READ, .query_sets = QUERY_CONSISTENCY, .body = BODY_REQUIRED, .request = &job_type, .response = &plan_type,
          .prepare = api_plan_prepare, .read = api_plan,
          .help = "What a submit of this job would change, start, stop and keep; changes nothing."),
     GET("/v1/services", RIGHT_READ, LIST(service_status_type, CORE_ANY), .read = api_services,
@@ -82,10 +81,10 @@ const struct route routes[] = {
         .help = "Lists the allocations."),
     GET("/v1/allocs/{alloc}", RIGHT_READ, WATCH(CORE_ALLOC, api_watch_alloc), .response = &alloc_type,
         .read = api_alloc, .help = "An allocation, by id or unique beginning of it."),
-    GET("/v1/allocs/{alloc}/logs", RIGHT_LOGS, .query = logs_query, .content_type = "application/octet-stream",
+    GET("/v1/allocs/{alloc}/logs", RIGHT_LOGS, .place = PLACE_MEMBER, .query = logs_query, .content_type = "application/octet-stream",
         .prepare = proxy_logs_prepare, .read = proxy_read, .respond = proxy_respond,
         .help = "What the task wrote, from its node's agent."),
-    GET("/v1/allocs/{alloc}/exec", RIGHT_EXEC, .query = exec_query, .content_type = "application/octet-stream",
+    GET("/v1/allocs/{alloc}/exec", RIGHT_EXEC, .place = PLACE_MEMBER, .query = exec_query, .content_type = "application/octet-stream",
         .prepare = proxy_exec_prepare, .read = proxy_read, .respond = proxy_respond,
         .help = "Runs a command in the task; Connection: Upgrade, Upgrade: mentat-exec."),
     POST("/v1/allocs/{alloc}/stop", RIGHT_SUBMIT, WITH_REASON, .write = api_alloc_stop, .response = &write_result_type,
@@ -93,7 +92,7 @@ const struct route routes[] = {
     POST("/v1/allocs/{alloc}/restart", RIGHT_SUBMIT, WITH_REASON, .write = api_alloc_restart,
          .response = &write_result_type,
          .help = "Restarts the task of an allocation where it is."),
-    POST("/v1/allocs/{alloc}/signal", RIGHT_SUBMIT, .body = BODY_REQUIRED, .request = &signal_request_type,
+    POST("/v1/allocs/{alloc}/signal", RIGHT_SUBMIT, .place = PLACE_MEMBER, .body = BODY_REQUIRED, .request = &signal_request_type,
          .read = proxy_read, .respond = proxy_respond, .help = "Sends a signal to the task's main process."),
     GET("/v1/nodes", RIGHT_READ, LIST(node_type, CORE_NODE), .read = api_nodes, .help = "Lists the nodes."),
     GET("/v1/nodes/{node}", RIGHT_READ, WATCH(CORE_NODE, api_watch_node), .response = &node_type, .read = api_node,
@@ -113,9 +112,9 @@ const struct route routes[] = {
         .read = api_deployments, .help = "Lists the deployments."),
     GET("/v1/deployments/{deployment}", RIGHT_READ, WATCH(CORE_DEPLOYMENT, api_watch_param),
         .response = &deployment_type, .read = api_deployment, .help = "A deployment."),
-    GET("/v1/explain/{subject}", RIGHT_READ, .query = explain_query, .content_type = "application/json", .read = api_explain,
+    GET("/v1/explain/{subject}", RIGHT_READ, .query_sets = QUERY_CONSISTENCY, .query = explain_query, .content_type = "application/json", .read = api_explain,
         .help = "Why a service or an allocation is where it is, or is not placed: each node's verdict."),
-    GET("/v1/events", RIGHT_READ, .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = CORE_ANY, .query = events_query,
+    GET("/v1/events", RIGHT_READ, .place = PLACE_MEMBER, .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = CORE_ANY, .query = events_query,
         .response = &event_type, .list = true, .prepare = events_prepare, .read = events_read,
         .respond = events_respond,
         .help = "What happened: as server-sent events from now on (or after index, or Last-Event-ID), or with Accept: "
@@ -125,20 +124,20 @@ const struct route routes[] = {
     {.method = HTTP_METHOD_PUT, .path = "/v1/policy", .right = RIGHT_OPERATE, .body = BODY_REQUIRED,
      .request = &policy_type, .prepare = api_policy_set, .response = &write_result_type,
      .help = "Puts a policy in place of the one before; what runs goes on."},
-    GET("/v1/cluster", RIGHT_READ, .response = &server_status_type, .read = api_cluster,
+    GET("/v1/cluster", RIGHT_READ, .place = PLACE_HERE, .response = &server_status_type, .read = api_cluster,
         .help = "How this server stands."),
     GET("/v1/snapshot", RIGHT_OPERATE, .content_type = "application/octet-stream", .read = api_snapshot,
-        .query = consistency_query, .help = "The whole state as a file, for a backup."),
-    {.method = HTTP_METHOD_PUT, .path = "/v1/snapshot", .right = RIGHT_OPERATE, .body = BODY_REQUIRED,
+        .query_sets = QUERY_CONSISTENCY, .limit_ms = 120000, .help = "The whole state as a file, for a backup."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/snapshot", .right = RIGHT_OPERATE, .limit_ms = LIMIT_MS_MAX, .body = BODY_REQUIRED,
      .run = api_snapshot_restore, .response = &write_result_type,
      .help = "Puts the state of a snapshot in place of the current one, on all servers; tasks that it knows go on."},
     GET("/v1/snapshots", RIGHT_OPERATE, .response = &snapshot_file_type, .list = true, .prepare = api_snapshots,
         .help = "The snapshots that the server which answers has taken by its schedule, newest first."),
-    GET("/v1/metrics", RIGHT_READ, .content_type = "text/plain; version=0.0.4", .read = api_metrics,
+    GET("/v1/metrics", RIGHT_READ, .place = PLACE_HERE, .content_type = "text/plain; version=0.0.4", .read = api_metrics,
         .respond = api_metrics_respond, .help = "Metrics in the text format of Prometheus."),
     GET("/v1/healthz", RIGHT_PUBLIC, .response = &health_info_type, .prepare = api_healthz,
         .help = "200 while the process serves."),
-    GET("/v1/readyz", RIGHT_PUBLIC, .response = &health_info_type, .read = api_readyz,
+    GET("/v1/readyz", RIGHT_PUBLIC, .place = PLACE_HERE, .response = &health_info_type, .read = api_readyz,
         .help = "200 while a leader is known and requests can be answered."),
     GET("/v1/openapi.json", RIGHT_PUBLIC, .content_type = "application/json", .prepare = api_openapi,
         .help = "This description, as an OpenAPI 3.1 document."),
@@ -149,7 +148,7 @@ const struct route routes[] = {
          .help = "An agent says what its node is."),
     POST("/v1/agent/heartbeat", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_heartbeat_type,
          .response = &agent_welcome_type, .read = api_agent_heartbeat, .help = "An agent lives; 404 means: register again."),
-    GET("/v1/agent/allocs", RIGHT_AGENT, WATCH(CORE_NODE_WORK, api_watch_agent), .query = node_query,
+    GET("/v1/agent/allocs", RIGHT_AGENT, .place = PLACE_MEMBER, WATCH(CORE_NODE_WORK, api_watch_agent), .query = node_query,
         .response = &agent_work_type, .read = api_agent_allocs,
         .help = "What changed for a node since an index; everything without one."),
     POST("/v1/agent/report", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_report_type,

@@ -54,7 +54,7 @@ void snapshot_take(const struct control *c, struct buf *out)
     CLEANUP_BUF struct buf state = {0};
     char cluster[24], hash[24];
     struct consensus_stats stats;
-    consensus_stats(c->consensus, &stats);
+    control_stats(c, &stats);
     snprintf(cluster, sizeof cluster, "%" PRIu64, stats.cluster_id);
     snprintf(hash, sizeof hash, "%016" PRIx64, core_hash(c->core));
     static char version[] = MENTAT_VERSION;
