@@ -57,6 +57,23 @@ static const struct field service_detail_fields[] = {
 };
 TYPE(service_detail, "A service: how it stands, and its current version.");
 
+static const struct field server_view_fields[] = {
+    FIELD(server_view, 1, FIELD_STRING, id, .help = "Id of the server."),
+    FIELD(server_view, 2, FIELD_STRING, name, .help = "Its name; null until it said so."),
+    FIELD(server_view, 3, FIELD_STRING, address, .help = "host:port of its API."),
+    FIELD(server_view, 4, FIELD_STRING, raft_address, .help = "host:port at which other servers reach it."),
+    FIELD(server_view, 5, FIELD_STRING, version, .help = "Its release."),
+    FIELD(server_view, 6, FIELD_STRING, membership, .help = "voter, standby (catches up, without a vote) or none."),
+    FIELD(server_view, 7, FIELD_BOOL, leader, .help = "It leads."),
+    FIELD(server_view, 8, FIELD_BOOL, self, .help = "It is the one that answers."),
+    FIELD(server_view, 9, FIELD_BOOL, connected, .help = "The one that answers is connected to it."),
+    FIELD(server_view, 10, FIELD_INT, contact_ms, .help = "Milliseconds since it was last heard of; -1: never."),
+    FIELD(server_view, 11, FIELD_UINT, match_index, .help = "Up to where it has the log; known to the leader only."),
+    FIELD(server_view, 12, FIELD_UINT, lag, .help = "Entries that it lacks; known to the leader only."),
+    {0},
+};
+TYPE(server_view, "A server as the one that answers sees it.");
+
 static const struct field server_status_fields[] = {
     FIELD(server_status, 1, FIELD_STRING, id, .help = "Id of the server in the cluster."),
     FIELD(server_status, 2, FIELD_STRING, name, .help = "Name of the server."),
@@ -80,9 +97,75 @@ static const struct field server_status_fields[] = {
     FIELD(server_status, 20, FIELD_STRING, hold, .help = "Why silent nodes are not taken for dead now."),
     FIELD(server_status, 21, FIELD_TIME, backup_at, .help = "When the last scheduled snapshot was written."),
     FIELD(server_status, 22, FIELD_STRING, backup_problem, .help = "Why the last one failed."),
+    FIELD(server_status, 23, FIELD_STRING, cluster_id, .help = "Id of the cluster; null: this server is in none yet."),
+    FIELD(server_status, 24, FIELD_STRING, membership, .help = "voter, standby (catches up, without a vote) or none."),
+    FIELD(server_status, 25, FIELD_STRING, forming, .help = "What this server waits for to be in a cluster."),
+    FIELD(server_status, 26, FIELD_STRING, address, .help = "host:port of its API."),
+    FIELD(server_status, 27, FIELD_STRING, raft_address, .help = "host:port at which other servers reach it."),
+    FIELD(server_status, 28, FIELD_INT, leader_contact_ms,
+          .help = "Milliseconds since it heard of its leader; 0: it leads; -1: never."),
+    FIELD(server_status, 29, FIELD_LIST, servers, .type = &server_view_type, .help = "All servers, as it sees them."),
     {0},
 };
 TYPE(server_status, "How this server stands.");
+
+static const struct field server_report_fields[] = {
+    FIELD(server_report, 1, FIELD_OBJECT, server, .type = &server_view_type,
+          .help = "What the server that answers knows of it."),
+    FIELD(server_report, 2, FIELD_BOOL, reached, .help = "It was asked itself, and answered."),
+    FIELD(server_report, 3, FIELD_STRING, problem, .help = "Why it was not."),
+    FIELD(server_report, 4, FIELD_OBJECT, status, .type = &server_status_type, .help = "What it says."),
+    {0},
+};
+TYPE(server_report, "A server of the cluster.");
+
+static const struct field join_request_fields[] = {
+    FIELD(join_request, 1, FIELD_STRING, id, .flags = FIELD_REQUIRED, .help = "Id of the server."),
+    FIELD(join_request, 2, FIELD_STRING, name, .flags = FIELD_REQUIRED, .help = "Its name."),
+    FIELD(join_request, 3, FIELD_STRING, address, .flags = FIELD_REQUIRED, .help = "host:port of its API."),
+    FIELD(join_request, 4, FIELD_STRING, raft_address, .flags = FIELD_REQUIRED,
+          .help = "host:port at which other servers reach it."),
+    FIELD(join_request, 5, FIELD_STRING, version, .help = "Its release."),
+    FIELD(join_request, 6, FIELD_INT, level, .help = "Newest kinds of commands that it knows."),
+    FIELD(join_request, 7, FIELD_STRING, cluster_id, .help = "The cluster that it is of; absent: none yet."),
+    FIELD(join_request, 8, FIELD_STRING, token, .help = "A join token."),
+    {0},
+};
+TYPE(join_request, "A server that wants to join, or whose facts changed.");
+
+static const struct field join_result_fields[] = {
+    FIELD(join_result, 1, FIELD_STRING, cluster_id, .help = "Id of the cluster."),
+    FIELD(join_result, 2, FIELD_STRING, membership, .help = "What the server is in it: standby, or voter."),
+    {0},
+};
+TYPE(join_result, "The server is in the cluster.");
+
+static const struct field enter_request_fields[] = {
+    FIELD(enter_request, 1, FIELD_STRING, token, .flags = FIELD_REQUIRED,
+          .help = "A join token, as `mt cluster token` prints it."),
+    {0},
+};
+TYPE(enter_request, "Which cluster this server shall join.");
+
+static const struct field transfer_request_fields[] = {
+    FIELD(transfer_request, 1, FIELD_STRING, to, .help = "Name or id of a server; absent: the one that is most up to date."),
+    {0},
+};
+TYPE(transfer_request, "Which server shall lead.");
+
+static const struct field token_request_fields[] = {
+    {.name = "ttl", .tag = 1, .kind = FIELD_DURATION, .offset = offsetof(struct token_request, ttl_ms),
+     .default_text = "1h", .min = 1000, .max = 604800000, .help = "How long it can be used."},
+    {0},
+};
+TYPE(token_request, "What a join token shall be.");
+
+static const struct field token_result_fields[] = {
+    FIELD(token_result, 1, FIELD_STRING, token, .help = "The token; it is shown only now."),
+    FIELD(token_result, 2, FIELD_TIME, expires_at, .help = "Until when it can be used."),
+    {0},
+};
+TYPE(token_result, "A join token.");
 
 static const struct field snapshot_file_fields[] = {
     FIELD(snapshot_file, 1, FIELD_STRING, name, .help = "Name of the file."),

@@ -12,6 +12,13 @@ struct signal_request { char *signal; };
 
 struct job_summary { char *name; struct str_list services; uint64_t modify_index; };
 struct service_detail { struct service_status status; struct service_version current; };
+/* A server as the one that answers sees it. */
+struct server_view {
+    char *id, *name, *address, *raft_address, *version, *membership;
+    bool leader, self, connected;
+    int64_t contact_ms; uint64_t match_index, lag;
+};
+struct server_view_list { struct server_view *v; uint32_t n; };
 struct server_status {
     char *id, *name, *role, *leader, *version;
     uint64_t term, last_index, commit_index, applied_index, snapshot_index;
@@ -22,7 +29,18 @@ struct server_status {
     int64_t nodes, services, allocs;
     char *hold, *backup_problem;
     int64_t backup_at;
+    char *cluster_id, *membership, *forming, *address, *raft_address;
+    int64_t leader_contact_ms;
+    struct server_view_list servers;
 };
+/* And with its own word. */
+struct server_report { struct server_view server; bool reached; char *problem; struct server_status status; };
+struct join_request { char *id, *name, *address, *raft_address, *version; int64_t level; char *cluster_id, *token; };
+struct join_result { char *cluster_id, *membership; };
+struct enter_request { char *token; };
+struct transfer_request { char *to; };
+struct token_request { int64_t ttl_ms; };
+struct token_result { char *token; int64_t expires_at; };
 struct snapshot_file { char *name, *path; uint64_t bytes; char *problem; struct snapshot_info info; };
 struct version_info { char *version, *api; };
 struct health_info { char *status; };
@@ -36,5 +54,7 @@ struct write_result { uint64_t index; };
 
 extern const struct type submitted_service_type, submit_result_type, service_result_type, write_result_type;
 extern const struct type scale_request_type, rollback_request_type, deploy_request_type, reason_request_type,
-    signal_request_type, job_summary_type, service_detail_type, server_status_type, snapshot_file_type,
+    signal_request_type, job_summary_type, service_detail_type, server_status_type, server_view_type,
+    server_report_type, join_request_type, join_result_type, enter_request_type, transfer_request_type, token_request_type,
+    token_result_type, snapshot_file_type,
     version_info_type, health_info_type;

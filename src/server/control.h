@@ -17,6 +17,11 @@
 #include "server/request.h"
 #include "server/server_config.h"
 
+struct cluster;
+struct formation;
+struct http_client;
+struct peer_ask;
+
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
 
 RB_HEAD(wait_tree, request);
@@ -46,9 +51,12 @@ struct control {
     bool stopping;
     struct control_metrics metrics;
     struct backups *backups;
-    struct proposal self_proposal;   /* see cluster.c */
-    bool saying_self;
-    int64_t say_self_after_ms;
+    struct tls_context *tls;         /* NULL: plain */
+    struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
+    struct cluster *cluster;         /* see cluster.c */
+    struct formation *formation;     /* see formation.c */
+    void (*restart)(void *ctx);      /* ends the server, to be started again on its directory */
+    void *restart_ctx;
 };
 
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after
