@@ -33,7 +33,7 @@ void api_agent_reported(struct control *c, struct request *r);
 const char *api_watch_agent(struct control *c, const struct request *r);
 
 /* api_status.c */
-API_READ(api_cluster); API_READ(api_metrics); API_READ(api_readyz);
+API_READ(api_metrics); API_READ(api_readyz);
 API_PREPARE(api_healthz); API_PREPARE(api_version); API_PREPARE(api_openapi);
 void api_metrics_respond(struct request *r);
 
@@ -41,3 +41,14 @@ void api_metrics_respond(struct request *r);
 API_READ(api_snapshot);
 API_PREPARE(api_snapshots);
 void api_snapshot_restore(struct control *c, struct request *r);
+
+/* api_cluster.c, join.c */
+API_READ(api_cluster);
+API_READ(api_join_token);
+void api_join_token_made(struct control *c, struct request *r);
+void api_servers_respond(struct request *r);
+void api_server_join(struct control *c, struct request *r);
+void api_server_remove(struct control *c, struct request *r);
+void api_cluster_transfer(struct control *c, struct request *r);
+void api_cluster_init(struct control *c, struct request *r);
+void api_cluster_join(struct control *c, struct request *r);

@@ -6,31 +6,6 @@
 #include "server/leader.h"
 #include "server/snapshots.h"
 
-API_READ(api_cluster)
-{
-    struct consensus_stats stats;
-    control_stats(c, &stats);
-    char id[24], leader[24], hash[24];
-    snprintf(id, sizeof id, "%llu", (unsigned long long)stats.server_id);
-    const char *address;
-    snprintf(leader, sizeof leader, "%llu", (unsigned long long)consensus_leader(c->consensus, &address));
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)core_hash(c->core));
-    static char version[] = MENTAT_VERSION;
-    struct server_status s = {
-        .id = id, .name = c->config->name, .leader = leader, .version = version, .state_hash = hash,
-        .role = (char *)(uintptr_t)consensus_role_name(c->role),
-        .term = stats.term, .last_index = stats.last_index, .commit_index = stats.commit_index,
-        .applied_index = stats.applied_index, .snapshot_index = stats.snapshot_index,
-        .snapshot_at = stats.snapshot_time_ms, .started_at = c->started_ms, .log_bytes = stats.log_bytes,
-        .disk_free_bytes = stats.disk_free_bytes, .no_space = stats.no_space,
-        .hold = (char *)(uintptr_t)leader_hold(c), .backup_at = backups_last_ms(c->backups),
-        .backup_problem = (char *)(uintptr_t)backups_failing(c->backups),
-    };
-    control_count(c, &s.nodes, &s.services, &s.allocs);
-    type_to_json(&server_status_type, &s, &r->answer.body);
-    return 0;
-}
-
 static void gauge(struct buf *out, const char *name, const char *help, double value)
 {
     metric_help(out, name, "gauge", help);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "base/log.h"
 #include "base/timefmt.h"
@@ -15,6 +16,7 @@
 #define LOOK_MS 500
 #define SAY_AGAIN_MS 1000
 #define ANNOUNCE_MS 5000
+#define STRANGER_MS 30000
 #define SERVERS_LEAST 3             /* below that none is removed by itself */
 #define MEMBERS_MOST 64
 
@@ -28,6 +30,8 @@ struct cluster {
     bool removing;                  /* a dead server */
     uint64_t leaving;               /* this leader removes itself: says nothing of itself any more */
     int64_t leads_since_ms;
+    uint64_t stranger;              /* a server of the state that is not in the membership, and since when */
+    int64_t stranger_since_ms;
 };
 
 struct member_rows { struct consensus_member v[MEMBERS_MOST]; size_t n; };
@@ -171,7 +175,7 @@ void cluster_look(struct control *c)
         return;
     if (c->role == CONSENSUS_LEADER)
         say_as_leader(u, &m);
-    else if (in == CONSENSUS_NO_MEMBER || control_in_contact(c))
+    else if (c->role == CONSENSUS_FOLLOWER && (in == CONSENSUS_NO_MEMBER || control_in_contact(c)))
         announce(u);
 }
 
@@ -249,7 +253,7 @@ void cluster_remove(struct control *c, uint64_t id, const char *reason, cluster_
     }
 }
 
-/* --- dead servers --- */
+/* --- what the leader removes by itself --- */
 
 static void on_dead_removed(void *ctx, const struct error *err)
 {
@@ -257,6 +261,30 @@ static void on_dead_removed(void *ctx, const struct error *err)
     u->removing = false;
     if (err)
         LOG_W("a dead server could not be removed", "error", err->text);
+}
+
+/* After a recovery, or a join or removal that was cut off: they are forgotten, unless they come in soon. */
+static void forget_strangers(struct cluster *u)
+{
+    struct control *c = u->c;
+    struct member_rows rows = rows_of(c);
+    const char *after = NULL;
+    uint64_t stranger = 0;
+    for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id) {
+        uint64_t id = strtoull(m->id, NULL, 10);
+        bool in = false;
+        for (size_t i = 0; i < rows.n; i++)
+            in |= rows.v[i].id == id;
+        stranger = in ? stranger : id;
+    }
+    int64_t now = time_monotonic_ms();
+    if (!stranger || stranger != u->stranger || c->role != CONSENSUS_LEADER) {
+        u->stranger = stranger;
+        u->stranger_since_ms = now;
+    } else if (!u->removing && !c->stopping && now - u->stranger_since_ms >= STRANGER_MS) {
+        u->removing = true;
+        cluster_remove(c, stranger, "it is not in the membership", on_dead_removed, u);
+    }
 }
 
 /* Only when as many voters as there shall be are well without it. */
@@ -291,6 +319,7 @@ static void on_timer(uv_timer_t *timer)
 {
     struct cluster *u = timer->data;
     cluster_look(u->c);
+    forget_strangers(u);
     remove_dead(u);
 }
 
@@ -357,6 +386,9 @@ void cluster_status(const struct control *c, struct server_status *out, struct s
         .forming = c->forming, .address = c->addresses->api, .raft_address = c->addresses->raft,
         .leader_contact_ms = c->role == CONSENSUS_LEADER ? 0 : stats.leader_contact_ms,
     };
+    struct statvfs disk;            /* a follower does not look at its disk as often as a leader */
+    if (c->role != CONSENSUS_LEADER && !statvfs(c->config->data_dir, &disk))
+        out->disk_free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     control_count(c, &out->nodes, &out->services, &out->allocs);
     cluster_view(c, &out->servers);
 }

@@ -9,8 +9,10 @@
 #include "core/command.h"
 #include "server/cluster.h"
 #include "server/dispatch.h"
+#include "server/formation.h"
 #include "server/http_thread.h"
 #include "server/leader.h"
+#include "server/peers.h"
 #include "server/snapshots.h"
 
 void control_answer(struct request *r)
@@ -135,8 +137,19 @@ static void on_fatal(void *ctx, const struct error *err)
     _Exit(1);
 }
 
+static uint64_t on_state_hash(void *ctx)
+{
+    return core_hash(((struct control *)ctx)->core);
+}
+
+static void on_members_changed(void *ctx)
+{
+    ((struct control *)ctx)->members_changed = true;
+}
+
 static const struct consensus_callbacks consensus_callbacks = {
     .apply = on_apply, .snapshot = on_snapshot, .restore = on_restore, .role_changed = on_role, .fatal = on_fatal,
+    .state_hash = on_state_hash, .members_changed = on_members_changed,
 };
 
 /* --- questions --- */
@@ -191,6 +204,32 @@ static void close_handles(struct control *c)
     uv_close((uv_handle_t *)&c->liveness_timer, NULL);
 }
 
+int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_t cluster_id, struct error *err)
+{
+    const struct server_config *config = c->config;
+    struct consensus_options options = {
+        .loop = c->loop,
+        .directory = config->data_dir,
+        .server_id = server_id,
+        .cluster_id = cluster_id,
+        .address = c->addresses->raft,
+        .listen = c->addresses->raft_listen,
+        .tls = c->tls,
+        .insecure = !c->tls,
+        .bootstrap = bootstrap,
+        .callbacks = &consensus_callbacks,
+        .ctx = c,
+        .release = MENTAT_VERSION,
+        .command_version = COMMAND_LEVEL,
+        .election_timeout_ms = (unsigned)config->election_timeout_ms,
+        .heartbeat_ms = (unsigned)config->raft_heartbeat_ms,
+        .segment_bytes = (uint64_t)config->segment_mb << 20,
+        .snapshot_after_bytes = (uint64_t)config->snapshot_mb << 20,
+        .reserve_bytes = (uint64_t)config->reserve_mb << 20,
+    };
+    return consensus_start(&c->consensus, &options, err);
+}
+
 int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
                   const struct server_addresses *addresses, struct tls_context *tls, struct error *err)
 {
@@ -203,23 +242,15 @@ int control_start(struct control *c, uv_loop_t *loop, const struct server_config
     uv_timer_init(loop, &c->liveness_timer);
     c->turn.data = c->decide_timer.data = c->liveness_timer.data = c;
     dispatch_init(c);
-    struct consensus_options options = {
-        .loop = loop,
-        .directory = config->data_dir,
-        .address = addresses->raft,
-        .release = MENTAT_VERSION,
-        .command_version = COMMAND_LEVEL,
-        .bootstrap = true,
-        .callbacks = &consensus_callbacks,
-        .ctx = c,
-        .segment_bytes = (uint64_t)config->segment_mb << 20,
-        .snapshot_after_bytes = (uint64_t)config->snapshot_mb << 20,
-        .reserve_bytes = (uint64_t)config->reserve_mb << 20,
-    };
-    if (consensus_start(&c->consensus, &options, err) == 0) {
+    peers_open(c, tls);
+    cluster_start(c);
+    if (formation_start(c, err) == 0) {
         c->backups = backups_start(c);
         return 0;
     }
+    cluster_stop(c);
+    formation_stop(c);
+    peers_close(c);
     close_handles(c);
     uv_run(loop, UV_RUN_DEFAULT);
     control_free(c);
@@ -228,20 +259,29 @@ int control_start(struct control *c, uv_loop_t *loop, const struct server_config
 
 static void on_consensus_stopped(void *ctx)
 {
-    close_handles(ctx);
+    struct control *c = ctx;
+    c->consensus = NULL;
+    cluster_stop(c);
+    formation_stop(c);
+    close_handles(c);
 }
 
 void control_stop(struct control *c)
 {
     c->stopping = true;
+    peers_close(c);
     backups_stop(steal(&c->backups));
-    consensus_stop(c->consensus, on_consensus_stopped, c);
+    if (c->consensus)
+        consensus_stop(c->consensus, on_consensus_stopped, c);
+    else
+        on_consensus_stopped(c);
 }
 
 void control_free(struct control *c)
 {
     liveness_clear(&c->liveness);
     free(c->hold);
+    free(c->forming);
     core_free(c->core);
     c->core = NULL;
 }

@@ -63,6 +63,8 @@ struct control {
  * which nothing is left to close. */
 int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
                   const struct server_addresses *addresses, struct tls_context *tls, struct error *err);
+/* Starts consensus: at once where the directory has a state, or as formation.c finds its way. 0, or -1 with err. */
+int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_t cluster_id, struct error *err);
 /* Answers what waits at once, as if its time had passed, and lets nothing wait any more. */
 void control_stop_waiting(struct control *c);
 /* Ends consensus and closes all handles; when no HTTP thread sends any more. The loop runs out of handles then. */

@@ -203,7 +203,7 @@ static void on_seen(void *ctx, int status, const struct buf *body, const struct 
         a->problem = mem_strdup(tail ? tail + 2 : err->text);
     }
     problem_list_clear(&problems);
-    if (--f->asking == 0 && f->way == WAY_FOUND)
+    if (--f->asking == 0 && f->way == WAY_FOUND && !f->c->stopping)
         look_around(f);
 }
 
@@ -253,7 +253,7 @@ static void on_join(void *ctx, int status, const struct buf *body, const struct 
     struct problem_list problems = {0};
     struct error problem;
     f->asking = 0;
-    if (f->way != WAY_JOIN)
+    if (f->way != WAY_JOIN || f->c->stopping)
         return;
     bool good = status >= 200 && status < 300 && body->len &&
                 !type_from_json(&join_result_type, body->data, body->len, true, &result, &problems) && result.cluster_id;

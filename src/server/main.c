@@ -15,7 +15,7 @@ static int print(struct buf *text)
 static int help(void)
 {
     CLEANUP_BUF struct buf text = {0};
-    buf_add_string(&text, "usage: mentat-server [--config FILE] [--KEY VALUE]…\n\nThe control plane of Mentat. Keys "
+    buf_add_string(&text, "usage: mentat-server [--config FILE] [--KEY VALUE]…\n       mentat-server recover [--yes] [--config FILE] [--KEY VALUE]…\n\nThe control plane of Mentat. Keys "
                           "of the configuration file (" SERVER_CONFIG_FILE ") and flags:\n\n");
     config_help(&server_config_type, &text);
     buf_add_string(&text, "\n  --print-api-docs    the HTTP API as Markdown\n  --print-openapi     the HTTP API as "
@@ -56,6 +56,19 @@ static const struct { const char *flag; void (*write)(struct buf *out); } texts[
     {"--man", manual},
 };
 
+/* Takes "recover" and "--yes" out of the arguments. */
+static int take_recover(int argc, char **argv, bool *really)
+{
+    int n = 1;
+    for (int i = 2; i < argc; i++)
+        if (!strcmp(argv[i], "--yes"))
+            *really = true;
+        else
+            argv[n++] = argv[i];
+    argv[n] = NULL;
+    return n;
+}
+
 int main(int argc, char **argv)
 {
     CLEANUP_BUF struct buf text = {0};
@@ -66,6 +79,9 @@ int main(int argc, char **argv)
         }
     struct server_config config;
     struct error err = {0};
+    bool recover = argc > 1 && !strcmp(argv[1], "recover"), really = false;
+    if (recover)
+        argc = take_recover(argc, argv, &really);
     int rc = server_config_load(argc, argv, &config, &err);
     if (rc == 1) {
         type_clear(&server_config_type, &config);
@@ -81,7 +97,7 @@ int main(int argc, char **argv)
     if (rc) {
         fprintf(stderr, "mentat-server: %s\n", err.text);
     } else {
-        status = server_run(&config, &err) ? 1 : 0;
+        status = (recover ? server_recover(&config, really, &err) : server_run(&config, &err)) ? 1 : 0;
         if (status)
             fprintf(stderr, "mentat-server: %s\n", err.text);
     }

@@ -33,6 +33,7 @@ void request_delete(struct request *r)
     free(r->forward);
     free(r->tried_leader);
     free(r->target);
+    free(r->secret);
     free(r->node_name);
     free(r->alloc_id);
     free(r);

@@ -85,6 +85,7 @@ struct request {
 
     /* Proxies: whom to ask, found on the core thread. */
     char *target, *node_name, *alloc_id;
+    char *secret;                    /* what only the answer shows */
 
     /* HTTP thread. */
     bool away;                       /* the core thread has it */

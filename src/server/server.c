@@ -29,7 +29,7 @@ struct server {
     size_t thread_count;
     struct queue stopped;                /* messages of threads that stopped */
     size_t stopped_count;
-    bool stopping;
+    bool stopping, restart;
     int lock_fd;
 };
 
@@ -146,6 +146,13 @@ static void on_signal(uv_signal_t *handle, int number)
     stop(s, (int)s->config->stop_grace_ms);
 }
 
+static void on_restart(void *ctx)
+{
+    struct server *s = ctx;
+    s->restart = true;
+    stop(s, (int)s->config->stop_grace_ms);
+}
+
 static void open_signals(struct server *s)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
@@ -178,6 +185,8 @@ static int start(struct server *s, struct error *err)
         uv_run(&s->loop, UV_RUN_DEFAULT);
         return -1;
     }
+    s->control.restart = on_restart;
+    s->control.restart_ctx = s;
     queue_open(&s->stopped, &s->loop, SIZE_MAX, on_thread_stopped, s);
     open_signals(s);
     for (size_t i = 0; i < s->thread_count; i++)
@@ -189,7 +198,7 @@ static int start(struct server *s, struct error *err)
     return 0;
 }
 
-int server_run(const struct server_config *config, struct error *err)
+static int run_once(const struct server_config *config, bool *again, struct error *err)
 {
     struct server s = {.config = config, .lock_fd = -1};
     signal(SIGPIPE, SIG_IGN);
@@ -209,5 +218,16 @@ int server_run(const struct server_config *config, struct error *err)
         close(s.lock_fd);
     int closed = uv_loop_close(&s.loop);
     INVARIANT(closed == 0);
+    *again = !rc && s.restart;
+    return rc;
+}
+
+int server_run(const struct server_config *config, struct error *err)
+{
+    bool again;
+    int rc;
+    do
+        rc = run_once(config, &again, err);
+    while (again);
     return rc;
 }

@@ -28,6 +28,21 @@ static const struct field server_config_fields[] = {
            .help = "Port for the other servers; default: the API's port + 2, which is 4648."),
     CONFIG("raft_advertise", 29, FIELD_STRING, raft_advertise,
            .help = "host or host:port at which the other servers reach this one; default: advertise, with raft_port."),
+    CONFIG("servers", 30, FIELD_STR_LIST, servers, .flags = FIELD_SCALAR_OK,
+           .help = "APIs (host:port) of all servers, this one too, that make the cluster together when none is there yet."),
+    CONFIG("expect", 31, FIELD_INT, expect, .default_text = "-1", .min = -1, .max = 9,
+           .help = "How many of them, the first ones, must see each other first; 0: wait for `mt cluster init` or `join`; "
+                   "default: all of them, or 1 without servers."),
+    CONFIG("server_id", 32, FIELD_INT, server_id, .min = 0, .max = 9e15,
+           .help = "Id of this server, for a new data_dir; with TLS its certificate must carry DNS:ID.server.mentat. "
+                   "Default: a random one."),
+    CONFIG("election_timeout", 33, FIELD_DURATION, election_timeout_ms, .default_text = "400ms", .min = 50, .max = 60000,
+           .help = "How long servers are without a leader before they elect one."),
+    CONFIG("raft_heartbeat", 34, FIELD_DURATION, raft_heartbeat_ms, .default_text = "60ms", .min = 10, .max = 10000,
+           .help = "How often the leader tells the others that it is there."),
+    CONFIG("dead_server_after", 35, FIELD_DURATION, dead_server_after_ms, .default_text = "10m", .min = 0, .max = 31536000000,
+           .help = "A server that was dead for so long is removed, once enough others (`expect`, at least 3) are there; "
+                   "0s: never."),
     CONFIG("http_threads", 5, FIELD_INT, http_threads, .default_text = "2", .min = 1, .max = 64,
            .help = "Threads that serve connections."),
     CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server."),
@@ -77,6 +92,27 @@ const struct type server_config_type = {
     .help = "Configuration of mentat-server.",
 };
 
+static int check_cluster(const struct server_config *c, struct error *err)
+{
+    for (uint32_t i = 0; i < c->servers.n; i++) {
+        struct address a;
+        if (address_parse(c->servers.v[i], -1, &a, err) || a.is_unix)
+            return err->code ? error_context(err, "servers") : error_set(err, ERROR_INVALID, "servers: host:port is needed");
+        for (uint32_t k = 0; k < i; k++)
+            if (!strcmp(c->servers.v[i], c->servers.v[k]))
+                return error_set(err, ERROR_INVALID, "servers: %s stands there twice", c->servers.v[i]);
+    }
+    if (c->servers.n && c->expect > (int64_t)c->servers.n)
+        return error_set(err, ERROR_INVALID, "expect: %lld servers are more than the %u of `servers`", (long long)c->expect,
+                         c->servers.n);
+    if (!c->servers.n && c->expect > 1)
+        return error_set(err, ERROR_INVALID, "expect: list the %lld servers under `servers`", (long long)c->expect);
+    if (c->election_timeout_ms < 3 * c->raft_heartbeat_ms)
+        return error_set(err, ERROR_INVALID, "election_timeout must be at least three times raft_heartbeat, or one late "
+                         "heartbeat unseats the leader");
+    return 0;
+}
+
 static int check(const struct server_config *c, struct error *err)
 {
     struct address bind = {0};
@@ -98,7 +134,7 @@ static int check(const struct server_config *c, struct error *err)
     if (c->node_grace_ms < 2 * c->heartbeat_ms)
         return error_set(err, ERROR_INVALID, "node_grace must be at least twice heartbeat, or one late heartbeat takes "
                          "a node down");
-    return 0;
+    return check_cluster(c, err);
 }
 
 /* Host names may hold capitals and dots; a server's name is the first label in lower case. */
@@ -121,6 +157,8 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
         config->name = host_name();
     if (!config->bind)
         config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
+    if (config->expect < 0)
+        config->expect = config->servers.n ? (int64_t)config->servers.n : 1;
     if (!config->backup_dir)
         config->backup_dir = mem_printf("%s/backups", config->data_dir);
     return check(config, err);

@@ -15,6 +15,10 @@ struct server_config {
     char *raft_bind;
     int64_t raft_port;               /* 0: port + 2 */
     char *raft_advertise;
+    struct str_list servers;         /* APIs of all servers, for founding */
+    int64_t expect;                  /* how many of them found the cluster; -1 becomes their number, or 1 */
+    int64_t server_id;               /* 0: a random one */
+    int64_t election_timeout_ms, raft_heartbeat_ms, dead_server_after_ms;
     int64_t http_threads;
     char *tls_cert, *tls_key, *tls_ca;
     bool allow_insecure;

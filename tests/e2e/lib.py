@@ -161,19 +161,24 @@ class Answer:
         return f"<{self.status} {self.body[:300]!r}>"
 
 
-def call(port, method, path, body=None, headers=None, timeout=70):
+def call(port, method, path, body=None, headers=None, timeout=70, host="127.0.0.1"):
     """One request on a connection of its own. body: bytes, or something to send as JSON."""
     headers = dict(headers or {})
     if body is not None and not isinstance(body, (bytes, str)):
         body = json.dumps(body)
         headers.setdefault("Content-Type", "application/json")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read())
     finally:
         connection.close()
+
+
+def flag_list(flags):
+    """As arguments; a list gives its flag several times."""
+    return [f"--{k.replace('_', '-')}={v}" for k, vs in flags.items() for v in (vs if isinstance(vs, list) else [vs])]
 
 
 class Server:
@@ -186,8 +191,7 @@ class Server:
         self.process = None
 
     def start(self, wait=True):
-        args = [f"--{k.replace('_', '-')}={v}" for k, v in self.flags.items()]
-        self.process = Process("mentat-server", args, self.workdir.join("server.log"))
+        self.process = Process("mentat-server", flag_list(self.flags), self.workdir.join("server.log"))
         if wait:
             wait_for(self.ready, 20, "the server's readiness")
         return self

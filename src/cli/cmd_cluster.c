@@ -1,0 +1,249 @@
+/* The servers: found a cluster, let servers join, look, hand over, take out. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/timefmt.h"
+#include "cli/api.h"
+#include "cli/commands.h"
+#include "cli/table.h"
+
+#define ROUND_MS 200
+#define JOIN_WAIT_MS 120000
+
+/* --- status --- */
+
+static const json_t *of_status(const json_t *row, const char *key)
+{
+    const json_t *status = json_object_get(row, "status");
+    return status ? json_object_get(status, key) : NULL;
+}
+
+static void cell_name(const json_t *row, const json_t *value, struct buf *out)
+{
+    const char *name = json_text(row, "server.name");
+    buf_add_string(out, *name ? name : json_text(row, "server.raft_address"));
+}
+
+static void cell_role(const json_t *row, const json_t *value, struct buf *out)
+{
+    const char *role = json_string_value(of_status(row, "role")), *in = json_text(row, "server.membership");
+    buf_printf(out, "%s", strcmp(in, "voter") ? in : role ? role : "unknown");
+}
+
+static void cell_contact(const json_t *row, const json_t *value, struct buf *out)
+{
+    char text[TIME_TEXT_SIZE];
+    long long ms = json_number(row, "server.contact_ms");
+    if (json_is_true(json_at(row, "server.self")))
+        buf_add_string(out, "-");
+    else if (ms < 0)
+        buf_add_string(out, "never");
+    else
+        duration_format(text, ms >= 10000 ? ms / 1000 * 1000 : ms), buf_add_string(out, text);
+}
+
+static void cell_disk(const json_t *row, const json_t *value, struct buf *out)
+{
+    if (!of_status(row, "disk_free_bytes"))
+        return;
+    buf_printf(out, "%lld MiB%s", json_number(row, "status.disk_free_bytes") >> 20,
+               json_is_true(of_status(row, "no_space")) ? " (full)" : "");
+}
+
+static void cell_problem(const json_t *row, const json_t *value, struct buf *out)
+{
+    static const char *const keys[] = {"problem", "status.forming", "status.hold", "status.backup_problem"};
+    int told = 0;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        if (*json_text(row, keys[i]))
+            buf_printf(out, "%s%s", told++ ? "; " : "", json_text(row, keys[i]));
+}
+
+static const struct column view_servers[] = {
+    {"SERVER", "server.name", cell_name}, {"ID", "server.id", .wide = true}, {"ROLE", "status.role", cell_role},
+    {"TERM", "status.term", .right = true}, {"COMMIT", "status.commit_index", .right = true},
+    {"APPLIED", "status.applied_index", .right = true}, {"LAG", "server.lag", .right = true},
+    {"CONTACT", "server.contact_ms", cell_contact, .right = true}, {"DISK FREE", "status.disk_free_bytes", cell_disk, .right = true},
+    {"VERSION", "server.version"}, {"API", "server.address"}, {"RAFT", "server.raft_address", .wide = true},
+    {"HASH", "status.state_hash", .wide = true}, {"PROBLEM", "problem", cell_problem}, {0},
+};
+
+/* As the leader sees them, who knows how far each is; without one as the server that is asked does; a server that is in no
+ * cluster yet stands for itself. */
+static json_t *servers(struct cli *cli, struct error *err)
+{
+    struct error no_leader, no_cluster;
+    struct api *api = cli_api(cli, err);
+    json_t *list = api ? api_list(api, "/v1/cluster/servers", &no_leader) : NULL;
+    if (!list && api)
+        list = api_list(api, "/v1/cluster/servers?consistency=stale", &no_cluster);
+    if (list || !api)
+        return list;
+    CLEANUP(json_decref) json_t *own = api_get(api, "/v1/cluster", err);
+    return own ? json_pack("[{s:{s:O,s:O,s:b,s:s,s:O,s:O,s:O},s:b,s:O}]", "server", "name", json_object_get(own, "name"), "id",
+                           json_object_get(own, "id"), "self", 1, "membership", "none", "version",
+                           json_object_get(own, "version"), "address", json_object_get(own, "address"), "raft_address",
+                           json_object_get(own, "raft_address"), "reached", 1, "status", own)
+               : NULL;
+}
+
+static int run_status(struct cli *cli)
+{
+    struct error err = {0};
+    CLEANUP(json_decref) json_t *list = servers(cli, &err);
+    if (!list)
+        return cli_fail(cli, &err);
+    output_rows(cli, list, view_servers, "server.name", "no servers");
+    return STATUS_DONE;
+}
+
+/* --- founding and joining --- */
+
+static int make_token(struct cli *cli, const char *ttl, json_t **answer, struct error *err)
+{
+    struct api *api = cli_api(cli, err);
+    CLEANUP_BUF struct buf body = {0};
+    int64_t ms;
+    if (ttl && duration_parse(ttl, &ms))
+        return error_set(err, ERROR_INVALID, "--ttl: \"%.32s\" is not a duration such as 30m", ttl);
+    buf_printf(&body, ttl ? "{\"ttl\":\"%s\"}" : "{}", ttl);
+    return api ? api_call(api, HTTP_METHOD_POST, "/v1/cluster/tokens", &body, answer, NULL, err) : -1;
+}
+
+static void print_token(const struct cli *cli, const json_t *answer)
+{
+    if (output_value(cli, answer))
+        return;
+    cli_say(cli, "on the host of the new server, until %s, once:\n", json_text(answer, "expires_at"));
+    printf("%s%s\n", cli->quiet ? "" : "  mt cluster join --token ", json_text(answer, "token"));
+}
+
+static int run_token(struct cli *cli)
+{
+    struct error err = {0};
+    CLEANUP(json_decref) json_t *answer = NULL;
+    if (make_token(cli, args_get(cli->args, "ttl"), &answer, &err))
+        return cli_fail(cli, &err);
+    print_token(cli, answer);
+    return STATUS_DONE;
+}
+
+static int run_init(struct cli *cli)
+{
+    struct error err = {0};
+    struct api *api = cli_api(cli, &err);
+    CLEANUP(json_decref) json_t *answer = NULL, *token = NULL;
+    if (!api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/init", NULL, &answer, NULL, &err) ||
+        make_token(cli, NULL, &token, &err))
+        return cli_fail(cli, &err);
+    if (cli->format == OUTPUT_TABLE || cli->format == OUTPUT_WIDE)
+        cli_say(cli, "server %s is in cluster %s", json_text(answer, "name"), json_text(answer, "cluster_id"));
+    print_token(cli, token);
+    return STATUS_DONE;
+}
+
+/* Tells what the server waits for, each time that changes, until it votes. It starts anew meanwhile. */
+static int follow_join(struct cli *cli, struct error *err)
+{
+    CLEANUP_FREE char *told = NULL;
+    for (int64_t until = time_monotonic_ms() + JOIN_WAIT_MS; time_monotonic_ms() < until; usleep(ROUND_MS * 1000)) {
+        struct error away;
+        CLEANUP(json_decref) json_t *s = api_get(cli->api, "/v1/cluster", &away);
+        if (!s)
+            continue;
+        const char *forming = json_text(s, "forming"), *in = json_text(s, "membership");
+        if (!strcmp(in, "voter") && json_number(s, "leader_contact_ms") >= 0 && !*forming) {
+            cli_say(cli, "%s has joined cluster %s", json_text(s, "name"), json_text(s, "cluster_id"));
+            return 0;
+        }
+        if (strstr(forming, "refused"))
+            return error_set(err, ERROR_DENIED, "%s: %s", json_text(s, "name"), forming);
+        CLEANUP_FREE char *now = mem_printf("%s: %s", json_text(s, "name"), *forming ? forming : "it catches up");
+        if (!told || strcmp(told, now))
+            cli_say(cli, "%s", now);
+        mem_set_string(&told, now);
+    }
+    return error_set(err, ERROR_TIMEOUT, "the server has not joined yet, but goes on trying; see `mt cluster status`");
+}
+
+static int run_join(struct cli *cli)
+{
+    struct error err = {0};
+    struct api *api = cli_api(cli, &err);
+    const char *token = args_get(cli->args, "token");
+    CLEANUP(json_decref) json_t *body = token ? json_pack("{s:s}", "token", token) : NULL;
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    CLEANUP_BUF struct buf b = {0};
+    int rc = 0;
+    if (!text)
+        rc = error_set(&err, ERROR_INVALID, "--token is needed; `mt cluster token` on a server of the cluster makes one");
+    else
+        buf_add_string(&b, text);
+    free(text);
+    if (rc || !api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/join", &b, NULL, NULL, &err) || follow_join(cli, &err))
+        return cli_fail(cli, &err);
+    return STATUS_DONE;
+}
+
+/* --- changes --- */
+
+static int run_remove(struct cli *cli)
+{
+    struct error err = {0};
+    struct api *api = cli_api(cli, &err);
+    CLEANUP_FREE char *path = api_path("/v1/cluster/servers/", cli_operand(cli, 0), "");
+    if (!api || api_call(api, HTTP_METHOD_DELETE, path, NULL, NULL, NULL, &err))
+        return cli_fail(cli, &err);
+    cli_say(cli, "%s is not in the cluster any more; end it, and remove its data_dir before it joins again", cli_operand(cli, 0));
+    return STATUS_DONE;
+}
+
+static int run_transfer(struct cli *cli)
+{
+    struct error err = {0};
+    struct api *api = cli_api(cli, &err);
+    CLEANUP_BUF struct buf body = {0};
+    CLEANUP(json_decref) json_t *json = cli_operand(cli, 0) ? json_pack("{s:s}", "to", cli_operand(cli, 0)) : json_object();
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    buf_add_string(&body, text ? text : "{}");
+    free(text);
+    if (!api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/transfer", &body, NULL, NULL, &err))
+        return cli_fail(cli, &err);
+    cli_say(cli, "%s leads now", cli_operand(cli, 0) ? cli_operand(cli, 0) : "another server");
+    return STATUS_DONE;
+}
+
+static const struct option_row token_options[] = {
+    {"ttl", 0, "TIME", "How long the token can be used; default 1h.", NULL}, {0}};
+static const struct option_row join_options[] = {
+    {"token", 0, "TOKEN", "What `mt cluster init` or `mt cluster token` printed.", NULL}, {0}};
+
+static const struct command_row init = {
+    .name = "init", .run = run_init, .summary = "let the server be a cluster of one, and make a token for the next",
+    .help = "Asks the server at --address. Where it is in a cluster already, only the token is made.",
+};
+static const struct command_row token = {
+    .name = "token", .options = token_options, .run = run_token, .summary = "make a token with which one server can join, once",
+};
+static const struct command_row join = {
+    .name = "join", .options = join_options, .run = run_join, .summary = "let the server join the cluster of a token",
+    .help = "Asks the server at --address, which is the new one. It may wait for this (expect: 0), or have a cluster of its "
+            "own that nobody used yet.",
+};
+static const struct command_row status = {
+    .name = "status", .run = run_status, .summary = "the servers: who leads, how far each is, how long it was silent",
+};
+static const struct command_row remove_row = {
+    .name = "remove", .operands = "SERVER", .min = 1, .max = 1, .run = run_remove,
+    .summary = "take a server out of the cluster, dead or alive",
+};
+static const struct command_row transfer = {
+    .name = "transfer", .operands = "[SERVER]", .max = 1, .run = run_transfer,
+    .summary = "let another server lead: that one, or the one that is most up to date",
+};
+static const struct command_row *const subcommands[] = {&init, &token, &join, &status, &transfer, &remove_row, NULL};
+
+const struct command_row cmd_cluster = {
+    .name = "cluster", .summary = "the servers: found, join, look, hand over, take out", .subcommands = subcommands,
+};
