@@ -149,6 +149,11 @@ static void a_follower_answers_only_for_what_it_compared(void **state)
     /* Nor is more committed than was compared, whatever the leader says. */
     receive(&w, 2, heartbeat(3, 3, 2, 100));
     assert_int_equal(w.raft.commit, 3);
+    /* What was compared with one leader says nothing about the next. */
+    receive(&w, 2, heartbeat(3, 5, 2, 3));
+    assert_int_equal(last_to(&w, 2)->m.append_answer.match, 5);
+    receive(&w, 3, heartbeat(4, 3, 2, 3));
+    assert_int_equal(last_to(&w, 3)->m.append_answer.match, 3);
     end(&w);
 }
 
@@ -171,6 +176,7 @@ static void who_follows_a_leader_votes_for_nobody_else(void **state)
 {
     struct world w;
     begin(&w, NULL, 0, 1);
+    w.now += 2 * TIMEOUT;
     receive(&w, 2, heartbeat(2, 1, 1, 1));
     w.n_sent = 0;
     pass(&w, TIMEOUT - 1);
@@ -189,6 +195,7 @@ static void a_wish_of_the_leader_counts_in_the_next_term_only(void **state)
 {
     struct world w;
     begin(&w, NULL, 0, 1);
+    w.now += 2 * TIMEOUT;
     receive(&w, 2, heartbeat(2, 1, 1, 1));
     w.n_sent = 0;
     receive(&w, 3, vote_of(7, 9, 9, false, true));
@@ -307,6 +314,7 @@ static void one_change_of_the_members_at_a_time(void **state)
     struct world w;
     struct error err = {0};
     begin(&w, NULL, 0, 1);
+    w.raft.commit = 1;
     lead(&w);
     struct membership m = membership_copy(raft_membership(&w.raft));
     membership_remove(&m, 3);
