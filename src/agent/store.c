@@ -3,6 +3,7 @@
  * those that came meanwhile, and a timer tries again. */
 #include "agent/store.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -158,6 +159,33 @@ static int open_env(struct store *s, struct error *err)
     return rc;
 }
 
+/* A page that lost its end still passes for a page, and its entries would just not be there: every one that the header
+ * counts must be there, with the digit of its table. */
+static int check_entries(struct store *s, struct error *err)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor = NULL;
+    MDB_stat st;
+    MDB_val k, v;
+    size_t found = 0;
+    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+    if (rc)
+        return lmdb_error(err, rc, "read", s->path);
+    rc = mdb_stat(txn, s->dbi, &st);
+    if (!rc)
+        rc = mdb_cursor_open(txn, s->dbi, &cursor);
+    for (MDB_cursor_op op = MDB_FIRST; !rc; op = MDB_NEXT) {
+        rc = mdb_cursor_get(cursor, &k, &v, op);
+        found += !rc && k.mv_size && isdigit(*(unsigned char *)k.mv_data);
+    }
+    if (cursor)
+        mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
+    if (rc != MDB_NOTFOUND)
+        return lmdb_error(err, rc, "read", s->path);
+    return found == st.ms_entries ? 0 : lmdb_error(err, MDB_CORRUPTED, "read", s->path);
+}
+
 static void on_prepare(uv_prepare_t *h);
 
 static void store_free(struct store *s)
@@ -177,7 +205,7 @@ int store_open(const char *dir, uv_loop_t *loop, struct store **out, struct erro
     s->lock_fd = -1;
     s->path = mem_printf("%s/store.mdb", dir);
     TAILQ_INIT(&s->waits);
-    if (lock(s, dir, err) < 0 || open_env(s, err) < 0) {
+    if (lock(s, dir, err) < 0 || open_env(s, err) < 0 || check_entries(s, err) < 0) {
         store_free(s);
         return -1;
     }

@@ -190,6 +190,33 @@ static void a_store_that_was_cut_off_is_a_clear_error(void **state)
     expect_corrupt(w);
 }
 
+/* The page is whole as far as LMDB looks: its head is there, the entries are zeros. */
+static void a_page_that_lost_its_end_is_a_clear_error_when_it_is_in_use(void **state)
+{
+    struct world *w = *state;
+    open_store(w);
+    put(w, "a", "1");
+    put(w, "b", "2");
+    wait_durable(w);
+    close_store(w);
+    CLEANUP_FREE char *path = mem_printf("%s/store.mdb", w->dir);
+    CLEANUP_BUF struct buf whole = {0};
+    assert_int_equal(file_read(path, 1 << 20, &whole, NULL), 0);
+    unsigned refused = 0;
+    for (size_t page = 2; page < whole.len / 4096; page++) {
+        struct error err = {0};
+        assert_int_equal(file_write(path, whole.data, page * 4096 + 100, 0600, &err), 0);
+        if (store_open(w->dir, &w->loop, &w->store, &err) < 0) {
+            assert_int_equal(err.code, ERROR_CORRUPT);
+            refused++;
+            continue;
+        }
+        assert_string_equal(contents(w, STORE_ALLOCS), "a=1;b=2;");
+        close_store(w);
+    }
+    assert_true(refused > 0);
+}
+
 static void a_store_whose_last_pages_are_free_opens_again(void **state)
 {
     struct world *w = *state;
@@ -296,6 +323,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_durable_survives_a_kill, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_agent_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_that_was_cut_off_is_a_clear_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_page_that_lost_its_end_is_a_clear_error_when_it_is_in_use, setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_whose_last_pages_are_free_opens_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_with_a_foreign_header_is_a_clear_error, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flipped_bit_in_a_value_is_a_clear_error, setup, teardown),
