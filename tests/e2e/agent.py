@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """The real mentat-agent against a fake server: tasks outlive it, nothing runs twice, full disks, its API, its end."""
-import glob
 import http.server
 import json
 import os
@@ -17,8 +16,7 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import (PATIENCE, Process, SmallDisk, Workdir, call, free_port, program, resident_kb, sanitized,  # noqa: E402
-                 wait_for)
+from lib import PATIENCE, Agent, SmallDisk, call, program, resident_kb, sanitized, wait_for  # noqa: E402
 
 
 class FakeServer:
@@ -130,43 +128,16 @@ class AgentTest(unittest.TestCase):
     flags = {}
 
     def setUp(self):
-        self.workdir = Workdir()
-        self.addCleanup(self.workdir.remove)
         self.server = FakeServer()
         self.addCleanup(self.server.close)
-        self.port = free_port()
-        self.data = self.workdir.join("agent")
-        self.group = f"mentat-e2e-{os.getpid()}"
-        self.agent = None
+        self.node = Agent(self.server, "n1", **self.flags)
+        self.workdir, self.port, self.data = self.node.workdir, self.node.port, self.node.flags["data_dir"]
+        self.get, self.wait_api, self.left_over = self.node.get, self.node.wait_api, self.node.left_over
         self.start()
-        self.addCleanup(self.end)
+        self.addCleanup(lambda: self.assertEqual(self.node.end(), []))
 
-    def start(self, **more):
-        flags = {"data_dir": self.data, "volume_root": self.workdir.join("volumes"), "port": self.port, "name": "n1",
-                 "servers": f"127.0.0.1:{self.server.port}", "cgroup_root": self.group, **self.flags, **more}
-        self.agent = Process("mentat-agent", [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()],
-                             self.workdir.join("agent.log"))
-
-    def wait_api(self):
-        """A process that was just started does not listen yet; what it did before is no sign of it."""
-        wait_for(lambda: self.get("/v1/healthz").status == 200, 20, "the agent's API")
-
-    def end(self):
-        """Everything is stopped by the agent itself, whatever the test left."""
-        if self.agent.alive():
-            self.agent.stop()
-        self.start(stop_tasks_on_exit="true")
-        self.wait_api()
-        self.assertEqual(self.agent.stop(30), 0, self.agent.text()[-2000:])
-        self.assertEqual(self.left_over(), [])
-
-    def left_over(self):
-        groups = [g for g in glob.glob(f"/sys/fs/cgroup/**/{self.group}/n1/*/", recursive=True)]
-        files = glob.glob(self.data + "/allocs/*")
-        return groups + files
-
-    def get(self, path):
-        return call(self.port, "GET", path, timeout=10)
+    def start(self):
+        self.agent = self.node.start().process
 
     def log_of(self, alloc, stream="stdout"):
         return self.get(f"/v1/allocs/{alloc}/logs?stream={stream}").body.decode()
@@ -270,7 +241,6 @@ class FullDisk(AgentTest):
         self.addCleanup(self.disk.remove)
         self.flags = {"data_dir": self.disk.join("agent")}
         super().setUp()
-        self.data = self.flags["data_dir"]
 
     def test_tasks_go_on_new_ones_wait_and_start_once_there_is_room(self):
         self.server.service("s", "while :; do echo line; sleep 0.05; done")
