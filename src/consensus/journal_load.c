@@ -54,8 +54,8 @@ static void drop_from(struct raft_log *log, uint64_t index)
 static int take(struct loader *l, uint64_t offset, const struct record *r, struct journal_file *file)
 {
     struct raft_log *log = &l->contents->log;
-    if (!r->index)
-        return damaged(l, file->sequence, offset, "a record has no index");
+    if (!r->index || r->index > INT64_MAX)
+        return damaged(l, file->sequence, offset, "a record has an impossible index");
     switch (r->type) {
     case RECORD_TRUNCATE:
         if (!l->chained)

@@ -236,7 +236,8 @@ static bool read_versions(struct core *c, struct cursor *in, struct service_entr
         return false;
     while (count-- > 0) {
         struct version_entry *v = NEW(struct version_entry);
-        bool ok = read_record(in, &version_entry_type, v) && v->v.service && v->v.spec.name
+        bool ok = read_record(in, &version_entry_type, v) && v->v.service && strcmp(v->v.service, s->name) == 0
+                  && v->v.spec.name && strcmp(v->v.spec.name, s->name) == 0
                   && (!s->current || v->v.version > s->current->v.version);
         if (!ok) {
             type_clear(&version_entry_type, v);
