@@ -85,8 +85,8 @@ struct consensus_options {
     bool manual_promotion;          /* standbys wait for consensus_promote(); else they become voters when caught up */
 
     /* 0 takes the default. */
-    unsigned election_timeout_ms;   /* 1000 */
-    unsigned heartbeat_ms;          /* 100 */
+    unsigned election_timeout_ms;   /* 500 */
+    unsigned heartbeat_ms;          /* 50; at most a quarter of the election timeout */
     uint64_t segment_bytes;         /* 8 MiB: size of a log file; also bounds a command */
     uint64_t snapshot_after_bytes;  /* 32 MiB of log since the last snapshot */
     unsigned trailing_entries;      /* 1024 kept in memory behind a snapshot, for followers that lag a little */

@@ -106,6 +106,8 @@ static void set_defaults(struct consensus_options *o)
     DEFAULT(max_command_bytes, 4u << 20);
     DEFAULT(max_pending, 65536);
 #undef DEFAULT
+    if (o->heartbeat_ms > o->election_timeout_ms / 4)
+        o->heartbeat_ms = o->election_timeout_ms / 4 ? o->election_timeout_ms / 4 : 1;
     if (o->max_command_bytes > o->segment_bytes / 2)
         o->max_command_bytes = o->segment_bytes / 2;
     if (o->max_command_bytes > COMMAND_BYTES_MAX)

@@ -246,7 +246,7 @@ static void ask_before_standing(struct raft *r)
 
 void raft_start(struct raft *r, uint64_t now_ms)
 {
-    r->now_ms = now_ms;
+    r->now_ms = r->ticked_ms = now_ms;
     r->commit = r->applied = r->verified = r->snapshot_index;
     forget_old_memberships(r);
     if (r->term)
@@ -374,7 +374,8 @@ static void drop_departed(struct raft *r)
 static void tick_leader(struct raft *r)
 {
     uint64_t timeout = r->options.election_timeout_ms;
-    if (r->now_ms >= r->leader_since_ms + timeout && r->now_ms >= raft_majority_heard_ms(r) + timeout) {
+    if (r->now_ms >= r->leader_since_ms + timeout && r->now_ms >= raft_majority_heard_ms(r) + timeout &&
+        r->now_ms >= r->grace_ms) {
         LOG_W("no majority answers: this server leads no more", "term", LOG_U64(r->term));
         raft_become_follower(r, r->term, 0);
         return;
@@ -397,10 +398,15 @@ static bool may_stand(const struct raft *r)
 
 void raft_tick(struct raft *r, uint64_t now_ms)
 {
+    uint64_t timeout = r->options.election_timeout_ms;
     r->now_ms = now_ms;
+    /* What arrived meanwhile is not read yet. (Alone, ticks are rare.) */
+    if (r->n_peers && now_ms > r->ticked_ms + timeout / 2)
+        r->grace_ms = now_ms + timeout / 4;
+    r->ticked_ms = now_ms;
     if (r->role == RAFT_LEADER) {
         tick_leader(r);
-    } else if (now_ms >= r->election_ms) {
+    } else if (now_ms >= r->election_ms && now_ms >= r->grace_ms) {
         if (may_stand(r))
             ask_before_standing(r);
         else

@@ -99,6 +99,8 @@ struct raft {
     bool self_voter;
 
     uint64_t election_ms;   /* when to stand for election */
+    uint64_t ticked_ms;     /* the last tick */
+    uint64_t grace_ms;      /* this server itself stood still: until then silence of others proves nothing */
     uint64_t votes_from_ms; /* none is given before: an earlier life may have promised a leader to be true */
     int64_t leader_heard_ms;/* -1: not since the start */
     uint64_t verified;      /* as follower: equal to the leader's log up to here */

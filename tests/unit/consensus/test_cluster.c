@@ -50,10 +50,15 @@ struct world {
 
 /* --- the loop --- */
 
-static int64_t patience_ms(void)
+static int patience(void)
 {
     const char *factor = getenv("MENTAT_TEST_PATIENCE");
-    return 20000 * (factor ? atoi(factor) : 1);
+    return factor ? atoi(factor) : 1;
+}
+
+static int64_t patience_ms(void)
+{
+    return 20000 * patience();
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -272,6 +277,7 @@ static int setup(void **state)
     }
     w->options = (struct consensus_options){
         .loop = &w->loop, .cluster_id = CLUSTER, .listen = "127.0.0.1:0", .callbacks = &callbacks, .reserve_bytes = 1,
+        .election_timeout_ms = 800 * (unsigned)patience(), .heartbeat_ms = 80,
         .segment_bytes = 256 * 1024, .release = "1.0", .command_version = 1,
     };
     *state = w;
@@ -450,7 +456,7 @@ static void a_removal_that_would_cost_the_majority_is_refused(void **state)
     struct server *l = leader(w), *down = l == &w->servers[3] ? &w->servers[2] : &w->servers[3];
     struct server *other = &w->servers[6 - l->number - down->number];
     stop(down);
-    WAIT_FOR(w, member(l, down->id).contact_ms > 1000);
+    WAIT_FOR(w, member(l, down->id).contact_ms > w->options.election_timeout_ms);
     l->change_answered = false;
     consensus_remove(l->consensus, other->id, on_changed, NULL);
     WAIT_FOR(w, l->change_answered);
