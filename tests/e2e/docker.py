@@ -14,7 +14,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from agent import AgentTest  # noqa: E402
-from docker_lib import Engine, enter_namespaces  # noqa: E402
+from docker_lib import Engine, Registry, enter_namespaces  # noqa: E402
 from lib import PATIENCE, call, wait_for  # noqa: E402
 
 COUNTER = "i=0; while true; do i=$((i+1)); echo line $i; [ $((i % 10)) = 0 ] && echo err $i >&2; sleep 0.01; done"
@@ -382,6 +382,93 @@ class Outliving(DockerTest):
         wait_for(lambda: engine.call("DELETE", "/images/gone:1?force=1").status < 400, what="the image's removal")
         self.server.wait_states([alloc], "failed", 30)
         self.assertIn("there is no image gone:1", self.server.reports[alloc]["reason"])
+
+
+class Images(DockerTest):
+    def registry(self, **options):
+        registry = Registry(**options)
+        self.addCleanup(registry.end)
+        return registry
+
+    def restart_agent(self, **flags):
+        self.agent.stop()
+        self.start(**flags)
+        self.healthy()
+
+    def pulled(self, image, **config):
+        self.docker(f"p{len(self.server.services)}", "/bin/echo", "pulled", image=image, mode="task", restart={"attempts": 0},
+                    config={"pull": "missing", **config})
+        return self.run_to_end(f"p{len(self.server.services) - 1}", 60)
+
+    def forget(self, image):
+        engine.call("DELETE", f"/images/{image}")
+
+    def test_pull_by_tag_and_digest_as_the_policy_says(self):
+        registry = self.registry()
+        image = registry.push(engine, "app:1", "tools/app:2")
+        alloc, report = self.pulled(image)
+        self.assertEqual(report["state"], "complete", report)
+        self.assertEqual(self.log_of(alloc), "pulled\n")
+        digest = engine.ok("GET", f"/images/{image}/json").json["RepoDigests"][0]
+        self.forget(image)
+        _, report = self.pulled(digest)
+        self.assertEqual(report["state"], "complete", report)
+        # The tag comes to mean another image: `missing` keeps the old one, `always` takes the new.
+        _, report = self.pulled(image)
+        old = engine.ok("GET", f"/images/{image}/json").json["Id"]
+        engine.image("newer:1", "USER 1000", "ENV PATH=/bin", "ENV NEW=1")
+        engine.ok("POST", f"/images/{image}/tag?repo=keep&tag=old")
+        registry.push(engine, "newer:1", "tools/app:2")
+        engine.ok("POST", f"/images/keep:old/tag?repo={registry.name}/tools/app&tag=2")
+        self.pulled(image)
+        self.assertEqual(engine.ok("GET", f"/images/{image}/json").json["Id"], old)
+        self.pulled(image, pull="always")
+        self.assertNotEqual(engine.ok("GET", f"/images/{image}/json").json["Id"], old)
+        for name in (image, digest, "keep:old"):
+            self.forget(name)
+
+    def test_what_cannot_be_pulled_is_told(self):
+        registry = self.registry()
+        _, report = self.pulled(f"{registry.name}/no/such:1")
+        self.assertEqual(report["state"], "failed")
+        self.assertIn(f"the image {registry.name}/no/such:1 cannot be pulled", report["reason"])
+        _, report = self.pulled("127.0.0.1:1/nobody/there:1")
+        self.assertIn("connection refused", report["reason"])
+        _, report = self.pulled("b@d na:me")
+        self.assertIn("is not the name of an image", report["reason"])
+
+    def test_a_login_comes_from_the_credentials_file(self):
+        registry = self.registry(password="secret of the robot")
+        image = registry.push(engine, "app:1", "private:1")
+        _, report = self.pulled(image)
+        self.assertIn("the registry wants a login, see docker.auth_file in agent.yaml", report["reason"])
+        self.restart_agent(**{"docker.auth_file": registry.auth_file()})
+        _, report = self.pulled(image)
+        self.assertEqual(report["state"], "complete", report)
+        self.assertNotIn("secret of the robot", self.agent.text())
+        self.forget(image)
+
+    def test_only_what_was_pulled_is_cleared_away(self):
+        registry = self.registry()
+        theirs = registry.push(engine, "app:1", "theirs:1")
+        engine.ok("POST", f"/images/app:1/tag?repo={registry.name}/theirs&tag=1")
+        def tags():
+            return {t for i in engine.ok("GET", "/images/json").json for t in i["RepoTags"] or []}
+        before = tags()
+        self.assertIn(theirs, before)
+        self.restart_agent(**{"docker.image_gc_age": "1s"})
+        # The id of a pulled image must be a new one: otherwise it was there before.
+        engine.image("fresh:1", "USER 1000", "ENV PATH=/bin", "ENV FRESH=1")
+        fresh = registry.push(engine, "fresh:1", "fresh:2")
+        engine.ok("DELETE", "/images/fresh:1")
+        self.sh("user", "exec sleep 1000", image=fresh, kill={"timeout": "0s"}, config={"pull": "missing"})
+        user, = self.up("user")
+        self.pulled(theirs)
+        time.sleep(3)                    # longer than its age: a container uses it
+        self.assertEqual(engine.call("GET", f"/images/{fresh}/json").status, 200)
+        self.stop_all([user])
+        wait_for(lambda: tags() == before, 30, "the removal of the unused image, and of nothing else")
+        self.forget(theirs)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A Docker engine of the test's own: a dockerd in namespaces of its own, so that neither an engine of this machine nor
 its network is touched, and so that everything ends with the test, whatever was killed."""
+import base64
+import ctypes
 import glob
 import http.client
 import io
@@ -13,7 +15,7 @@ import sys
 import tarfile
 import urllib.parse
 
-from lib import Answer, Workdir, wait_for
+from lib import Answer, Workdir, call, free_port, wait_for
 
 INSIDE = "MENTAT_TEST_NAMESPACES"
 
@@ -23,7 +25,7 @@ def enter_namespaces():
     outside of them."""
     if os.environ.get(INSIDE):
         return
-    for tool in ("dockerd", "unshare", "ip", "iptables", "busybox"):
+    for tool in ("dockerd", "docker-registry", "unshare", "ip", "iptables", "busybox"):
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing: run scripts/packages.sh all")
     if os.geteuid() != 0:
@@ -210,6 +212,62 @@ class Engine:
         text = self.ok("GET", f"/containers/{ident}/logs?stdout=1&stderr=1").body.decode(errors="replace")
         self.ok("DELETE", f"/containers/{ident}?force=1")
         return text, status
+
+
+class Registry:
+    """docker-registry on a free port of this machine, with a login when a password is given."""
+
+    def __init__(self, password=None):
+        self.workdir, self.port = Workdir(), free_port()
+        self.name = f"127.0.0.1:{self.port}"
+        config = self.workdir.join("config.yml")
+        text = (f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {self.workdir.join('data')}}}}}\n"
+                f"http: {{addr: '{self.name}'}}\n")
+        if password:
+            with open(self.workdir.join("htpasswd"), "w") as f:
+                f.write("robot:" + bcrypt(password) + "\n")
+            text += f"auth: {{htpasswd: {{realm: test, path: {self.workdir.join('htpasswd')}}}}}\n"
+        with open(config, "w") as f:
+            f.write(text)
+        self.password = password
+        self.process = subprocess.Popen(["docker-registry", "serve", config], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self.answers, 20, "the registry")
+
+    def answers(self):
+        return call(self.port, "GET", "/v2/").status in (200, 401)
+
+    def login(self):
+        return base64.urlsafe_b64encode(json.dumps(
+            {"username": "robot", "password": self.password} if self.password else {}).encode()).decode()
+
+    def auth_file(self):
+        """As `docker login` writes it."""
+        path = self.workdir.join("config.json")
+        with open(path, "w") as f:
+            json.dump({"auths": {self.name: {"auth": base64.b64encode(f"robot:{self.password}".encode()).decode()}}}, f)
+        return path
+
+    def push(self, engine, image, name):
+        """Puts a local image into the registry; returns its reference there. It does not stay in the engine."""
+        repo, tag = name.split(":")
+        engine.ok("POST", f"/images/{image}/tag?repo={self.name}/{repo}&tag={tag}")
+        a = engine.call("POST", f"/images/{self.name}/{repo}/push?tag={tag}", b"", {"X-Registry-Auth": self.login()})
+        assert a.status == 200 and b"error" not in a.body, a
+        engine.ok("DELETE", f"/images/{self.name}/{name}")
+        return f"{self.name}/{name}"
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+        self.workdir.remove()
+
+
+def bcrypt(password):
+    """By the C library's crypt(3), which Python's own module is leaving out."""
+    library = ctypes.CDLL("libcrypt.so.1")
+    library.crypt.restype = ctypes.c_char_p
+    return library.crypt(password.encode(), b"$2b$05$abcdefghijklmnopqrstuu").decode()
 
 
 if __name__ == "__main__":

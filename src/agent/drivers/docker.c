@@ -30,6 +30,8 @@
 #define AGAIN_LEAST_MS 100
 #define AGAIN_MOST_MS 2000
 #define KILL_AGAIN_MS 2000
+#define CONFLICTS_MOST 20            /* of names: the engine says one is taken, and nobody has it */
+#define EARLY_ENDS_MOST 3            /* of waits for a container that still runs, before they are slowed down */
 #define WAIT_IDLE_MS 30000           /* then the container is looked at, should the engine have forgotten to tell */
 #define CREATE_TIMEOUT_MS 120000
 #define SWEEP_MS 60000
@@ -78,6 +80,7 @@ static void on_again(uv_timer_t *timer)
     struct docker_task *t = timer->data;
     switch (t->step) {
     case STEP_ENGINE: engine_begin(t); break;
+    case STEP_NETWORK: network_begin(t); break;
     case STEP_LOOK: look_begin(t); break;
     case STEP_CLEAR: clear_begin(t); break;
     case STEP_FAIL: fail_begin(t, NULL); break;
@@ -200,28 +203,43 @@ static void image_seen(struct docker_task *t, const struct engine_answer *a)
         network_begin(t);
 }
 
-/* --- the job's network --- */
+/* --- the job's network: made by the first of its tasks here, known to the others by its id, since a name may be given
+ * twice by requests that meet --- */
 
-static void network_done(void *arg, const struct engine_answer *a)
+static void network_have(struct docker_task *t, const char *id)
 {
-    struct docker_task *t = arg;
-    t->call = NULL;
-    if (a->err.code && a->err.code != ERROR_CONFLICT) {
-        fail_early(t, &a->err);
-        return;
-    }
     CLEANUP_FREE char *name = docker_job_network(t->job);
-    kv_set(&t->d->networks, name, "");
+    kv_set(&t->d->networks, name, id);
+    mem_set_string(&t->spec.network, id);
     create_begin(t);
 }
 
-static void network_begin(struct docker_task *t)
+/* The next task that needs it looks anew. */
+static void network_unknown(struct docker_task *t)
 {
     CLEANUP_FREE char *name = docker_job_network(t->job);
-    if (t->spec.config.network || kv_get(&t->d->networks, name)) {
-        create_begin(t);
+    kv_remove(&t->d->networks, name);
+}
+
+static void network_made(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    const char *id = value_text(&a->json, "Id");
+    t->call = NULL;
+    if (!a->err.code && id) {
+        network_have(t, id);
         return;
     }
+    network_unknown(t);
+    if (a->err.code == ERROR_CONFLICT && ++t->conflicts < CONFLICTS_MOST)
+        network_begin(t);            /* somebody was faster */
+    else
+        fail_early(t, &a->err);
+}
+
+static void network_make(struct docker_task *t)
+{
+    CLEANUP_FREE char *name = docker_job_network(t->job);
     CLEANUP_BUF struct buf body = {0};
     buf_add_string(&body, "{\"Name\":");
     json_add_string(&body, name);
@@ -232,7 +250,59 @@ static void network_begin(struct docker_task *t)
     buf_add_string(&body, "}}");
     task_call(t, STEP_NETWORK, &(struct engine_request){
         .method = HTTP_METHOD_POST, .path = "/networks/create", .body = body.data, .timeout_ms = CREATE_TIMEOUT_MS,
-    }, network_done);
+    }, network_made);
+}
+
+static void network_seen(void *arg, const struct engine_answer *a)
+{
+    struct docker_task *t = arg;
+    CLEANUP_FREE char *name = docker_job_network(t->job), *found = NULL;
+    t->call = NULL;
+    if (a->err.code) {
+        network_unknown(t);
+        fail_early(t, &a->err);
+        return;
+    }
+    /* The filter also gives longer names. Of several the same one is taken each time. */
+    for (uint32_t i = 0; a->json.kind == VALUE_LIST && i < a->json.n; i++) {
+        const char *other = value_text(&a->json.entries[i].value, "Name"), *id = value_text(&a->json.entries[i].value, "Id");
+        if (other && id && !strcmp(other, name) && (!found || strcmp(id, found) < 0))
+            mem_set_string(&found, id);
+    }
+    if (found)
+        network_have(t, found);
+    else
+        network_make(t);
+}
+
+static void network_begin(struct docker_task *t)
+{
+    CLEANUP_FREE char *name = docker_job_network(t->job);
+    const char *known = t->spec.config.network ? NULL : kv_get(&t->d->networks, name);
+    if (t->spec.config.network) {
+        create_begin(t);
+    } else if (known && *known) {
+        network_have(t, known);
+    } else if (known) {
+        t->step = STEP_NETWORK;      /* another task is at it */
+        uv_timer_start(&t->again, on_again, ENGINE_AGAIN_MS, 0);
+    } else {
+        CLEANUP_BUF struct buf filter = {0}, path = {0};
+        kv_set(&t->d->networks, name, "");
+        buf_add_string(&filter, "{\"name\":[");
+        json_add_string(&filter, name);
+        buf_add_string(&filter, "]}");
+        buf_add_string(&path, "/networks?filters=");
+        http_add_encoded(&path, filter.data);
+        task_call(t, STEP_NETWORK, &(struct engine_request){.path = path.data}, network_seen);
+    }
+}
+
+/* It is let go of in the middle. */
+static void network_abandon(struct docker_task *t)
+{
+    if (t->step == STEP_NETWORK && t->call)
+        network_unknown(t);
 }
 
 /* --- create --- */
@@ -257,21 +327,21 @@ static void volumes_give(const struct docker_task *t)
 
 static void network_again(struct docker_task *t)
 {
-    CLEANUP_FREE char *name = docker_job_network(t->job);
-    kv_remove(&t->d->networks, name);
+    network_unknown(t);
     network_begin(t);
 }
 
 static bool names_network(const struct error *err)
 {
-    return err->code == ERROR_NOT_FOUND && strstr(err->text, "network mentat-job-");
+    return err->code == ERROR_NOT_FOUND && strstr(err->text, "network ");
 }
 
 static void create_done(void *arg, const struct engine_answer *a)
 {
     struct docker_task *t = arg;
     t->call = NULL;
-    if (engine_absent(&a->err) || a->err.code == ERROR_CONFLICT) {
+    bool conflict = a->err.code == ERROR_CONFLICT && ++t->conflicts < CONFLICTS_MOST;
+    if (engine_absent(&a->err) || conflict) {
         look_begin(t);               /* it may have been made; or an earlier run's is in the way */
         return;
     }
@@ -589,7 +659,10 @@ static void wait_done(void *arg, const struct engine_answer *a)
     }
     if (t->call)
         return;
-    if (a->err.code && a->err.code != ERROR_TIMEOUT && a->err.code != ERROR_NOT_FOUND) {
+    bool trusted = !a->err.code || a->err.code == ERROR_NOT_FOUND;
+    if (a->err.code == ERROR_TIMEOUT)
+        t->early_ends = 0;
+    if ((a->err.code && a->err.code != ERROR_TIMEOUT && !trusted) || (trusted && ++t->early_ends > EARLY_ENDS_MOST)) {
         t->step = STEP_LOOK;
         again(t);
     } else {
@@ -651,6 +724,7 @@ static void docker_stop(struct task *task, int signal, int64_t timeout_ms)
     if (t->step >= STEP_ENDING)
         return;
     if (t->step < STEP_CREATE) {
+        network_abandon(t);
         engine_cancel(steal(&t->call));
         docker_pull_cancel(steal(&t->pull));
         error_set(&t->failed, ERROR_CANCELLED, "stopped before it was started");
@@ -760,7 +834,9 @@ static void removal_done(void *arg, const struct engine_answer *a)
         return;
     }
     if (r->job && !job_has_tasks(d, r->job)) {
-        CLEANUP_FREE char *name = docker_job_network(r->job), *path = mem_printf("/networks/%s", name);
+        CLEANUP_FREE char *name = docker_job_network(r->job);
+        const char *id = kv_get(&d->networks, name);
+        CLEANUP_FREE char *path = mem_printf("/networks/%s", id && *id ? id : name);
         kv_remove(&d->networks, name);
         r->call = engine_start(d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path},
                                removal_network_done, r);
@@ -891,6 +967,7 @@ static void docker_free(struct task *task)
 {
     struct docker_task *t = (struct docker_task *)task;
     LIST_REMOVE(t, entry);
+    network_abandon(t);
     engine_cancel(t->call);
     engine_cancel(t->wait);
     engine_cancel(t->kill);

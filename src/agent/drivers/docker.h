@@ -33,6 +33,7 @@ struct docker_spec {
     struct logs logs;
     struct volume_list volumes;
     struct alloc_port_list ports;
+    char *network;                   /* the id of its job's */
     struct security security;
     struct privileges may;           /* borrows from security */
     const char *profile;             /* its name, for messages */
@@ -49,8 +50,6 @@ void docker_image_clear(struct docker_image *i);
 
 /* Who the container runs as: "UID" or "UID:GID" or a name; the service's, else the image's. */
 const char *docker_user(const struct docker_spec *s, const struct docker_image *image);
-/* The network that it gets: the service's, else its job's own. The caller frees it. */
-char *docker_network(const struct docker_spec *s);
 /* "mentat-job-NAME", one for each job on a node. */
 char *docker_job_network(const char *job);
 /* Checks what the profile says of what only the agent sees. user as "UID" or "UID:GID". */
@@ -114,7 +113,7 @@ struct docker_task {
     int log_files, log_mb;
     bool tty;
     uv_timer_t again, stop_timer;
-    unsigned open_handles, tries;
+    unsigned open_handles, tries, conflicts, early_ends;
     int stop_signal;                 /* the next one to send; 0: none */
     int64_t stop_deadline;           /* monotonic; when SIGKILL is due */
     bool stopping;
@@ -134,7 +133,7 @@ struct docker {
     struct docker_task_list tasks;
     struct docker_removal_list removals;
     LIST_HEAD(, docker_ending) endings;          /* of commands */
-    struct kv_list networks;         /* of jobs, known to be there */
+    struct kv_list networks;         /* of jobs: name, id; "": one of its tasks is at it */
     uv_timer_t timer;                /* sweeps; at the end: how long removals are waited for */
     struct engine_call *sweep;
     char *agent;                     /* value of LABEL_AGENT */

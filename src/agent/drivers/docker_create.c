@@ -43,6 +43,7 @@ void docker_spec_clear(struct docker_spec *s)
     free(s->alloc_id);
     free(s->service);
     free(s->job);
+    free(s->network);
     type_clear(&security_type, &s->security);
     type_clear(&config_type, &s->config);
     type_clear(&resources_type, &s->resources);
@@ -143,11 +144,6 @@ int docker_volumes_allowed(const struct docker_spec *s, const char *volume_root,
 char *docker_job_network(const char *job)
 {
     return mem_printf("mentat-job-%s", job);
-}
-
-char *docker_network(const struct docker_spec *s)
-{
-    return s->config.network ? mem_strdup(s->config.network) : docker_job_network(s->job);
 }
 
 /* --- the body --- */
@@ -308,7 +304,7 @@ static void add_networking(const struct docker_spec *s, const char *network, str
 void docker_create_body(const struct docker_spec *s, const struct docker_image *image, const char *user,
                         const char *data_dir, const char *host_ip, bool has_seccomp, struct buf *out)
 {
-    CLEANUP_FREE char *network = docker_network(s);
+    const char *network = s->config.network ? s->config.network : s->network;
     CLEANUP_BUF struct buf exposed = {0}, bindings = {0};
     add_ports(s, host_ip, &exposed, &bindings);
     buf_add_char(out, '{');

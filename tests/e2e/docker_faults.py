@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Containers under faults: agent and engine killed again and again, and an engine that answers nonsense."""
+import http.server
+import json
+import os
+import random
+import re
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import docker  # noqa: E402
+from agent import AgentTest  # noqa: E402
+from docker_lib import enter_namespaces  # noqa: E402
+from lib import wait_for  # noqa: E402
+
+ROUNDS = int(os.environ.get("MENTAT_TEST_ROUNDS", "100"))
+
+
+def setUpModule():
+    docker.setUpModule()
+
+
+def tearDownModule():
+    docker.tearDownModule()
+
+
+class Kills(docker.DockerTest):
+    def test_rounds_of_kills_lose_double_and_leave_nothing(self):
+        """Three rounds in four kill the agent, one the engine, one in ten both. Without networks: Docker 20.10 itself never
+        starts again when it is killed while it writes its networks' state (it panics over it in libnetwork)."""
+        engine, data = docker.engine, self.workdir.join("volumes")
+        volume = {"security": {"any_volume": True}, "config": {"network": "none"}, "volumes": [{"source": data + "/starts/${replica}", "target": "/data"}]}
+        self.sh("long", "echo $MENTAT_ALLOC_ID >> /data/starts; i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done",
+                kill={"timeout": "0s"}, **volume)
+        self.sh("short", "echo $MENTAT_ALLOC_ID >> /data/starts; echo begin; sleep 0.3; echo end; exit 7", mode="task",
+                restart={"attempts": 0}, **volume)
+        long_ones = self.up("long", 5)
+        ids = {a: self.container(a)["Id"] for a in long_ones}
+        short_ones, chance = [], random.Random(ROUNDS)
+        for round_ in range(ROUNDS):
+            if round_ % 4 == 0:
+                short_ones += self.server.want("short", 1, first=1000 + round_)
+            time.sleep(chance.random() * 0.3)                   # the moment of the kill is the point
+            both = round_ % 10 == 9
+            if both or round_ % 4 != 3:
+                self.agent.kill()
+            if both or round_ % 4 == 3:
+                engine.kill()
+                engine.start()
+            if not self.agent.alive():
+                self.start()
+        self.healthy()
+        self.server.wait_states(long_ones, "running", 30)
+        wait_for(lambda: all(s in ("failed", "complete") for s in self.server.states(short_ones)), 60, "the ends of the short ones")
+        starts = {}
+        for folder, _, files in os.walk(data):
+            for name in files:
+                with open(os.path.join(folder, name)) as f:
+                    for alloc in f.read().split():
+                        starts[alloc] = starts.get(alloc, 0) + 1
+        for alloc in long_ones:
+            self.assertEqual((self.container(alloc)["Id"], starts[alloc]), (ids[alloc], 1))
+        known = 0
+        for alloc in short_ones:
+            report = self.server.reports[alloc]
+            self.assertLessEqual(starts.get(alloc, 0), 1, report)
+            if report.get("exited"):
+                self.assertEqual(starts.get(alloc), 1, report)
+                if report["exit_code"] == 7:
+                    known += 1
+                    self.assertEqual(self.log_of(alloc), "begin\nend\n")
+        # Some meet an engine that is away; most live their life.
+        self.assertGreater(known, len(short_ones) / 2, [self.server.reports[a]["reason"] for a in short_ones])
+        self.stop_all(long_ones)
+        for alloc in long_ones:
+            numbers = [int(n) for n in re.findall(r"line (\d+)\n", self.log_of(alloc))]
+            self.assertEqual(numbers, list(range(1, len(numbers) + 1)), "a line is missing or there twice")
+        wait_for(lambda: not self.remains(), 60, "the removal of everything")
+
+
+class Script(http.server.BaseHTTPRequestHandler):
+    """An engine that is well until `faults` says what it does wrong: (method, end of the path) → what."""
+    protocol_version = "HTTP/1.1"
+    container = {"Id": "ab" * 32, "State": {"Status": "running", "Pid": 0, "StartedAt": "2026-01-01T00:00:00Z"}}
+
+    def log_message(self, *args):
+        pass
+
+    def answer(self, status, body, headers=()):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def raw(self, data):
+        self.wfile.write(data)
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def do(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.body = json.loads(body) if body else None
+        path = re.sub(r"^/v1\.\d+", "", self.path).split("?")[0]
+        self.server.seen.append((self.command, path))
+        for (method, end), fault in self.server.faults.items():
+            if method == self.command and path.endswith(end):
+                return fault(self)
+        return self.well(path)
+
+    do_GET = do_POST = do_DELETE = do
+
+    def well(self, path):
+        labels = (self.server.created or {}).get("Labels", {})
+        if path == "/version":
+            return self.answer(200, {"ApiVersion": "1.47", "MinAPIVersion": "1.24", "Version": "27.0"})
+        if path.startswith("/images/"):
+            return self.answer(200, {"Id": "sha256:" + "cd" * 32, "Config": {"User": "1000"}})
+        if path.endswith("/containers/create"):
+            self.server.created = self.body
+            return self.answer(201, {"Id": "ab" * 32})
+        if self.command == "DELETE" and "/containers/" in path:
+            self.server.created = None
+            return self.answer(204, b"")
+        if path.endswith("/wait"):
+            self.server.ended.wait(60)
+            return self.answer(200, {"StatusCode": 5})
+        if path.endswith("/logs"):
+            self.server.ended.wait(60)
+            return self.answer(200, b"")
+        if path.startswith("/containers/") and path.endswith("/json") and path != "/containers/json":
+            if not self.server.created:
+                return self.answer(404, {"message": "No such container"})
+            state = dict(self.container["State"], Status="exited" if self.server.ended.is_set() else "running", ExitCode=5)
+            return self.answer(200, dict(self.container, State=state, Config={"Labels": labels}))
+        if path in ("/containers/json", "/networks"):
+            return self.answer(200, [])
+        if path == "/networks/create":
+            return self.answer(201, {"Id": "ef" * 32})
+        return self.answer(200, {})
+
+
+class FakeEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def __init__(self, path):
+        self.faults, self.seen, self.created, self.ended = {}, [], None, threading.Event()
+        super().__init__(path, Script)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def get_request(self):
+        request, _ = super().get_request()
+        return request, ("unix", 0)
+
+    def handle_error(self, *args):
+        pass
+
+
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"Id\":"
+BAD_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nhello\r\n"
+
+
+def frame(stream, text):
+    return struct.pack(">BBBBI", stream, 0, 0, 0, len(text)) + text
+
+
+class Nonsense(AgentTest):
+    """The engine of a script: only for answers that no real one gives on demand."""
+
+    def setUp(self):
+        self.path = None
+        super().setUp()
+
+    def start(self, **more):
+        if not self.path:
+            self.path = self.workdir.join("fake.sock")
+            self.fake = FakeEngine(self.path)
+            self.addCleanup(self.fake.server_close)
+            self.addCleanup(self.fake.shutdown)
+        super().start(**{"docker.socket": self.path, **more})
+
+    def end(self):
+        self.fake.faults.clear()
+        self.fake.ended.set()
+        super().end()
+
+    def run_one(self):
+        name = f"f{len(self.server.services)}"
+        self.server.services[name] = {"service": name, "job": name, "version": 1, "spec": {
+            "name": name, "driver": "docker", "mode": "task", "config": {"image": "x:1"}, "restart": {"attempts": 0},
+            "resources": {"cpus": 0.01, "memory_mb": 16}}}
+        alloc, = self.server.want(name)
+        return alloc
+
+    def reason(self, alloc):
+        wait_for(lambda: self.server.states([alloc])[0] in ("failed", "complete"), 60, "the end")
+        self.assertTrue(self.agent.alive(), self.agent.text()[-2000:])
+        return self.server.reports[alloc]["reason"]
+
+    def faulty(self, faults, part):
+        self.fake.faults = faults
+        self.fake.created = None
+        why = self.reason(self.run_one())
+        self.assertIn(part, why)
+        self.assertIsNone(self.fake.created, "a container was left behind")
+
+    def test_broken_answers_fail_the_start_and_leave_nothing(self):
+        look = ("GET", "/images/x:1/json")
+        self.faulty({look: lambda h: h.raw(CUT)}, "did not answer")
+        self.faulty({look: lambda h: h.raw(b"nonsense\r\n\r\n")}, "did not answer")
+        self.faulty({look: lambda h: h.raw(BAD_CHUNK)}, "did not answer")
+        self.faulty({look: lambda h: h.answer(200, b"[{]")}, "not JSON")
+        self.faulty({look: lambda h: h.answer(500, {"message": "disk on fire"})}, "disk on fire")
+        self.faulty({("POST", "/create"): lambda h: h.answer(500, {"message": "no luck"})}, "no luck")
+        self.faulty({("POST", "/create"): lambda h: h.answer(400, b"")}, "it gave no reason")
+        self.faulty({("POST", "/containers/create"): lambda h: h.answer(409, {"message": "the name is taken"})}, "the name is taken")
+        self.faulty({("POST", "/start"): lambda h: h.answer(500, {"message": "exec format error"})}, "exec format error")
+
+    def test_a_create_whose_answer_is_cut_is_found_again(self):
+        once = []
+
+        def cut(h):
+            if not once:
+                once.append(1)
+                h.server.created = h.body
+                return h.raw(CUT)        # it was created all the same
+            return h.well("/containers/create")
+        self.fake.faults = {("POST", "/containers/create"): cut}
+        alloc = self.run_one()
+        self.server.wait_states([alloc], "running", 30)
+        self.assertEqual([p for m, p in self.fake.seen].count("/containers/create"), 1)
+        self.fake.ended.set()
+        self.assertEqual(self.reason(alloc), "exit code 5")
+
+    def test_logs_that_are_cut_damaged_or_endless_do_not_hide_the_end(self):
+        stamp = b"2026-01-01T00:00:00.00000000%dZ "
+        answers = [
+            frame(1, stamp % 1 + b"one\n") + frame(2, stamp % 2 + b"err\n") + frame(1, stamp % 3 + b"two\n")[:-3],
+            frame(1, stamp % 1 + b"one\n") + b"\x09\x00\x00\x00\x00\x00\x00\x01x",
+            frame(1, stamp % 3 + b"two\n") + frame(1, b"no time\n"),
+        ]
+
+        def logs(h):
+            if answers:
+                return h.raw(b"HTTP/1.1 200 OK\r\nContent-Type: x\r\n\r\n" + answers.pop(0))
+            self.fake.ended.wait(60)
+            return h.answer(200, frame(1, stamp % 3 + b"two\n") + frame(1, stamp % 4 + b"three\n"))
+        self.fake.faults = {("GET", "/logs"): logs}
+        alloc = self.run_one()
+        wait_for(lambda: not answers, 30, "all broken answers to be taken")
+        self.fake.ended.set()
+        self.assertEqual(self.reason(alloc), "exit code 5")
+        self.assertEqual(self.log_of(alloc), "one\ntwo\nthree\n")
+        self.assertEqual(self.log_of(alloc, "stderr"), "err\n")
+
+    def test_a_wait_that_lies_and_one_that_stalls(self):
+        self.fake.faults = {("POST", "/wait"): lambda h: h.answer(200, {})}
+        alloc = self.run_one()
+        self.server.wait_states([alloc], "running", 30)
+        count = len(self.fake.seen)
+        time.sleep(1)                    # a busy loop would be seen in the number of requests
+        self.assertLess(len(self.fake.seen) - count, 60)
+        self.fake.ended.set()
+        self.assertEqual(self.reason(alloc), "exit code 5")
+
+
+if __name__ == "__main__":
+    enter_namespaces()
+    unittest.main(verbosity=2)
