@@ -34,7 +34,7 @@
 #define EARLY_ENDS_MOST 3            /* of waits for a container that still runs, before they are slowed down */
 #define WAIT_IDLE_MS 30000           /* then the container is looked at, should the engine have forgotten to tell */
 #define CREATE_TIMEOUT_MS 120000
-#define SWEEP_MS 60000
+#define SWEEP_MS 10000
 #define CLOSE_WAIT_MS 15000
 #define LOG_FILES_DEFAULT 5
 #define LOG_MB_DEFAULT 10
@@ -925,6 +925,10 @@ static int reference_check(const char *image, struct error *err)
 static void engine_begin(struct docker_task *t)
 {
     const struct engine *e = t->d->engine;
+    /* What was known of an engine that was away may be a second old. */
+    if (!t->asked)
+        engine_ask(t->d->engine);
+    t->asked = true;
     t->step = STEP_ENGINE;
     if (!engine_known(e)) {
         uv_timer_start(&t->again, on_again, ENGINE_AGAIN_MS, 0);
@@ -1031,22 +1035,45 @@ static bool wanted(const struct docker *d, const char *id, const char *alloc)
     LIST_FOREACH(r, &d->removals, entry)
         if (!strcmp(r->container, id))
             return true;
+    return false;
+}
+
+static bool has_files(const struct docker *d, const char *alloc)
+{
     CLEANUP_FREE char *dir = mem_printf("%s/allocs/%s", d->env->data_dir, alloc);
     return access(dir, F_OK) == 0;
+}
+
+/* One whose allocation has files may still be asked for, when the agent's store was lost: if it runs, it is left to the
+ * agent, which looks at what has files itself; else it has the time until the next sweep. */
+static bool may_be_wanted(struct docker *d, const struct value *item, const char *alloc, struct kv_list *suspects)
+{
+    const char *id = value_text(item, "Id"), *state = value_text(item, "State");
+    if (!has_files(d, alloc))
+        return false;
+    if (state && !strcmp(state, "running"))
+        return true;
+    if (kv_get(&d->suspects, id))
+        return false;
+    kv_set(suspects, id, "");
+    return true;
 }
 
 static void sweep_done(void *arg, const struct engine_answer *a)
 {
     struct docker *d = arg;
+    struct kv_list suspects = {0};
     d->sweep = NULL;
     for (uint32_t i = 0; !a->err.code && a->json.kind == VALUE_LIST && i < a->json.n; i++) {
         const struct value *item = &a->json.entries[i].value;
         const char *id = value_text(item, "Id"), *alloc = label_of(item, LABEL_ALLOC);
-        if (!id || !alloc || wanted(d, id, alloc))
+        if (!id || !alloc || wanted(d, id, alloc) || may_be_wanted(d, item, alloc, &suspects))
             continue;
         LOG_W("removing a container that no allocation has", "container", id, "alloc", alloc);
         removal_add(d, id, label_of(item, LABEL_JOB));
     }
+    kv_clear(&d->suspects);
+    d->suspects = suspects;
     if (a->err.code)
         return;
     CLEANUP_FREE char *path = own_path(d, "/networks");
@@ -1107,6 +1134,7 @@ static void driver_closed(uv_handle_t *h)
 {
     struct docker *d = h->data;
     kv_clear(&d->networks);
+    kv_clear(&d->suspects);
     free(d->agent);
     free(d);
 }

@@ -102,7 +102,7 @@ struct docker_task {
     uint64_t run;
     enum docker_step step;
     bool fresh;                      /* started, not adopted */
-    bool told_started, waited, has_passwd;
+    bool told_started, waited, asked;
     int pid;
     struct docker_spec spec;         /* fresh */
     struct docker_image image;
@@ -134,6 +134,7 @@ struct docker {
     struct docker_removal_list removals;
     LIST_HEAD(, docker_ending) endings;          /* of commands */
     struct kv_list networks;         /* of jobs: name, id; "": one of its tasks is at it */
+    struct kv_list suspects;         /* ids of containers that the last sweep found without a task */
     uv_timer_t timer;                /* sweeps; at the end: how long removals are waited for */
     struct engine_call *sweep;
     char *agent;                     /* value of LABEL_AGENT */

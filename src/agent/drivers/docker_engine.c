@@ -279,6 +279,14 @@ void engine_suspect(struct engine *e)
     look(e);
 }
 
+void engine_ask(struct engine *e)
+{
+    if (e->up)
+        return;
+    e->known = false;
+    look(e);
+}
+
 bool engine_known(const struct engine *e)
 {
     return e->known;

@@ -30,6 +30,8 @@ const char *engine_version(const struct engine *e);
 /* The minor number of the API's version in use: 41 … 50; 0 before it was up. */
 int engine_api(const struct engine *e);
 bool engine_has_seccomp(const struct engine *e);
+/* Whether it is up is asked anew when it was not: engine_known is false until the answer. */
+void engine_ask(struct engine *e);
 /* A call failed in a way that tells of an engine that is gone: looks at once. */
 void engine_suspect(struct engine *e);
 
