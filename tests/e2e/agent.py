@@ -271,7 +271,7 @@ class Api(AgentTest):
 
     def test_logs_tail_and_follow_to_the_end(self):
         wait_for(lambda: self.log_of(self.alloc) == "one\ntwo\n")
-        self.assertEqual(self.log_of(self.alloc, "stderr"), "bad\n")
+        wait_for(lambda: self.log_of(self.alloc, "stderr") == "bad\n")
         self.assertEqual(self.get(f"/v1/allocs/{self.alloc[:8]}/logs?tail=1").body, b"two\n")
         with socket.create_connection(("127.0.0.1", self.port)) as s:
             s.sendall(f"GET /v1/allocs/{self.alloc}/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n".encode())
