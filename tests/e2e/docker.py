@@ -43,10 +43,11 @@ class DockerTest(AgentTest):
     """Each test has an agent of its own; all share the engine."""
 
     def start(self, **more):
-        self.flags = {"docker.socket": engine.socket, "reserved_memory_mb": 0}
-        super().start(**more)
+        self.agent = self.node.start(**more).process
 
     def setUp(self):
+        self.flags = {"docker.socket": engine.socket, "reserved_memory_mb": 0}
+        self.addCleanup(lambda: self.assertEqual(self.remains(), []))       # after the agent's own end
         super().setUp()
         self.healthy()
 
@@ -58,9 +59,6 @@ class DockerTest(AgentTest):
 
     def remains(self):
         return self.mine() + [n["Name"] for n in engine.ok("GET", "/networks").json if n["Name"].startswith("mentat-job-")]
-
-    def left_over(self):
-        return super().left_over() + self.remains()
 
     def mine(self):
         return engine.containers(mentat_agent=self.data)

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import docker  # noqa: E402
 from agent import AgentTest  # noqa: E402
 from docker_lib import enter_namespaces  # noqa: E402
-from lib import wait_for  # noqa: E402
+from lib import Workdir, wait_for  # noqa: E402
 
 ROUNDS = int(os.environ.get("MENTAT_TEST_ROUNDS", "100"))
 
@@ -186,21 +186,18 @@ class Nonsense(AgentTest):
     """The engine of a script: only for answers that no real one gives on demand."""
 
     def setUp(self):
-        self.path = None
+        folder = Workdir()
+        self.addCleanup(folder.remove)
+        self.fake = FakeEngine(folder.join("fake.sock"))
+        self.addCleanup(self.fake.server_close)
+        self.addCleanup(self.fake.shutdown)
+        self.flags = {"docker.socket": folder.join("fake.sock")}
         super().setUp()
+        self.addCleanup(self.mend)       # before the agent's own end
 
-    def start(self, **more):
-        if not self.path:
-            self.path = self.workdir.join("fake.sock")
-            self.fake = FakeEngine(self.path)
-            self.addCleanup(self.fake.server_close)
-            self.addCleanup(self.fake.shutdown)
-        super().start(**{"docker.socket": self.path, **more})
-
-    def end(self):
+    def mend(self):
         self.fake.faults.clear()
         self.fake.ended.set()
-        super().end()
 
     def run_one(self):
         name = f"f{len(self.server.services)}"
