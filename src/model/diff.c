@@ -110,7 +110,7 @@ static void diff_object(struct walk *w, const struct type *t, const void *before
 {
     bool restart = w->restart;
     for (const struct field *f = t->fields; f->name; f++) {
-        if (f->flags & (FIELD_INTERNAL | FIELD_SECRET))
+        if (f->flags & (FIELD_INTERNAL | FIELD_SECRET) || field_equal(f, field_value(f, before), field_value(f, after)))
             continue;
         CLEANUP_FREE char *field_path = *path ? mem_printf("%s.%s", path, f->name) : mem_strdup(f->name);
         w->restart = restart && !(f->flags & FIELD_NO_RESTART);

@@ -1,5 +1,7 @@
 /* Validation of an object that exists: required keys, name rules, ranges, keys of other drivers, and each type's own
  * check. The readers run it on what they made; the server runs it on what came by other ways. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -15,45 +17,74 @@ struct output {
 static void validate(const struct type *t, const void *object, const char *path, unsigned only,
                      struct output *out);
 
-static void validate_scalar(const struct field *f, const void *value, const char *path, struct problem_list *problems)
+/* Where a value is: the path of its object, and its field. Made to text only for a problem, as they are few. */
+struct place { const char *object; const struct field *f; };
+
+static char *place_path(const struct place *p)
+{
+    return *p->object ? mem_printf("%s.%s", p->object, p->f->name) : mem_strdup(p->f->name);
+}
+
+static void __attribute__((format(printf, 3, 4))) complain(struct output *out, const struct place *at, const char *fmt, ...)
+{
+    CLEANUP_FREE char *path = place_path(at), *text = NULL;
+    va_list args;
+    va_start(args, fmt);
+    INVARIANT(vasprintf(&text, fmt, args) >= 0);
+    va_end(args);
+    problem_add(out->problems, path, "%s", text);
+}
+
+static void validate_scalar(const struct place *at, const void *value, struct output *out)
 {
     struct error err;
+    const struct field *f = at->f;
     if (f->flags & FIELD_REQUIRED && scalar_is_zero(f, value)) {
         CLEANUP_BUF struct buf wanted = {0};
         scalar_describe(f, &wanted);
-        problem_add(problems, path, "is required: %s", wanted.data);
+        complain(out, at, "is required: %s", wanted.data);
         return;
     }
     const char *text = f->kind == FIELD_STRING ? *(char *const *)value : NULL;
     if (text && f->flags & FIELD_NAME_RULE && !text_is_name(text))
-        problem_add(problems, path,
-                    "`%.80s` is not a name: lower-case letters, digits and hyphens, 1 to 63, no hyphen at either end", text);
+        complain(out, at, "`%.80s` is not a name: lower-case letters, digits and hyphens, 1 to 63, no hyphen at either end",
+                 text);
     if (text && !text_is_utf8(text, strlen(text)))
-        problem_add(problems, path, "is not UTF-8");
+        complain(out, at, "is not UTF-8");
     if (scalar_check_range(f, value, &err) < 0)
-        problem_add(problems, path, "%s", err.text);
+        complain(out, at, "%s", err.text);
 }
 
-static void validate_field(const struct field *f, const void *value, const char *path, unsigned only,
-                           struct output *out)
+static void validate_list(const struct place *at, const struct list *l, unsigned only, struct output *out)
 {
+    const struct field *f = at->f;
+    if (f->flags & FIELD_REQUIRED && !l->n)
+        complain(out, at, "is required: %s", f->kind == FIELD_MAP ? "a map of names and texts"
+                                                                  : "a list with at least one entry");
+    if (f->kind != FIELD_LIST || !l->n)
+        return;
+    CLEANUP_FREE char *path = place_path(at);
+    for (size_t i = 0; i < l->n; i++) {
+        CLEANUP_FREE char *item_path = mem_printf("%s[%zu]", path, i);
+        validate(f->type, (const char *)l->v + i * f->type->size, item_path, only, out);
+    }
+}
+
+static void validate_field(const struct place *at, const void *value, unsigned only, struct output *out)
+{
+    const struct field *f = at->f;
     if (f->only && only && !(f->only & only))
         return;                         /* holds its default; the reader refuses the key */
-    const struct list *l = value;
     switch (f->kind) {
-    case FIELD_OBJECT: validate(f->type, value, path, only, out); break;
+    case FIELD_OBJECT: {
+        CLEANUP_FREE char *path = place_path(at);
+        validate(f->type, value, path, only, out);
+        break;
+    }
     case FIELD_LIST:
     case FIELD_STR_LIST:
-    case FIELD_MAP:
-        if (f->flags & FIELD_REQUIRED && !l->n)
-            problem_add(out->problems, path, "is required: %s", f->kind == FIELD_MAP ? "a map of names and texts"
-                                                                               : "a list with at least one entry");
-        for (size_t i = 0; f->kind == FIELD_LIST && i < l->n; i++) {
-            CLEANUP_FREE char *item_path = mem_printf("%s[%zu]", path, i);
-            validate(f->type, (const char *)l->v + i * f->type->size, item_path, only, out);
-        }
-        break;
-    default: validate_scalar(f, value, path, out->problems); break;
+    case FIELD_MAP: validate_list(at, value, only, out); break;
+    default: validate_scalar(at, value, out); break;
     }
 }
 
@@ -71,10 +102,8 @@ static void validate(const struct type *t, const void *object, const char *path,
     unsigned bit = type_driver_bit(t, object);
     if (bit)
         only = bit;
-    for (const struct field *f = t->fields; f->name; f++) {
-        CLEANUP_FREE char *field_path = *path ? mem_printf("%s.%s", path, f->name) : mem_strdup(f->name);
-        validate_field(f, field_value(f, object), field_path, only, out);
-    }
+    for (const struct field *f = t->fields; f->name; f++)
+        validate_field(&(struct place){path, f}, field_value(f, object), only, out);
     if (t->check && !(out->unchecked && is_in(out->unchecked, path)))
         t->check(object, path, out->problems);
 }
