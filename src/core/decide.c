@@ -63,6 +63,7 @@ bool core_decide(struct core *c, int64_t now_ms, uint64_t seed, struct buf *comm
     free(dirty);
     forget_down_nodes(&d);
     decider_end(&d);
+    c->room |= d.out.places.n > 0;          /* what was decided may never take the room that others found taken */
     bool some = d.out.places.n || d.out.stops.n || d.out.restarts.n || d.out.deployments.n || d.out.services.n
                 || d.out.forget.n || d.out.forget_nodes.n;
     if (some)

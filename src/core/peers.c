@@ -70,8 +70,9 @@ static bool should_tell(struct service_entry *s)
     if (!ports || named || (spec->mode == MODE_SERVICE && spec->count > PEERS_ALWAYS))
         return ports && named;
     RB_FOREACH(a, alloc_replica_tree, &s->allocs)
-        n += entry_wanted(a);
-    return n <= PEERS_ALWAYS;
+        if (entry_wanted(a) && ++n > PEERS_ALWAYS)
+            return false;
+    return true;
 }
 
 static void tell(struct core *c, struct service_entry *s)

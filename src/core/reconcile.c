@@ -143,6 +143,7 @@ static void place_chosen(struct pass *p, const struct place_ask *ask, struct sch
 {
     struct decider *d = p->d;
     char id[ID_LEN + 1];
+    p->acted = true;
     do
         id_format(id, hash_mix(d->seed + ++d->ids));
     while (state_alloc(d->c, id));
@@ -169,10 +170,8 @@ enum place_result pass_place(struct pass *p, const struct place_ask *ask)
 {
     const struct slot *slot = ask->slot;
     struct decider *d = p->d;
-    if (ask->commit)
-        p->acted = true;
     if (decider_is_full(d)) {
-        p->left_over = true;
+        p->acted = p->left_over = true;
         return PLACE_BATCH_FULL;
     }
     bool plain = !slot->node && !ask->ignored;
@@ -237,10 +236,14 @@ static void settle_fresh(struct pass *p, const struct slot *slot)
 static void settle_draining(struct pass *p, const struct slot *slot)
 {
     struct alloc_entry *a = slot->draining;
+    bool others = false;
     for (uint32_t i = 0; i < slot->n && slot_serves_leaving(slot); i++) {
         struct alloc_entry *other = p->slots.allocs[slot->first + i];
-        if (entry_wanted(other) && other != a)
-            pass_stop(p, other, a->a.id, false, "its replacement of the new version serves");
+        if (!entry_wanted(other) || other == a)
+            continue;
+        pass_stop(p, other, a->a.id, false, other->epoch == a->epoch ? "another allocation runs this replica"
+                                                                     : "its replacement of the new version serves");
+        others = true;
     }
     if (p->want.spec->mode != MODE_SERVICE) {
         if (a->node->live_movable == 0)
@@ -250,6 +253,8 @@ static void settle_draining(struct pass *p, const struct slot *slot)
     bool volumes = spec_has_volume(p->want.spec);
     if (volumes ? slot->live > slot->wanted : slot_must_wait(slot, p->want.spec))
         return;
+    if (others && spec_stops_first(p->want.spec))
+        return;                          /* until they have ended */
     if (!pass_may_retry(p, slot))
         return;
     struct place_ask ask = {.slot = slot, .previous = a, .commit = true, .reason = "its node drains"};
@@ -288,7 +293,7 @@ static void settle_missing(struct pass *p, const struct slot *slot)
     char reason[96];
     if (slot->done || (slot->node && slot->node->n.state != NODE_READY))
         return;
-    if (slot_must_wait(slot, p->want.spec)) {
+    if (slot_must_wait(slot, p->want.spec) || service_must_wait(p->s)) {
         p->busy++;
         return;
     }

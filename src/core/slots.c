@@ -178,6 +178,12 @@ bool slot_must_wait(const struct slot *slot, const struct service *spec)
     return spec_stops_first(spec) && slot->live > (apart ? slot->leaving : 0);
 }
 
+bool service_must_wait(const struct service_entry *s)
+{
+    const struct service *spec = &s->current->v.spec;
+    return spec_has_volume(spec) && s->live[spec->mode != MODE_EVERY_NODE] > 0;
+}
+
 bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_entry *node)
 {
     struct slots_want want = slots_want_of(s);
@@ -188,7 +194,7 @@ bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_en
     struct slot *slot = add_slot(&found, replica, NULL);
     if (a && a->a.replica == replica && strcmp(group_node(a), every ? node->n.id : "") == 0)
         take_group(&found, slot, &want, a);
-    bool free_slot = !slot->fresh && !slot->done && !slot_must_wait(slot, want.spec);
+    bool free_slot = !slot->fresh && !slot->done && !slot_must_wait(slot, want.spec) && !service_must_wait(s);
     slots_clear(&found);
     return free_slot;
 }

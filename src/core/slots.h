@@ -51,5 +51,8 @@ bool spec_stops_first(const struct service *spec);
 bool spec_has_volume(const struct service *spec);
 /* True while allocations of the slot live that must have ended before it is filled. */
 bool slot_must_wait(const struct slot *slot, const struct service *spec);
+/* True while replicas from before the mode changed (numbers became nodes, or the reverse) still hold the service's
+ * volumes: they are in other slots, but a volume has one user. */
+bool service_must_wait(const struct service_entry *s);
 /* True when a placement of this replica would not be one too many. */
 bool slot_is_free(struct service_entry *s, int64_t replica, const struct node_entry *node);

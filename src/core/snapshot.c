@@ -350,7 +350,7 @@ static bool read_events(struct core *c, struct cursor *in)
     if (!read_count(in, &count) || count != c->event_count - first)
         return false;
     for (uint64_t i = first; i < c->event_count; i++)
-        if (!read_record(in, &event_type, &c->events[i % EVENTS_KEPT]))
+        if (!read_record(in, &event_type, state_event_slot(c, i)))
             return false;
     return true;
 }
@@ -471,13 +471,12 @@ int core_restore(struct core *c, const void *bytes, size_t len, struct error *er
     if (p[sizeof(SNAPSHOT_MAGIC) - 1] < 1 || p[sizeof(SNAPSHOT_MAGIC) - 1] > SNAPSHOT_VERSION)
         return error_set(err, ERROR_UNSUPPORTED, "snapshot version %u is not known to this release",
                          p[sizeof(SNAPSHOT_MAGIC) - 1]);
-    struct core *trial = core_new();
-    bool ok = read_all(trial, cursor_of(bytes, len));
-    core_free(trial);
-    if (!ok)
+    struct core *fresh = core_new();
+    if (!read_all(fresh, cursor_of(bytes, len))) {
+        core_free(fresh);
         return error_set(err, ERROR_CORRUPT, "the snapshot is damaged");
+    }
     state_clear(c);
-    state_init(c);
-    INVARIANT(read_all(c, cursor_of(bytes, len)));
+    state_move(c, fresh);
     return 0;
 }

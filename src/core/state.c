@@ -283,9 +283,24 @@ void state_set_dirty_every_node(struct core *c)
 
 /* --- events --- */
 
+struct event *state_event_slot(struct core *c, uint64_t number)
+{
+    uint32_t at = (uint32_t)(number % EVENTS_KEPT);
+    if (at >= c->event_cap) {
+        uint32_t cap = c->event_cap ? c->event_cap : 64;
+        while (cap <= at)
+            cap *= 2;
+        cap = cap < EVENTS_KEPT ? cap : EVENTS_KEPT;
+        c->events = mem_realloc_array(c->events, cap, sizeof(*c->events));
+        memset(c->events + c->event_cap, 0, (cap - c->event_cap) * sizeof(*c->events));
+        c->event_cap = cap;
+    }
+    return &c->events[at];
+}
+
 void state_event(struct core *c, struct event_text e, const char *fmt, ...)
 {
-    struct event *slot = &c->events[c->event_count++ % EVENTS_KEPT];
+    struct event *slot = state_event_slot(c, c->event_count++);
     va_list args;
     char *reason = NULL;
     type_clear(&event_type, slot);
@@ -331,6 +346,7 @@ static void take_room(struct core *c, struct alloc_entry *a, bool add)
     struct node_entry *n = a->node;
     int sign = add ? 1 : -1;
     n->live += (uint32_t)sign;
+    a->service->live[a->every_node] += (uint32_t)sign;
     if (!a->every_node && !a->task)
         n->live_movable += (uint32_t)sign;
     n->used_memory_mb += sign * a->a.memory_mb;
@@ -371,10 +387,18 @@ static void list_down(struct core *c, struct node_entry *n)
     if (down == n->listed_down)
         return;
     n->listed_down = down;
-    if (down)
-        TAILQ_INSERT_TAIL(&c->down_nodes, n, down);
-    else
+    if (!down) {
         TAILQ_REMOVE(&c->down_nodes, n, down);
+        return;
+    }
+    /* the last one, but when a snapshot is read, or after clocks were set back */
+    struct node_entry *before = TAILQ_LAST(&c->down_nodes, down_list_head);
+    while (before && before->n.state_since > n->n.state_since)
+        before = TAILQ_PREV(before, down_list_head, down);
+    if (before)
+        TAILQ_INSERT_AFTER(&c->down_nodes, before, n, down);
+    else
+        TAILQ_INSERT_HEAD(&c->down_nodes, n, down);
 }
 
 void state_add_node(struct core *c, struct node_entry *n)
@@ -413,6 +437,7 @@ void state_remove_node(struct core *c, struct node_entry *n)
     RB_REMOVE(node_id_tree, &c->nodes, n);
     RB_REMOVE(node_name_tree, &c->node_names, n);
     sched_node_remove(c->sched, n->n.id);
+    c->room = true;
     changed(c, CORE_NODE);
     changed(c, CORE_NODE_WORK);
     node_free(n);
@@ -429,7 +454,7 @@ void state_set_node_state(struct core *c, struct node_entry *n, enum node_state 
     state_touch_node(c, n);
     state_set_dirty_node(c, n);
     state_set_dirty_every_node(c);
-    c->room |= state == NODE_READY;
+    c->room = true;                         /* or the reason why there is none is another one now */
     state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id,
                                        .from = enum_name(node_state_names, (int)from),
                                        .to = enum_name(node_state_names, (int)state)}, "%s", reason ? reason : "");
@@ -717,7 +742,6 @@ void state_remove_key(struct core *c, struct key_entry *k)
 void state_init(struct core *c)
 {
     c->sched = sched_new();
-    c->events = mem_array(EVENTS_KEPT, sizeof(*c->events));
     TAILQ_INIT(&c->dirty);
     TAILQ_INIT(&c->blocked);
     TAILQ_INIT(&c->every_node);
@@ -761,9 +785,32 @@ void state_clear(struct core *c)
     type_clear(&policy_type, &c->policy);
     free(c->staging.upload);
     buf_free(&c->staging.bytes);
-    for (uint64_t i = 0; i < EVENTS_KEPT && i < c->event_count; i++)
+    for (uint32_t i = 0; i < c->event_cap; i++)
         type_clear(&event_type, &c->events[i]);
     free(c->events);
     sched_free(c->sched);
     *c = (struct core){0};
+}
+
+/* The first entry of a list points back into its head. */
+#define MOVE_HEAD(list, link)                                              \
+    do {                                                                   \
+        if (TAILQ_EMPTY(&from->list))                                      \
+            TAILQ_INIT(&to->list);                                         \
+        else                                                               \
+            TAILQ_FIRST(&to->list)->link.tqe_prev = &to->list.tqh_first;   \
+    } while (0)
+
+void state_move(struct core *to, struct core *from)
+{
+    INVARIANT(STAILQ_EMPTY(&from->peers_changed));
+    *to = *from;
+    STAILQ_INIT(&to->peers_changed);
+    MOVE_HEAD(tokens, link);
+    MOVE_HEAD(key_order, link);
+    MOVE_HEAD(dirty, dirty_link);
+    MOVE_HEAD(blocked, blocked_link);
+    MOVE_HEAD(every_node, every_link);
+    MOVE_HEAD(down_nodes, down);
+    free(from);
 }

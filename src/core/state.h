@@ -58,6 +58,7 @@ RB_HEAD(alloc_node_tree, alloc_entry);
 RB_HEAD(alloc_work_tree, alloc_entry);
 TAILQ_HEAD(version_list_head, version_entry);
 TAILQ_HEAD(deployment_list_head, deployment_entry);
+TAILQ_HEAD(down_list_head, node_entry);
 
 struct node_entry {
     struct node n;
@@ -98,6 +99,7 @@ struct service_entry {
     /* derived */
     struct alloc_replica_tree allocs;
     uint32_t alloc_count;
+    uint32_t live[2];                   /* live allocations: those that stand for a number, those that stand for a node */
     bool dirty, blocked;                /* blocked: waits for room */
     int64_t wake_at;
     RB_ENTRY(service_entry) by_name, by_wake;
@@ -179,7 +181,8 @@ struct core {
     struct service_tree services;
     struct job_tree jobs;
     struct deployment_tree deployments;
-    struct event *events;               /* ring of EVENTS_KEPT */
+    struct event *events;               /* ring of EVENTS_KEPT, which grows until it is as long as that */
+    uint32_t event_cap;
     uint64_t event_count;               /* ever; the ring's write position */
     struct key_entry *keys;
     TAILQ_HEAD(, key_entry) key_order;
@@ -188,8 +191,8 @@ struct core {
     TAILQ_HEAD(, service_entry) dirty, blocked, every_node;
     struct wake_tree wakes;
     STAILQ_HEAD(, service_entry) peers_changed;
-    TAILQ_HEAD(, node_entry) down_nodes;
-    bool room;                          /* capacity came free since the last decision */
+    struct down_list_head down_nodes;
+    bool room;                          /* since the last decision capacity came free, or nodes changed */
 };
 
 RB_PROTOTYPE(alloc_id_tree, alloc_entry, by_id, alloc_id_compare)
@@ -222,6 +225,8 @@ struct deployment_entry *state_running_deployment(const struct service_entry *s)
 /* --- the tables; the entries belong to the core --- */
 void state_init(struct core *c);
 void state_clear(struct core *c);
+/* Makes `to`, which is cleared, what `from` is, and frees `from`. */
+void state_move(struct core *to, struct core *from);
 void state_add_node(struct core *c, struct node_entry *n);
 void state_remove_node(struct core *c, struct node_entry *n);           /* it has no allocations */
 void state_set_node_state(struct core *c, struct node_entry *n, enum node_state state, const char *reason);
@@ -264,6 +269,7 @@ void state_set_dirty_node(struct core *c, struct node_entry *n);        /* servi
 void state_set_dirty_every_node(struct core *c);
 
 /* --- events --- */
+struct event *state_event_slot(struct core *c, uint64_t number);       /* in the ring, made when it is not yet there */
 struct event_text { const char *kind, *subject, *service, *alloc, *node, *from, *to; };
 void state_event(struct core *c, struct event_text e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

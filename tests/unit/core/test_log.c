@@ -306,6 +306,49 @@ static void events_are_given_in_order_after_a_point(void **state)
     cluster_clear(&c);
 }
 
+static void a_restored_leader_forgets_the_node_that_is_down_for_longest(void **state)
+{
+    static const int64_t day = 24 * 3600 * 1000;
+    struct cluster c;
+    CLEANUP_BUF struct buf snapshot = {0};
+    struct error err;
+    cluster_init(&c, 2);
+    cluster_node_state(&c, 1, NODE_DOWN);            /* against the order of their ids */
+    int64_t first = c.now;
+    cluster_pass(&c, day);
+    cluster_node_state(&c, 0, NODE_DOWN);
+    core_snapshot(c.core, &snapshot);
+    assert_int_equal(core_restore(c.core, snapshot.data, snapshot.len, &err), 0);
+    cluster_decide(&c);
+    assert_int_equal(core_next_wake(c.core), first + 3 * day);
+    cluster_pass(&c, 2 * day);
+    assert_null(core_node(c.core, cluster_node_id(1)));
+    assert_non_null(core_node(c.core, cluster_node_id(0)));
+    cluster_clear(&c);
+}
+
+static void an_agent_that_was_removed_hears_that_nothing_is_its_work_any_more(void **state)
+{
+    struct cluster c;
+    struct agent_work work;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", NULL);
+    cluster_decide(&c);
+    uint64_t since = c.index;
+    cluster_node_state(&c, 0, NODE_DOWN);
+    struct command cmd;
+    command_init(&cmd, COMMAND_NODE_REMOVE, c.now, NULL, NULL);
+    ((struct command_node *)cmd.payload)->node_id = mem_strdup(cluster_node_id(0));
+    assert_true(cluster_apply(&c, &cmd));
+    cluster_add_node(&c, 0);
+    assert_true(core_changed(c.core, CORE_NODE_WORK, cluster_node_id(0)) > since);
+    assert_int_equal(core_agent_work(c.core, cluster_node_id(0), since, &work), 0);
+    assert_true(work.full);
+    assert_int_equal(work.allocs.n, 0);
+    type_clear(&agent_work_type, &work);
+    cluster_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +366,8 @@ int main(void)
         cmocka_unit_test(explain_gives_each_nodes_verdict_as_json),
         cmocka_unit_test(explain_tells_first_of_what_does_not_serve_and_how_much_it_leaves_off),
         cmocka_unit_test(events_are_given_in_order_after_a_point),
+        cmocka_unit_test(a_restored_leader_forgets_the_node_that_is_down_for_longest),
+        cmocka_unit_test(an_agent_that_was_removed_hears_that_nothing_is_its_work_any_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

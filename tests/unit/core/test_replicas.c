@@ -175,6 +175,93 @@ static void a_drain_starts_the_replacement_before_it_stops_the_original(void **s
     cluster_clear(&c);
 }
 
+static void a_drain_of_the_replacement_too_stops_it_before_the_next_one(void **state)
+{
+    static const char *const port = "    ports: [{name: http, port: 80, host: 8080}]\n";
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", port);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    cluster_add_node(&c, 1);
+    cluster_node_state(&c, 0, NODE_DRAINING);
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 2);
+    cluster_add_node(&c, 2);
+    cluster_node_state(&c, 1, NODE_DRAINING);        /* its replica does not serve yet */
+    CLEANUP_BUF struct buf bytes = {0};
+    CLEANUP_COMMAND struct command decision = {0};
+    struct error err;
+    assert_true(core_decide(c.core, c.now, 1, &bytes));
+    assert_int_equal(command_decode(bytes.data, bytes.len, &decision, &err), 0);
+    assert_int_equal(((struct command_decide *)decision.payload)->stops.n, 1);
+    assert_int_equal(((struct command_decide *)decision.payload)->places.n, 0);      /* it would not hold */
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 1);
+    assert_string_equal(cluster_wanted(&c, "web", 0)->node_id, cluster_node_id(0));
+    cluster_stop_all(&c, "web");
+    cluster_decide(&c);
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 2);
+    assert_string_equal(cluster_wanted(&c, "web", 1)->node_id, cluster_node_id(2));
+    cluster_clear(&c);
+}
+
+static void a_volume_has_one_user_when_the_mode_changes(void **state)
+{
+    static const char *const volume = "    volumes: [{source: /mnt/x, target: /data}]\n";
+    struct cluster c;
+    cluster_init(&c, 1);
+    for (int every = 1; every >= 0; every--) {
+        CLEANUP_FREE char *extra = mem_printf("%s%s", volume, every ? "    mode: every-node\n" : "");
+        cluster_submit(&c, "db", extra);
+        cluster_decide(&c);
+        if (!every) {
+            assert_null(cluster_wanted(&c, "db", 0));            /* the one of the node is being stopped */
+            cluster_stop_all(&c, "db");
+            cluster_decide(&c);
+        }
+        assert_non_null(cluster_wanted(&c, "db", 0));
+        cluster_report_all(&c, "db", ALLOC_RUNNING);
+    }
+    assert_int_equal(cluster_count(&c, "db", DESIRED_RUN, true), 1);
+    cluster_clear(&c);
+}
+
+#define LARGE "    resources: {cpus: 3}\n    priority: "
+
+static void room_that_a_lost_decision_would_have_taken_is_used(void **state)
+{
+    struct cluster c;
+    CLEANUP_BUF struct buf lost = {0};
+    cluster_init(&c, 1);
+    assert_true(cluster_submit_yaml(&c, "job: j\nservices:\n  - name: first\n    driver: exec\n"
+                                    "    config: {command: /bin/x}\n" LARGE "90\n  - name: second\n    driver: exec\n"
+                                    "    config: {command: /bin/x}\n" LARGE "10\n", NULL));
+    assert_true(core_decide(c.core, c.now, 1, &lost));
+    cluster_scale(&c, "first", 0);
+    cluster_decide(&c);
+    assert_non_null(cluster_wanted(&c, "second", 0));
+    cluster_clear(&c);
+}
+
+static void the_reason_for_no_room_follows_the_nodes(void **state)
+{
+    struct cluster c;
+    struct service_status s;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", "    resources: {cpus: 5}\n");
+    cluster_decide(&c);
+    s = cluster_status(&c, "web");
+    assert_non_null(strstr(s.reason, "not enough cpu"));
+    type_clear(&service_status_type, &s);
+    cluster_node_state(&c, 0, NODE_DRAINING);
+    cluster_decide(&c);
+    s = cluster_status(&c, "web");
+    assert_non_null(strstr(s.reason, "the node is draining"));
+    type_clear(&service_status_type, &s);
+    cluster_clear(&c);
+}
+
 static void every_node_runs_on_each_node_and_leaves_a_draining_one_last(void **state)
 {
     struct cluster c;
@@ -323,6 +410,10 @@ int main(void)
         cmocka_unit_test(higher_priority_is_placed_first),
         cmocka_unit_test(replicas_of_a_lost_node_are_replaced_at_once),
         cmocka_unit_test(a_drain_starts_the_replacement_before_it_stops_the_original),
+        cmocka_unit_test(a_drain_of_the_replacement_too_stops_it_before_the_next_one),
+        cmocka_unit_test(a_volume_has_one_user_when_the_mode_changes),
+        cmocka_unit_test(room_that_a_lost_decision_would_have_taken_is_used),
+        cmocka_unit_test(the_reason_for_no_room_follows_the_nodes),
         cmocka_unit_test(every_node_runs_on_each_node_and_leaves_a_draining_one_last),
         cmocka_unit_test(a_failed_replica_is_tried_again_after_growing_delays_elsewhere),
         cmocka_unit_test(then_fail_leaves_it_until_a_restart),
