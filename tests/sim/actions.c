@@ -13,9 +13,49 @@ static void init_ports(struct world *w, struct service *s)
         p->host = 8000 + (int64_t)random_below(&w->r, 3);
 }
 
-static void init_service(struct world *w, struct service *s, uint32_t number)
+static void init_condition(struct world *w, struct service *s)
 {
     static const char *const zones[] = {"a", "b", "c"};
+    struct constraint *c = list_add((struct list *)&s->constraints, &constraint_type);
+    c->attribute = mem_strdup("meta.zone");
+    c->op = chance(w, 40) ? OP_DISTINCT : chance(w, 50) ? OP_EQ : OP_NE;
+    if (c->op == OP_DISTINCT && chance(w, 50))
+        mem_set_string(&c->attribute, "node.name");
+    if (c->op != OP_DISTINCT)
+        str_list_add(&c->value, zones[random_below(&w->r, 3)]);
+}
+
+static void init_placing(struct world *w, struct service *s)
+{
+    if (chance(w, 30))
+        s->spread = mem_strdup(chance(w, 50) ? "node" : "meta.zone");
+    if (chance(w, 20))
+        init_condition(w, s);
+    if (chance(w, 15)) {
+        struct affinity *a = list_add((struct list *)&s->affinities, &affinity_type);
+        a->attribute = mem_strdup("meta.zone");
+        a->op = OP_EQ;
+        a->weight = (int64_t)random_below(&w->r, 201) - 100;
+        str_list_add(&a->value, "a");
+    }
+}
+
+static void init_mode(struct world *w, struct service *s)
+{
+    s->mode = chance(w, 60) ? MODE_SERVICE : chance(w, 50) ? MODE_EVERY_NODE : MODE_TASK;
+    if (s->mode == MODE_EVERY_NODE)
+        s->count = 1;
+    if (s->mode != MODE_TASK || chance(w, 60))
+        return;
+    s->schedule = mem_strdup(chance(w, 50) ? "* * * * *" : "*/5 * * * *");
+    if (chance(w, 80))
+        return;
+    s->time_zone = mem_strdup("Europe/Berlin");
+    s->time_zone_rule = mem_strdup("CET-1CEST,M3.5.0,M10.5.0/3");
+}
+
+static void init_service(struct world *w, struct service *s, uint32_t number)
+{
     type_clear(&service_type, s);
     type_init(&service_type, s);
     s->name = mem_printf("s%u", number);
@@ -26,17 +66,11 @@ static void init_service(struct world *w, struct service *s, uint32_t number)
     s->resources.memory_mb = (int64_t)(16 << random_below(&w->r, 5));
     s->priority = 1 + (int64_t)random_below(&w->r, 100);
     s->restart.then = chance(w, 80) ? THEN_RESCHEDULE : THEN_FAIL;
-    s->deploy.max_unavailable = 1 + (int64_t)random_below(&w->r, 3);
+    s->deploy.max_unavailable = 1 + w->k.count / 20 + (int64_t)random_below(&w->r, 3 + w->k.count / 20);
     s->deploy.auto_revert = chance(w, 60);
-    s->mode = chance(w, 65) ? MODE_SERVICE : chance(w, 50) ? MODE_EVERY_NODE : MODE_TASK;
-    if (s->mode == MODE_EVERY_NODE)
-        s->count = 1;
-    if (s->mode == MODE_TASK && chance(w, 40))
-        s->schedule = mem_strdup(chance(w, 50) ? "* * * * *" : "*/5 * * * *");
+    init_mode(w, s);
     if (s->mode != MODE_TASK && chance(w, 50))
         init_ports(w, s);
-    if (s->ports.n && s->priority > 70)
-        str_list_add(&s->config.args, "${peers.http}");
     if (s->ports.n && chance(w, 60)) {
         s->health.type = HEALTH_TCP;
         s->health.port = mem_strdup("http");
@@ -46,14 +80,7 @@ static void init_service(struct world *w, struct service *s, uint32_t number)
         v->source = mem_strdup("/mnt/data");
         v->target = mem_strdup("/data");
     }
-    if (chance(w, 20))
-        s->spread = mem_strdup("node");
-    if (chance(w, 15)) {
-        struct constraint *c = list_add((struct list *)&s->constraints, &constraint_type);
-        c->attribute = mem_strdup("meta.zone");
-        c->op = OP_EQ;
-        str_list_add(&c->value, zones[random_below(&w->r, 3)]);
-    }
+    init_placing(w, s);
 }
 
 /* Job j has the services j*3 … j*3+2 at most; now and then it takes one of another job. */
@@ -69,7 +96,7 @@ static void init_job(struct world *w, struct job *job)
         uint32_t which = chance(w, 2) ? (uint32_t)random_below(&w->r, w->k.services) : first + i;
         char name[16];
         snprintf(name, sizeof(name), "s%u", which);
-        now = core_service(w->core, name);
+        now = core_service(servers_core(w), name);
         if (now && chance(w, 60)) {              /* as it is, or changed a little */
             type_clear(&service_type, s);
             type_copy(&service_type, s, &now->spec);
@@ -83,14 +110,36 @@ static void init_job(struct world *w, struct job *job)
     }
 }
 
+/* A request with a key goes out again, word for word, until its answer is seen. */
+static void send_with_key(struct world *w, struct command *c)
+{
+    buf_clear(&w->repeat);
+    command_encode(c, &w->repeat);
+    servers_command(w, c, (struct origin){.asker = ASKER_CLIENT});
+}
+
+static void act_repeat(struct world *w)
+{
+    struct command c;
+    struct error err;
+    if (!w->repeat.len)
+        return;
+    INVARIANT(command_decode(w->repeat.data, w->repeat.len, &c, &err) == 0);
+    servers_command(w, &c, (struct origin){.asker = chance(w, 50) ? ASKER_CLIENT : ASKER_NONE});
+}
+
 void action_submit(struct world *w)
 {
     struct command c;
     char key[16];
-    snprintf(key, sizeof(key), "key-%u", (unsigned)random_below(&w->r, 5));
-    command_init(&c, COMMAND_JOB_SUBMIT, w->now, chance(w, 10) ? key : NULL, "sim");
+    snprintf(key, sizeof(key), "key-%u", (unsigned)random_below(&w->r, KEYS));
+    bool keyed = chance(w, 15);
+    command_init(&c, COMMAND_JOB_SUBMIT, 0, keyed ? key : NULL, "sim");
     init_job(w, &((struct command_job_submit *)c.payload)->job);
-    world_command(w, &c);
+    if (keyed)
+        send_with_key(w, &c);
+    else
+        servers_command(w, &c, (struct origin){0});
 }
 
 static char *some_service(struct world *w)
@@ -101,72 +150,77 @@ static char *some_service(struct world *w)
 static void act_scale(struct world *w)
 {
     struct command c;
-    command_init(&c, COMMAND_SERVICE_SCALE, w->now, NULL, NULL);
+    command_init(&c, COMMAND_SERVICE_SCALE, 0, NULL, NULL);
     struct command_service_scale *p = c.payload;
     p->service = some_service(w);
     p->count = (int64_t)random_below(&w->r, w->k.count + 1);
-    world_command(w, &c);
+    servers_command(w, &c, (struct origin){0});
 }
 
 static void act_restart(struct world *w)
 {
     struct command c;
-    command_init(&c, COMMAND_SERVICE_RESTART, w->now, NULL, NULL);
+    command_init(&c, COMMAND_SERVICE_RESTART, 0, NULL, NULL);
     ((struct command_service *)c.payload)->service = some_service(w);
-    world_command(w, &c);
+    servers_command(w, &c, (struct origin){0});
 }
 
 static void act_rollback(struct world *w)
 {
     struct command c;
-    command_init(&c, COMMAND_SERVICE_ROLLBACK, w->now, NULL, NULL);
+    command_init(&c, COMMAND_SERVICE_ROLLBACK, 0, NULL, NULL);
     struct command_service_rollback *p = c.payload;
     p->service = some_service(w);
     p->to_version = random_below(&w->r, 4);
-    world_command(w, &c);
+    servers_command(w, &c, (struct origin){0});
 }
 
 static void act_delete(struct world *w)
 {
     struct command c;
     if (chance(w, 50)) {
-        command_init(&c, COMMAND_SERVICE_DELETE, w->now, NULL, NULL);
+        command_init(&c, COMMAND_SERVICE_DELETE, 0, NULL, NULL);
         struct command_service_delete *p = c.payload;
         p->service = some_service(w);
         p->purge = chance(w, 30);
     } else {
-        command_init(&c, COMMAND_JOB_DELETE, w->now, NULL, NULL);
+        command_init(&c, COMMAND_JOB_DELETE, 0, NULL, NULL);
         struct command_job_delete *p = c.payload;
         p->name = mem_printf("j%u", (unsigned)random_below(&w->r, (w->k.services + 2) / 3));
         p->purge = chance(w, 30);
     }
-    world_command(w, &c);
+    servers_command(w, &c, (struct origin){0});
 }
 
+/* Down: a leader that does not hear of it, though it lives. */
 static void act_node_state(struct world *w)
 {
     struct command c;
     uint32_t node = (uint32_t)random_below(&w->r, w->k.nodes);
-    command_init(&c, COMMAND_NODE_STATE, w->now, NULL, NULL);
+    command_init(&c, COMMAND_NODE_STATE, 0, NULL, NULL);
     struct command_node_state *p = c.payload;
     p->node_id = mem_strdup(w->nodes[node].facts.id);
-    p->state = chance(w, 50) ? NODE_READY : chance(w, 70) ? NODE_DRAINING : NODE_INELIGIBLE;
-    world_command(w, &c);
+    p->state = chance(w, 50) ? NODE_READY : chance(w, 70) ? NODE_DRAINING : chance(w, 70) ? NODE_INELIGIBLE : NODE_DOWN;
+    servers_command(w, &c, (struct origin){0});
 }
 
 static void act_node_facts(struct world *w)
 {
     struct virtual_node *n = &w->nodes[random_below(&w->r, w->k.nodes)];
-    kv_set(&n->facts.meta, "zone", chance(w, 50) ? "a" : "b");
+    if (chance(w, 70))
+        kv_set(&n->facts.meta, "zone", chance(w, 50) ? "a" : "b");
+    else
+        n->facts.drivers.v[0].healthy = !n->facts.drivers.v[0].healthy;
     n->registered = false;
+    n->register_at = w->now;
 }
 
 static void act_node_remove(struct world *w)
 {
     struct command c;
-    command_init(&c, COMMAND_NODE_REMOVE, w->now, NULL, NULL);
+    command_init(&c, COMMAND_NODE_REMOVE, 0, NULL, NULL);
     ((struct command_node *)c.payload)->node_id = mem_strdup(w->nodes[random_below(&w->r, w->k.nodes)].facts.id);
-    world_command(w, &c);
+    servers_command(w, &c, (struct origin){0});
 }
 
 static void act_node_loss(struct world *w)
@@ -178,17 +232,22 @@ static void act_node_loss(struct world *w)
         agent_return(w, node);
 }
 
+static const struct alloc *some_alloc(struct world *w)
+{
+    char after[3];
+    snprintf(after, sizeof(after), "%02x", (unsigned)random_below(&w->r, 256));
+    return core_alloc_next(servers_core(w), after);
+}
+
 static void act_alloc(struct world *w)
 {
     struct command c;
-    char after[3];
-    snprintf(after, sizeof(after), "%02x", (unsigned)random_below(&w->r, 256));
-    const struct alloc *a = core_alloc_next(w->core, after);
+    const struct alloc *a = some_alloc(w);
     if (!a)
         return;
-    command_init(&c, chance(w, 50) ? COMMAND_ALLOC_STOP : COMMAND_ALLOC_RESTART, w->now, NULL, NULL);
+    command_init(&c, chance(w, 50) ? COMMAND_ALLOC_STOP : COMMAND_ALLOC_RESTART, 0, NULL, NULL);
     ((struct command_alloc *)c.payload)->alloc_id = mem_strdup(a->id);
-    world_command(w, &c);
+    servers_command(w, &c, (struct origin){0});
 }
 
 /* A command with some bytes wrong: refused, or taken for another one, but never the end of the process. */
@@ -196,14 +255,32 @@ static void act_garbage(struct world *w)
 {
     CLEANUP_COMMAND struct command c;
     CLEANUP_BUF struct buf bytes = {0};
-    command_init(&c, COMMAND_JOB_SUBMIT, w->now, "garbage", "sim");
+    command_init(&c, COMMAND_JOB_SUBMIT, servers_now(w), "garbage", "sim");
     init_job(w, &((struct command_job_submit *)c.payload)->job);
     command_encode(&c, &bytes);
     for (uint64_t n = 1 + random_below(&w->r, 4); n > 0; n--)
         bytes.data[10 + random_below(&w->r, bytes.len - 10)] ^= (char)(1 << random_below(&w->r, 8));
     if (chance(w, 30))
         bytes.len = random_below(&w->r, bytes.len);
-    world_apply(w, bytes.data, bytes.len);
+    servers_propose(w, bytes.data, bytes.len, (struct origin){0});
+}
+
+/* Questions change nothing: if they did, what the leader decides next would tell. */
+static void act_ask(struct world *w)
+{
+    struct core *c = servers_core(w);
+    const struct alloc *a = some_alloc(w);
+    CLEANUP_FREE char *service = some_service(w);
+    CLEANUP_BUF struct buf json = {0};
+    struct job job = {0};
+    struct plan plan;
+    struct error ignored;
+    init_job(w, &job);
+    if (core_plan(c, &job, servers_now(w), &plan, &ignored) == 0)
+        count(w, COUNT_PLANS);
+    type_clear(&plan_type, &plan);
+    type_clear(&job_type, &job);
+    core_explain(c, a && chance(w, 50) ? a->id : service, servers_now(w), &json, &ignored);
 }
 
 static const struct {
@@ -211,8 +288,8 @@ static const struct {
     uint32_t weight;
 } actions[] = {
     {action_submit, 20}, {act_scale, 8}, {act_restart, 4}, {act_rollback, 3}, {act_delete, 3}, {act_node_state, 8},
-    {act_node_facts, 2}, {act_node_remove, 1}, {act_node_loss, 10}, {act_alloc, 6}, {act_garbage, 1},
-    {world_restart_core, 2},
+    {act_node_facts, 2}, {act_node_remove, 1}, {act_node_loss, 10}, {act_alloc, 6}, {act_garbage, 1}, {act_repeat, 2},
+    {act_ask, 2},
 };
 
 void action_random(struct world *w)

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "breaks.h"
 #include "world.h"
 
 #define WORKERS_MOST 64
@@ -18,21 +19,23 @@
 #define CASE_SECONDS_MOST 600            /* a big case takes a few seconds */
 #define COUNTED_FROM 10000               /* so many cases must have gone through everything that is counted */
 
-struct options { uint64_t base, cases; unsigned jobs; bool verbose; };
+struct options { uint64_t base, cases; unsigned jobs; bool verbose; const char *breaks; };
 
-/* Most cases are small; one in a few thousand is as big as clusters get. */
+/* Most cases are small; a few in 100,000 are as big as clusters get. */
 static struct knobs draw_knobs(uint64_t seed)
 {
+    static const uint32_t servers[] = {1, 1, 1, 1, 3, 3, 3, 3, 3, 5};
     struct random r = {.state = hash_mix(seed)};
-    uint64_t kind = random_below(&r, 20000);
+    uint64_t kind = random_below(&r, 50000);
+    uint32_t n = servers[random_below(&r, ARRAY_LEN(servers))];
     if (kind == 0)
-        return (struct knobs){.nodes = 10000, .steps = 20, .services = 6, .count = 3000, .second = true};
+        return (struct knobs){.nodes = 10000, .steps = 20, .services = 6, .count = 3000, .servers = 3, .trouble = 2};
     if (kind <= 5)
-        return (struct knobs){.nodes = 1000, .steps = 25, .services = 6, .count = 800, .second = true};
-    if (kind < 100)
-        return (struct knobs){.nodes = 50, .steps = 80, .services = 9, .count = 30, .second = true};
+        return (struct knobs){.nodes = 1000, .steps = 25, .services = 6, .count = 800, .servers = n, .trouble = 5};
+    if (kind < 250)
+        return (struct knobs){.nodes = 50, .steps = 80, .services = 9, .count = 30, .servers = n, .trouble = 20};
     return (struct knobs){.nodes = 1 + (uint32_t)random_below(&r, 5), .steps = 15 + (uint32_t)random_below(&r, 30),
-                          .services = 1 + (uint32_t)random_below(&r, 5), .count = 4, .second = random_below(&r, 100) < 30,
+                          .services = 1 + (uint32_t)random_below(&r, 5), .count = 4, .servers = n, .trouble = 50,
                           .check_each = true};
 }
 
@@ -41,16 +44,17 @@ static void step(struct world *w)
     static const int64_t leaps[] = {10, 200, 1000, 3000, 6000, 12000, 30000, 90000};
     w->now += 1 + (int64_t)random_below(&w->r, (uint64_t)leaps[random_below(&w->r, ARRAY_LEN(leaps))]);
     if (chance(w, 2))
-        w->now += 3600 * 1000;
+        w->now += chance(w, 80) ? 3600 * 1000 : (int64_t)random_below(&w->r, 75 * 3600 * 1000);
     world_deliver(w);
     for (uint64_t n = random_below(&w->r, 3); n > 0 && !world_failed(w); n--)
         action_random(w);
     agents_run(w);
     world_deliver(w);
     if (chance(w, 90))
-        world_decide(w);
+        servers_decide(w);
     if (!w->k.check_each)
-        check_invariants(w);
+        check_invariants(w, w->s.front);
+    check_ended(w, w->s.front);
 }
 
 static void show_failure(uint64_t seed, const char *what)
@@ -59,7 +63,7 @@ static void show_failure(uint64_t seed, const char *what)
     fflush(stdout);
 }
 
-static bool run_case(uint64_t seed, bool verbose, struct counts *counts)
+static bool run_case(uint64_t seed, bool verbose, struct counts *counts, bool *noticed)
 {
     struct world w;
     struct knobs k = draw_knobs(seed);
@@ -71,12 +75,14 @@ static bool run_case(uint64_t seed, bool verbose, struct counts *counts)
         step(&w);
     if (!world_failed(&w))
         world_settle(&w);
-    world_compare(&w);
+    if (!world_failed(&w))
+        servers_compare(&w);
     bool ok = !world_failed(&w);
     if (!ok && verbose)
-        world_show(&w);
+        show_state(&w);
     if (!ok)
         show_failure(seed, w.failure);
+    *noticed = !ok && broken && break_is_noticed(w.failure);
     world_clear(&w);
     return ok;
 }
@@ -85,7 +91,7 @@ static bool run_case(uint64_t seed, bool verbose, struct counts *counts)
 
 struct worker { uint64_t seed; struct counts counts; };
 struct shared {
-    _Atomic uint64_t next, failed;
+    _Atomic uint64_t next, failed, noticed;
     struct worker workers[WORKERS_MOST];
 };
 
@@ -97,7 +103,9 @@ static void work(struct shared *shared, struct worker *me, const struct options 
             return;
         me->seed = o->base + i;
         alarm(CASE_SECONDS_MOST);
-        shared->failed += !run_case(me->seed, o->verbose, &me->counts);
+        bool noticed;
+        shared->failed += !run_case(me->seed, o->verbose, &me->counts, &noticed);
+        shared->noticed += noticed;
     }
 }
 
@@ -147,6 +155,7 @@ static bool show_counts(const struct shared *shared, uint64_t cases)
     return all;
 }
 
+/* What is broken on purpose must be noticed by the check that is there for it; then this fails, as it should. */
 static int run(const struct options *o)
 {
     struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -155,8 +164,10 @@ static int run(const struct options *o)
         await(shared, o->jobs, o);
     else
         work(shared, &shared->workers[0], o);
-    bool ok = show_counts(shared, o->cases) && !shared->failed;
+    bool ok = show_counts(shared, o->breaks ? 0 : o->cases) && !(o->breaks ? shared->noticed : shared->failed);
     printf("%" PRIu64 " cases, %" PRIu64 " failed\n", o->cases, shared->failed);
+    if (o->breaks)
+        printf("broken %s: %s\n", o->breaks, ok ? "not noticed by its check" : "noticed");
     munmap(shared, sizeof(*shared));
     return ok ? 0 : 1;
 }
@@ -167,6 +178,7 @@ int main(int argc, char **argv)
                                             {"cases", required_argument, NULL, 'c'},
                                             {"seed-base", required_argument, NULL, 'b'},
                                             {"jobs", required_argument, NULL, 'j'},
+                                            {"break", required_argument, NULL, 'k'},
                                             {"verbose", no_argument, NULL, 'v'},
                                             {0}};
     struct options to = {.base = 1, .cases = 1};
@@ -176,11 +188,16 @@ int main(int argc, char **argv)
         case 'c': to.cases = strtoull(optarg, NULL, 10); break;
         case 'b': to.base = strtoull(optarg, NULL, 10); break;
         case 'j': to.jobs = (unsigned)strtoul(optarg, NULL, 10); break;
+        case 'k': to.breaks = optarg; break;
         case 'v': to.verbose = true; break;
         default:
-            fprintf(stderr, "usage: sim [--seed N] [--cases N --seed-base B --jobs J] [--verbose]\n");
+            fprintf(stderr, "usage: sim [--seed N] [--cases N --seed-base B --jobs J] [--break WHAT] [--verbose]\n");
             return 2;
         }
+    if (to.breaks && !break_on_purpose(to.breaks)) {
+        fprintf(stderr, "sim: %s: nothing that could be broken; tests/sim/breaks.c has the list\n", to.breaks);
+        return 2;
+    }
     if (!to.jobs)
         to.jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     to.jobs = to.jobs < WORKERS_MOST ? to.jobs : WORKERS_MOST;

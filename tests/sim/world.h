@@ -1,48 +1,98 @@
-/* World: a cluster of virtual nodes in virtual time around one core (and a second one that applies the same log).
- * Everything that happens comes from the seed. */
+/* World: a cluster in virtual time: servers that share a log, agents with their tasks, and what users and hardware do
+ * to them. Everything that happens comes from the seed. */
 #pragma once
 #include <uthash.h>
 
+#include "base/id.h"
 #include "base/random.h"
 #include "core/command.h"
 #include "core/core.h"
 #include "counts.h"
 
-enum fate { FATE_GOOD, FATE_FAILS, FATE_NEVER_HEALTHY, FATE_FLAPS, FATE_COUNT };
+enum fate { FATE_GOOD, FATE_FAILS, FATE_NEVER_HEALTHY, FATE_FLAPS, FATE_CRASHES, FATE_COUNT };
 
 /* What a virtual agent runs. */
 struct task {
-    char id[16];
+    char id[ID_LEN + 1];
     bool is_task, checked;               /* mode task; has a health check */
     enum fate fate;
     enum alloc_state state;
-    uint64_t seq, acked;
+    uint64_t seq, acked, delivered;
     int64_t next_at, sent_at, started_at, generation, restarts;
     bool stopping;
     UT_hash_handle hh;
 };
 
-/* What an agent was told of the replicas of a service. */
-struct told { char service[16]; char *peers; UT_hash_handle hh; };
-
 struct virtual_node {
-    struct node facts;
+    struct node facts;                   /* as the machine is */
+    uint32_t lives;                      /* times that its disk was new, and so its id */
+    char *was;                           /* the id before, which the servers still wait for; NULL: none */
     bool up;                             /* its agent runs and reaches the servers */
-    bool registered;
-    int64_t lost_at;
-    uint64_t since;
+    bool registered, ask_all;
+    int64_t lost_at, register_at;        /* register_at: it asks (again) then */
+    uint32_t server;                     /* the one that it reads from */
+    uint64_t since, floor;               /* index of what it knows; older work in full comes from a server that lags */
     struct task *tasks;
-    struct told *told;
 };
 
-/* A message on its way: a report, a decision of a leader that was replaced meanwhile. */
-struct message { int64_t at; uint64_t order; uint32_t node; char *bytes; size_t len; char *task; uint64_t seq; };
+/* A message on its way to the leader: an agent's report, or a decision that turns up late. */
+struct message { int64_t at; uint64_t order; uint32_t node; struct agent_report *report; char *decision; size_t len; };
 
-struct seen { char id[16]; enum alloc_state ended; UT_hash_handle hh; };
+/* --- servers: one log, a core for each server, the leader's role --- */
+
+/* Who waits for what comes of a command. */
+enum asker { ASKER_NONE, ASKER_LEADER, ASKER_CLIENT, ASKER_REGISTER, ASKER_REPORT };
+struct origin {
+    enum asker asker;
+    uint32_t node;                       /* REGISTER, REPORT */
+    struct agent_report *report;         /* REPORT; owned */
+    uint64_t decided_at;                 /* LEADER: the log index that its state had */
+};
+
+struct entry {
+    uint64_t index, term, hash;          /* hash: of the state after it; 0: nobody has applied it yet */
+    char *bytes;
+    size_t len;
+    struct origin origin;
+};
+
+struct server {
+    struct core *core;
+    uint32_t applied;                    /* entries of the log */
+    bool stuck;                          /* applies nothing for now */
+    int64_t skew;                        /* of its clock */
+    struct buf kept;                     /* its last snapshot on disk; empty: none */
+    uint32_t kept_at;
+};
+
+#define SERVERS_MOST 5
+#define NO_LEADER UINT32_MAX
+struct servers {
+    struct server v[SERVERS_MOST];
+    uint32_t n, leader;
+    uint64_t term;
+    int64_t led_since;
+    struct entry *log;
+    uint32_t n_log, cap_log, committed, seen;   /* seen: entries that some server has applied */
+    struct core *front;                  /* one that has applied all that was seen */
+    bool deciding;                       /* a decision of the leader is on its way through the log */
+};
+
+/* --- what the checks remember --- */
+struct known_alloc { char id[ID_LEN + 1]; bool volume, every_node; enum alloc_state ended; /* 0: not */ UT_hash_handle hh; };
+struct known_node { char id[ID_LEN + 1]; int64_t state, wanted; const struct node *facts; UT_hash_handle hh; };
+struct known_answer { uint64_t request, answer; int64_t time; bool unsure; };
+#define KEYS 5
+struct known {
+    struct known_alloc *allocs;
+    struct known_node *nodes;            /* as operators and agents have asked for, by the log alone */
+    struct known_answer answers[KEYS];   /* to requests with a key */
+};
 
 struct knobs {
-    uint32_t nodes, steps, services, count;
-    bool second, check_each;             /* second core; invariants after every command (else after every step) */
+    uint32_t nodes, steps, services, count, servers;
+    uint32_t trouble;                    /* of the servers, per 1000 events */
+    bool check_each;                     /* invariants after every command (else after every step) */
     bool calm;                           /* settling: no faults, no failing tasks */
     bool verbose;
 };
@@ -50,14 +100,14 @@ struct knobs {
 struct world {
     struct random r;
     struct knobs k;
-    struct core *core, *second;
-    uint64_t index;
+    struct servers s;
     int64_t now;
     struct virtual_node *nodes;
     struct message *messages;
     uint32_t message_count, message_cap;
     uint64_t order;
-    struct seen *seen;
+    struct buf repeat;                   /* a request whose answer was not seen */
+    struct known known;
     struct counts *counts;
     char failure[1024];                  /* empty: none */
 };
@@ -68,32 +118,48 @@ void world_fail(struct world *w, const char *fmt, ...) __attribute__((format(pri
 static inline bool world_failed(const struct world *w) { return w->failure[0] != 0; }
 static inline bool chance(struct world *w, uint32_t percent) { return random_below(&w->r, 100) < percent; }
 static inline void count(struct world *w, enum count what) { w->counts->v[what]++; }
-/* Puts one command into the log: both cores apply it. Returns false when it was refused. */
-bool world_apply(struct world *w, const void *bytes, size_t len);
-bool world_command(struct world *w, struct command *c);           /* encodes, applies, clears */
-void world_post(struct world *w, struct message m);               /* takes over bytes and task */
+void world_post(struct world *w, struct message m);               /* takes over what it points to */
 void world_deliver(struct world *w);                              /* what is due now */
-void world_decide(struct world *w);                               /* the leader decides until there is nothing left */
 void world_settle(struct world *w);                               /* faults end; runs on until it should be quiet */
-void world_restart_core(struct world *w);                         /* snapshot, restore, go on with the restored one */
-void world_compare(struct world *w);                              /* both cores must be equal */
 
-void world_show(struct world *w);                                 /* prints the state, for a case that failed */
+/* servers.c */
+void servers_init(struct world *w);
+void servers_clear(struct world *w);
+/* Puts a command into the leader's log and takes over what the origin owns; when there is no leader, nothing happens. */
+void servers_propose(struct world *w, const void *bytes, size_t len, struct origin origin);
+void servers_command(struct world *w, struct command *c, struct origin origin);   /* sets its time, proposes, clears */
+void servers_decide(struct world *w);                             /* the leader decides until nothing is left */
+void servers_calm(struct world *w);                               /* one leads, all follow, their clocks are right */
+void servers_compare(struct world *w);                            /* all of them must be equal, and equal to a replay */
+int64_t servers_now(const struct world *w);                       /* by the leader's clock */
+struct core *servers_core(struct world *w);                       /* where users look */
+
+/* show.c */
+void show_applied(const struct world *w, const struct entry *e, const struct core_result *r);
+void show_state(const struct world *w);                           /* for a case that failed */
 
 /* agent.c */
 void agents_run(struct world *w);                                 /* registers, polls, moves tasks on, reports */
-int64_t agents_next(const struct world *w);                       /* when the next task moves; INT64_MAX: never */
+int64_t agents_next(struct world *w);                             /* when the next task moves; INT64_MAX: never */
+bool agents_heard(struct world *w);                               /* the servers know all that there is to know */
 void agent_lose(struct world *w, uint32_t node, bool tasks_die);
 void agent_return(struct world *w, uint32_t node);
-void agent_ack(struct world *w, uint32_t node, const char *task, uint64_t seq);
+void agent_registered(struct world *w, uint32_t node, bool done);
+void agent_delivers(struct world *w, uint32_t node, const struct agent_report *report);   /* counts those that are late */
+void agent_ack(struct world *w, uint32_t node, const struct agent_report *report);
 void agent_clear(struct virtual_node *n);
 
 /* actions.c */
 void action_random(struct world *w);
 void action_submit(struct world *w);
 
-/* check.c */
-void check_invariants(struct world *w);
-void check_placed(struct world *w);                               /* right after a decision was applied */
-void check_decided(struct world *w);                              /* the leader has nothing left to decide */
-void check_quiet(struct world *w);
+/* check.c: invariants, computed anew from what the core shows, with none of its own sums */
+void check_invariants(struct world *w, const struct core *c);
+void check_ended(struct world *w, const struct core *c);          /* what has ended stays so */
+/* observe.c: single commands: what they should do, and what they did */
+void check_decision(struct world *w, const struct core *c, const void *bytes, size_t len);   /* before it is proposed */
+void check_applied(struct world *w, const struct core *c, const struct entry *e, const struct core_result *r);
+void known_clear(struct known *k);
+/* quiet.c */
+void check_decided(struct world *w, struct core *c);              /* the leader has nothing left to decide */
+void check_quiet(struct world *w, struct core *c);
