@@ -34,7 +34,6 @@
 #define EARLY_ENDS_MOST 3            /* of waits for a container that still runs, before they are slowed down */
 #define WAIT_IDLE_MS 30000           /* then the container is looked at, should the engine have forgotten to tell */
 #define CREATE_TIMEOUT_MS 120000
-#define SWEEP_MS 10000
 #define CLOSE_WAIT_MS 15000
 #define LOG_FILES_DEFAULT 5
 #define LOG_MB_DEFAULT 10
@@ -429,22 +428,11 @@ static void start_begin(struct docker_task *t)
 
 /* --- in the way, or half made --- */
 
-static char *delete_path(const char *container)
-{
-    return mem_printf("/containers/%s?force=1&v=1", container);
-}
-
-/* A removal that is under way already, or an engine that does not answer, is waited for. */
-static bool still_there(const struct error *err)
-{
-    return err->code && err->code != ERROR_NOT_FOUND;
-}
-
 static void clear_done(void *arg, const struct engine_answer *a)
 {
     struct docker_task *t = arg;
     t->call = NULL;
-    if (still_there(&a->err)) {
+    if (docker_still_there(&a->err)) {
         again(t);
         return;
     }
@@ -458,7 +446,7 @@ static void clear_done(void *arg, const struct engine_answer *a)
 
 static void clear_begin(struct docker_task *t)
 {
-    CLEANUP_FREE char *path = delete_path(t->container);
+    CLEANUP_FREE char *path = docker_delete_path(t->container);
     task_call(t, STEP_CLEAR, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, clear_done);
 }
 
@@ -466,7 +454,7 @@ static void fail_done(void *arg, const struct engine_answer *a)
 {
     struct docker_task *t = arg;
     t->call = NULL;
-    if (still_there(&a->err))
+    if (docker_still_there(&a->err))
         again(t);
     else
         failed_tell(t, &t->failed);
@@ -477,7 +465,7 @@ static void fail_begin(struct docker_task *t, const struct error *why)
 {
     if (why)
         t->failed = *why;
-    CLEANUP_FREE char *by_name = mem_printf("mentat-%s", t->alloc_id), *path = delete_path(by_name);
+    CLEANUP_FREE char *by_name = mem_printf("mentat-%s", t->alloc_id), *path = docker_delete_path(by_name);
     task_call(t, STEP_FAIL, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, fail_done);
 }
 
@@ -768,99 +756,7 @@ static int docker_stats(struct task *task, struct task_stats *out, struct error 
     return 0;
 }
 
-/* --- removing: outlives the task --- */
-
-struct docker_removal {
-    LIST_ENTRY(docker_removal) entry;
-    struct docker *d;
-    char *container, *job;
-    struct engine_call *call;
-    uv_timer_t timer;
-};
-
-static void docker_close_when_done(struct docker *d);
-
-static void removal_closed(uv_handle_t *h)
-{
-    struct docker_removal *r = h->data;
-    free(r->container);
-    free(r->job);
-    free(r);
-}
-
-static void removal_end(struct docker_removal *r)
-{
-    LIST_REMOVE(r, entry);
-    engine_cancel(steal(&r->call));
-    uv_close((uv_handle_t *)&r->timer, removal_closed);
-}
-
-static bool job_has_tasks(const struct docker *d, const char *job)
-{
-    const struct docker_task *t;
-    LIST_FOREACH(t, &d->tasks, entry)
-        if (t->job && !strcmp(t->job, job))
-            return true;
-    return false;
-}
-
-static void removal_begin(struct docker_removal *r);
-
-static void on_removal_timer(uv_timer_t *timer)
-{
-    removal_begin(timer->data);
-}
-
-static void removal_network_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_removal *r = arg;
-    struct docker *d = r->d;
-    r->call = NULL;
-    if (engine_absent(&a->err)) {
-        uv_timer_start(&r->timer, on_removal_timer, AGAIN_MOST_MS, 0);
-        return;
-    }
-    removal_end(r);              /* also when somebody else's container is in the network: then it stays */
-    docker_close_when_done(d);
-}
-
-static void removal_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_removal *r = arg;
-    struct docker *d = r->d;
-    r->call = NULL;
-    if (still_there(&a->err)) {
-        uv_timer_start(&r->timer, on_removal_timer, AGAIN_MOST_MS, 0);
-        return;
-    }
-    if (r->job && !job_has_tasks(d, r->job)) {
-        CLEANUP_FREE char *name = docker_job_network(r->job);
-        const char *id = kv_get(&d->networks, name);
-        CLEANUP_FREE char *path = mem_printf("/networks/%s", id && *id ? id : name);
-        kv_remove(&d->networks, name);
-        r->call = engine_start(d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path},
-                               removal_network_done, r);
-        return;
-    }
-    removal_end(r);
-    docker_close_when_done(d);
-}
-
-static void removal_begin(struct docker_removal *r)
-{
-    CLEANUP_FREE char *path = delete_path(r->container);
-    r->call = engine_start(r->d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, removal_done, r);
-}
-
-static void removal_add(struct docker *d, const char *container, const char *job)
-{
-    struct docker_removal *r = NEW(struct docker_removal);
-    *r = (struct docker_removal){.d = d, .container = mem_strdup(container), .job = mem_strdup(job)};
-    uv_timer_init(d->env->loop, &r->timer);
-    r->timer.data = r;
-    LIST_INSERT_HEAD(&d->removals, r, entry);
-    removal_begin(r);
-}
+/* --- life of a task --- */
 
 static void docker_remove(struct task *task)
 {
@@ -868,11 +764,9 @@ static void docker_remove(struct task *task)
     if (t->step != STEP_GONE || !t->container)
         return;
     docker_image_used(t->d->images, t->spec.config.image);
-    CLEANUP_FREE char *container = steal(&t->container), *job = steal(&t->job);
-    removal_add(t->d, container, job);
+    CLEANUP_FREE char *container = steal(&t->container);
+    docker_remove_container(t->d, container);
 }
-
-/* --- life of a task --- */
 
 static void task_closed(uv_handle_t *h)
 {
@@ -981,115 +875,6 @@ static void docker_free(struct task *task)
     uv_close((uv_handle_t *)&t->stop_timer, task_closed);
 }
 
-/* --- the sweep: containers and networks of ours that no allocation has any more --- */
-
-static const char *label_of(const struct value *item, const char *name)
-{
-    const struct value *labels = value_path(item, "Labels");
-    const struct value_entry *e = labels && labels->kind == VALUE_MAP ? value_get(labels, name) : NULL;
-    return e ? e->value.text : NULL;
-}
-
-/* "/containers/json?all=1" with a filter on our own. */
-static char *own_path(const struct docker *d, const char *path)
-{
-    struct buf filter = {0}, out = {0};
-    CLEANUP_FREE char *wanted_label = mem_printf(LABEL_AGENT "=%s", d->agent);
-    buf_add_string(&filter, "{\"label\":[");
-    json_add_string(&filter, wanted_label);
-    buf_add_string(&filter, "]}");
-    buf_printf(&out, "%s%cfilters=", path, strchr(path, '?') ? '&' : '?');
-    http_add_encoded(&out, filter.data);
-    buf_free(&filter);
-    return buf_steal(&out);
-}
-
-static void network_gone(void *arg, const struct engine_answer *a)
-{
-    if (!a->err.code)
-        LOG_I("a network that no task uses was removed");
-}
-
-static void networks_swept(void *arg, const struct engine_answer *a)
-{
-    struct docker *d = arg;
-    d->sweep = NULL;
-    for (uint32_t i = 0; !a->err.code && a->json.kind == VALUE_LIST && i < a->json.n; i++) {
-        const struct value *item = &a->json.entries[i].value;
-        const char *job = label_of(item, LABEL_JOB), *id = value_text(item, "Id");
-        if (!job || !id || job_has_tasks(d, job))
-            continue;
-        CLEANUP_FREE char *path = mem_printf("/networks/%s", id), *name = docker_job_network(job);
-        kv_remove(&d->networks, name);
-        engine_start(d->engine, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, network_gone, NULL);
-    }
-}
-
-static bool wanted(const struct docker *d, const char *id, const char *alloc)
-{
-    const struct docker_task *t;
-    const struct docker_removal *r;
-    LIST_FOREACH(t, &d->tasks, entry)
-        if (!strcmp(t->alloc_id, alloc))
-            return true;
-    LIST_FOREACH(r, &d->removals, entry)
-        if (!strcmp(r->container, id))
-            return true;
-    return false;
-}
-
-static bool has_files(const struct docker *d, const char *alloc)
-{
-    CLEANUP_FREE char *dir = mem_printf("%s/allocs/%s", d->env->data_dir, alloc);
-    return access(dir, F_OK) == 0;
-}
-
-/* One whose allocation has files may still be asked for, when the agent's store was lost: if it runs, it is left to the
- * agent, which looks at what has files itself; else it has the time until the next sweep. */
-static bool may_be_wanted(struct docker *d, const struct value *item, const char *alloc, struct kv_list *suspects)
-{
-    const char *id = value_text(item, "Id"), *state = value_text(item, "State");
-    if (!has_files(d, alloc))
-        return false;
-    if (state && !strcmp(state, "running"))
-        return true;
-    if (kv_get(&d->suspects, id))
-        return false;
-    kv_set(suspects, id, "");
-    return true;
-}
-
-static void sweep_done(void *arg, const struct engine_answer *a)
-{
-    struct docker *d = arg;
-    struct kv_list suspects = {0};
-    d->sweep = NULL;
-    for (uint32_t i = 0; !a->err.code && a->json.kind == VALUE_LIST && i < a->json.n; i++) {
-        const struct value *item = &a->json.entries[i].value;
-        const char *id = value_text(item, "Id"), *alloc = label_of(item, LABEL_ALLOC);
-        if (!id || !alloc || wanted(d, id, alloc) || may_be_wanted(d, item, alloc, &suspects))
-            continue;
-        LOG_W("removing a container that no allocation has", "container", id, "alloc", alloc);
-        removal_add(d, id, label_of(item, LABEL_JOB));
-    }
-    kv_clear(&d->suspects);
-    d->suspects = suspects;
-    if (a->err.code)
-        return;
-    CLEANUP_FREE char *path = own_path(d, "/networks");
-    d->sweep = engine_start(d->engine, &(struct engine_request){.path = path}, networks_swept, d);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    struct docker *d = timer->data;
-    uv_timer_start(&d->timer, on_timer, SWEEP_MS, 0);
-    if (d->sweep || !engine_up(d->engine))
-        return;
-    CLEANUP_FREE char *path = own_path(d, "/containers/json?all=1");
-    d->sweep = engine_start(d->engine, &(struct engine_request){.path = path}, sweep_done, d);
-}
-
 /* --- the driver --- */
 
 static void engine_changed(void *arg)
@@ -1098,7 +883,7 @@ static void engine_changed(void *arg)
     kv_clear(&d->networks);
     if (engine_up(d->engine)) {
         docker_images_engine_up(d->images);
-        uv_timer_start(&d->timer, on_timer, 0, 0);
+        docker_sweep_soon(d);
     }
     if (d->env->changed)
         d->env->changed(d->env->ctx);
@@ -1142,19 +927,25 @@ static void driver_closed(uv_handle_t *h)
 static void close_now(uv_timer_t *timer)
 {
     struct docker *d = timer->data;
-    struct docker_removal *r;
-    while ((r = LIST_FIRST(&d->removals)))
-        removal_end(r);
+    engine_cancel(steal(&d->sweep));
+    docker_removals_abandon(d);
     docker_endings_close(d);
     docker_images_close(d->images);
     engine_close(d->engine);
     uv_close((uv_handle_t *)&d->timer, driver_closed);
 }
 
-static void docker_close_when_done(struct docker *d)
+/* Containers first, then the networks that they were in. */
+void docker_close_when_done(struct docker *d)
 {
-    if (d->closing && LIST_EMPTY(&d->removals))
+    if (!d->closing || d->sweep || !LIST_EMPTY(&d->removals))
+        return;
+    if (!d->last_sweep && engine_up(d->engine)) {
+        d->last_sweep = true;
+        docker_sweep_networks(d);
+    } else {
         uv_timer_start(&d->timer, close_now, 0, 0);
+    }
 }
 
 /* What is being removed is waited for, a while; then it is the next agent's sweep that finds it. */
@@ -1162,9 +953,9 @@ static void docker_close(void *state)
 {
     struct docker *d = state;
     d->closing = true;
-    bool wait = !LIST_EMPTY(&d->removals) && engine_up(d->engine);
     engine_cancel(steal(&d->sweep));
-    uv_timer_start(&d->timer, close_now, wait ? CLOSE_WAIT_MS : 0, 0);
+    uv_timer_start(&d->timer, close_now, CLOSE_WAIT_MS, 0);
+    docker_close_when_done(d);
 }
 
 const struct driver driver_docker = {

@@ -1,6 +1,7 @@
 /* Docker driver: what its files share. docker.c takes a task from image to exit, docker_create.c says how its container
  * is made, docker_image.c pulls and clears images away, docker_exec.c runs commands in containers, docker_logs.c fetches
- * what containers write, docker_engine.c speaks with the engine. */
+ * what containers write, docker_engine.c speaks with the engine,
+ * docker_clean.c takes away what is left behind. */
 #pragma once
 #include <sys/queue.h>
 #include <uv.h>
@@ -138,8 +139,24 @@ struct docker {
     uv_timer_t timer;                /* sweeps; at the end: how long removals are waited for */
     struct engine_call *sweep;
     char *agent;                     /* value of LABEL_AGENT */
-    bool closing;
+    bool closing, last_sweep;
 };
+
+/* Goes on with closing the driver when no removal is left. */
+void docker_close_when_done(struct docker *d);
+
+/* --- docker_clean.c --- */
+/* The path of a container's DELETE. The caller frees it. */
+char *docker_delete_path(const char *container);
+/* After that: a removal that is under way already, or an engine that does not answer, is waited for. */
+bool docker_still_there(const struct error *err);
+/* Tried until the container is gone; it outlives the task. */
+void docker_remove_container(struct docker *d, const char *container);
+/* Removes the networks of jobs without tasks; one that is in use stays. */
+void docker_sweep_networks(struct docker *d);
+void docker_removals_abandon(struct docker *d);
+/* Looks for containers and networks that no task has, now and then every 10 s. */
+void docker_sweep_soon(struct docker *d);
 
 /* --- docker_exec.c --- */
 struct docker_exec {
