@@ -27,7 +27,9 @@ TABLE(port, port_fields, "A port that the task listens on.");
 static const struct field volume_fields[] = {
     STRING(volume, source, 1, .flags = FIELD_EXPAND, .help = "Directory under the node's volume root."),
     STRING(volume, name, 2, .flags = FIELD_NAME_RULE, .help = "Name of a registered volume, instead of `source`."),
-    STRING(volume, target, 3, .flags = FIELD_REQUIRED, .help = "Absolute path at which the task sees the volume."),
+    STRING(volume, target, 3, .flags = FIELD_REQUIRED, 
+           .help = "Absolute path at which the task sees the volume; exec: nothing is mounted, the directory's path is in "
+                   "`MENTAT_VOLUME_<LAST PART OF TARGET>`."),
     SIZE_MB(volume, size_mb, 4, RANGE(0, MANY), .help = "Size; 0 sets no limit of its own."),
     BOOL(volume, read_only, 5, .default_text = "false", .help = "The task may only read it."),
     {0},
@@ -129,7 +131,8 @@ static const struct field restart_fields[] = {
          .help = "What follows when the attempts are used up: another node, or failed."),
     {0},
 };
-TABLE(restart, restart_fields, "What happens when the task ends by itself.");
+TABLE(restart, restart_fields, "What happens when the task ends by itself. A task that stays unhealthy, for three times "
+      "`unhealthy` times `interval` of its `health` and at least 30s, is restarted in the same way.");
 
 static const struct field kill_fields[] = {
     STRING(kill, signal, 1, .default_text = "SIGTERM", .help = "Signal that asks the task to end."),
@@ -230,7 +233,8 @@ static const struct field service_fields[] = {
     ENUM(service, mode, 3, service_mode_names, .default_text = "service",
          .help = "service: `count` replicas; every-node: one on each node; task: runs to completion."),
     STRING(service, schedule, 4, .flags = FIELD_NO_RESTART,
-           .help = "When a task runs: five cron fields (minute, hour, day, month, weekday)."),
+           .help = "When a task runs: five cron fields (minute, hour, day, month, weekday), or @hourly, @daily, @weekly, "
+                   "@monthly, @yearly."),
     STRING(service, time_zone, 5, .flags = FIELD_NO_RESTART,
            .help = "Time zone of `schedule`: a name such as Europe/Berlin, or a POSIX TZ rule; default UTC."),
     STRING(service, time_zone_rule, 6, .flags = FIELD_INTERNAL | FIELD_NO_RESTART,

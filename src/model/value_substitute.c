@@ -18,6 +18,28 @@ static bool is_agents(const char *name)
     return false;
 }
 
+/* Whether ${name} stands in text before `at` too: it is one mistake. */
+static bool told_before(const char *text, const char *at, const char *name)
+{
+    CLEANUP_FREE char *whole = mem_printf("${%s}", name);
+    for (const char *p = text; (p = strstr(p, whole)) && p < at; p++)
+        if (p == text || p[-1] != '$')
+            return true;
+    return false;
+}
+
+/* --var is of no help where a shell's own notation stands, such as ${HOME:-/root}. */
+static void not_known(const struct value *v, const char *path, const char *name, struct problem_list *problems)
+{
+    static const char of_names[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    if (*name && !name[strspn(name, of_names)])
+        problem_add_at(problems, path, v->line, v->column, "`${%.60s}` is not known: give it with --var %.60s=VALUE, or "
+                       "write `$${%.60s}` to leave it to the program", name, name, name);
+    else
+        problem_add_at(problems, path, v->line, v->column, "`${%.60s}` is not known: write `$${%.60s}` to leave it to the "
+                       "program", name, name);
+}
+
 static void substitute_text(struct value *v, const struct kv_list *vars, const char *path, struct problem_list *problems)
 {
     CLEANUP_BUF struct buf out = {0};
@@ -40,9 +62,8 @@ static void substitute_text(struct value *v, const struct kv_list *vars, const c
             buf_add_string(&out, value);
         else
             buf_add(&out, start, (size_t)(end + 1 - start));
-        if (!value && !is_agents(name))
-            problem_add_at(problems, path, v->line, v->column,
-                           "`${%.60s}` is not known: give it with --var %.60s=VALUE", name, name);
+        if (!value && !is_agents(name) && !told_before(v->text, start, name))
+            not_known(v, path, name, problems);
         at = end + 1;
     }
     if (at == v->text)

@@ -4,15 +4,26 @@
 
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "model/release.h"
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/time_zone.h"
 
 /* --- jobs --- */
 
+/* What a job needs before it is planned or proposed. Not asked again when it is applied: servers of different releases
+ * must come to the same state. */
+static int job_prepare(struct request *r, struct job *job, struct error *err)
+{
+    job_release_check(job, &r->answer.problems);
+    if (r->answer.problems.n)
+        return error_set(err, ERROR_INVALID, "%s: %s", r->answer.problems.v[0].path, r->answer.problems.v[0].message);
+    return time_zone_resolve(job, &r->answer.problems, err);
+}
+
 API_PREPARE(api_plan_prepare)
 {
-    return time_zone_resolve(r->body, &r->answer.problems, err);
+    return job_prepare(r, r->body, err);
 }
 
 static int submit(struct request *r, struct error *err)
@@ -20,7 +31,7 @@ static int submit(struct request *r, struct error *err)
     struct command_job_submit payload = {.job = *(struct job *)r->body};      /* borrowed */
     payload.check_index = request_query(r, "expected_index") != NULL;
     if (request_query_number(r, "expected_index", 0, INT64_MAX, &payload.expected_index, err) ||
-        time_zone_resolve(&payload.job, &r->answer.problems, err))
+        job_prepare(r, &payload.job, err))
         return -1;
     request_command(r, COMMAND_JOB_SUBMIT, &payload);
     return 0;
@@ -111,7 +122,7 @@ static int change_service(struct control *c, struct request *r, struct error *er
                            r->answer.problems.v[0].message);
     }
     if (!rc)
-        rc = time_zone_resolve(&payload.job, &r->answer.problems, err);
+        rc = job_prepare(r, &payload.job, err);
     if (!rc)
         request_command(r, COMMAND_JOB_SUBMIT, &payload);
     type_clear(&job_type, &payload.job);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "model/model.h"
+#include "model/release.h"
 
 static void read_data(const char *name, struct buf *out)
 {
@@ -116,6 +117,46 @@ static void a_difference_says_what_changed_and_whether_replicas_are_replaced(voi
     type_clear(&service_type, &b);
 }
 
+static void what_this_release_does_not_do_is_told_by_its_key(void **state)
+{
+    static const char yaml[] =
+        "job: j\nservices:\n"
+        "  - {name: a, driver: docker, config: {image: x}, ports: [{name: http, port: 80}],\n"
+        "     ingress: [{host: h, port: http}], secrets: [{name: s, env: S}], deploy: {strategy: canary},\n"
+        "     volumes: [{name: v, target: /v, read_only: true, size_mb: 5}]}\n"
+        "  - {name: b, driver: firecracker, config: {image: x}, deploy: {strategy: blue-green}}\n"
+        "  - {name: c, driver: exec, config: {command: /bin/a}, volumes: [{name: v, target: /v}, {name: w, target: /w,"
+        " read_only: true}]}\n"
+        "  - {name: d, driver: exec, config: {command: /bin/a}, deploy: {strategy: rolling}}\n";
+    static const char *const paths[] = {
+        "services[0].deploy.strategy", "services[0].ingress", "services[0].secrets", "services[0].volumes[0].size_mb",
+        "services[1].driver", "services[1].deploy.strategy", "services[2].volumes[1].read_only"};
+    struct job job;
+    struct problem_list problems = {0};
+    assert_int_equal(job_from_yaml(yaml, sizeof yaml - 1, NULL, &job, &problems), 0);
+    job_release_check(&job, &problems);
+    assert_int_equal(problems.n, ARRAY_LEN(paths));
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+        assert_string_equal(problems.v[i].path, paths[i]);
+    problem_list_clear(&problems);
+    type_clear(&job_type, &job);
+}
+
+static void an_unknown_variable_is_told_once_with_its_way_out(void **state)
+{
+    static const char yaml[] = "name: web\ndriver: exec\nconfig: {command: /bin/a}\n"
+                               "env: {A: \"$${X} ${X} ${X}\", B: \"${X:-none}\", C: \"$${X:-none}\"}\n";
+    struct job job;
+    struct problem_list problems = {0};
+    assert_int_equal(job_from_yaml(yaml, sizeof yaml - 1, NULL, &job, &problems), -1);
+    assert_int_equal(problems.n, 2);
+    assert_string_equal(problems.v[0].message, "`${X}` is not known: give it with --var X=VALUE, or write `$${X}` to leave it "
+                        "to the program");
+    assert_string_equal(problems.v[1].path, "env.B");
+    assert_string_equal(problems.v[1].message, "`${X:-none}` is not known: write `$${X:-none}` to leave it to the program");
+    problem_list_clear(&problems);
+}
+
 static void variables_are_put_into_values_and_cannot_change_the_structure(void **state)
 {
     static const char yaml[] = "name: web\ndriver: exec\ncount: ${N}\nconfig: {command: /bin/a}\nenv: {A: \"${T}-${replica}\"}\n";
@@ -189,6 +230,8 @@ int main(void)
         cmocka_unit_test(every_broken_file_gets_its_message),
         cmocka_unit_test(the_reference_file_reads_and_writes_back),
         cmocka_unit_test(a_difference_says_what_changed_and_whether_replicas_are_replaced),
+        cmocka_unit_test(what_this_release_does_not_do_is_told_by_its_key),
+        cmocka_unit_test(an_unknown_variable_is_told_once_with_its_way_out),
         cmocka_unit_test(variables_are_put_into_values_and_cannot_change_the_structure),
         cmocka_unit_test(configuration_comes_from_a_file_and_flags_win),
         cmocka_unit_test(json_reading_is_strict),

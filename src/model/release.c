@@ -1,0 +1,62 @@
+#include "model/release.h"
+
+static bool has_firecracker(const struct service *s)
+{
+    return s->driver == DRIVER_FIRECRACKER;
+}
+
+static bool has_other_strategy(const struct service *s)
+{
+    return s->deploy.strategy != STRATEGY_ROLLING;
+}
+
+static bool has_ingress(const struct service *s)
+{
+    return s->ingress.n > 0;
+}
+
+static bool has_secrets(const struct service *s)
+{
+    return s->secrets.n > 0;
+}
+
+/* Not in this release: whoever builds one of these takes its row out. */
+static const struct { const char *key; bool (*used)(const struct service *s); const char *text; } missing[] = {
+    {"driver", has_firecracker, "this release has no firecracker driver yet; use `docker` or `exec`"},
+    {"deploy.strategy", has_other_strategy, "this release has neither blue-green nor canary yet; use `rolling`"},
+    {"ingress", has_ingress, "this release has no ingress yet; take the block out"},
+    {"secrets", has_secrets, "this release has no secrets yet; take the block out, and give the task a file of its node, "
+                             "or `env`, which everybody who may read the job sees"},
+};
+
+static void check_volumes(const struct volume_list *volumes, enum driver_kind driver, const char *path,
+                          struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < volumes->n; i++) {
+        if (volumes->v[i].size_mb) {
+            CLEANUP_FREE char *at = mem_printf("%s[%u].size_mb", path, i);
+            problem_add(problems, at, "this release does not limit the size of volumes yet; take it out");
+        }
+        if (volumes->v[i].read_only && driver == DRIVER_EXEC) {
+            CLEANUP_FREE char *at = mem_printf("%s[%u].read_only", path, i);
+            problem_add(problems, at, "this release cannot keep a task of the exec driver from writing to its volume yet; "
+                        "take it out, or use `docker`");
+        }
+    }
+}
+
+void job_release_check(const struct job *job, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < job->services.n; i++) {
+        const struct service *s = &job->services.v[i];
+        for (size_t k = 0; k < ARRAY_LEN(missing); k++)
+            if (missing[k].used(s)) {
+                CLEANUP_FREE char *at = mem_printf("services[%u].%s", i, missing[k].key);
+                problem_add(problems, at, "%s", missing[k].text);
+            }
+        CLEANUP_FREE char *own = mem_printf("services[%u].volumes", i);
+        CLEANUP_FREE char *drivers = mem_printf("services[%u].config.volumes", i);
+        check_volumes(&s->volumes, s->driver, own, problems);
+        check_volumes(&s->config.volumes, s->driver, drivers, problems);
+    }
+}
