@@ -139,6 +139,7 @@ static void intent_stored(void *ctx)
     preparation_step(p);
 }
 
+/* It cannot even be started. */
 static enum phase fail(struct allocation *a, const char *reason)
 {
     a->record.report.finished_at = time_now_ms();
@@ -239,6 +240,7 @@ static enum phase not_started(struct allocation *a, const struct error *err)
     const struct runner_env *env = runner_env(a->runner);
     a->record.launched = false;
     runner_count(a->runner)->start_failures++;
+    a->record.report.finished_at = time_now_ms();
     if (err->code != ERROR_NO_SPACE || a->after != AFTER_NOTHING)
         return after_end(a, false, time_now_ms(), err->text);
     allocation_report_waiting(a, err->text);
@@ -380,12 +382,18 @@ static enum phase do_restart_running(struct allocation *a, const struct alloc_in
 
 /* --- ending --- */
 
-static enum phase complete(struct allocation *a, const char *reason)
+/* It finished when its last run did, which may be long ago when no agent was there to see it. */
+static enum phase ended(struct allocation *a, enum alloc_state state, const char *reason)
 {
     if (!a->record.report.finished_at)
         a->record.report.finished_at = time_now_ms();
-    allocation_report(a, ALLOC_COMPLETE, reason);
+    allocation_report(a, state, reason);
     return PHASE_DEAD;
+}
+
+static enum phase complete(struct allocation *a, const char *reason)
+{
+    return ended(a, ALLOC_COMPLETE, reason);
 }
 
 /* A run is over and nothing is left of it. */
@@ -408,7 +416,7 @@ static enum phase after_end(struct allocation *a, bool clean, int64_t started_ms
     if (d.verdict == RESTART_COMPLETE)
         return complete(a, text.data);
     if (d.verdict == RESTART_FAILED)
-        return fail(a, text.data);
+        return ended(a, ALLOC_FAILED, text.data);
     runner_count(a->runner)->restarts++;
     allocation_report(a, ALLOC_STARTING, text.data);
     wake_in(a, d.delay_ms);

@@ -417,9 +417,11 @@ static void a_task_that_ended_meanwhile_is_reported_with_its_status(void **state
     run_one(w);
     end(w);
     fake_exit(fake_find(A), 42);
+    int64_t hour_ago = fake_find(A)->how.finished_at -= 3600 * 1000;
     begin(w);
     UNTIL(w, state_of(w, A) == ALLOC_FAILED);
     assert_int_equal(record_of(w, A)->report.exit_code, 42);
+    assert_int_equal(record_of(w, A)->report.finished_at, hour_ago);
     assert_int_equal(fake.starts, 1);
 }
 
