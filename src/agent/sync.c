@@ -57,6 +57,7 @@ struct sync {
     bool registered, registering, facts_changed, reports_due, full_next;
     int64_t heartbeat_ms;
     uint64_t index, floor;           /* floor: full work older than this comes from a server that lags */
+    uint64_t asked_floor;            /* the floor when the registration was sent */
     struct agent_report flying;      /* the report that is on its way */
     int closing;
 };
@@ -263,6 +264,7 @@ static void session_start(struct channel *c)
     }
     s->registering = true;
     s->facts_changed = false;
+    s->asked_floor = s->floor;
     struct agent_hello hello;
     type_init(&agent_hello_type, &hello);
     s->handlers->hello(s->ctx, &hello);
@@ -280,7 +282,7 @@ static void enter_cluster(struct sync *s, const char *cluster)
         return;
     if (s->cluster) {
         LOG_W("the servers are another cluster's: their word counts from now on", "cluster", cluster);
-        s->floor = 0;
+        s->floor = s->asked_floor = 0;
         s->full_next = true;
     }
     mem_set_string(&s->cluster, cluster);
@@ -309,11 +311,13 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
         LOG_I("registered", "server", c->server, "node", s->node_id);
     s->registered = true;
     s->heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : SYNC_DEFAULT_HEARTBEAT_MS;
-    /* Servers that are behind what this node has seen lost their state: only then is older work the truth. */
-    if (welcome->index < s->floor) {
+    /* The answer is the leader's, of after it applied this registration: it is past all that was seen before it was
+     * sent (work may have brought more meanwhile), unless the servers lost their state. Only then is older work the
+     * truth, and none older than this answer. */
+    if (welcome->index < s->asked_floor) {
         LOG_W("the servers are behind this node: their state was reset or restored", "servers",
-              LOG_U64(welcome->index), "node", LOG_U64(s->floor));
-        s->floor = 0;
+              LOG_U64(welcome->index), "node", LOG_U64(s->asked_floor));
+        s->floor = welcome->index;
         s->full_next = true;
     }
     struct channel *work = &s->channels[CHANNEL_WORK], *report = &s->channels[CHANNEL_REPORT];

@@ -22,6 +22,8 @@ struct fake_server {
     bool drop_reports;               /* takes reports and closes without an answer */
     bool hold_reports;
     struct http_request *held_report;
+    bool hold_registers;
+    struct http_request *held_register;
     bool not_leader;                 /* answers 503 */
     bool nonsense;                   /* answers work with what is not JSON */
     bool silent;                     /* holds heartbeats */
@@ -109,7 +111,10 @@ static void on_request(struct http_request *req, void *arg)
     } else if (!strcmp(what, "register")) {
         p->registers++;
         p->unknown_node = false;
-        welcome(p, req);
+        if (p->hold_registers)
+            p->held_register = req;
+        else
+            welcome(p, req);
     } else if (p->unknown_node) {
         struct error err;
         error_set(&err, ERROR_NOT_FOUND, "no such node");
@@ -285,6 +290,44 @@ static void servers_that_lost_their_state_are_believed_after_registration(void *
     begin(w, 500);
     UNTIL(w, w->works_applied == 1);
     assert_int_equal(w->applied_index, 3);
+}
+
+/* The answer to a registration comes late: work told of more in between. */
+static void work_that_overtakes_the_welcome_is_no_lost_state(void **state)
+{
+    struct world *w = *state;
+    struct fake_server *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, w->works_applied == 1 && p->waiting);
+    p->hold_registers = true;
+    sync_register(w->sync);
+    UNTIL(w, p->held_register);
+    p->index = 11;
+    answer_work(p, false);
+    UNTIL(w, w->applied_index == 11 && p->waiting);
+    int works = p->works, beats = p->heartbeats;
+    p->index = 10;
+    welcome(p, steal(&p->held_register));
+    p->index = 11;
+    UNTIL(w, p->heartbeats >= beats + 2 && p->waiting);
+    assert_int_equal(p->works, works);       /* the request that waits goes on */
+    assert_int_equal(p->asked_index, 11);
+}
+
+/* After a loss of state the answer to the registration is the new floor. */
+static void full_work_older_than_the_welcome_is_not_taken_after_a_loss(void **state)
+{
+    struct world *w = *state;
+    struct fake_server *p = &w->peers[0];
+    p->index = 400;
+    begin(w, 500);
+    UNTIL(w, p->registers == 1);
+    p->index = 300;
+    UNTIL(w, p->works >= 3);
+    assert_int_equal(w->works_applied, 0);
+    p->index = 401;
+    UNTIL(w, w->works_applied == 1);
+    assert_int_equal(w->applied_index, 401);
 }
 
 static void full_work_of_a_server_that_lags_is_not_taken(void **state)
@@ -488,6 +531,8 @@ int main(void)
         T(an_unknown_node_registers_again_and_asks_for_everything),
         T(servers_that_lost_their_state_are_believed_after_registration),
         T(full_work_of_a_server_that_lags_is_not_taken),
+        T(work_that_overtakes_the_welcome_is_no_lost_state),
+        T(full_work_older_than_the_welcome_is_not_taken_after_a_loss),
         T(the_next_server_is_tried_when_one_is_dead),
         T(it_works_with_servers_that_it_was_told_of),
         T(a_server_that_falls_silent_is_left_with_all_that_waits_there),
