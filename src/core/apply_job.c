@@ -308,16 +308,39 @@ int apply_service_restart(struct core *c, const void *payload, struct buf *body,
     return 0;
 }
 
+/* A deployment is known by its epoch: versions that needed no restart are part of it. */
+static bool version_failed(const struct service_entry *s, const struct version_entry *v)
+{
+    const struct deployment_entry *d;
+    TAILQ_FOREACH(d, &s->deployments, link)
+        if (d->epoch == v->epoch && (d->d.state == DEPLOYMENT_FAILED || d->d.state == DEPLOYMENT_REVERTED))
+            return true;
+    return false;
+}
+
+/* The newest version that is another than the current one and did not fail; NULL: none. */
+static struct version_entry *version_to_go_back_to(struct service_entry *s)
+{
+    bool differs;
+    struct version_entry *v = s->current;
+    while ((v = TAILQ_PREV(v, version_list_head, link))) {
+        restart_needed(&s->current->v.spec, &v->v.spec, &differs);
+        if (differs && !version_failed(s, v))
+            break;
+    }
+    return v;
+}
+
 int apply_service_rollback(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service_rollback *p = payload;
     struct service_entry *s = find_service(c, p->service, true, err);
     if (!s)
         return -1;
-    struct version_entry *before = TAILQ_PREV(s->current, version_list_head, link);
-    struct version_entry *to = p->to_version ? state_version(s, p->to_version) : before;
+    struct version_entry *to = p->to_version ? state_version(s, p->to_version) : version_to_go_back_to(s);
     if (!to && !p->to_version)
-        return error_set(err, ERROR_CONFLICT, "service %s has no older version", s->name);
+        return error_set(err, ERROR_CONFLICT, "service %s has no older version that did not fail and differs from the "
+                         "current one; `mt versions %s` lists them, name the one to go back to", s->name, s->name);
     if (!to)
         return error_set(err, ERROR_NOT_FOUND, "service %s has no version %llu any more; `mt versions %s` lists them",
                          s->name, (unsigned long long)p->to_version, s->name);

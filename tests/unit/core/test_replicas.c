@@ -69,6 +69,64 @@ static void a_version_that_fails_is_taken_back(void **state)
     cluster_clear(&c);
 }
 
+/* One of its replicas fails. */
+static void fail_version(struct cluster *c, uint64_t version)
+{
+    const struct alloc *a;
+    unsigned i = 0;
+    while ((a = cluster_wanted(c, "web", i)) && (uint64_t)a->version != version)
+        i++;
+    assert_non_null(a);
+    assert_true(cluster_report(c, a->id, ALLOC_FAILED));
+    cluster_decide(c);
+}
+
+/* 1 and 2 are good, 3 fails and is reverted as 4, which is 2 again: what is before 4 is 1. */
+static void a_rollback_passes_over_versions_that_failed_or_are_the_same(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", HEALTH "    env: {A: one}\n");
+    assert_false(cluster_rollback(&c, "web", 0));
+    assert_int_equal(c.error.code, ERROR_CONFLICT);
+    assert_non_null(strstr(c.error.text, "no older version"));
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_decide(&c);
+    cluster_submit(&c, "web", HEALTH "    env: {A: two}\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_decide(&c);
+    cluster_stop_all(&c, "web");
+    cluster_submit(&c, "web", HEALTH "    env: {A: three}\n");
+    cluster_decide(&c);
+    fail_version(&c, 3);
+    assert_int_equal(core_service(c.core, "web")->version, 4);
+    assert_non_null(strstr(core_service(c.core, "web")->why, "reverted to 2"));
+    assert_true(cluster_rollback(&c, "web", 0));
+    assert_string_equal(core_service(c.core, "web")->why, "rollback to 1");
+    assert_true(cluster_rollback(&c, "web", 3));       /* who names it gets it */
+    cluster_clear(&c);
+}
+
+static void a_rollback_after_the_first_change_failed_says_that_nothing_is_left(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 1);
+    cluster_submit(&c, "web", HEALTH);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_decide(&c);
+    cluster_submit(&c, "web", HEALTH "    env: {A: b}\n");
+    cluster_decide(&c);
+    fail_version(&c, 2);
+    assert_int_equal(core_service(c.core, "web")->version, 3);
+    assert_false(cluster_rollback(&c, "web", 0));
+    assert_int_equal(c.error.code, ERROR_CONFLICT);
+    assert_non_null(strstr(c.error.text, "no older version that did not fail"));
+    cluster_clear(&c);
+}
+
 static void a_replica_that_does_not_get_healthy_in_time_fails_the_deployment(void **state)
 {
     struct cluster c;
@@ -404,6 +462,8 @@ int main(void)
         cmocka_unit_test(a_rollout_replaces_one_after_the_other_new_before_old),
         cmocka_unit_test(with_a_static_host_port_the_old_one_stops_first),
         cmocka_unit_test(a_version_that_fails_is_taken_back),
+        cmocka_unit_test(a_rollback_passes_over_versions_that_failed_or_are_the_same),
+        cmocka_unit_test(a_rollback_after_the_first_change_failed_says_that_nothing_is_left),
         cmocka_unit_test(a_replica_that_does_not_get_healthy_in_time_fails_the_deployment),
         cmocka_unit_test(what_has_no_room_says_so_and_is_woken_by_a_new_node),
         cmocka_unit_test(a_deployment_without_room_fails_after_ten_minutes),
