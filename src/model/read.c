@@ -233,6 +233,24 @@ static void other_drivers_key(struct context *c, const struct field *f, const st
     problem_add_at(c->problems, path, entry->line, entry->column, "is a key of %s, not of %s", owners.data, mine);
 }
 
+/* Numbers that may be zero are missed here; the other absent ones by the check of the whole, which sees their zero. */
+static void miss_numbers(struct context *c, const struct type *t, const struct value *v, const char *path, unsigned only)
+{
+    if (c->flags & READ_INTERNAL)
+        return;
+    for (const struct field *f = t->fields; f->name; f++) {
+        bool mine = !f->only || !only || f->only & only;
+        bool needed = mine && f->flags & FIELD_REQUIRED && scalar_zero_is_value(f) && is_offered(c, f);
+        const struct value_entry *entry = needed ? value_get(v, outer_name(c, f)) : NULL;
+        if (!needed || (entry && entry->value.kind != VALUE_NULL))
+            continue;
+        CLEANUP_FREE char *missed = mem_printf("%s%s%s", path, *path ? "." : "", outer_name(c, f));
+        CLEANUP_BUF struct buf wanted = {0};
+        scalar_describe(f, &wanted);
+        problem_add_at(c->problems, missed, v->line, v->column, "is required: %s", wanted.data);
+    }
+}
+
 /* The object holds its defaults already. */
 static void read_object(struct context *c, const struct type *t, const struct value *v, const char *path, unsigned only,
                         void *object)
@@ -259,6 +277,7 @@ static void read_object(struct context *c, const struct type *t, const struct va
         else
             read_field(c, f, &entry->value, entry_path, only, field_slot(f, object));
     }
+    miss_numbers(c, t, v, path, only);
 }
 
 /* What could not be read, or lies within what could not, is not also reported as missing or out of range. */

@@ -17,6 +17,11 @@ void scalar_describe(const struct field *f, struct buf *out);
 void number_format(double v, struct buf *out);
 /* The slot holds zero, NULL or "absent". */
 bool scalar_is_zero(const struct field *f, const void *slot);
+/* A number for which zero may be written: whether it is absent only a reader of text knows. */
+static inline bool scalar_zero_is_value(const struct field *f)
+{
+    return (f->kind == FIELD_INT || f->kind == FIELD_UINT || f->kind == FIELD_FLOAT) && f->min <= 0 && f->max >= 0;
+}
 bool scalar_equal(const struct field *f, const void *a, const void *b);
 
 static inline bool field_is_scalar(const struct field *f)

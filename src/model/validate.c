@@ -39,7 +39,7 @@ static void validate_scalar(const struct place *at, const void *value, struct ou
 {
     struct error err;
     const struct field *f = at->f;
-    if (f->flags & FIELD_REQUIRED && scalar_is_zero(f, value)) {
+    if (f->flags & FIELD_REQUIRED && scalar_is_zero(f, value) && !scalar_zero_is_value(f)) {
         CLEANUP_BUF struct buf wanted = {0};
         scalar_describe(f, &wanted);
         complain(out, at, "is required: %s", wanted.data);

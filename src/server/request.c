@@ -85,7 +85,7 @@ static int parse_wait(struct request *r, struct error *err)
 {
     const char *text;
     r->has_index = request_query(r, "index") != NULL;
-    if (request_query_number(r, "index", 0, INT64_MAX, &r->index, err))
+    if (!r->route->positions && request_query_number(r, "index", 0, INT64_MAX, &r->index, err))
         return -1;
     r->wait_ms = r->has_index ? WAIT_MS_DEFAULT : 0;
     if ((text = request_query(r, "wait"))) {

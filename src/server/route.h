@@ -42,6 +42,7 @@ struct route {
     enum body_rule body;
     const struct type *request;      /* of the body; NULL with a body: read by prepare itself */
     const struct type *response;     /* NULL: nothing, or what content_type says */
+    bool positions;                  /* index may also be an event's id: read by prepare itself */
     bool list;                       /* response is the type of the items of a page */
     const char *content_type;        /* NULL: application/json */
 

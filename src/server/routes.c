@@ -114,7 +114,7 @@ const struct route routes[] = {
         .response = &deployment_type, .read = api_deployment, .help = "A deployment."),
     GET("/v1/explain/{subject}", RIGHT_READ, .query_sets = QUERY_CONSISTENCY, .query = explain_query, .content_type = "application/json", .read = api_explain,
         .help = "Why a service or an allocation is where it is, or is not placed: each node's verdict."),
-    GET("/v1/events", RIGHT_READ, .place = PLACE_MEMBER, .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = CORE_ANY, .query = events_query,
+    GET("/v1/events", RIGHT_READ, .place = PLACE_MEMBER, .query_sets = QUERY_WAIT | QUERY_PAGE, .watch = CORE_ANY, .query = events_query, .positions = true,
         .response = &event_type, .list = true, .prepare = events_prepare, .read = events_read,
         .respond = events_respond,
         .help = "What happened: as server-sent events from now on (or after index, or Last-Event-ID), or with Accept: "

@@ -112,6 +112,8 @@ class Basics(ApiTest):
         self.assert_error(post("/v1/services/x/scale", {"count": "three"}), 400, "invalid", "count")
         self.assert_error(post("/v1/services/x/scale", {"count": -1}), 400, "invalid", "count")
         self.assert_error(post("/v1/services/x/scale", {"cuont": 1}), 400, "invalid", "cuont")
+        self.assert_error(post("/v1/services/x/scale", {}), 400, "invalid", "count: is required")
+        self.assert_error(post("/v1/services/x/scale", {"count": None}), 400, "invalid", "count: is required")
         self.assert_error(post("/v1/services/x/restart", {"a": 1}), 400, "invalid", "no body")
         self.assert_error(post("/v1/jobs", job("web"), headers={"Idempotency-Key": "k" * 200}), 400, "invalid")
         bad = job("web", exec_service("web", count=-3, color="red"))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import unittest
+from unittest import mock
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -177,6 +178,9 @@ class MtTest(unittest.TestCase):
         self.assertTrue(all(a["started_at"] != started.get(a["id"]) for a in live()))
         self.assertEqual(self.dev.mt("rollback", "s", "--to", "1").returncode, 0)
         self.assertEqual(self.dev.json("versions", "s")[-1]["why"], "rollback to 1")
+        self.assertEqual(self.dev.mt("scale", "s", "0").returncode, 0)
+        wait_for(lambda: not live(), what="the end of the last replica")
+        self.assertEqual(self.dev.json("versions", "s")[-1]["spec"]["count"], 0)
         self.assertEqual(self.dev.mt("stop", "s", "--purge").returncode, 0)
         self.assertEqual(self.dev.mt("status", "s").returncode, 1)
 
@@ -187,6 +191,22 @@ class MtTest(unittest.TestCase):
         self.assertIn("fits", json.dumps(self.dev.json("explain", "talker")))
         self.assertIn(alloc, self.dev.mt("events", "talker").stdout)
         self.assertEqual(self.dev.mt("nodes", "-q").stdout, "dev\n")
+
+    def test_events_are_followed_from_what_was_shown_on(self):
+        self.assertIn("talker", self.dev.mt("events").stdout)      # there are some to go on from
+        log = self.dev.work.join("events.log")
+        with mock.patch.dict(os.environ, MENTAT_ADDR=self.dev.address):
+            follower = Process("mt", ["events", "-f"], log)
+        wait_for(lambda: "talker" in follower.text() or not follower.alive(), 20, "what is kept")
+        shown = follower.text()
+        self.assertTrue(follower.alive(), shown)
+        self.assertEqual(self.dev.mt("node", "disable", "dev").returncode, 0)
+        self.assertEqual(self.dev.mt("node", "enable", "dev").returncode, 0)
+        wait_for(lambda: len(follower.text()) > len(shown) or not follower.alive(), 20, "a new event")
+        self.assertTrue(follower.alive(), follower.text())
+        lines = follower.text().splitlines()
+        self.assertEqual(len(lines), len(set(lines)), "nothing is shown twice")
+        follower.kill()
 
 
 class DevTest(unittest.TestCase):
