@@ -16,6 +16,18 @@ bool text_is_name(const char *s)
     return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == n;
 }
 
+void text_tame(char *s, bool keep_lines)
+{
+    for (unsigned char *p = (unsigned char *)s; *p; p++) {
+        if (*p == '\n' && keep_lines)
+            continue;
+        if (*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+        else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+            p[0] = p[1] = ' ';
+    }
+}
+
 bool text_is_utf8(const void *p, size_t n)
 {
     const uint8_t *s = p;

@@ -7,6 +7,9 @@ bool text_has_prefix(const char *s, const char *prefix);
 /* Names of jobs, services, nodes, ports: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters (RFC 1123 label). */
 bool text_is_name(const char *s);
 bool text_is_utf8(const void *p, size_t n);
+/* Puts spaces for control characters (also those of two bytes, U+0080 to U+009F): a terminal would obey them, move the
+ * cursor or hide something. Line ends stay when keep_lines. */
+void text_tame(char *s, bool keep_lines);
 /* Levenshtein distance with swaps of neighbours counted as one; for suggestions. Inputs are cut at 64 characters. */
 unsigned text_distance(const char *a, const char *b);
 /* The entry of the NULL-ended list nearest to s, or NULL when none is near enough to be worth suggesting. */

@@ -65,7 +65,9 @@ struct api *cli_api(struct cli *cli, struct error *err)
 int cli_fail(const struct cli *cli, const struct error *err)
 {
     fflush(stdout);
-    fprintf(stderr, "mt: %s\n", err->text);
+    CLEANUP_FREE char *text = mem_strdup(err->text);
+    text_tame(text, true);
+    fprintf(stderr, "mt: %s\n", text);
     if (cli->api && api_unreached(cli->api) && err->code != ERROR_INVALID)
         return STATUS_UNREACHED;
     switch (err->code) {
@@ -82,9 +84,11 @@ void cli_say(const struct cli *cli, const char *fmt, ...)
         return;
     va_list ap;
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    CLEANUP_FREE char *text = NULL;
+    INVARIANT(vasprintf(&text, fmt, ap) >= 0);
     va_end(ap);
-    putchar('\n');
+    text_tame(text, true);
+    puts(text);
     fflush(stdout);
 }
 

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/jobfile.h"
@@ -22,11 +23,13 @@ static const struct { const char *action, *mark, *color; } marks[] = {
 static void print_change(const json_t *c)
 {
     const json_t *before = json_at(c, "before"), *after = json_at(c, "after");
-    printf("    %s: ", json_text(c, "path"));
+    CLEANUP_BUF struct buf line = {0};
+    buf_printf(&line, "%s: ", json_text(c, "path"));
     if (json_is_string(before))
-        printf("%s → ", json_string_value(before));
-    printf("%s%s\n", json_is_string(after) ? json_string_value(after) : "(removed)",
-           json_is_true(json_at(c, "restart")) ? "   (replaces replicas)" : "");
+        buf_printf(&line, "%s → ", json_string_value(before));
+    buf_add_string(&line, json_is_string(after) ? json_string_value(after) : "(removed)");
+    text_tame(line.data, false);
+    printf("    %s%s\n", line.data, json_is_true(json_at(c, "restart")) ? "   (replaces replicas)" : "");
 }
 
 static void print_service(const struct cli *cli, const json_t *s)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "base/timefmt.h"
 #include "cli/api.h"
 #include "cli/table.h"
@@ -63,6 +64,8 @@ static void tell_allocs(const struct cli *cli, struct follow_item *item, const j
 
 static void tell_note(const struct cli *cli, struct follow_item *item, char *note)
 {
+    if (note)
+        text_tame(note, false);
     bool news = note && (!item->note || strcmp(note, item->note));
     if (news && !cli->terminal && item->state == FOLLOW_GOING)
         cli_say(cli, "%s: %s", item->service, note);

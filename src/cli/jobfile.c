@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/text.h"
 
 #define FILE_LIMIT (1024 * 1024)
 
@@ -61,6 +62,8 @@ int jobfile_read(struct cli *cli, struct job *job)
         cli_fail(cli, &err);
     } else if ((rc = job_from_yaml(text.data ? text.data : "", text.len, &vars, job, &problems))) {
         problem_list_format(&problems, from_stdin ? "(stdin)" : path, &report);
+        if (report.data)
+            text_tame(report.data, true);
         fflush(stdout);
         fputs(report.data ? report.data : "mt: the file is not valid\n", stderr);
     }

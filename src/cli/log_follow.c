@@ -8,9 +8,11 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/timefmt.h"
 #include "cli/api.h"
 #include "cli/follow.h"
@@ -67,11 +69,12 @@ static void note(const struct log_follow *f, const char *fmt, ...)
         return;
     va_list ap;
     va_start(ap, fmt);
-    fflush(stdout);
-    fputs("mt: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    putc('\n', stderr);
+    CLEANUP_FREE char *text = NULL;
+    INVARIANT(vasprintf(&text, fmt, ap) >= 0);
     va_end(ap);
+    text_tame(text, true);
+    fflush(stdout);
+    fprintf(stderr, "mt: %s\n", text);
 }
 
 /* --- streams --- */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/text.h"
 #include "base/timefmt.h"
 
 #define GAP 2
@@ -130,14 +131,6 @@ static int text_width(const char *s)
     return n;
 }
 
-/* Texts come from tasks too: a control character would move the cursor or hide something. */
-static void tame(char *s)
-{
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = ' ';
-}
-
 static char *make_cell(const struct column *c, const json_t *row)
 {
     struct buf out = {0};
@@ -147,7 +140,7 @@ static char *make_cell(const struct column *c, const json_t *row)
     else
         add_scalar(value, &out);
     char *s = buf_steal(&out);
-    tame(s);
+    text_tame(s, false);     /* texts come from tasks too */
     return s;
 }
 

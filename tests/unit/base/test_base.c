@@ -95,6 +95,11 @@ static void names_and_utf8_are_checked(void **state)
     assert_false(text_is_name("-api"));
     assert_false(text_is_name("Api"));
     assert_false(text_is_name(""));
+    char tamed[] = "a\033[2J\x7f\xc2\x9bm\n\xc3\x9b";
+    text_tame(tamed, true);
+    assert_string_equal(tamed, "a [2J   m\n\xc3\x9b");
+    text_tame(tamed, false);
+    assert_string_equal(tamed, "a [2J   m \xc3\x9b");
     assert_true(text_is_utf8("gr\xc3\xbc\xc3\x9f", 7 - 1));
     assert_false(text_is_utf8("\xc0\xaf", 2));
     assert_false(text_is_utf8("\xed\xa0\x80", 3));

@@ -14,10 +14,10 @@ static void columns_are_aligned_and_texts_of_tasks_are_tamed(void **state)
     static const struct column columns[] = {
         {"NAME", "name"}, {"N", "count.n", .right = true}, {"HIDDEN", "name", .wide = true}, {"WHY", "why"}, {0}};
     CLEANUP(json_decref) json_t *rows = json_pack("[{s:s, s:{s:i}, s:s}, {s:s}]", "name", "é-long", "count", "n", 12, "why",
-                                                  "bad\033[2Jtext", "name", "b");
+                                                  "bad\033[2Jtext\xc2\x9b" "1m", "name", "b");
     CLEANUP_BUF struct buf out = {0};
     table_format(rows, columns, (struct table_style){0}, &out);
-    assert_string_equal(out.data, "NAME     N  WHY\né-long  12  bad [2Jtext\nb\n");
+    assert_string_equal(out.data, "NAME     N  WHY\né-long  12  bad [2Jtext  1m\nb\n");
 }
 
 static void a_line_is_cut_to_the_terminal(void **state)
