@@ -21,7 +21,7 @@ static int run(struct cli *cli)
 }
 
 static const struct option_row options[] = {
-    {"to", 0, "VERSION", "The version to go back to; default: the one before the current.", NULL},
+    {"to", 0, "VERSION", "The version to go back to; default: the newest other one that did not fail.", NULL},
     {"detach", 'd', NULL, "Does not wait for the deployment.", NULL},
     {0},
 };

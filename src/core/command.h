@@ -49,7 +49,7 @@ struct command_job_submit { struct job job; bool check_index; uint64_t expected_
 struct command_job_delete { char *name; bool purge; };               /* purge: the versions are forgotten too */
 struct command_service { char *service; };
 struct command_service_scale { char *service; int64_t count; };
-struct command_service_rollback { char *service; uint64_t to_version; };   /* 0: the one before the current */
+struct command_service_rollback { char *service; uint64_t to_version; };   /* 0: the newest other good one */
 struct command_service_delete { char *service; bool purge; };
 struct command_node { char *node_id; };
 /* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. */

@@ -14,7 +14,8 @@ static const struct field scale_request_fields[] = {
 TYPE(scale_request, "How many replicas a service shall have.");
 
 static const struct field rollback_request_fields[] = {
-    FIELD(rollback_request, 1, FIELD_UINT, version, .help = "Version to go back to; 0 or absent: the one before."),
+    FIELD(rollback_request, 1, FIELD_UINT, version,
+          .help = "Version to go back to; 0 or absent: the newest other one that did not fail."),
     {0},
 };
 TYPE(rollback_request, "Which version a service shall go back to.");
