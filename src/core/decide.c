@@ -1,6 +1,5 @@
 /* The leader's part: the services whose inputs changed, by priority, until the batch is full. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/reconcile.h"
 
@@ -21,10 +20,7 @@ static void wake_due(struct core *c, int64_t now_ms)
 static int compare_priority(const void *a, const void *b)
 {
     const struct service_entry *x = *(struct service_entry *const *)a, *y = *(struct service_entry *const *)b;
-    int64_t px = x->current->v.spec.priority, py = y->current->v.spec.priority;
-    if (px != py)
-        return px > py ? -1 : 1;
-    return strcmp(x->name, y->name);
+    return spec_compare(&x->current->v.spec, &y->current->v.spec);
 }
 
 static struct service_entry **sorted_dirty(struct core *c, size_t *n)

@@ -1,7 +1,7 @@
 /* Plan: what a submit would do, without doing it. Placements are counted in the scheduler only while planning. */
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/random.h"
 #include "core/apply.h"
 #include "core/slots.h"
 #include "core/table.h"
@@ -55,16 +55,13 @@ static char *say_why_not(const struct sched_reason_list *why)
     return buf_steal(&text);
 }
 
-static void plan_place(struct planner *p, const struct service *spec, const struct slot *slot,
-                       const struct alloc_entry *old)
+static void plan_place(struct planner *p, const struct service *spec, uint64_t version, const struct slot *slot)
 {
     struct sched_choice choice = {0};
     struct sched_reason_list why = {0};
-    const struct alloc_entry *before = old ? old : slot->before;
-    struct sched_request request = {
-        .spec = spec, .service = spec->name, .replica = slot->replica,
-        .prefer_node = before ? before->a.node_id : NULL, .only_node = slot->node ? slot->node->n.id : NULL,
-        .ignore_alloc = old && spec_stops_first(spec) ? old->a.id : NULL, .seed = hash_mix((uint64_t)slot->replica)};
+    const struct alloc_entry *old = slot->old;
+    struct sched_request request = slot_request(slot, spec, version, old);
+    request.ignore_alloc = old && spec_stops_first(spec) ? old->a.id : NULL;
     const char *action = old ? "replace" : "start";
     if (sched_place(p->c->sched, &request, &choice, &why)) {
         CLEANUP_FREE char *text = say_why_not(&why);
@@ -84,7 +81,8 @@ static void plan_place(struct planner *p, const struct service *spec, const stru
     sched_reason_list_clear(&why);
 }
 
-static void plan_slot(struct planner *p, const struct service *spec, const struct slot *slot, const struct slots *slots)
+static void plan_slot(struct planner *p, const struct service *spec, uint64_t version, const struct slot *slot,
+                      const struct slots *slots)
 {
     const struct alloc_entry *keep = slot->fresh ? slot->fresh : slot->draining;
     if (!slot->desired) {
@@ -98,14 +96,13 @@ static void plan_slot(struct planner *p, const struct service *spec, const struc
     } else if (slot->done) {
         add_step(p, spec->name, slot, "none", NULL, slot->last->a.id, "its task completed");
     } else if (!slot->node || slot->node->n.state == NODE_READY) {
-        plan_place(p, spec, slot, slot->old);
+        plan_place(p, spec, version, slot);
     }
 }
 
-static void plan_service(struct planner *p, const struct service *spec)
+static void plan_service(struct planner *p, const struct service *spec, struct plan_service *to)
 {
     struct service_entry *s = state_service(p->c, spec->name);
-    struct plan_service *to = list_add_zero((struct list *)&p->out->services, &plan_service_type);
     struct slots_want want = {.spec = spec, .epoch = UINT64_MAX};
     bool restart = true;
     to->name = mem_strdup(spec->name);
@@ -123,10 +120,31 @@ static void plan_service(struct planner *p, const struct service *spec)
         want.generation = s->generation;
         want.run_at = s->run_at;
     }
+    bool kept = s && !s->stopped && !to->changes.n;
+    uint64_t version = kept ? s->current->v.version : (s ? s->last_version : 0) + 1;
     CLEANUP_SLOTS struct slots slots;
     slots_build(p->c, s, &want, &slots);
     for (uint32_t i = 0; i < slots.n; i++)
-        plan_slot(p, spec, &slots.v[i], &slots);
+        plan_slot(p, spec, version, &slots.v[i], &slots);
+}
+
+static int compare_specs(const void *a, const void *b)
+{
+    return spec_compare(*(const struct service *const *)a, *(const struct service *const *)b);
+}
+
+/* Told in the order of the file, placed in the order of the decision. */
+static void plan_services(struct planner *p, const struct job *job)
+{
+    uint32_t n = job->services.n;
+    CLEANUP_FREE const struct service **order = mem_array(n + 1, sizeof(*order));
+    for (uint32_t i = 0; i < n; i++) {
+        order[i] = &job->services.v[i];
+        list_add_zero((struct list *)&p->out->services, &plan_service_type);
+    }
+    qsort(order, n, sizeof(*order), compare_specs);
+    for (uint32_t i = 0; i < n; i++)
+        plan_service(p, order[i], &p->out->services.v[order[i] - job->services.v]);
 }
 
 static void plan_leavers(struct planner *p, const struct job *job)
@@ -149,7 +167,7 @@ static void plan_leavers(struct planner *p, const struct job *job)
         want.stopped = true;
         slots_build(p->c, s, &want, &slots);
         for (uint32_t i = 0; i < slots.n; i++)
-            plan_slot(p, want.spec, &slots.v[i], &slots);
+            plan_slot(p, want.spec, s->current->v.version, &slots.v[i], &slots);
     }
 }
 
@@ -171,8 +189,7 @@ int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan
         if (policy_admits(c, &job->services.v[i], err))
             return -1;
     }
-    for (uint32_t i = 0; i < job->services.n; i++)
-        plan_service(&p, &job->services.v[i]);
+    plan_services(&p, job);
     plan_leavers(&p, job);
     for (uint32_t i = p.placed.n; i-- > 0;)
         sched_alloc_remove(c->sched, &p.placed.v[i]);

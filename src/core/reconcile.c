@@ -12,7 +12,6 @@
 
 #define RETRY_FIRST_MS 5000
 #define RETRY_MOST_MS (5 * 60 * 1000)
-#define RETRY_RESET_MS (10 * 60 * 1000)
 
 void decider_begin(struct decider *d, struct core *c, int64_t now_ms, uint64_t seed)
 {
@@ -70,24 +69,6 @@ static void forget(struct pass *p, const struct alloc_entry *a)
 
 /* --- trying again --- */
 
-/* Failures in a row before this one; a long good run forgives the earlier ones. */
-static int64_t attempts_before(const struct alloc_entry *a)
-{
-    return a->ok_since && a->ended_at - a->ok_since >= RETRY_RESET_MS ? 0 : a->a.attempt;
-}
-
-static bool ended_by_itself(const struct alloc_entry *a)
-{
-    return a && a->a.desired == DESIRED_RUN && (a->a.state == ALLOC_FAILED || a->a.state == ALLOC_COMPLETE);
-}
-
-static int64_t next_attempt(const struct slot *slot)
-{
-    if (!slot->last)
-        return 0;
-    return ended_by_itself(slot->last) ? attempts_before(slot->last) + 1 : slot->last->a.attempt;
-}
-
 static void note_failed(struct pass *p, const struct slot *slot, const char *then)
 {
     const struct alloc_entry *a = slot->last;
@@ -107,14 +88,14 @@ bool pass_may_retry(struct pass *p, const struct slot *slot)
     if (!a)
         return true;
     bool lost_task = a->a.state == ALLOC_LOST && p->want.spec->mode == MODE_TASK;
-    if (p->want.spec->restart.then == THEN_FAIL && (ended_by_itself(a) || lost_task)) {
+    if (p->want.spec->restart.then == THEN_FAIL && (alloc_ended_by_itself(a) || lost_task)) {
         note_failed(p, slot, "left so: restart.then is fail");
         p->failed++;
         return false;
     }
-    if (!ended_by_itself(a))
+    if (!alloc_ended_by_itself(a))
         return true;
-    int64_t n = attempts_before(a), delay = n > 10 ? RETRY_MOST_MS : RETRY_FIRST_MS << n;
+    int64_t n = alloc_attempts(a), delay = n > 10 ? RETRY_MOST_MS : RETRY_FIRST_MS << n;
     delay = delay > RETRY_MOST_MS ? RETRY_MOST_MS : delay;
     if (p->d->now >= a->ended_at + delay)
         return true;
@@ -159,7 +140,7 @@ static void place_chosen(struct pass *p, const struct place_ask *ask, struct sch
     to->memory_mb = choice->memory_mb;
     to->disk_mb = choice->disk_mb;
     to->previous = ask->previous ? mem_strdup(ask->previous->a.id) : NULL;
-    to->attempt = next_attempt(ask->slot);
+    to->attempt = slot_attempt(ask->slot);
     to->run_at = p->want.spec->schedule ? p->s->run_at : 0;
     to->reason = mem_strdup(ask->reason);
     struct alloc a = tentative(to);
@@ -179,15 +160,8 @@ enum place_result pass_place(struct pass *p, const struct place_ask *ask)
         p->unplaced += ask->commit;
         return PLACE_NO_ROOM;
     }
-    const struct alloc_entry *before = ask->previous ? ask->previous : slot->before;
-    bool failed = ended_by_itself(slot->last);
-    struct sched_request request = {
-        .spec = p->want.spec, .service = p->s->name, .replica = slot->replica,
-        .prefer_node = before && !failed ? before->a.node_id : NULL,
-        .avoid_node = failed ? slot->last->a.node_id : NULL,
-        .only_node = slot->node ? slot->node->n.id : NULL,
-        .ignore_alloc = ask->ignored ? ask->ignored->a.id : NULL,
-        .seed = hash_mix(d->seed ^ (uint64_t)slot->replica)};
+    struct sched_request request = slot_request(slot, p->want.spec, p->s->current->v.version, ask->previous);
+    request.ignore_alloc = ask->ignored ? ask->ignored->a.id : NULL;
     struct sched_choice choice = {0};
     struct sched_reason_list why = {0};
     int r = sched_place(d->c->sched, &request, &choice, &why);

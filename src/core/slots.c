@@ -2,10 +2,52 @@
 
 #include <string.h>
 
+#include "base/random.h"
+
+#define RETRY_RESET_MS (10 * 60 * 1000)
+
 struct slots_want slots_want_of(const struct service_entry *s)
 {
     return (struct slots_want){.spec = &s->current->v.spec, .epoch = s->current->epoch, .generation = s->generation,
                                .run_at = s->run_at, .stopped = s->stopped};
+}
+
+int spec_compare(const struct service *a, const struct service *b)
+{
+    if (a->priority != b->priority)
+        return a->priority > b->priority ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+int64_t alloc_attempts(const struct alloc_entry *a)
+{
+    return a->ok_since && a->ended_at - a->ok_since >= RETRY_RESET_MS ? 0 : a->a.attempt;
+}
+
+bool alloc_ended_by_itself(const struct alloc_entry *a)
+{
+    return a && a->a.desired == DESIRED_RUN && (a->a.state == ALLOC_FAILED || a->a.state == ALLOC_COMPLETE);
+}
+
+int64_t slot_attempt(const struct slot *slot)
+{
+    if (!slot->last)
+        return 0;
+    return alloc_ended_by_itself(slot->last) ? alloc_attempts(slot->last) + 1 : slot->last->a.attempt;
+}
+
+struct sched_request slot_request(const struct slot *slot, const struct service *spec, uint64_t version,
+                                  const struct alloc_entry *previous)
+{
+    const struct alloc_entry *before = previous ? previous : slot->before;
+    bool failed = alloc_ended_by_itself(slot->last);
+    uint64_t turn = hash_mix(version) + (uint64_t)slot_attempt(slot);
+    return (struct sched_request){
+        .spec = spec, .service = spec->name, .replica = slot->replica,
+        .prefer_node = before && !failed ? before->a.node_id : NULL,
+        .avoid_node = failed ? slot->last->a.node_id : NULL,
+        .only_node = slot->node ? slot->node->n.id : NULL,
+        .seed = hash_mix(hash_string(spec->name, turn) ^ (uint64_t)slot->replica)};
 }
 
 bool spec_has_volume(const struct service *spec)

@@ -46,6 +46,18 @@ void slots_clear(struct slots *s);
 static inline void slots_clear_cleanup_value(struct slots *s) { slots_clear(s); }
 #define CLEANUP_SLOTS __attribute__((cleanup(slots_clear_cleanup_value)))
 
+/* The order in which services are placed: by priority, then by name. */
+int spec_compare(const struct service *a, const struct service *b);
+
+/* Failures in a row before this one; a long good run forgives the earlier ones. */
+int64_t alloc_attempts(const struct alloc_entry *a);
+bool alloc_ended_by_itself(const struct alloc_entry *a);        /* NULL: false */
+int64_t slot_attempt(const struct slot *slot);                  /* the number of the next one */
+/* What plan and decision ask of the scheduler alike. Ties are broken by service, version, replica and attempt, so that
+ * what is decided is what was planned, and a retry may choose otherwise. Borrows; previous: what is replaced, or NULL. */
+struct sched_request slot_request(const struct slot *slot, const struct service *spec, uint64_t version,
+                                  const struct alloc_entry *previous);
+
 /* The old replica has to end before the new one starts: both would need the same host port, volume or turn. */
 bool spec_stops_first(const struct service *spec);
 bool spec_has_volume(const struct service *spec);

@@ -247,6 +247,42 @@ static void a_plan_says_what_would_happen_and_changes_nothing(void **state)
     cluster_clear(&c);
 }
 
+/* Several services on nodes that are all alike: whatever the seed of the leader, it decides what was planned. */
+static void what_is_planned_is_what_is_decided(void **state)
+{
+    struct cluster c;
+    struct job job;
+    struct plan plan;
+    struct error err;
+    struct problem_list problems = {0};
+    const char *yaml = "job: j\nservices:\n"
+                       "  - {name: web, driver: exec, config: {command: /x}, count: 3}\n"
+                       "  - {name: db, driver: exec, config: {command: /x}, count: 2, resources: {cpus: 2}}\n"
+                       "  - {name: first, driver: exec, config: {command: /x}, count: 2, priority: 90}\n"
+                       "  - {name: api, driver: exec, config: {command: /x}, count: 4}\n";
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        cluster_init(&c, 8);
+        c.seed = seed * 1000;
+        assert_int_equal(job_from_yaml(yaml, strlen(yaml), NULL, &job, &problems), 0);
+        assert_int_equal(core_plan(c.core, &job, c.now, &plan, &err), 0);
+        assert_int_equal(plan.steps.n, 11);
+        for (uint32_t i = 0; i < job.services.n; i++)
+            assert_string_equal(plan.services.v[i].name, job.services.v[i].name);
+        assert_true(cluster_submit_yaml(&c, yaml, NULL));
+        cluster_decide(&c);
+        for (uint32_t i = 0; i < plan.steps.n; i++) {
+            const struct plan_step *step = &plan.steps.v[i];
+            const struct alloc *a = cluster_wanted(&c, step->service, (unsigned)step->replica);
+            assert_string_equal(step->action, "start");
+            assert_int_equal(a->replica, step->replica);
+            assert_string_equal(a->node_name, step->node_name);
+        }
+        type_clear(&plan_type, &plan);
+        type_clear(&job_type, &job);
+        cluster_clear(&c);
+    }
+}
+
 static void explain_gives_each_nodes_verdict_as_json(void **state)
 {
     struct cluster c;
@@ -363,6 +399,7 @@ int main(void)
         cmocka_unit_test(a_restored_core_is_equal_and_goes_on_equally),
         cmocka_unit_test(damaged_snapshots_are_refused_and_leave_the_state),
         cmocka_unit_test(a_plan_says_what_would_happen_and_changes_nothing),
+        cmocka_unit_test(what_is_planned_is_what_is_decided),
         cmocka_unit_test(explain_gives_each_nodes_verdict_as_json),
         cmocka_unit_test(explain_tells_first_of_what_does_not_serve_and_how_much_it_leaves_off),
         cmocka_unit_test(events_are_given_in_order_after_a_point),
