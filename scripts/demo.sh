@@ -16,6 +16,8 @@ esac
 scripts/packages.sh all
 make all
 
+# The cluster that it starts, whatever other the caller's environment names.
+unset MENTAT_ADDR MENTAT_TOKEN
 mt=build/bin/mt
 log=$(mktemp)
 setsid "$mt" dev >"$log" 2>&1 </dev/null &
@@ -34,6 +36,23 @@ until grep -q '^ready' "$log"; do
     kill -0 "$dev" 2>/dev/null || { cat "$log" >&2; echo "mt dev ended; its output is above" >&2; exit 1; }
     sleep 0.1
 done
+MENTAT_ADDR=$(sed -n 's/^server at \([^,]*\),.*/\1/p' "$log")
+dir=$(sed -n 's/^server at .* files in //p' "$log")
+export MENTAT_ADDR
+[ -d "$dir" ] && [ -n "$MENTAT_ADDR" ] || { cat "$log" >&2; echo "mt dev did not say where it is; its output is above" >&2; exit 1; }
+
+# Processes of the cluster. Tasks have sessions of their own, and outlive an agent that dies: what is common to all is that
+# they work in the cluster's directory, or were started with a path of it.
+processes() {
+    local p
+    for p in /proc/[0-9]*; do
+        case "$(readlink "$p/cwd" 2>/dev/null)" in
+        "$dir" | "$dir"[/\ ]*) echo "${p#/proc/}"; continue ;;
+        esac
+        if [ "$p" != "/proc/$$" ] && tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qF "$dir/"; then echo "${p#/proc/}"; fi
+    done
+}
+cgroups() { find /sys/fs/cgroup -type d -name "mentat-dev-$dev" 2>/dev/null || true; }
 
 show() { printf '\n\033[1m$ mt %s\033[0m\n' "$*"; "$mt" "$@"; }
 show run examples/hello.yaml
@@ -52,12 +71,17 @@ done
 [ "$healthy" -eq 3 ] || { echo "wanted 3 healthy replicas of web, found $healthy" >&2; exit 1; }
 
 if $once; then
-    tree=$(pgrep -s "$dev" | tr '\n' ' ')
+    before=$(processes)
+    # Server, agent, and the four tasks that run: a look that does not find these would find nothing left either.
+    [ "$(wc -w <<<"$before")" -ge 6 ] || { echo "found too few processes of the cluster: $before" >&2; exit 1; }
     stop
-    for pid in $tree; do
-        kill -0 "$pid" 2>/dev/null && { echo "process $pid is left" >&2; exit 1; }
+    left=
+    for pid in $before; do
+        kill -0 "$pid" 2>/dev/null && left+="process $pid"$'\n'
     done
-    echo "everything was healthy, and nothing is left running"
+    left+=$(processes | sed 's/^/process /'; cgroups | sed 's/^/cgroup /'; [ ! -e "$dir" ] || echo "directory $dir")
+    [ -z "$left" ] || { printf 'this is left:\n%s\n' "$left" >&2; exit 1; }
+    echo "everything was healthy; no process, no cgroup and no file of the cluster is left"
 else
     echo
     echo "The cluster goes on until Ctrl-C. In another terminal: $PWD/build/bin/mt status -w"
