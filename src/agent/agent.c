@@ -362,7 +362,8 @@ static int begin_network(struct agent *a, struct error *err)
         if (!a->tls)
             return -1;
     }
-    struct agent_api_options options = {.tls = a->tls, .runner = a->runner, .store = a->store};
+    struct agent_api_options options = {.tls = a->tls, .advertise = c->advertise, .runner = a->runner,
+                                        .store = a->store};
     if (address_parse(c->bind, (int)c->port, &options.address, err) < 0)
         return error_context(err, "bind");
     if (agent_api_open(&a->loop, &options, &a->api, err) < 0)

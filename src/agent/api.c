@@ -5,13 +5,14 @@
 #include "agent/api_streams.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "net/http_server.h"
+#include "net/http_guard.h"
 
 #define STOP_GRACE_MS 1000
 
 struct agent_api {
     uv_loop_t *loop;
     struct http_server *server;
+    struct http_guard guard;
     struct runner *runner;
     const struct store *store;
     struct api_stream_list streams;
@@ -201,6 +202,11 @@ static void on_request(struct http_request *req, void *arg)
     http_respond_error(req, &err);
 }
 
+static int check_head(const struct http_request *req, void *arg, int *status, struct error *err)
+{
+    return http_guard_check(&((struct agent_api *)arg)->guard, req, false, status, err);
+}
+
 /* --- life --- */
 
 int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct agent_api **out, struct error *err)
@@ -210,8 +216,10 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     api->runner = o->runner;
     api->store = o->store;
     LIST_INIT(&api->streams);
-    api->server = http_server_new(loop, &(struct http_server_options){.on_request = on_request, .arg = api,
-                                                                      .max_connections = 1000, .body_limit = 65536});
+    http_guard_init(&api->guard, &o->address);
+    http_guard_add(&api->guard, o->advertise);
+    api->server = http_server_new(loop, &(struct http_server_options){.on_request = on_request, .check = check_head,
+                                                                      .arg = api, .max_connections = 1000, .body_limit = 65536});
     *out = api;
     return http_server_listen(api->server, &o->address, &(struct http_listen_options){.tls = o->tls}, err);
 }
@@ -233,6 +241,7 @@ void agent_api_ended(struct agent_api *api, const char *alloc_id)
 
 static void on_stopped(void *arg)
 {
+    http_guard_clear(&((struct agent_api *)arg)->guard);
     free(arg);
 }
 

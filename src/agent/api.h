@@ -10,6 +10,7 @@ struct agent_api;
 
 struct agent_api_options {
     struct address address;
+    const char *advertise;           /* the configured name or address under which servers reach it, or NULL */
     struct tls_context *tls;         /* NULL: plain; with it a client certificate is required */
     struct runner *runner;
     const struct store *store;

@@ -197,6 +197,11 @@ static void conn_head(struct conn *c, bool more_is_here)
         conn_refuse(c, 400, err.text);
         return;
     }
+    int status;
+    if (o->check && o->check(&r->pub, o->arg, &status, &err)) {
+        conn_refuse(c, status, err.text);
+        return;
+    }
     bool has_body = r->head.chunked || r->head.content_length > 0;
     r->limit = has_body && o->body_limit_of ? o->body_limit_of(&r->pub, o->arg) : o->body_limit;
     if (r->head.content_length > 0 && (uint64_t)r->head.content_length > r->limit) {

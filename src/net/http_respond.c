@@ -168,6 +168,7 @@ static enum error_code refusal_code(int status)
     case 413:
     case 414:
     case 431: return ERROR_TOO_LARGE;
+    case 403: return ERROR_DENIED;
     case 408: return ERROR_TIMEOUT;
     case 501:
     case 505: return ERROR_UNSUPPORTED;

@@ -42,6 +42,8 @@ struct http_server_options {
     void (*on_request)(struct http_request *req, void *arg);
     /* Called when the head is complete: how many body bytes this request may have; NULL: body_limit for all. */
     size_t (*body_limit_of)(const struct http_request *req, void *arg);
+    /* Called when the head is complete. -1 refuses the request unread with that status and err, and closes; NULL: never. */
+    int (*check)(const struct http_request *req, void *arg, int *status, struct error *err);
     void *arg;
     size_t max_connections;         /* [10000] beyond: 503 and close */
     size_t header_limit;            /* [16384] beyond: 431 */

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "net/http_guard.h"
 #include "server/forward.h"
 
 #define SNAPSHOT_LIMIT ((size_t)1 << 30)
@@ -24,6 +25,7 @@ struct http_thread {
     struct http_server *http;
     struct http_client *agents, *servers;
     struct tls_context *tls;
+    struct http_guard guard;
     struct queue answers;
     struct queue_item stop_item;         /* sent to itself: stop */
     int64_t stop_grace_ms;
@@ -207,11 +209,21 @@ static void on_request(struct http_request *http, void *arg)
         request_send(r);
 }
 
+static bool is_snapshot(const struct http_request *http)
+{
+    return http->method == HTTP_METHOD_PUT && http->segment_count == 2 && !strcmp(http->segments[1], "snapshot");
+}
+
+static int check_head(const struct http_request *http, void *arg, int *status, struct error *err)
+{
+    struct http_thread *t = arg;
+    return http_guard_check(&t->guard, http, is_snapshot(http), status, err);
+}
+
 static size_t body_limit_of(const struct http_request *http, void *arg)
 {
     struct http_thread *t = arg;
-    bool snapshot = http->method == HTTP_METHOD_PUT && http->segment_count == 2 && !strcmp(http->segments[1], "snapshot");
-    return snapshot ? SNAPSHOT_LIMIT : (size_t)t->config->body_limit_mb << 20;
+    return is_snapshot(http) ? SNAPSHOT_LIMIT : (size_t)t->config->body_limit_mb << 20;
 }
 
 /* --- stopping --- */
@@ -307,6 +319,10 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
     t->tls = o->tls ? tls_context_hold(o->tls) : NULL;
     t->metrics.requests = mem_array(route_count * METRICS_STATUS_CLASSES, sizeof *t->metrics.requests);
     TAILQ_INIT(&t->active);
+    http_guard_init(&t->guard, &o->address);
+    http_guard_add(&t->guard, o->config->advertise);
+    for (uint32_t i = 0; i < o->config->servers.n; i++)      /* as the others call it */
+        http_guard_add(&t->guard, o->config->servers.v[i]);
     INVARIANT(uv_loop_init(&t->loop) == 0);
     queue_open(&t->answers, &t->loop, SIZE_MAX, on_answer, t);
     t->agents = agents_client(t);
@@ -314,6 +330,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
     struct http_server_options options = {
         .on_request = on_request,
         .body_limit_of = body_limit_of,
+        .check = check_head,
         .arg = t,
         .max_connections = o->max_connections,
     };
@@ -356,6 +373,7 @@ void http_thread_join(struct http_thread *t)
         uv_run(&t->loop, UV_RUN_DEFAULT);
     INVARIANT(uv_loop_close(&t->loop) == 0);
     tls_context_free(t->tls);
+    http_guard_clear(&t->guard);
     free(t->metrics.requests);
     free(t);
 }

@@ -274,7 +274,7 @@ class Api(AgentTest):
         wait_for(lambda: self.log_of(self.alloc, "stderr") == "bad\n")
         self.assertEqual(self.get(f"/v1/allocs/{self.alloc[:8]}/logs?tail=1").body, b"two\n")
         with socket.create_connection(("127.0.0.1", self.port)) as s:
-            s.sendall(f"GET /v1/allocs/{self.alloc}/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            s.sendall(f"GET /v1/allocs/{self.alloc}/logs?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             s.settimeout(10 * PATIENCE)
             seen = b""
             while b"two\n" not in seen:
@@ -291,12 +291,21 @@ class Api(AgentTest):
         self.server.wait_states([self.alloc], "complete")
         self.assertEqual(self.server.reports[self.alloc]["reason"], "scaled down")
 
+    def test_web_pages_cannot_use_the_agent(self):
+        path, signal = f"/v1/allocs/{self.alloc}/signal", b'{"signal":"SIGHUP"}'
+        for status, headers in [(415, {"Content-Type": "text/plain"}), (403, {"Host": "evil.example"}),
+                                (403, {"Origin": "http://evil.example"})]:
+            self.assertEqual(call(self.port, "POST", path, signal, headers).status, status, headers)
+        upgrade = {"Connection": "Upgrade", "Upgrade": "mentat-exec", "Origin": "http://evil.example"}
+        answer = call(self.port, "GET", f"/v1/allocs/{self.alloc}/exec?command=%5B%22id%22%5D", headers=upgrade)
+        self.assertEqual(answer.status, 403, answer)
+
     def exec(self, command, stdin=b""):
         """Returns (stdout, exit code)."""
         query = urllib.parse.urlencode({"command": json.dumps(command)})
         with socket.create_connection(("127.0.0.1", self.port)) as s:
             s.settimeout(10 * PATIENCE)
-            s.sendall(f"GET /v1/allocs/{self.alloc}/exec?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            s.sendall(f"GET /v1/allocs/{self.alloc}/exec?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
                       "Upgrade: mentat-exec\r\n\r\n".encode())
             f = s.makefile("rb")
             self.assertIn(b" 101 ", f.readline())

@@ -136,6 +136,38 @@ class Basics(ApiTest):
         self.assert_error(self.server.post("/v1/services/web/deploy", {"strategy": "blue-green"}), 400, "invalid",
                           "strategy", "this release")
 
+    def test_web_pages_cannot_use_it(self):
+        own, path, body = f"127.0.0.1:{self.server.port}", "/v1/jobs", json.dumps(job("web", exec_service("web")))
+        ask = lambda method="POST", path=path, body=body, **headers: self.server.call(  # noqa: E731
+            method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        for type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx", ""):
+            self.assert_error(ask(Content_Type=type), 415, "invalid", "Content-Type: application/json")
+        with socket.create_connection(("127.0.0.1", self.server.port)) as s:
+            s.sendall(f"POST {path} HTTP/1.1\r\nHost: {own}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            self.assertIn(b" 415 ", s.makefile("rb").readline())       # no type at all
+        for origin in ("http://evil.example", "null", "https://evil.example:4646", "http://localhost:1", f"http://{own}0"):
+            self.assert_error(ask(Origin=origin), 403, "denied", "Origin")
+            self.assert_error(ask(path="/v1/nodes/x/disable", body=None, Origin=origin), 403, "denied", "Origin")
+            self.assert_error(ask("DELETE", "/v1/nodes/x", None, Origin=origin), 403, "denied", "Origin")
+            self.assert_error(ask("PUT", "/v1/snapshot", b"x", Origin=origin), 403, "denied", "Origin")
+            self.assert_error(ask("GET", "/v1/allocs/x/exec?command=%5B%22id%22%5D", None, Origin=origin, Connection="Upgrade",
+                                  Upgrade="mentat-exec"), 403, "denied", "Origin")
+        for host in ("evil.example", f"evil.example:{self.server.port}", "localhost.evil.example", "127.0.0.1.evil.example"):
+            for method, content in (("GET", None), ("POST", body)):
+                self.assert_error(ask(method, body=content, Host=host, Origin=f"http://{host}"), 403, "denied", "Host", host)
+        self.assertEqual(self.server.get("/v1/jobs").json["items"], [])
+        for host in (own, "localhost", f"LocalHost:{self.server.port}", f"[::1]:{self.server.port}"):
+            self.assertEqual(ask(Host=host, Origin=f"http://{host}", Content_Type="application/json; charset=utf-8").status, 200)
+
+    def test_names_that_are_configured_are_its_own(self):
+        flags = {"advertise": "api.mentat.example", "servers": ["one.mentat.example:4646"], "expect": 1}
+        server = Server(**flags).start(wait=False)
+        self.addCleanup(server.workdir.remove)
+        self.addCleanup(server.kill)
+        ask = lambda host: server.get("/v1/healthz", headers={"Host": host}).status  # noqa: E731
+        wait_for(lambda: ask("localhost") == 200, 20, "the server's answer")
+        self.assertEqual([ask(h) for h in ("api.mentat.example", "one.mentat.example:80", "two.mentat.example")], [200, 200, 403])
+
 
 class Services(ApiTest):
     def test_a_job_is_placed_and_runs(self):
@@ -494,7 +526,7 @@ class Proxies(ApiTest):
         alloc = self.run_one()
         before = resident_kb(self.server.process.pid)
         with socket.create_connection(("127.0.0.1", self.server.port)) as s:
-            s.sendall(f"GET /v1/allocs/{alloc}/logs?tail=0 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            s.sendall(f"GET /v1/allocs/{alloc}/logs?tail=0 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             self.assertIn(b" 200 ", s.recv(1024))
 
             def stalled():
@@ -511,7 +543,7 @@ class Proxies(ApiTest):
         self.assert_error(self.server.get(f"/v1/allocs/{alloc}/exec?command=%5B%22ls%22%5D"), 400, "invalid", "Upgrade")
         self.assert_error(self.server.get(f"/v1/allocs/{alloc}/exec"), 400, "invalid", "command")
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as s:
-            s.sendall(f"GET /v1/allocs/{alloc}/exec?command=%5B%22cat%22%5D HTTP/1.1\r\nHost: x\r\n"
+            s.sendall(f"GET /v1/allocs/{alloc}/exec?command=%5B%22cat%22%5D HTTP/1.1\r\nHost: localhost\r\n"
                       "Connection: Upgrade\r\nUpgrade: mentat-exec\r\n\r\nearly".encode())
             got = b""
             while b"EARLY" not in got:

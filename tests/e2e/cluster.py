@@ -352,7 +352,7 @@ class Membership(unittest.TestCase):
                 if i % 3 == 0:
                     s.sendall(rng.randbytes(rng.randrange(1, 5000)))
                 elif i % 3 == 1:
-                    s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
+                    s.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10)
                 else:
                     s.sendall(b"\xff" * 64)      # lengths beyond all limits
         load = Load(self.cluster, writers=2)

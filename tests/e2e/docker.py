@@ -108,7 +108,7 @@ class DockerTest(AgentTest):
         out = {1: b"", 2: b""}
         with socket.create_connection(("127.0.0.1", self.port)) as s:
             s.settimeout(20 * PATIENCE)
-            s.sendall(f"GET /v1/allocs/{alloc}/exec?{urllib.parse.urlencode(query)} HTTP/1.1\r\nHost: x\r\n"
+            s.sendall(f"GET /v1/allocs/{alloc}/exec?{urllib.parse.urlencode(query)} HTTP/1.1\r\nHost: localhost\r\n"
                       "Connection: Upgrade\r\nUpgrade: mentat-exec\r\n\r\n".encode())
             f = s.makefile("rb")
             self.assertIn(b" 101 ", f.readline())
@@ -224,7 +224,7 @@ class Life(DockerTest):
         alloc, = self.up("s")
         query = urllib.parse.urlencode({"command": json.dumps(["sh", "-c", "echo on; exec sleep 777"])})
         with socket.create_connection(("127.0.0.1", self.port)) as s:
-            s.sendall(f"GET /v1/allocs/{alloc}/exec?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            s.sendall(f"GET /v1/allocs/{alloc}/exec?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
                       "Upgrade: mentat-exec\r\n\r\n".encode())
             s.settimeout(20 * PATIENCE)
             seen = b""

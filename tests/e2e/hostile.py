@@ -35,6 +35,9 @@ def answer_of(s):
     return got
 
 
+POST = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
 class Files(unittest.TestCase):
     def validate(self, *args, **kw):
         return subprocess.run([program("mt"), "validate", *args], capture_output=True, text=True, timeout=60 * PATIENCE, **kw)
@@ -135,12 +138,12 @@ class Requests(ServerTest):
         for sent, status in [(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(500), b"400"),
                              (b"hello\r\n\r\n", b"400"), (b"GET\r\n\r\n", b"400"),
                              (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", b"400"),
-                             (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
-                             (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10000 + b"\r\n", b"431"),
-                             (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"400"),
-                             (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n", b"4"),
-                             (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
-                             (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+                             (b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"414"),
+                             (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 10000 + b"\r\n", b"431"),
+                             (POST + b"Content-Length: -1\r\n\r\n", b"400"),
+                             (POST + b"Content-Length: 99999999999999999999999\r\n\r\n", b"4"),
+                             (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+                             (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
                               b"400")]:
             with connect(self.server.port) as s:
                 s.sendall(sent)
@@ -163,7 +166,7 @@ class Requests(ServerTest):
 
     def test_bodies_of_100_mb_are_refused_early(self):
         before = self.peak_kb()
-        head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n"
+        head = POST
         block = b"x" * 65536
         kinds = [(head + b"Content-Length: 104857600\r\n\r\n", block),
                  (head + b"Transfer-Encoding: chunked\r\n\r\n", b"%x\r\n%s\r\n" % (len(block), block))]
@@ -233,7 +236,7 @@ class Slow(ServerTest):
 
     def test_2000_clients_that_never_end_their_head(self):
         before = self.peak_kb()
-        thread = self.drip(self.server.port, 2000, b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Slow: ", [b"a"] * 1000)
+        thread = self.drip(self.server.port, 2000, b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", [b"a"] * 1000)
         self.serve_meanwhile(thread, self.read_and_write)
         self.assert_bounded(before, 2000 * 0.025)
         wait_for(lambda: len(os.listdir(f"/proc/{self.server.process.pid}/fd")) < 100, 30, "the end of the slow connections")
@@ -241,7 +244,7 @@ class Slow(ServerTest):
 
     def test_500_clients_that_never_end_their_body(self):
         before = self.peak_kb()
-        thread = self.drip(self.server.port, 500, b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+        thread = self.drip(self.server.port, 500, POST + b"Content-Length: 1000000\r\n\r\n",
                            [b"{"] * 1000)
         self.serve_meanwhile(thread, self.read_and_write)
         self.assert_bounded(before, 500 * 0.05)
@@ -251,7 +254,7 @@ class Slow(ServerTest):
         agent = Agent(self.server, "n1").start()
         self.addCleanup(lambda: self.assertEqual(agent.end(), []))
         wait_for(lambda: self.server.items("/v1/nodes"), 20, "the node")
-        thread = self.drip(agent.port, 500, b"GET /v1/allocs HTTP/1.1\r\nHost: x\r\nX-Slow: ", [b"a"] * 1000)
+        thread = self.drip(agent.port, 500, b"GET /v1/allocs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", [b"a"] * 1000)
 
         def scale(i):
             count = i % 3 + 1

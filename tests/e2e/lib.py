@@ -162,10 +162,11 @@ class Answer:
 
 
 def call(port, method, path, body=None, headers=None, timeout=70, host="127.0.0.1"):
-    """One request on a connection of its own. body: bytes, or something to send as JSON."""
+    """One request on a connection of its own. body: bytes (JSON too, unless a header says otherwise), or something to send as JSON."""
     headers = dict(headers or {})
     if body is not None and not isinstance(body, (bytes, str)):
         body = json.dumps(body)
+    if body is not None:
         headers.setdefault("Content-Type", "application/json")
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
@@ -422,7 +423,7 @@ class EventStream:
         self.events, self.comments, self.closed = [], [], threading.Event()
         self.socket = socket.create_connection(("127.0.0.1", port))
         more = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
-        self.socket.sendall(f"GET /v1/events{query} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+        self.socket.sendall(f"GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
         self.response = http.client.HTTPResponse(self.socket)
         self.response.begin()
         self.status = self.response.status

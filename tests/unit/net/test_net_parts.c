@@ -1,4 +1,4 @@
-/* Addresses, deadlines, many idle connections, and several loops on one port. */
+/* Addresses, deadlines, the guard, many idle connections, and several loops on one port. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <malloc.h>
@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "harness.h"
 #include "net/deadline.h"
+#include "net/http_guard.h"
 
 #include "../cmocka_all.h"
 
@@ -123,6 +124,67 @@ static void deadlines_fire_once_not_early_and_not_when_unset(void **state)
     deadlines_close(&all, NULL);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+/* ---- Guard ---- */
+
+static int guard_status(const char *listen, bool upgrade, enum http_method method, const char *host, const char *origin,
+                        const char *type, const char *length)
+{
+    struct http_header items[] = {{"Host", host}, {"Origin", origin}, {"Content-Type", type}, {"Content-Length", length}};
+    struct http_request req = {.method = method, .wants_upgrade = upgrade};
+    struct http_header present[ARRAY_LEN(items)];
+    struct address address;
+    struct http_guard guard;
+    struct error err;
+    int status;
+    req.headers.items = present;
+    for (size_t i = 0; i < ARRAY_LEN(items); i++)
+        if (items[i].value)
+            present[req.headers.count++] = items[i];
+    assert_int_equal(address_parse(listen, 1, &address, &err), 0);
+    http_guard_init(&guard, &address);
+    http_guard_add(&guard, NULL);
+    http_guard_add(&guard, "own.example:4646");
+    int rc = http_guard_check(&guard, &req, false, &status, &err);
+    http_guard_clear(&guard);
+    return rc ? status : 0;
+}
+
+static void the_guard_keeps_pages_out(void **state)
+{
+    static const struct {
+        int status;
+        const char *listen;
+        bool upgrade;
+        enum http_method method;
+        const char *host, *origin, *type, *length;
+    } cases[] = {
+        {0, "127.0.0.1", false, HTTP_METHOD_GET, "127.0.0.1:1", "http://a", NULL, NULL},
+        {0, "127.0.0.1", false, HTTP_METHOD_POST, "own.example", NULL, NULL, NULL},
+        {0, "127.0.0.1", false, HTTP_METHOD_POST, "[::1]:1", "http://[::1]:1", "Application/JSON;charset=utf-8", "2"},
+        {0, "127.0.0.1", false, HTTP_METHOD_GET, NULL, NULL, NULL, NULL},
+        {0, "0.0.0.0", false, HTTP_METHOD_POST, "other.example", NULL, NULL, NULL},
+        {0, "unix:/x", false, HTTP_METHOD_POST, "other.example", NULL, "application/json", "2"},
+        {403, "127.0.0.1", false, HTTP_METHOD_GET, "other.example", NULL, NULL, NULL},
+        {403, "[::1]", false, HTTP_METHOD_GET, "other.example:1", NULL, NULL, NULL},
+        {403, "localhost", false, HTTP_METHOD_GET, "", NULL, NULL, NULL},
+        {403, "0.0.0.0", false, HTTP_METHOD_PUT, "other.example", "http://evil.example", NULL, NULL},
+        {403, "0.0.0.0", true, HTTP_METHOD_GET, "other.example", "http://evil.example", NULL, NULL},
+        {403, "0.0.0.0", false, HTTP_METHOD_POST, NULL, "http://evil.example", NULL, NULL},
+        {403, "127.0.0.1", false, HTTP_METHOD_DELETE, "127.0.0.1:1", "null", NULL, NULL},
+        {403, "127.0.0.1", false, HTTP_METHOD_PATCH, "127.0.0.1:1", "http://127.0.0.1:12", NULL, NULL},
+        {415, "127.0.0.1", false, HTTP_METHOD_POST, "127.0.0.1:1", NULL, NULL, "2"},
+        {415, "127.0.0.1", false, HTTP_METHOD_POST, "127.0.0.1:1", NULL, "text/plain", "2"},
+        {415, "127.0.0.1", false, HTTP_METHOD_POST, "127.0.0.1:1", NULL, "application/jsonp", "2"},
+        {415, "127.0.0.1", false, HTTP_METHOD_POST, "127.0.0.1:1", NULL, "application/x-www-form-urlencoded", "0"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        int status = guard_status(cases[i].listen, cases[i].upgrade, cases[i].method, cases[i].host, cases[i].origin,
+                                  cases[i].type, cases[i].length);
+        if (status != cases[i].status)
+            fail_msg("case %zu: %d instead of %d", i, status, cases[i].status);
+    }
 }
 
 /* ---- Many idle connections ---- */
@@ -246,6 +308,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(addresses_are_read_and_written_back), cmocka_unit_test(a_port_is_free_or_taken),
         cmocka_unit_test(wrong_addresses_are_refused_with_their_text),
         cmocka_unit_test(deadlines_fire_once_not_early_and_not_when_unset),
+        cmocka_unit_test(the_guard_keeps_pages_out),
         cmocka_unit_test(idle_connections_are_cheap),
         cmocka_unit_test(several_loops_serve_one_port),
     };
