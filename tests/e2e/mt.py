@@ -196,17 +196,17 @@ class MtTest(unittest.TestCase):
         self.assertIn("talker", self.dev.mt("events").stdout)      # there are some to go on from
         log = self.dev.work.join("events.log")
         with mock.patch.dict(os.environ, MENTAT_ADDR=self.dev.address):
-            follower = Process("mt", ["events", "-f"], log)
+            follower = Process("mt", ["events", "-f", "-o", "json"], log)
         wait_for(lambda: "talker" in follower.text() or not follower.alive(), 20, "what is kept")
         shown = follower.text()
         self.assertTrue(follower.alive(), shown)
         self.assertEqual(self.dev.mt("node", "disable", "dev").returncode, 0)
         self.assertEqual(self.dev.mt("node", "enable", "dev").returncode, 0)
-        wait_for(lambda: len(follower.text()) > len(shown) or not follower.alive(), 20, "a new event")
+        wait_for(lambda: follower.text().count("\n") > shown.count("\n") or not follower.alive(), 20, "a new event")
         self.assertTrue(follower.alive(), follower.text())
-        lines = follower.text().splitlines()
-        self.assertEqual(len(lines), len(set(lines)), "nothing is shown twice")
         follower.kill()
+        ids = [(e["index"], e.get("seq", 0)) for e in map(json.loads, follower.text().splitlines())]
+        self.assertEqual(ids, sorted(set(ids)), "in order, and nothing twice")
 
 
 class DevTest(unittest.TestCase):
