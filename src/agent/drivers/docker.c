@@ -881,6 +881,10 @@ static void engine_changed(void *arg)
 {
     struct docker *d = arg;
     kv_clear(&d->networks);
+    if (d->closing) {
+        docker_close_when_done(d);
+        return;
+    }
     if (engine_up(d->engine)) {
         docker_images_engine_up(d->images);
         docker_sweep_soon(d);
@@ -938,7 +942,7 @@ static void close_now(uv_timer_t *timer)
 /* Containers first, then the networks that they were in. */
 void docker_close_when_done(struct docker *d)
 {
-    if (!d->closing || d->sweep || !LIST_EMPTY(&d->removals))
+    if (!d->closing || d->sweep || !LIST_EMPTY(&d->removals) || !engine_known(d->engine))
         return;
     if (!d->last_sweep && engine_up(d->engine)) {
         d->last_sweep = true;
