@@ -79,14 +79,22 @@ class AnyServer(ClusterTest):
         stream = EventStream(follower.port)
         self.addCleanup(stream.close)
         self.submit(follower, "web")
-        index = follower.get("/v1/services/web").index
         got = []
-        waiter = threading.Thread(target=lambda: got.append(follower.get(f"/v1/services/web?index={index + 2}&wait=30s")))
+
+        def follow():
+            seen = follower.get("/v1/services/web")
+            while seen.json["current"]["spec"]["count"] != 3:
+                got.append(seen)
+                seen = follower.get(f"/v1/services/web?index={seen.index}&wait=30s")
+
+        waiter = threading.Thread(target=follow, daemon=True)
         waiter.start()
-        time.sleep(0.2)                       # it waits by now; when not, it is answered all the same
+        wait_for(lambda: got, what="the first answer")
         self.assertEqual(self.cluster.leader().post("/v1/services/web/scale", {"count": 3}).status, 200)
         waiter.join(20 * PATIENCE)
-        self.assertEqual(got[0].json["current"]["spec"]["count"], 3)
+        self.assertFalse(waiter.is_alive(), "the change was not told")
+        indexes = [g.index for g in got]
+        self.assertEqual(indexes, sorted(set(indexes)), "an answer that was not newer")
         wait_for(lambda: stream.find(kind="service", subject="web"), what="the events on a follower")
         lists = [s.get("/v1/events?limit=1000", headers={"Accept": "application/json"}) for s in self.cluster.servers]
         self.cluster.wait_equal()
