@@ -13,7 +13,7 @@ enum { CHANGES = 150, FILE_LIMIT = 1 << 20 };
 /* An exact copy on the heap, so that the sanitizers see every byte that is read too far. */
 static void run(const struct buf *input)
 {
-    uint8_t *copy = input->len ? mem_dup(input->data, input->len) : NULL;
+    uint8_t *copy = mem_dup(input->data, input->len);
     LLVMFuzzerTestOneInput(copy, input->len);
     free(copy);
 }

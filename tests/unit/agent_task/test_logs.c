@@ -147,8 +147,10 @@ static void from_goes_on_where_a_reader_was_cut_off(void **state)
     }
     read_all(*state, dir, (struct log_query){.from = &(struct log_position){0, all.data.len}}, &rest);
     assert_int_equal(rest.data.len, 0);
+    buf_free(&rest.data);
     read_all(*state, dir, (struct log_query){.from = &(struct log_position){99, 5}}, &rest);
     assert_int_equal(rest.data.len, 0);
+    buf_free(&rest.data);
     CLEANUP_FREE char *first = mem_printf("%s/stdout.0.log", logs);
     struct stat st;
     assert_int_equal(stat(first, &st), 0);
