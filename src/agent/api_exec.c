@@ -1,17 +1,14 @@
-/* A command in a task over an upgraded connection, in frames: one byte channel, four bytes length (big endian),
- * payload. Happy path: the command starts, the connection is upgraded, stdin frames go in, output frames go out, the
+/* A command in a task over an upgraded connection, in frames (net/exec_frames.h). Happy path: the command starts, the connection is upgraded, stdin frames go in, output frames go out, the
  * exit frame is the last one, the peer closes. */
 #include <arpa/inet.h>
 #include <string.h>
 
 #include "agent/api_streams.h"
+#include "net/exec_frames.h"
 
-#define FRAME_HEAD 5
 #define FRAME_MAX (64 * 1024)
 #define PENDING_LIMIT (256 * 1024)
 #define EXIT_NOT_STARTED 127
-
-enum frame_channel { FRAME_STDIN, FRAME_STDOUT, FRAME_STDERR, FRAME_RESIZE, FRAME_EXIT, FRAME_STDIN_CLOSED };
 
 struct exec_request { struct str_list command; };
 
@@ -27,18 +24,14 @@ struct exec_stream {
     struct api_stream head;
     struct stream *stream;
     struct task_exec *exec;
-    struct buf in;                   /* an incomplete frame */
+    struct exec_frames in;
     bool paused;
 };
 
-static void send_frame(struct exec_stream *x, enum frame_channel channel, const void *p, size_t n)
+static void send_frame(struct exec_stream *x, enum exec_channel channel, const void *p, size_t n)
 {
-    uint8_t head[FRAME_HEAD] = {(uint8_t)channel};
-    uint32_t len = htonl((uint32_t)n);
-    memcpy(head + 1, &len, sizeof(len));
     struct buf b = {0};
-    buf_add(&b, head, sizeof(head));
-    buf_add(&b, p, n);
+    exec_frame_add(&b, channel, p, n);
     stream_write_buf(x->stream, &b);
 }
 
@@ -47,7 +40,7 @@ static void send_frame(struct exec_stream *x, enum frame_channel channel, const 
 static void on_output(void *arg, int stream, const void *bytes, size_t n)
 {
     struct exec_stream *x = arg;
-    send_frame(x, stream == 2 ? FRAME_STDERR : FRAME_STDOUT, bytes, n);
+    send_frame(x, stream == 2 ? EXEC_STDERR : EXEC_STDOUT, bytes, n);
     if (stream_pending(x->stream) > PENDING_LIMIT && !x->paused) {
         x->paused = true;
         exec_pause(x->exec, true);
@@ -59,11 +52,11 @@ static void on_exited(void *arg, const struct error *err, int code)
     struct exec_stream *x = arg;
     if (err) {
         CLEANUP_FREE char *text = mem_printf("%s\n", err->text);
-        send_frame(x, FRAME_STDERR, text, strlen(text));
+        send_frame(x, EXEC_STDERR, text, strlen(text));
         code = EXIT_NOT_STARTED;
     }
     uint32_t number = htonl((uint32_t)code);
-    send_frame(x, FRAME_EXIT, &number, sizeof(number));
+    send_frame(x, EXEC_EXIT, &number, sizeof(number));
     exec_free(steal(&x->exec));
     stream_end(x->stream);
     stream_read_start(x->stream);
@@ -76,54 +69,34 @@ static void on_drained(void *arg)
 
 /* --- from the peer --- */
 
-static bool take_frame(struct exec_stream *x, enum frame_channel channel, const uint8_t *p, size_t n)
+static bool take_frame(void *arg, uint8_t channel, const uint8_t *p, size_t n)
 {
+    struct exec_stream *x = arg;
     if (!x->exec)
         return true;                 /* it is over: what still comes is not read by anyone */
     switch (channel) {
-    case FRAME_STDIN:
+    case EXEC_STDIN:
         if (exec_write(x->exec, p, n) > PENDING_LIMIT)
             stream_read_stop(x->stream);
         return true;
-    case FRAME_RESIZE:
+    case EXEC_RESIZE:
         if (n != 4)
             return false;
         exec_resize(x->exec, (uint16_t)(p[0] << 8 | p[1]), (uint16_t)(p[2] << 8 | p[3]));
         return true;
-    case FRAME_STDIN_CLOSED:
+    case EXEC_STDIN_CLOSED:
         exec_close_stdin(x->exec);
         return true;
-    case FRAME_STDOUT:
-    case FRAME_STDERR:
-    case FRAME_EXIT:
-        break;
+    default:
+        return false;
     }
-    return false;
 }
 
 static void on_read(struct stream *s, void *arg, const char *data, size_t len)
 {
     struct exec_stream *x = arg;
-    buf_add(&x->in, data, len);
-    size_t used = 0;
-    while (x->in.len - used >= FRAME_HEAD) {
-        const uint8_t *p = (const uint8_t *)x->in.data + used;
-        uint32_t n;
-        memcpy(&n, p + 1, sizeof(n));
-        n = ntohl(n);
-        if (n > FRAME_MAX) {
-            stream_close(s);
-            return;
-        }
-        if (x->in.len - used - FRAME_HEAD < n)
-            break;
-        if (!take_frame(x, (enum frame_channel)p[0], p + FRAME_HEAD, n)) {
-            stream_close(s);
-            return;
-        }
-        used += FRAME_HEAD + n;
-    }
-    buf_consume(&x->in, used);
+    if (exec_frames_feed(&x->in, data, len, FRAME_MAX, take_frame, x, NULL))
+        stream_close(s);
 }
 
 static void on_eof(struct stream *s, void *arg)
@@ -147,7 +120,7 @@ static void on_close(struct stream *s, void *arg, const struct error *err)
         LIST_REMOVE(&x->head, link);
     if (x->exec)
         exec_free(x->exec);
-    buf_free(&x->in);
+    exec_frames_clear(&x->in);
     free(x->head.alloc_id);
     free(x);
 }
@@ -188,7 +161,7 @@ static int begin(struct exec_stream *x, struct http_request *req, const struct r
     struct exec_request body = {0};
     struct exec_spec spec;
     if (!req->wants_upgrade)
-        return error_set(err, ERROR_INVALID, "this needs `Connection: Upgrade` and `Upgrade: mentat-exec`");
+        return error_set(err, ERROR_INVALID, "this needs `Connection: Upgrade` and `Upgrade: " EXEC_PROTOCOL "`");
     if (!view->task)
         return error_set(err, ERROR_CONFLICT, "allocation %s does not run (%s)", view->record->alloc.id,
                          alloc_state_names[view->record->report.state]);
@@ -213,7 +186,7 @@ void api_exec(struct api_stream_list *list, struct http_request *req, const stru
         free(x);
         return;
     }
-    x->stream = http_upgrade(req, "mentat-exec", NULL, 0);
+    x->stream = http_upgrade(req, EXEC_PROTOCOL, NULL, 0);
     if (!x->stream) {
         exec_free(x->exec);
         free(x);

@@ -8,6 +8,7 @@
 #include "cli/follow.h"
 #include "cli/target.h"
 #include "cli/table.h"
+#include "net/exec_frames.h"
 
 /* The allocation to go into: the one that is named, or the only live one of the service. The caller's. */
 static char *find_alloc(struct cli *cli, struct error *err)
@@ -69,7 +70,7 @@ static int run(struct cli *cli)
     }
     CLEANUP_FREE char *alloc = find_alloc(cli, &err);
     CLEANUP_FREE char *path = alloc ? make_path(cli, alloc, tty, &err) : NULL;
-    struct stream *stream = path ? api_upgrade(cli->api, path, "mentat-exec", &err) : NULL;
+    struct stream *stream = path ? api_upgrade(cli->api, path, EXEC_PROTOCOL, &err) : NULL;
     if (!stream || exec_session_run(api_loop(cli->api), stream, tty, &code, &err))
         return cli_fail(cli, &err);
     return code & 0xff;

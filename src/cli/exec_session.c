@@ -1,5 +1,4 @@
-/* Frames in both directions: channel (1 byte), length (4 bytes, big endian), payload. Standard input is read while the
- * stream takes it. The exit frame ends the session; a stream that closes before it is an error. However it ends, by a
+/* Frames in both directions (net/exec_frames.h). Standard input is read while the stream takes it. The exit frame ends the session; a stream that closes before it is an error. However it ends, by a
  * signal too, the terminal is put back. */
 #include "cli/exec_session.h"
 
@@ -12,19 +11,16 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "base/buf.h"
+#include "net/exec_frames.h"
 
-#define HEAD 5
 #define FRAME_LIMIT (1024 * 1024)
 #define PIECE (16 * 1024)
 #define PENDING_LIMIT (256 * 1024)
 
-enum channel { CHANNEL_STDIN, CHANNEL_STDOUT, CHANNEL_STDERR, CHANNEL_RESIZE, CHANNEL_EXIT, CHANNEL_STDIN_CLOSED };
-
 struct session {
     uv_loop_t *loop;
     struct stream *stream;
-    struct buf in;
+    struct exec_frames in;
     bool tty, exited, closed, paused;
     int open_handles;                /* that are being closed */
     int code, signal;                /* signal: that we were asked to end by */
@@ -39,13 +35,10 @@ struct session {
     uv_signal_t resize, term, hup;
 };
 
-static void send_frame(struct session *s, enum channel channel, const void *p, size_t n)
+static void send_frame(struct session *s, enum exec_channel channel, const void *p, size_t n)
 {
     struct buf frame = {0};
-    uint32_t length = htonl((uint32_t)n);
-    buf_add_u8(&frame, (uint8_t)channel);
-    buf_add(&frame, &length, sizeof length);
-    buf_add(&frame, p, n);
+    exec_frame_add(&frame, channel, p, n);
     stream_write_buf(s->stream, &frame);
 }
 
@@ -68,7 +61,7 @@ static void on_resize(uv_signal_t *handle, int signum)
     if (!exec_session_size(&rows, &columns) || s->exited)
         return;
     uint8_t p[4] = {(uint8_t)(rows >> 8), (uint8_t)rows, (uint8_t)(columns >> 8), (uint8_t)columns};
-    send_frame(s, CHANNEL_RESIZE, p, sizeof p);
+    send_frame(s, EXEC_RESIZE, p, sizeof p);
 }
 
 static void on_term(uv_signal_t *handle, int signum)
@@ -95,7 +88,7 @@ static int make_raw(struct session *s, struct error *err)
 static void input_end(struct session *s)
 {
     if (!s->input_over && !s->exited && !s->closed)
-        send_frame(s, CHANNEL_STDIN_CLOSED, "", 0);
+        send_frame(s, EXEC_STDIN_CLOSED, "", 0);
     s->input_over = true;
 }
 
@@ -112,7 +105,7 @@ static void on_input(uv_stream_t *handle, ssize_t n, const uv_buf_t *data)
         uv_read_stop(handle);
         input_end(s);
     } else if (n > 0) {
-        send_frame(s, CHANNEL_STDIN, data->base, (size_t)n);
+        send_frame(s, EXEC_STDIN, data->base, (size_t)n);
         if (stream_pending(s->stream) > PENDING_LIMIT) {
             s->paused = true;
             uv_read_stop(handle);
@@ -134,7 +127,7 @@ static void on_file(uv_fs_t *req)
         input_end(s);
         return;
     }
-    send_frame(s, CHANNEL_STDIN, s->piece, (size_t)n);
+    send_frame(s, EXEC_STDIN, s->piece, (size_t)n);
     s->paused = stream_pending(s->stream) > PENDING_LIMIT;
     if (!s->paused)
         read_file(s);
@@ -194,42 +187,27 @@ static void write_all(int fd, const char *p, size_t n)
     }
 }
 
-static void take_frame(struct session *s, enum channel channel, const char *p, size_t n)
+static bool take_frame(void *arg, uint8_t channel, const uint8_t *p, size_t n)
 {
+    struct session *s = arg;
     uint32_t code;
-    if (channel == CHANNEL_STDOUT) {
-        write_all(STDOUT_FILENO, p, n);
-    } else if (channel == CHANNEL_STDERR) {
-        write_all(STDERR_FILENO, p, n);
-    } else if (channel == CHANNEL_EXIT && n == sizeof code) {
+    if (channel == EXEC_STDOUT) {
+        write_all(STDOUT_FILENO, (const char *)p, n);
+    } else if (channel == EXEC_STDERR) {
+        write_all(STDERR_FILENO, (const char *)p, n);
+    } else if (channel == EXEC_EXIT && n == sizeof code) {
         memcpy(&code, p, sizeof code);
         s->code = (int)ntohl(code);
         s->exited = true;
-        stream_close(s->stream);
     }
+    return !s->exited;
 }
 
 static void on_read(struct stream *stream, void *arg, const char *data, size_t len)
 {
     struct session *s = arg;
-    buf_add(&s->in, data, len);
-    size_t used = 0;
-    while (!s->exited && s->in.len - used >= HEAD) {
-        const char *p = s->in.data + used;
-        uint32_t n;
-        memcpy(&n, p + 1, sizeof n);
-        n = ntohl(n);
-        if (n > FRAME_LIMIT) {
-            error_set(&s->error, ERROR_CORRUPT, "the agent sent a frame of %u bytes", n);
-            stream_close(stream);
-            return;
-        }
-        if (s->in.len - used - HEAD < n)
-            break;
-        take_frame(s, (enum channel)(uint8_t)p[0], p + HEAD, n);
-        used += HEAD + n;
-    }
-    buf_consume(&s->in, used);
+    if (exec_frames_feed(&s->in, data, len, FRAME_LIMIT, take_frame, s, &s->error))
+        stream_close(stream);
 }
 
 static void on_eof(struct stream *stream, void *arg)
@@ -304,7 +282,7 @@ int exec_session_run(uv_loop_t *loop, struct stream *stream, bool tty, int *code
     close_handles(&s);
     if (raw)
         tcsetattr(STDIN_FILENO, TCSADRAIN, &s.saved);
-    buf_free(&s.in);
+    exec_frames_clear(&s.in);
     if (s.signal) {
         *code = 128 + s.signal;
         return 0;

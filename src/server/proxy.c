@@ -4,12 +4,12 @@
 
 #include "base/text.h"
 #include "base/timefmt.h"
+#include "net/exec_frames.h"
 #include "server/http_thread.h"
 #include "server/splice.h"
 
 #define PENDING_LIMIT (256 * 1024)
 #define ANSWER_MS 10000
-#define UPGRADE_PROTOCOL "mentat-exec"
 
 int proxy_logs_prepare(struct request *r, struct error *err)
 {
@@ -26,9 +26,9 @@ int proxy_logs_prepare(struct request *r, struct error *err)
 
 int proxy_exec_prepare(struct request *r, struct error *err)
 {
-    if (!r->http->wants_upgrade || !http_headers_has_token(&r->http->headers, "Upgrade", UPGRADE_PROTOCOL))
+    if (!r->http->wants_upgrade || !http_headers_has_token(&r->http->headers, "Upgrade", EXEC_PROTOCOL))
         return error_set(err, ERROR_INVALID, "exec is a stream in both directions: ask with Connection: Upgrade and "
-                         "Upgrade: " UPGRADE_PROTOCOL);
+                         "Upgrade: " EXEC_PROTOCOL);
     r->endless = true;
     return 0;
 }
@@ -138,7 +138,7 @@ static void on_upgrade(struct http_call *call, struct http_response *res, struct
 {
     struct request *r = arg;
     r->call = NULL;
-    struct stream *client = http_upgrade(r->http, UPGRADE_PROTOCOL, NULL, 0);
+    struct stream *client = http_upgrade(r->http, EXEC_PROTOCOL, NULL, 0);
     if (client)
         splice_start(http_thread_splices(r->thread), client, agent);
     else
@@ -168,7 +168,7 @@ void proxy_respond(struct request *r)
         return;
     }
     bool upgrade = r->http->wants_upgrade, stream = !upgrade && r->route->method == HTTP_METHOD_GET;
-    struct http_header headers[] = {{"Connection", "Upgrade"}, {"Upgrade", UPGRADE_PROTOCOL}};
+    struct http_header headers[] = {{"Connection", "Upgrade"}, {"Upgrade", EXEC_PROTOCOL}};
     struct http_header json = {"Content-Type", "application/json"};
     CLEANUP_FREE char *path = agent_path(r);
     struct http_call_options call = {
