@@ -8,14 +8,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 complete=
 
-# However it ends, the last line is true: a build that failed, or a run that died, is a failure more.
+# However it ends, the last line is true: a build that failed, or a run that died or was ended, is a failure more.
 finish() {
-    local status=$?
     trap - EXIT
-    if [ "$status" -ne 0 ]; then
-        echo "$0 ended early with status $status"
+    if [ -z "$complete" ]; then
+        echo "$0 ended early"
         failed=$((failed + 1))
     fi
     local line="$passed passed, $failed failed"
@@ -51,7 +50,7 @@ run() {
 # run_sanitized asan|tsan SUITE…
 run_sanitized() {
     local build=build-$1 suite report command=()
-    local -x MENTAT_TEST_PATIENCE=${MENTAT_TEST_PATIENCE:-5} MENTAT_ROUNDS=${MENTAT_ROUNDS:-20}
+    local -x MENTAT_TEST_PATIENCE=${MENTAT_TEST_PATIENCE:-5}
     make "$1"
     rm -f "$build"/reports/*
     # ThreadSanitizer needs addresses where it expects them.
@@ -84,3 +83,4 @@ trap finish EXIT
 scripts/packages.sh all
 [ $# -gt 0 ] || set -- unit sim e2e release asan tsan
 for what in "$@"; do check "$what"; done
+complete=1

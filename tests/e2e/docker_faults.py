@@ -18,9 +18,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import docker  # noqa: E402
 from agent import AgentTest  # noqa: E402
 from docker_lib import enter_namespaces  # noqa: E402
-from lib import Workdir, wait_for  # noqa: E402
+from lib import Workdir, sanitized, wait_for  # noqa: E402
 
-ROUNDS = int(os.environ.get("MENTAT_TEST_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("MENTAT_TEST_ROUNDS", "10" if sanitized("mentat-agent") else "100"))
 
 
 def setUpModule():

@@ -16,9 +16,9 @@ import unittest
 import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Agent, Server, Workdir, call, job, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, Server, Workdir, call, job, sanitized, wait_for  # noqa: E402
 
-ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "200"))
+ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "20" if sanitized("mentat-agent") else "200"))
 SEED = int(os.environ.get("MENTAT_SEED", time.time_ns() // 1000 % 1000000))
 
 # Runs until it is told to stop: a death is found by the missing last word. Where it has a volume, nobody else may have
