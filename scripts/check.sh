@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs the tests. Ends with "N passed, N failed" alone on a line.
 #   scripts/check.sh             everything
-#   scripts/check.sh unit sim    only these: unit, sim, e2e, release, asan, tsan
+#   scripts/check.sh unit sim    only these: unit, sim, e2e, release, asan, tsan; asan-long, tsan-long (not in everything)
 #
-# asan: all of unit and e2e and a portion of sim with AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer.
-# tsan: with ThreadSanitizer what has threads. Each report of a sanitizer counts as failed, whichever process made it.
+# asan: unit, and portions of sim and e2e, with AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer; asan-long:
+# all of e2e. tsan: what has threads, with ThreadSanitizer; tsan-long: the slow rest of that. Each report of a sanitizer
+# counts as failed, whichever process made it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,10 +71,12 @@ check() {
         make all
         run build "$1"
         ;;
-    asan) run_sanitized asan unit sim e2e ;;
+    asan) run_sanitized asan unit sim e2e-quick ;;
+    asan-long) run_sanitized asan e2e ;;
     tsan) run_sanitized tsan threads ;;
+    tsan-long) run_sanitized tsan threads-long ;;
     *)
-        sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
     esac
