@@ -6,18 +6,17 @@
 
 #include "cli/api.h"
 #include "cli/commands.h"
+#include "cli/event_stream.h"
 #include "cli/views.h"
 
 #define TAIL_DEFAULT 100
 #define RETRY_MS 500
-#define LINE_LIMIT (1024 * 1024)
 
 struct follow_events {
     const struct cli *cli;
-    struct buf line;             /* a line that is not complete yet */
+    struct event_stream stream;
     char position[64];           /* "INDEX-SEQ" of the last event told */
     bool failed;                 /* the server said why it ended the stream */
-    bool is_error;               /* the event under way is one */
     struct error error;
 };
 
@@ -36,31 +35,23 @@ static void tell(struct follow_events *f, const json_t *event)
     fflush(stdout);
 }
 
-static void take_line(struct follow_events *f, const char *line)
+static bool on_event(void *arg, bool is_error, const char *data)
 {
-    if (!strncmp(line, "event: ", 7)) {
-        f->is_error = !strcmp(line + 7, "error");
-    } else if (!strncmp(line, "data: ", 6)) {
-        CLEANUP(json_decref) json_t *json = json_loads(line + 6, 0, NULL);
-        if (f->is_error) {
-            f->failed = true;
-            error_set(&f->error, ERROR_CONFLICT, "%s", json_text(json, "error.message"));
-        } else if (json) {
-            tell(f, json);
-        }
+    struct follow_events *f = arg;
+    CLEANUP(json_decref) json_t *json = json_loads(data, 0, NULL);
+    if (is_error) {
+        f->failed = true;
+        error_set(&f->error, ERROR_CONFLICT, "%s", json_text(json, "error.message"));
+    } else if (json) {
+        tell(f, json);
     }
+    return !f->failed;
 }
 
 static bool on_data(const char *data, size_t len, void *arg)
 {
     struct follow_events *f = arg;
-    buf_add(&f->line, data, len);
-    for (char *end; f->line.len && (end = memchr(f->line.data, '\n', f->line.len));) {
-        *end = '\0';
-        take_line(f, f->line.data);
-        buf_consume(&f->line, (size_t)(end - f->line.data) + 1);
-    }
-    return !f->failed && f->line.len < LINE_LIMIT;
+    return event_stream_add(&f->stream, data, len, on_event, f);
 }
 
 static void add_filters(const struct cli *cli, struct buf *path)
@@ -81,7 +72,7 @@ static int follow(struct cli *cli, struct follow_events *f, struct error *err)
         CLEANUP_BUF struct buf path = {0};
         buf_printf(&path, "/v1/events?index=%s", f->position);
         add_filters(cli, &path);
-        buf_clear(&f->line);
+        event_stream_clear(&f->stream);
         if (api_stream(cli->api, path.data, on_data, f, err) && err->code != ERROR_UNKNOWN_OUTCOME)
             return -1;
         usleep(RETRY_MS * 1000);
@@ -127,7 +118,7 @@ static int run(struct cli *cli)
     if (newest)
         snprintf(f.position, sizeof f.position, "%lld-%lld", json_number(newest, "index"), json_number(newest, "seq"));
     follow(cli, &f, &err);
-    buf_free(&f.line);
+    event_stream_clear(&f.stream);
     return cli_fail(cli, &err);
 }
 
