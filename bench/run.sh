@@ -49,7 +49,7 @@ tables() {
 
 write() {
     local text
-    text=$(sed "/^$marker\$/,\$d" docs/performance.md; printf '%s\n\n' "$marker"; tables "$1")
+    text=$(awk -v marker="$marker" '$0 == marker {exit} {print}' docs/performance.md; printf '%s\n\n' "$marker"; tables "$1")
     printf '%s\n' "$text" >docs/performance.md
 }
 

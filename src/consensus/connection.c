@@ -27,6 +27,7 @@ static struct connection *new_connection(struct transport *t, struct remote *r)
     c->remote = r;
     c->since_ms = c->heard_ms = c->pinged_ms = transport_now_ms(t);
     LIST_INSERT_HEAD(&t->connections, c, next);
+    transport_look_after(t);
     return c;
 }
 

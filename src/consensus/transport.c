@@ -40,6 +40,7 @@ struct remote *transport_remote(struct transport *t, uint64_t id)
     r = NEW(struct remote);
     r->id = id;
     LIST_INSERT_HEAD(&t->remotes, r, next);
+    transport_look_after(t);
     return r;
 }
 
@@ -146,6 +147,15 @@ static void on_timer(uv_timer_t *timer)
         else if (!is_wanted(r) && !r->in)
             free_remote(r);
     }
+    if (LIST_EMPTY(&t->connections) && LIST_EMPTY(&t->remotes))
+        uv_timer_stop(timer);
+}
+
+/* A server that is alone has nothing to look after, and sleeps. */
+void transport_look_after(struct transport *t)
+{
+    if (t->address && !t->closing && !uv_is_active((uv_handle_t *)&t->timer))
+        uv_timer_start(&t->timer, on_timer, 0, TICK_MS);
 }
 
 /* --- the network --- */
@@ -280,7 +290,7 @@ void transport_begin(struct transport *t, uint64_t cluster_id, uint64_t server_i
     t->cluster_id = cluster_id;
     t->server_id = server_id;
     t->address = mem_strdup(address);
-    uv_timer_start(&t->timer, on_timer, 0, TICK_MS);
+    transport_look_after(t);
 }
 
 static void finish_closing(struct transport *t)

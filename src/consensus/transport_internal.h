@@ -71,6 +71,8 @@ void transport_met(struct transport *t, struct remote *r, const struct wire_gree
 void transport_trouble(struct remote *r, const char *why);
 /* The connection is gone; it is freed when this returns. */
 void transport_lost(struct connection *c);
+/* Connections and other servers are looked after now and then while there are any. */
+void transport_look_after(struct transport *t);
 
 void connection_dial(struct transport *t, struct remote *r, const struct address *address);
 void connection_accept(struct transport *t);
