@@ -19,8 +19,7 @@ static bool demand_makes_sense(const struct decide_place *p)
     for (uint32_t i = 0; i < p->ports.n; i++)
         if (!p->ports.v[i].name || p->ports.v[i].host < 1 || p->ports.v[i].host > 65535)
             return false;
-    return p->cpus >= 0 && p->cpus < 1e6 && p->memory_mb >= 0 && p->memory_mb < INT64_C(1) << 40 && p->disk_mb >= 0
-           && p->disk_mb < INT64_C(1) << 40;
+    return sched_room_makes_sense(p->cpus, p->memory_mb, p->disk_mb);
 }
 
 static bool place_holds(struct core *c, struct service_entry *s, const struct node_entry *n,

@@ -10,8 +10,7 @@ static int check_register(struct core *c, const struct node *n, struct error *er
         return error_set(err, ERROR_INVALID, "node.id must be %d hexadecimal digits", ID_LEN);
     if (!n->name || !*n->name || strlen(n->name) > 255)
         return error_set(err, ERROR_INVALID, "node.name is missing or too long");
-    if (!(n->cpus >= 0 && n->cpus < 1e6) || n->memory_mb < 0 || n->disk_mb < 0 || n->memory_mb > INT64_C(1) << 40
-        || n->disk_mb > INT64_C(1) << 40)
+    if (!sched_room_makes_sense(n->cpus, n->memory_mb, n->disk_mb))
         return error_set(err, ERROR_INVALID, "node %s: its cpus, memory or disk make no sense", n->name);
     const struct node_entry *other = state_node_by_name(c, n->name);
     if (other && other->n.state != NODE_DOWN && strcmp(other->n.id, n->id) != 0)

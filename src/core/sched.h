@@ -55,3 +55,5 @@ void sched_explain_node(struct sched *s, const struct sched_request *request, co
 
 /* What a service asks of a node, from resources and, for firecracker, config.vcpus and config.memory_mb. */
 void sched_demand(const struct service *spec, double *cpus, int64_t *memory_mb, int64_t *disk_mb);
+/* Of a node, an allocation or a demand: numbers that the scheduler can add up. */
+bool sched_room_makes_sense(double cpus, int64_t memory_mb, int64_t disk_mb);

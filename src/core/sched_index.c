@@ -389,3 +389,9 @@ void sched_demand(const struct service *spec, double *cpus, int64_t *memory_mb, 
     if (*memory_mb < spec->config.memory_mb)
         *memory_mb = spec->config.memory_mb;
 }
+
+bool sched_room_makes_sense(double cpus, int64_t memory_mb, int64_t disk_mb)
+{
+    return cpus >= 0 && cpus < 1e6 && memory_mb >= 0 && memory_mb <= INT64_C(1) << 40 && disk_mb >= 0
+           && disk_mb <= INT64_C(1) << 40;
+}

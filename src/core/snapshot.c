@@ -216,7 +216,8 @@ static bool read_nodes(struct core *c, struct cursor *in)
         return false;
     while (count-- > 0) {
         struct node_entry *n = NEW(struct node_entry);
-        if (!read_record(in, &node_entry_type, n) || !n->n.id || !n->n.name || state_node(c, n->n.id)) {
+        if (!read_record(in, &node_entry_type, n) || !n->n.id || !n->n.name || state_node(c, n->n.id)
+            || !sched_room_makes_sense(n->n.cpus, n->n.memory_mb, n->n.disk_mb)) {
             type_clear(&node_entry_type, n);
             free(n);
             return false;
@@ -229,6 +230,16 @@ static bool read_nodes(struct core *c, struct cursor *in)
     return true;
 }
 
+static bool version_is_sound(const struct service_entry *s, const struct service_version *v)
+{
+    double cpus;
+    int64_t memory_mb, disk_mb;
+    if (!v->service || strcmp(v->service, s->name) != 0 || !v->spec.name || strcmp(v->spec.name, s->name) != 0)
+        return false;
+    sched_demand(&v->spec, &cpus, &memory_mb, &disk_mb);
+    return sched_room_makes_sense(cpus, memory_mb, disk_mb) && (!s->current || v->version > s->current->v.version);
+}
+
 static bool read_versions(struct core *c, struct cursor *in, struct service_entry *s)
 {
     uint64_t count, last = s->last_version;
@@ -236,10 +247,7 @@ static bool read_versions(struct core *c, struct cursor *in, struct service_entr
         return false;
     while (count-- > 0) {
         struct version_entry *v = NEW(struct version_entry);
-        bool ok = read_record(in, &version_entry_type, v) && v->v.service && strcmp(v->v.service, s->name) == 0
-                  && v->v.spec.name && strcmp(v->v.spec.name, s->name) == 0
-                  && (!s->current || v->v.version > s->current->v.version);
-        if (!ok) {
+        if (!read_record(in, &version_entry_type, v) || !version_is_sound(s, &v->v)) {
             type_clear(&version_entry_type, v);
             free(v);
             return false;
@@ -317,7 +325,8 @@ static bool read_jobs(struct core *c, struct cursor *in)
 
 static bool alloc_is_sound(struct core *c, struct alloc_entry *a)
 {
-    if (!a->a.id || state_alloc(c, a->a.id) || !a->a.job || a->a.replica < 0)
+    if (!a->a.id || state_alloc(c, a->a.id) || !a->a.job || a->a.replica < 0
+        || !sched_room_makes_sense(a->a.cpus, a->a.memory_mb, a->a.disk_mb))
         return false;
     for (uint32_t i = 0; i < a->a.ports.n; i++)
         if (!a->a.ports.v[i].name || a->a.ports.v[i].host < 1 || a->a.ports.v[i].host > 65535)
