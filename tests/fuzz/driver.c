@@ -8,7 +8,8 @@
 #include "base/random.h"
 #include "fuzz.h"
 
-enum { CHANGES = 150, FILE_LIMIT = 1 << 20 };
+/* Changes of a folder in all, and of one file at most. */
+enum { CHANGES = 6000, CHANGES_OF_FILE = 150, FILE_LIMIT = 1 << 20 };
 
 /* An exact copy on the heap, so that the sanitizers see every byte that is read too far. */
 static void run(const struct buf *input)
@@ -70,7 +71,7 @@ static int run_folder(const char *folder, struct random *r)
             break;
         }
         run(&file);
-        for (int k = 0; k < CHANGES; k++) {
+        for (int k = 0; k < CHANGES_OF_FILE && k < 1 + CHANGES / n; k++) {
             CLEANUP_BUF struct buf changed = {0};
             buf_add(&changed, file.data ? file.data : "", file.len);
             for (uint64_t times = 1 + random_below(r, 3); times; times--)
