@@ -66,7 +66,7 @@ static const struct field agent_config_fields[] = {
            .help = "Allow the agent API without TLS on an address other than loopback."),
     CONFIG("stop_tasks_on_exit", 23, FIELD_BOOL, stop_tasks_on_exit,
            .help = "Stop every task and remove what was made for it when the agent ends (used by mt dev)."),
-    CONFIG("new_cluster", 27, FIELD_BOOL, new_cluster,
+    CONFIG("new_cluster", 29, FIELD_BOOL, new_cluster,
            .help = "Take the word of another cluster than the one whose tasks run here; that cluster's tasks end."),
     CONFIG("gc_age", 24, FIELD_DURATION, gc_age_ms, .default_text = "24h",
            .help = "How long the files of a dead allocation are kept."),
