@@ -157,7 +157,7 @@ static int follow_join(struct cli *cli, struct error *err)
             cli_say(cli, "%s has joined cluster %s", json_text(s, "name"), json_text(s, "cluster_id"));
             return 0;
         }
-        if (strstr(forming, "refused"))
+        if (json_is_true(json_object_get(s, "needs_token")))
             return error_set(err, ERROR_DENIED, "%s: %s", json_text(s, "name"), forming);
         CLEANUP_FREE char *now = mem_printf("%s: %s", json_text(s, "name"), *forming ? forming : "it catches up");
         if (!told || strcmp(told, now))

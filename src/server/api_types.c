@@ -106,6 +106,8 @@ static const struct field server_status_fields[] = {
     FIELD(server_status, 28, FIELD_INT, leader_contact_ms,
           .help = "Milliseconds since it heard of its leader; 0: it leads; -1: never."),
     FIELD(server_status, 29, FIELD_LIST, servers, .type = &server_view_type, .help = "All servers, as it sees them."),
+    FIELD(server_status, 30, FIELD_BOOL, needs_token,
+          .help = "It asked to join and was refused for good; it waits for another token."),
     {0},
 };
 TYPE(server_status, "How this server stands.");

@@ -31,6 +31,7 @@ struct server_status {
     int64_t backup_at;
     char *cluster_id, *membership, *forming, *address, *raft_address;
     int64_t leader_contact_ms;
+    bool needs_token;
     struct server_view_list servers;
 };
 /* And with its own word. */

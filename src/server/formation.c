@@ -50,6 +50,7 @@ struct formation {
     uint32_t asking;                /* answers that are awaited */
     uint32_t next;                  /* WAY_JOIN: whom to ask */
     bool joining;
+    bool needs_token;               /* the last one was refused for good */
 };
 
 struct ask { struct formation *f; uint32_t i; };
@@ -240,6 +241,7 @@ static void refused(struct formation *f, const struct error *err)
         CLEANUP_FREE char *why = mem_printf("it was refused at %s; give it a new token: mt cluster join --token", text);
         unlink(path);
         f->way = WAY_COMMAND;
+        f->needs_token = true;
         say(f, why);
         return;
     }
@@ -346,6 +348,7 @@ static int choose_id(struct formation *f, struct error *err)
 static void find_way(struct formation *f)
 {
     const struct server_config *o = f->c->config;
+    f->needs_token = false;
     if (f->file.servers.n) {
         use_addresses(f, &f->file.servers);
         f->way = WAY_JOIN;
@@ -420,6 +423,11 @@ uint64_t formation_server_id(const struct control *c)
 bool formation_is_joining(const struct control *c)
 {
     return c->formation && c->formation->joining;
+}
+
+bool formation_needs_token(const struct control *c)
+{
+    return c->formation && c->formation->needs_token;
 }
 
 const char *formation_token(const struct control *c)

@@ -17,6 +17,8 @@ void formation_stop(struct control *c);
 uint64_t formation_server_id(const struct control *c);
 /* With consensus started, but not a member yet. */
 bool formation_is_joining(const struct control *c);
+/* It asked to join and was refused for good; it waits for another token. */
+bool formation_needs_token(const struct control *c);
 const char *formation_token(const struct control *c);             /* NULL: joins without */
 /* APIs of servers that may be asked: of the configuration, or of the token. */
 const struct str_list *formation_addresses(const struct control *c);
