@@ -124,6 +124,7 @@ struct node {
     char *version;                   /* of the agent */
     enum node_state state; char *state_reason;
     char *arch, *kernel; bool kvm;
+    bool ingress;                    /* it takes requests from outside, by a proxy of its own */
     double cpus; int64_t memory_mb, disk_mb;              /* what Mentat may use */
     struct driver_info_list drivers;
     struct kv_list meta;
@@ -235,12 +236,27 @@ struct agent_work {
     struct service_peers_list peers;
 };
 
+/* --- ingress: GET /v1/agent/ingress?node=ID&index=N&wait=60s, by agents with `ingress: true` --- */
+/* A replica that takes requests. weight: 0..256, its part of the service's new requests; 0: prepared, but gets none (the
+ * new ones of a blue-green deployment before the switch, the old ones after it). leaving: no new requests, those under way
+ * finish, then the agent names it in `idle`, and the replica may stop. */
+struct ingress_target { char *alloc; uint64_t version; char *ip; int64_t port, weight; bool leaving; };
+struct ingress_target_list { struct ingress_target *v; uint32_t n; };
+/* One entry of a service's `ingress`; no targets: a page that says so is served. */
+struct ingress_route { char *service, *job; struct ingress ingress; struct ingress_target_list targets; };
+struct ingress_route_list { struct ingress_route *v; uint32_t n; };
+/* The whole table as of `index`, in order of service and entry. */
+struct agent_ingress { uint64_t index; struct ingress_route_list routes; };
+/* POST /v1/agent/ingress: the table that is in force in this node's proxy, read back from it, and the leaving targets that
+ * no process of the proxy has a connection to. problem: why a newer table is not in force; NULL: it is. */
+struct ingress_report { char *node_id; uint64_t applied; struct str_list idle; char *problem; };
+
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
     restart_type, kill_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, member_type, join_token_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
-    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type;
+    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, agent_ingress_type, ingress_report_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],

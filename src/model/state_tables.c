@@ -32,6 +32,7 @@ static const struct field node_fields[] = {
     TIME(node, state_since, 18, .help = "When its state changed last."),
     UINT(node, create_index, 19, .help = "Index at which it appeared."),
     UINT(node, modify_index, 20, .help = "Index at which it changed last."),
+    BOOL(node, ingress, 21, .help = "It takes requests from outside, by a proxy of its own."),
     {0},
 };
 TABLE(node, node_fields, "A host that runs tasks.");
@@ -253,3 +254,39 @@ static const struct field agent_work_fields[] = {
     {0},
 };
 TABLE(agent_work, agent_work_fields, "What an agent has to know.");
+
+static const struct field ingress_target_fields[] = {
+    STRING(ingress_target, alloc, 1, .help = "Id of the replica's allocation."),
+    UINT(ingress_target, version, 2, .help = "Its version of the service."),
+    STRING(ingress_target, ip, 3, .help = "Address at which it is reached."),
+    INT(ingress_target, port, 4, .help = "Port at which it is reached."),
+    INT(ingress_target, weight, 5, .help = "Its part of the new requests, 0 to 256; 0: none."),
+    BOOL(ingress_target, leaving, 6, .help = "It gets no new requests, and stops when those under way are done."),
+    {0},
+};
+static TABLE(ingress_target, ingress_target_fields, "A replica that takes requests.");
+
+static const struct field ingress_route_fields[] = {
+    STRING(ingress_route, service, 1, .help = "Name of the service."),
+    STRING(ingress_route, job, 2, .help = "Its job."),
+    OBJECT(ingress_route, ingress, 3, ingress, .help = "The entry of its `ingress`."),
+    LIST(ingress_route, targets, 4, ingress_target, .help = "Its replicas."),
+    {0},
+};
+static TABLE(ingress_route, ingress_route_fields, "A way in from outside, and where it leads.");
+
+static const struct field agent_ingress_fields[] = {
+    UINT(agent_ingress, index, 1, .help = "Index of the table."),
+    LIST(agent_ingress, routes, 2, ingress_route, .help = "The whole table."),
+    {0},
+};
+TABLE(agent_ingress, agent_ingress_fields, "What an ingress node has to know.");
+
+static const struct field ingress_report_fields[] = {
+    STRING(ingress_report, node_id, 1, .help = "Id of the node."),
+    UINT(ingress_report, applied, 2, .help = "Index of the table that its proxy follows."),
+    STR_LIST(ingress_report, idle, 3, .help = "Leaving replicas that its proxy has no connection to."),
+    STRING(ingress_report, problem, 4, .help = "Why a newer table is not followed."),
+    {0},
+};
+TABLE(ingress_report, ingress_report_fields, "How an ingress node's proxy stands.");
