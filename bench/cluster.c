@@ -28,14 +28,18 @@ static void on_timer(uv_timer_t *timer)
     /* Only wakes the loop. */
 }
 
-static int check_program(struct child *child, bool wanted, struct error *err)
+static int check_programs(struct cluster *c, struct error *err)
 {
     char how[48];
-    if (!wanted || child_running(child))
-        return 0;
-    child_how_ended(child, how, sizeof how);
-    child_show_log(child);
-    return error_set(err, ERROR_SYSTEM, "%s %s", child->name, how);
+    for (size_t i = 0; i < c->child_count; i++) {
+        struct child *child = &c->children[i];
+        if (child_running(child))
+            continue;
+        child_how_ended(child, how, sizeof how);
+        child_show_log(child);
+        return error_set(err, ERROR_SYSTEM, "%s %s", child->name, how);
+    }
+    return 0;
 }
 
 int cluster_wait(struct cluster *c, bool (*done)(void *arg), void *arg, int64_t limit_ms, struct error *err)
@@ -49,8 +53,8 @@ int cluster_wait(struct cluster *c, bool (*done)(void *arg), void *arg, int64_t 
             rc = error_set(err, ERROR_CANCELLED, "interrupted");
         else if (time_monotonic_ms() > until)
             rc = error_set(err, ERROR_TIMEOUT, "not within %lld s", (long long)limit_ms / 1000);
-        else if (!(rc = check_program(&c->server, c->server.name, err)))
-            rc = check_program(&c->agent, c->agent.name, err);
+        else
+            rc = check_programs(c, err);
         if (!rc)
             uv_run(&c->loop, UV_RUN_ONCE);
     }
@@ -99,13 +103,13 @@ static bool exchange_done(void *arg)
     return ((struct exchange *)arg)->done;
 }
 
-int cluster_call(struct cluster *c, enum http_method method, const char *path, const char *body, json_t **json,
-                 struct error *err)
+int cluster_call_to(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
+                    json_t **json, struct error *err)
 {
     struct exchange x = {0};
     struct http_header type = {"Content-Type", "application/json"};
     struct http_call_options o = {
-        .method = method, .target = c->target, .path = path, .headers = &type, .header_count = body ? 1 : 0, .body = body,
+        .method = method, .target = target, .path = path, .headers = &type, .header_count = body ? 1 : 0, .body = body,
         .body_len = body ? strlen(body) : 0, .response_timeout_ms = CALL_MS, .on_done = on_done, .arg = &x,
     };
     if (json)
@@ -123,6 +127,32 @@ int cluster_call(struct cluster *c, enum http_method method, const char *path, c
         rc = error_set(err, ERROR_CORRUPT, "the answer to %s is not JSON", path);
     buf_free(&x.body);
     return rc;
+}
+
+int cluster_call(struct cluster *c, enum http_method method, const char *path, const char *body, json_t **json,
+                 struct error *err)
+{
+    return cluster_call_to(c, c->target, method, path, body, json, err);
+}
+
+int cluster_wait_answer(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
+                        bool (*ready)(const json_t *answer, void *arg), void *arg, struct error *err)
+{
+    int64_t until = time_monotonic_ms() + START_MS;
+    for (;;) {
+        json_t *answer = NULL;
+        int rc = cluster_call_to(c, target, method, path, body, &answer, err);
+        bool over = !rc && ready(answer, arg);
+        json_decref(answer);
+        if (over)
+            return 0;
+        if (c->cancelled || check_programs(c, err))
+            return -1;
+        if (time_monotonic_ms() > until)
+            return rc ? rc : error_set(err, ERROR_TIMEOUT, "%s is not as wanted within %d s", path, START_MS / 1000);
+        if (cluster_sleep(c, POLL_MS, err))
+            return -1;
+    }
 }
 
 /* --- start --- */
@@ -155,49 +185,55 @@ static int make_dir(struct cluster *c, const char *parent, struct error *err)
     return 0;
 }
 
-static int start_program(struct cluster *c, struct child *child, const char *name, const char *config, struct error *err)
+const struct child *cluster_run(struct cluster *c, const char *name, const char *path, char *const *argv, struct error *err)
+{
+    INVARIANT(c->child_count < CLUSTER_CHILDREN);
+    struct child *child = &c->children[c->child_count];
+    *child = (struct child){.name = name, .log_path = mem_printf("%s/%s-%zu.log", c->dir, name, c->child_count)};
+    if (child_start(child, path, argv, err)) {
+        child_clear(child);
+        return NULL;
+    }
+    c->child_count++;
+    return child;
+}
+
+static const struct child *start_program(struct cluster *c, const char *name, const char *config, struct error *err)
 {
     CLEANUP_FREE char *path = child_find_program(name, err);
-    CLEANUP_FREE char *config_path = mem_printf("%s/%s.yaml", c->dir, name);
+    CLEANUP_FREE char *config_path = mem_printf("%s/%s-%zu.yaml", c->dir, name, c->child_count);
     char *argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)"--config", config_path, NULL};
     if (!path || file_write(config_path, config, strlen(config), 0644, err))
-        return -1;
-    child->log_path = mem_printf("%s/%s.log", c->dir, name);
-    if (child_start(child, path, argv, err))
-        return -1;
-    child->name = name;
-    return 0;
+        return NULL;
+    return cluster_run(c, name, path, argv, err);
 }
 
-/* Asks again and again until ready() takes the answer. */
-static int wait_answer(struct cluster *c, const char *path, bool (*ready)(const json_t *answer), struct error *err)
-{
-    int64_t until = time_monotonic_ms() + START_MS;
-    for (;;) {
-        json_t *answer = NULL;
-        int rc = cluster_call(c, HTTP_METHOD_GET, path, NULL, &answer, err);
-        bool over = !rc && ready(answer);
-        json_decref(answer);
-        if (over)
-            return 0;
-        if (c->cancelled || check_program(&c->server, true, err) || check_program(&c->agent, c->agent.name, err))
-            return -1;
-        if (time_monotonic_ms() > until)
-            return rc ? rc : error_set(err, ERROR_TIMEOUT, "%s is not as wanted within %d s", path, START_MS / 1000);
-        if (cluster_sleep(c, POLL_MS, err))
-            return -1;
-    }
-}
-
-static bool any_answer(const json_t *answer)
-{
-    return true;
-}
-
-static bool node_is_ready(const json_t *answer)
+static bool node_is_ready(const json_t *answer, void *arg)
 {
     const char *state = json_string_value(json_object_get(json_array_get(json_object_get(answer, "items"), 0), "state"));
     return state && !strcmp(state, "ready");
+}
+
+struct wanted { struct cluster *c; size_t voters; };
+
+/* All vote, and the leader said where it is. */
+static bool has_leader(const json_t *answer, void *arg)
+{
+    const struct wanted *w = arg;
+    size_t i, voters = 0;
+    json_t *m;
+    const char *leader = NULL;
+    json_array_foreach(json_object_get(answer, "servers"), i, m) {
+        const char *membership = json_string_value(json_object_get(m, "membership"));
+        voters += membership && !strcmp(membership, "voter");
+        if (json_is_true(json_object_get(m, "leader")))
+            leader = json_string_value(json_object_get(m, "address"));
+    }
+    if (voters != w->voters || !leader)
+        return false;
+    free(w->c->target);
+    w->c->target = mem_printf("http://%s", leader);
+    return true;
 }
 
 static void make_loop(struct cluster *c, size_t connections)
@@ -214,29 +250,62 @@ static void make_loop(struct cluster *c, size_t connections)
     c->client = http_client_new(&c->loop, &o);
 }
 
+char *cluster_free_target(struct error *err)
+{
+    const struct address any = {.host = "127.0.0.1"};
+    int port = address_probe(&any, ADDRESS_TCP);
+    if (port >= 0)
+        return mem_printf("http://127.0.0.1:%d", port);
+    error_set(err, ERROR_SYSTEM, "no free port on 127.0.0.1");
+    return NULL;
+}
+
+static int free_port(struct error *err)
+{
+    CLEANUP_FREE char *target = cluster_free_target(err);
+    return target ? atoi(strrchr(target, ':') + 1) : -1;
+}
+
+static int start_servers(struct cluster *c, const struct cluster_options *o, size_t count, struct error *err)
+{
+    int ports[CLUSTER_SERVERS], raft_ports[CLUSTER_SERVERS];
+    CLEANUP_BUF struct buf all = {0};
+    INVARIANT(count <= CLUSTER_SERVERS);
+    for (size_t i = 0; i < count; i++) {
+        if ((ports[i] = free_port(err)) < 0 || (raft_ports[i] = free_port(err)) < 0)
+            return -1;
+        buf_printf(&all, "%s\"127.0.0.1:%d\"", i ? ", " : "servers: [", ports[i]);
+    }
+    buf_add_string(&all, "]\n");
+    for (size_t i = 0; i < count; i++) {
+        CLEANUP_FREE char *config = mem_printf("name: bench-%zu\ndata_dir: %s/state-%zu\nport: %d\nraft_port: %d\n%s%s", i,
+                                               c->dir, i, ports[i], raft_ports[i], count > 1 ? all.data : "",
+                                               o->server_config ? o->server_config : "");
+        if (!start_program(c, "mentat-server", config, err))
+            return -1;
+    }
+    c->target = mem_printf("http://127.0.0.1:%d", ports[0]);
+    struct wanted wanted = {c, count};
+    return cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/cluster", NULL, has_leader, &wanted, err);
+}
+
 int cluster_start(struct cluster *c, const struct cluster_options *o, struct error *err)
 {
     *c = (struct cluster){0};
     make_loop(c, o->connections);
-    const struct address any = {.host = "127.0.0.1"};
-    int port = address_probe(&any, ADDRESS_TCP), agent_port = address_probe(&any, ADDRESS_TCP);
-    if (port < 0 || agent_port < 0)
-        return error_set(err, ERROR_SYSTEM, "no free port on 127.0.0.1");
-    if (make_dir(c, o->parent, err))
-        return -1;
-    c->target = mem_printf("http://127.0.0.1:%d", port);
-    CLEANUP_FREE char *server = mem_printf("name: bench\ndata_dir: %s/state\nport: %d\n%s", c->dir, port,
-                                           o->server_config ? o->server_config : "");
-    if (start_program(c, &c->server, "mentat-server", server, err) || wait_answer(c, "/v1/readyz", any_answer, err))
+    if (make_dir(c, o->parent, err) || start_servers(c, o, o->servers ? o->servers : 1, err))
         return -1;
     if (!o->agent)
         return 0;
+    int port = free_port(err);
+    if (port < 0)
+        return -1;
     CLEANUP_FREE char *agent = mem_printf(
-        "name: bench\ndata_dir: %s/agent\nvolume_root: %s/volumes\nservers: [\"127.0.0.1:%d\"]\nport: %d\nip: 127.0.0.1\n"
+        "name: bench\ndata_dir: %s/agent\nvolume_root: %s/volumes\nservers: [\"%s\"]\nport: %d\nip: 127.0.0.1\n"
         "cgroup_root: mentat-bench-%d\nstop_tasks_on_exit: true\n",
-        c->dir, c->dir, port, agent_port, (int)getpid());
-    return start_program(c, &c->agent, "mentat-agent", agent, err) ||
-           wait_answer(c, "/v1/nodes", node_is_ready, err) ? -1 : 0;
+        c->dir, c->dir, c->target + strlen("http://"), port, (int)getpid());
+    c->agent = start_program(c, "mentat-agent", agent, err);
+    return c->agent ? cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/nodes", NULL, node_is_ready, NULL, err) : -1;
 }
 
 /* --- stop --- */
@@ -261,8 +330,8 @@ void cluster_stop(struct cluster *c)
     uv_close((uv_handle_t *)&c->timer, NULL);
     uv_run(&c->loop, UV_RUN_DEFAULT);
     INVARIANT(uv_loop_close(&c->loop) == 0);
-    stop_program(&c->agent);
-    stop_program(&c->server);
+    while (c->child_count)
+        stop_program(&c->children[--c->child_count]);
     if (c->dir[0])
         dir_remove(c->dir);
     free(c->target);

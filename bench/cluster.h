@@ -1,4 +1,4 @@
-/* Cluster: a real server, and a real agent where one is wanted, for one measurement: the programs beside this one, on a
+/* Cluster: real servers, and a real agent where one is wanted, for one measurement: the programs beside this one, on a
  * temporary directory and free loopback ports. Whatever happens, cluster_stop ends them with their tasks and removes
  * everything. Ctrl-C makes every wait end with ERROR_CANCELLED. */
 #pragma once
@@ -10,21 +10,27 @@
 #include "cli/child.h"
 #include "net/http_client.h"
 
+#define CLUSTER_CHILDREN 8
+#define CLUSTER_SERVERS 3        /* at most */
+
 struct cluster {
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_timer_t timer;
     bool cancelled;              /* SIGINT or SIGTERM came */
     struct http_client *client;
-    struct child server, agent;
+    struct child children[CLUSTER_CHILDREN];     /* in the order of their start: servers first */
+    size_t child_count;
+    const struct child *agent;   /* NULL: none */
     char dir[256];
     const char *filesystem;      /* what dir is on: "ext4" */
-    char *target;                /* "http://127.0.0.1:PORT" */
+    char *target;                /* of the leader: "http://127.0.0.1:PORT" */
 };
 
 struct cluster_options {
     const char *parent;          /* where the temporary directory is made; NULL: $TMPDIR or /var/tmp */
     const char *server_config;   /* more lines of server.yaml; NULL: none */
+    size_t servers;              /* 0: one */
     bool agent;
     size_t connections;          /* that are kept; 0: a few */
 };
@@ -32,6 +38,11 @@ struct cluster_options {
 /* Starts it and waits until it is ready. cluster_stop must follow in every case. */
 int cluster_start(struct cluster *c, const struct cluster_options *options, struct error *err);
 void cluster_stop(struct cluster *c);
+
+/* Starts another program, which belongs to the cluster from then on. NULL with err. */
+const struct child *cluster_run(struct cluster *c, const char *name, const char *path, char *const *argv, struct error *err);
+/* "http://127.0.0.1:PORT" with a port that is free. The caller's; NULL with err. */
+char *cluster_free_target(struct error *err);
 
 /* Runs the loop until done() holds. Fails after limit_ms, when a program ended, or when cancelled. */
 int cluster_wait(struct cluster *c, bool (*done)(void *arg), void *arg, int64_t limit_ms, struct error *err);
@@ -41,3 +52,9 @@ int cluster_sleep(struct cluster *c, int64_t ms, struct error *err);
  * and NULL when the answer has no body. */
 int cluster_call(struct cluster *c, enum http_method method, const char *path, const char *body, json_t **json,
                  struct error *err);
+/* The same, to another target. */
+int cluster_call_to(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
+                    json_t **json, struct error *err);
+/* Asks again and again until ready() takes the answer. */
+int cluster_wait_answer(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
+                        bool (*ready)(const json_t *answer, void *arg), void *arg, struct error *err);

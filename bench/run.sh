@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One whole run of the measurements, on a machine that does nothing else meanwhile; about two minutes.
+# One whole run of the measurements, on a machine that does nothing else meanwhile; about three minutes.
 #   bench/run.sh            prints a JSON line about the machine, then one for each figure
 #   bench/run.sh --write    puts them into docs/performance.md too
 # The programs come from $MENTAT_BIN, else from build/bin; servers and agents keep their state below $TMPDIR or /var/tmp.
@@ -23,7 +23,7 @@ machine() {
 }
 
 figures() {
-    local nodes allocs
+    local nodes allocs servers
     for nodes in 1000 5000 10000; do
         for allocs in 300 1200; do
             "$bench" scheduler --nodes "$nodes" --allocs "$allocs"
@@ -33,6 +33,9 @@ figures() {
     "$bench" submit --count 100
     "$bench" idle
     "$bench" api
+    for servers in 1 3; do
+        "$bench" commit --servers "$servers"
+    done
 }
 
 # The lines as Markdown.

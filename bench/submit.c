@@ -180,11 +180,7 @@ static int run(int argc, char **argv)
 
 static int engine_call(struct cluster *c, enum http_method method, const char *path, const char *body, struct error *err)
 {
-    char *servers = c->target;
-    c->target = (char *)(uintptr_t)DOCKER_TARGET;
-    int rc = cluster_call(c, method, path, body, NULL, err);
-    c->target = servers;
-    return rc;
+    return cluster_call_to(c, DOCKER_TARGET, method, path, body, NULL, err);
 }
 
 /* What `docker run -d` does: the same container, as far as Docker is concerned. */

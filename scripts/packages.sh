@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages that Mentat is built and tested with (Debian 12 and later, Ubuntu 24.04). Does nothing when all are
-# there. "a|b": a where the distribution has it, else b.
+# Installs the packages that Mentat is built with, or (all) tested with too, or (bench) measured beside (Debian 12 and later,
+# Ubuntu 24.04). Does nothing when all are there. "a|b": a where the distribution has it, else b.
 set -euo pipefail
 
 # llhttp is the maintained parser; older distributions have only its predecessor.
@@ -9,13 +9,15 @@ build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson
        'libllhttp-dev|libhttp-parser-dev')
 tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry
        zsh fish mandoc qemu-system-x86 cpio)
+bench=(jq etcd-server)
 # To boot small hosts with, where the machine has no kernel of its own (a container, say).
 ls /boot/vmlinuz-* >/dev/null 2>&1 || tests+=('linux-image-cloud-amd64|linux-image-virtual')
 
 case "${1:-build}" in
 build) want=("${build[@]}") ;;
 all)   want=("${build[@]}" "${tests[@]}") ;;
-*)     echo "usage: $0 [build|all]" >&2; exit 2 ;;
+bench) want=("${build[@]}" "${bench[@]}") ;;
+*)     echo "usage: $0 [build|all|bench]" >&2; exit 2 ;;
 esac
 
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }

@@ -17,6 +17,8 @@ SMALL = {
                                   for what in ("resident_mb", "private_mb", "wakeups_per_second")]),
     "api": (["--allocs", "200", "--connections", "2", "--seconds", "1"],
             ["api_requests_per_second", "api_p50_ms", "api_p99_ms"]),
+    "commit": (["--servers", "3", "--inflight", "2", "--milliseconds", "50"],
+               ["commits_per_second", "commit_p50_ms", "commit_p99_ms"]),
 }
 
 
@@ -84,7 +86,7 @@ class Bench(unittest.TestCase):
         return found
 
     def test_wrong_arguments_are_told(self):
-        for args in (["submit", "--count", "0"], ["idle", "--seconds", "soon"], ["api", "more"], ["none"], []):
+        for args in (["submit", "--count", "0"], ["idle", "--seconds", "soon"], ["api", "more"], ["commit", "--servers", "2"], ["none"], []):
             done = subprocess.run([program("mentat-bench"), *args], capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout), (2, ""), args)
             self.assertIn("usage: mentat-bench", done.stderr)
