@@ -64,6 +64,8 @@ void core_service_allocs(const struct core *c, const char *service, bool (*fn)(v
 void core_node_allocs(const struct core *c, const char *node_id, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);
 void core_service_versions(const struct core *c, const char *service, struct service_version_list *out);  /* copies; list's owner clears */
 int core_service_status(const struct core *c, const char *service, struct service_status *out);  /* 0, -1 unknown; owned */
+/* For tests: what the core keeps of the service's status is what counting it again gives. */
+bool core_service_status_holds(const struct core *c, const char *service);
 int core_job(const struct core *c, const char *job, struct job *out);                            /* as submitted, current versions; owned */
 
 /* Events, oldest first, the last 8,192 kept. Returns how many were appended (copies) to out, at most `limit`, those after

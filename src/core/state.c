@@ -177,8 +177,15 @@ static void changed(struct core *c, enum core_kind kind)
     c->changed[CORE_ANY] = c->index;
 }
 
+static void forget_status(struct service_entry *s)
+{
+    if (s->status)
+        type_free(&service_status_type, steal(&s->status));
+}
+
 void state_set_dirty(struct core *c, struct service_entry *s)
 {
+    forget_status(s);
     if (s->dirty)
         return;
     s->dirty = true;
@@ -498,6 +505,7 @@ void state_remove_service(struct core *c, struct service_entry *s)
     state_move_service(c, s, NULL, 0);
     RB_REMOVE(service_tree, &c->services, s);
     changed(c, CORE_SERVICE);
+    forget_status(s);
     free(s->reason);
     free(s->name);
     free(s);
@@ -538,6 +546,7 @@ void state_move_service(struct core *c, struct service_entry *s, struct job_entr
         else
             TAILQ_INSERT_TAIL(&job->services, s, in_job);
     }
+    forget_status(s);
     changed(c, CORE_JOB);
     if (!old || old == job || !TAILQ_EMPTY(&old->services))
         return;

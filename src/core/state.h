@@ -105,6 +105,7 @@ struct service_entry {
     RB_ENTRY(service_entry) by_name, by_wake;
     TAILQ_ENTRY(service_entry) in_job, dirty_link, blocked_link, every_link;
     bool in_every;
+    struct service_status *status;      /* how it stands; NULL: to be counted again, see status.c */
     bool peers_changed;                 /* within this command */
     STAILQ_ENTRY(service_entry) peers_link;
 };
@@ -261,7 +262,7 @@ void state_touch_node(struct core *c, struct node_entry *n);
 void state_touch_service(struct core *c, struct service_entry *s);
 void state_touch_deployment(struct core *c, struct deployment_entry *d);
 void state_touch_members(struct core *c);
-void state_set_dirty(struct core *c, struct service_entry *s);
+void state_set_dirty(struct core *c, struct service_entry *s);         /* something that its status or its replicas rest on changed */
 void state_clear_dirty(struct core *c, struct service_entry *s);
 void state_set_blocked(struct core *c, struct service_entry *s, bool blocked);
 void state_set_wake(struct core *c, struct service_entry *s, int64_t at);

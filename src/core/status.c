@@ -103,6 +103,23 @@ int core_service_status(const struct core *c, const char *service, struct servic
     *out = (struct service_status){0};
     if (!s)
         return -1;
-    service_status_fill((struct core *)c, s, out);      /* the slots point into the state, nothing writes there */
+    /* Counting costs as much as the service has allocations: it is done again only after something changed. */
+    if (!s->status) {
+        s->status = NEW(struct service_status);
+        service_status_fill((struct core *)c, s, s->status);   /* the slots point into the state, nothing writes there */
+    }
+    type_copy(&service_status_type, out, s->status);
     return 0;
+}
+
+bool core_service_status_holds(const struct core *c, const char *service)
+{
+    const struct service_entry *s = state_service(c, service);
+    if (!s || !s->status)
+        return true;
+    struct service_status counted = {0};
+    service_status_fill((struct core *)c, (struct service_entry *)s, &counted);
+    bool equal = type_equal(&service_status_type, &counted, s->status);
+    type_clear(&service_status_type, &counted);
+    return equal;
 }

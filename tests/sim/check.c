@@ -162,6 +162,18 @@ void check_invariants(struct world *w, const struct core *c)
         world_fail(w, "%u allocations live on nodes, and %u of services", on_nodes, of_services);
 }
 
+void check_statuses(struct world *w, const struct core *c)
+{
+    for (const struct service_version *v = core_service_next(c, NULL); v && !world_failed(w);
+         v = core_service_next(c, v->service)) {
+        struct service_status s;
+        if (!core_service_status_holds(c, v->service))
+            world_fail(w, "the status of service %s is an old one", v->service);
+        core_service_status(c, v->service, &s);
+        type_clear(&service_status_type, &s);
+    }
+}
+
 void check_ended(struct world *w, const struct core *c)
 {
     for (const struct alloc *a = core_alloc_next(c, NULL); a && !world_failed(w); a = core_alloc_next(c, a->id)) {
