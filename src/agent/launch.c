@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "agent/shim_child.h"
 #include "base/file.h"
 #include "net/address.h"
 
@@ -47,11 +49,14 @@ int launch_build(const struct task_facts *facts, const char *alloc_dir, const ch
     CLEANUP(launch_free) struct launch *l = NEW(struct launch);
     l->alloc_dir = mem_strdup(alloc_dir);
     type_copy(&config_type, &l->config, &facts->spec->config);
+    l->owner = facts->spec->driver == DRIVER_EXEC ? mem_strdup(l->config.user) : NULL;
+    str_list_clear(&l->config.command);
     str_list_clear(&l->config.args);
     l->ip = mem_strdup(facts->ip);
     for (uint32_t i = 0; i < facts->alloc->ports.n; i++)
         type_copy(&alloc_port_type, list_add((struct list *)&l->ports, &alloc_port_type), &facts->alloc->ports.v[i]);
-    if (task_args(facts, &facts->spec->config.args, &l->config.args, err) < 0 ||
+    if (task_args(facts, &facts->spec->config.command, &l->config.command, err) < 0 ||
+        task_args(facts, &facts->spec->config.args, &l->config.args, err) < 0 ||
         task_env(facts, &l->env, err) < 0 ||
         add_volumes(facts, volume_root, &facts->spec->config.volumes, l, err) < 0 ||
         add_volumes(facts, volume_root, &facts->spec->volumes, l, err) < 0)
@@ -72,6 +77,20 @@ static int port_check(const char *ip, const struct alloc_port *port, struct erro
                      udp ? "udp" : "tcp", port->name);
 }
 
+static int volume_make(const char *path, const char *owner, struct error *err)
+{
+    struct account account;
+    bool is_new = access(path, F_OK) < 0;
+    if (dir_make(path, 0755, err) < 0)
+        return -1;
+    if (!is_new || !owner || geteuid() != 0)
+        return 0;
+    if (account_find(owner, "this node", &account, err) < 0)
+        return -1;
+    return account.set && chown(path, account.uid, account.gid) < 0
+        ? error_set_errno(err, errno, "cannot give %s to user `%s`", path, owner) : 0;
+}
+
 int launch_prepare(const struct launch *l, struct error *err)
 {
     for (uint32_t i = 0; i < l->ports.n; i++)
@@ -80,7 +99,7 @@ int launch_prepare(const struct launch *l, struct error *err)
     if (dir_make(l->alloc_dir, 0755, err) < 0)
         return -1;
     for (uint32_t i = 0; i < l->volumes.n; i++)
-        if (dir_make(l->volumes.v[i].source, 0755, err) < 0)
+        if (volume_make(l->volumes.v[i].source, l->owner, err) < 0)
             return error_context(err, "volume");
     return 0;
 }
@@ -97,5 +116,6 @@ void launch_free(struct launch *l)
         list_remove((struct list *)&l->ports, &alloc_port_type, l->ports.n - 1);
     free(l->ports.v);
     free(l->ip);
+    free(l->owner);
     free(l);
 }

@@ -6,18 +6,19 @@
 
 struct launch {
     char *alloc_dir;
-    struct config config;            /* with args interpolated */
+    struct config config;            /* with command and args interpolated */
     struct kv_list env;              /* complete */
     struct volume_list volumes;      /* of config and service, sources being paths on this host */
     struct alloc_port_list ports;
+    char *owner;                     /* user of the host to whom new volumes are given; NULL: the agent's, or the driver gives them */
     char *ip;                        /* at which the host ports are reached; NULL: not known */
 };
 
 /* Interpolates everything. Pure; fails with what the user has to change. */
 int launch_build(const struct task_facts *facts, const char *alloc_dir, const char *volume_root, struct launch **out,
                  struct error *err);
-/* Makes the directories, and looks whether somebody else has a host port; blocking, for a worker. Volume directories
- * that are new belong to config.user. */
+/* Makes the directories, and looks whether somebody else has a host port; blocking, for a worker. A new volume of
+ * a process of the host belongs to its config.user; what a container's user is, its driver knows. */
 int launch_prepare(const struct launch *l, struct error *err);
 void launch_free(struct launch *l);
 DEFINE_CLEANUP(launch_free, struct launch)

@@ -1,10 +1,9 @@
 /* Docker driver: a task is a container.
  *
- * The happy path: look at the image (pull it), make the job's network, create the container, start it, look at it, and
- * then wait for its end while its log is followed. A container is named after its allocation and labelled with its run,
- * so that there is never a second one, and so that whoever comes later (a new agent, an agent whose answer was cut off
- * by an engine that went down) finds it by that name and goes on from what it sees: that is STEP_LOOK, and the whole of
- * adoption.
+ * The happy path: docker_start.c makes the container and starts it; here it is looked at, and then its end is waited for
+ * while its log is followed. A container is named after its allocation and labelled with its run, so that there is never
+ * a second one, and so that whoever comes later (a new agent, an agent whose answer was cut off by an engine that went
+ * down) finds it by that name and goes on from what it sees: that is STEP_LOOK, and the whole of adoption.
  *
  * The engine may be gone at any moment. Before a container can exist, that fails the start; afterwards the task waits
  * for the engine to return, because until then nobody knows what runs. */
@@ -30,21 +29,13 @@
 #define AGAIN_LEAST_MS 100
 #define AGAIN_MOST_MS 2000
 #define KILL_AGAIN_MS 2000
-#define CONFLICTS_MOST 20            /* of names: the engine says one is taken, and nobody has it */
 #define EARLY_ENDS_MOST 3            /* of waits for a container that still runs, before they are slowed down */
 #define WAIT_IDLE_MS 30000           /* then the container is looked at, should the engine have forgotten to tell */
-#define CREATE_TIMEOUT_MS 120000
 #define CLOSE_WAIT_MS 15000
 #define LOG_FILES_DEFAULT 5
 #define LOG_MB_DEFAULT 10
 
 static void engine_begin(struct docker_task *t);
-static void look_begin(struct docker_task *t);
-static void create_begin(struct docker_task *t);
-static void network_begin(struct docker_task *t);
-static void start_begin(struct docker_task *t);
-static void clear_begin(struct docker_task *t);
-static void fail_begin(struct docker_task *t, const struct error *why);
 static void wait_begin(struct docker_task *t);
 static void kill_send(struct docker_task *t);
 
@@ -59,13 +50,13 @@ static void started_tell(struct docker_task *t, const struct error *err)
     t->head.events->started(t->head.arg, err, handle, t->pid, t->how.started_at);
 }
 
-static void progress_tell(struct docker_task *t, const char *text)
+void docker_progress(struct docker_task *t, const char *text)
 {
     if (t->head.events && !t->told_started && t->head.events->progress)
         t->head.events->progress(t->head.arg, text);
 }
 
-static void failed_tell(struct docker_task *t, const struct error *err)
+void docker_start_failed(struct docker_task *t, const struct error *err)
 {
     struct error copy = *err;
     t->step = STEP_GONE;
@@ -79,394 +70,34 @@ static void on_again(uv_timer_t *timer)
     struct docker_task *t = timer->data;
     switch (t->step) {
     case STEP_ENGINE: engine_begin(t); break;
-    case STEP_NETWORK: network_begin(t); break;
-    case STEP_LOOK: look_begin(t); break;
-    case STEP_CLEAR: clear_begin(t); break;
-    case STEP_FAIL: fail_begin(t, NULL); break;
-    case STEP_GONE: failed_tell(t, &t->failed); break;
+    case STEP_NETWORK: docker_network_begin(t); break;
+    case STEP_LOOK: docker_look(t); break;
+    case STEP_CLEAR: docker_clear_begin(t); break;
+    case STEP_FAIL: docker_fail_begin(t, NULL); break;
+    case STEP_GONE: docker_start_failed(t, &t->failed); break;
     default: break;
     }
 }
 
-static void again(struct docker_task *t)
+void docker_again_in(struct docker_task *t, int64_t delay_ms)
+{
+    uv_timer_start(&t->again, on_again, (uint64_t)delay_ms, 0);
+}
+
+void docker_again(struct docker_task *t)
 {
     int64_t delay = AGAIN_LEAST_MS << (t->tries < 5 ? t->tries : 5);
     t->tries++;
     if (t->tries == 3)
-        progress_tell(t, "waiting for the Docker engine");
-    uv_timer_start(&t->again, on_again, (uint64_t)(delay < AGAIN_MOST_MS ? delay : AGAIN_MOST_MS), 0);
+        docker_progress(t, "waiting for the Docker engine");
+    docker_again_in(t, delay < AGAIN_MOST_MS ? delay : AGAIN_MOST_MS);
 }
 
-/* Before a container can exist. */
-static void fail_early(struct docker_task *t, const struct error *err)
-{
-    failed_tell(t, err);
-}
-
-static struct engine_call *task_call(struct docker_task *t, enum docker_step step, const struct engine_request *r,
+struct engine_call *docker_task_call(struct docker_task *t, enum docker_step step, const struct engine_request *r,
                                      engine_done done)
 {
     t->step = step;
     return t->call = engine_start(t->d->engine, r, done, t);
-}
-
-/* --- the image --- */
-
-static void image_seen(struct docker_task *t, const struct engine_answer *a);
-
-static void image_after_pull(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    t->call = NULL;
-    if (a->err.code)
-        fail_early(t, &a->err);
-    else
-        image_seen(t, a);
-}
-
-static void pull_done(void *arg, const struct error *err)
-{
-    struct docker_task *t = arg;
-    t->pull = NULL;
-    if (err) {
-        fail_early(t, err);
-        return;
-    }
-    CLEANUP_FREE char *path = mem_printf("/images/%s/json", t->spec.config.image);
-    task_call(t, STEP_IMAGE, &(struct engine_request){.path = path}, image_after_pull);
-}
-
-static void pull_progress(void *arg, const char *text)
-{
-    progress_tell(arg, text);
-}
-
-static void pull_begin(struct docker_task *t)
-{
-    static const struct docker_pull_events events = {.progress = pull_progress, .done = pull_done};
-    CLEANUP_FREE char *text = mem_printf("pulling image %s", t->spec.config.image);
-    t->step = STEP_PULL;
-    progress_tell(t, text);
-    t->pull = docker_pull_start(t->d->images, t->spec.config.image, &events, t);
-}
-
-static void image_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    t->call = NULL;
-    if (a->err.code == ERROR_NOT_FOUND && t->spec.config.pull == PULL_NEVER) {
-        struct error err;
-        error_set(&err, ERROR_NOT_FOUND, "there is no image %s on this node, and config.pull is `never`", t->spec.config.image);
-        fail_early(t, &err);
-    } else if (a->err.code == ERROR_NOT_FOUND) {
-        pull_begin(t);
-    } else if (a->err.code) {
-        fail_early(t, &a->err);
-    } else {
-        image_seen(t, a);
-    }
-}
-
-static void image_begin(struct docker_task *t)
-{
-    if (t->spec.config.pull == PULL_ALWAYS) {
-        pull_begin(t);
-        return;
-    }
-    CLEANUP_FREE char *path = mem_printf("/images/%s/json", t->spec.config.image);
-    task_call(t, STEP_IMAGE, &(struct engine_request){.path = path}, image_done);
-}
-
-static bool is_numeric(const char *user)
-{
-    return *user && !user[strspn(user, "0123456789:")];
-}
-
-static void image_seen(struct docker_task *t, const struct engine_answer *a)
-{
-    struct error err;
-    const char *id = value_text(&a->json, "Id"), *user = value_text(&a->json, "Config/User");
-    docker_image_used(t->d->images, t->spec.config.image);
-    t->image.id = mem_strdup(id ? id : "");
-    t->image.user = mem_strdup(user ? user : "");
-    const char *who = docker_user(&t->spec, &t->image);
-    if (is_numeric(who))
-        t->user = mem_strdup(who);
-    else if (!strcmp(who, "root") || !strncmp(who, "root:", 5))
-        t->user = mem_strdup("0");
-    /* Of other names only the image knows the number: it is asked once the container is there, before it starts. */
-    if ((t->user && docker_user_allowed(&t->spec, t->user, &err) < 0) ||
-        docker_volumes_allowed(&t->spec, t->d->env->volume_root, &err) < 0)
-        fail_early(t, &err);
-    else
-        network_begin(t);
-}
-
-/* --- the job's network: made by the first of its tasks here, known to the others by its id, since a name may be given
- * twice by requests that meet --- */
-
-static void network_have(struct docker_task *t, const char *id)
-{
-    CLEANUP_FREE char *name = docker_job_network(t->job);
-    kv_set(&t->d->networks, name, id);
-    mem_set_string(&t->spec.network, id);
-    create_begin(t);
-}
-
-/* The next task that needs it looks anew. */
-static void network_unknown(struct docker_task *t)
-{
-    CLEANUP_FREE char *name = docker_job_network(t->job);
-    kv_remove(&t->d->networks, name);
-}
-
-static void network_made(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    const char *id = value_text(&a->json, "Id");
-    t->call = NULL;
-    if (!a->err.code && id) {
-        network_have(t, id);
-        return;
-    }
-    network_unknown(t);
-    if (a->err.code == ERROR_CONFLICT && ++t->conflicts < CONFLICTS_MOST)
-        network_begin(t);            /* somebody was faster */
-    else
-        fail_early(t, &a->err);
-}
-
-static void network_make(struct docker_task *t)
-{
-    CLEANUP_FREE char *name = docker_job_network(t->job);
-    CLEANUP_BUF struct buf body = {0};
-    buf_add_string(&body, "{\"Name\":");
-    json_add_string(&body, name);
-    buf_add_string(&body, ",\"CheckDuplicate\":true,\"Driver\":\"bridge\",\"Labels\":{\"" LABEL_AGENT "\":");
-    json_add_string(&body, t->d->agent);
-    buf_add_string(&body, ",\"" LABEL_JOB "\":");
-    json_add_string(&body, t->job);
-    buf_add_string(&body, "}}");
-    task_call(t, STEP_NETWORK, &(struct engine_request){
-        .method = HTTP_METHOD_POST, .path = "/networks/create", .body = body.data, .timeout_ms = CREATE_TIMEOUT_MS,
-    }, network_made);
-}
-
-static void network_seen(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    CLEANUP_FREE char *name = docker_job_network(t->job), *found = NULL;
-    t->call = NULL;
-    if (a->err.code) {
-        network_unknown(t);
-        fail_early(t, &a->err);
-        return;
-    }
-    /* The filter also gives longer names. Of several the same one is taken each time. */
-    for (uint32_t i = 0; a->json.kind == VALUE_LIST && i < a->json.n; i++) {
-        const char *other = value_text(&a->json.entries[i].value, "Name"), *id = value_text(&a->json.entries[i].value, "Id");
-        if (other && id && !strcmp(other, name) && (!found || strcmp(id, found) < 0))
-            mem_set_string(&found, id);
-    }
-    if (found)
-        network_have(t, found);
-    else
-        network_make(t);
-}
-
-static void network_begin(struct docker_task *t)
-{
-    CLEANUP_FREE char *name = docker_job_network(t->job);
-    const char *known = t->spec.config.network ? NULL : kv_get(&t->d->networks, name);
-    if (t->spec.config.network) {
-        create_begin(t);
-    } else if (known && *known) {
-        network_have(t, known);
-    } else if (known) {
-        t->step = STEP_NETWORK;      /* another task is at it */
-        uv_timer_start(&t->again, on_again, ENGINE_AGAIN_MS, 0);
-    } else {
-        CLEANUP_BUF struct buf filter = {0}, path = {0};
-        kv_set(&t->d->networks, name, "");
-        buf_add_string(&filter, "{\"name\":[");
-        json_add_string(&filter, name);
-        buf_add_string(&filter, "]}");
-        buf_add_string(&path, "/networks?filters=");
-        http_add_encoded(&path, filter.data);
-        task_call(t, STEP_NETWORK, &(struct engine_request){.path = path.data}, network_seen);
-    }
-}
-
-/* It is let go of in the middle. */
-static void network_abandon(struct docker_task *t)
-{
-    if (t->step == STEP_NETWORK && t->call)
-        network_unknown(t);
-}
-
-/* --- create --- */
-
-static void passwd_begin(struct docker_task *t);
-
-/* A new volume belongs to who uses it. */
-static void volumes_give(const struct docker_task *t)
-{
-    unsigned uid = 0, gid = 0;
-    if (!t->user || sscanf(t->user, "%u:%u", &uid, &gid) < 1 || !uid)
-        return;
-    for (uint32_t i = 0; i < t->spec.volumes.n; i++) {
-        const char *path = t->spec.volumes.v[i].source;
-        struct stat st;
-        /* Two links: no folder in it; as launch_prepare made it. */
-        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == 0 && st.st_gid == 0 && st.st_nlink == 2 &&
-            (st.st_mode & 07777) == 0755 && rmdir(path) == 0 && (mkdir(path, 0755) < 0 || chown(path, uid, gid) < 0))
-            LOG_W("a volume cannot be given to its user", "volume", path, "user", t->user, "error", strerror(errno));
-    }
-}
-
-static void network_again(struct docker_task *t)
-{
-    network_unknown(t);
-    network_begin(t);
-}
-
-static bool names_network(const struct error *err)
-{
-    return err->code == ERROR_NOT_FOUND && strstr(err->text, "network ");
-}
-
-static void create_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    t->call = NULL;
-    bool conflict = a->err.code == ERROR_CONFLICT && ++t->conflicts < CONFLICTS_MOST;
-    if (engine_absent(&a->err) || conflict) {
-        look_begin(t);               /* it may have been made; or an earlier run's is in the way */
-        return;
-    }
-    const char *id = value_text(&a->json, "Id");
-    if (a->err.code || !id) {
-        fail_begin(t, &a->err);
-        return;
-    }
-    mem_set_string(&t->container, id);
-    passwd_begin(t);
-}
-
-static void create_begin(struct docker_task *t)
-{
-    CLEANUP_BUF struct buf body = {0};
-    CLEANUP_FREE char *path = mem_printf("/containers/create?name=mentat-%s", t->alloc_id);
-    docker_create_body(&t->spec, &t->image, t->spec.config.user, t->d->agent, t->d->env->ip,
-                       engine_has_seccomp(t->d->engine), &body);
-    task_call(t, STEP_CREATE, &(struct engine_request){
-        .method = HTTP_METHOD_POST, .path = path, .body = body.data, .timeout_ms = CREATE_TIMEOUT_MS,
-    }, create_done);
-}
-
-/* --- who the container's user is --- */
-
-static void passwd_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    struct error err = a->err;
-    unsigned uid, gid;
-    t->call = NULL;
-    if (engine_absent(&err)) {
-        look_begin(t);
-        return;
-    }
-    CLEANUP_FREE char *name = mem_strdup(docker_user(&t->spec, &t->image));
-    name[strcspn(name, ":")] = 0;
-    struct buf missing = {0};
-    if (docker_passwd_find(err.code ? &missing : a->body, name, &uid, &gid, &err) < 0) {
-        fail_begin(t, &err);
-        return;
-    }
-    t->user = mem_printf("%u:%u", uid, gid);
-    if (docker_user_allowed(&t->spec, t->user, &err) < 0)
-        fail_begin(t, &err);
-    else
-        start_begin(t);
-}
-
-static void passwd_begin(struct docker_task *t)
-{
-    if (t->user || (t->spec.may.root && !t->spec.volumes.n)) {
-        start_begin(t);
-        return;
-    }
-    CLEANUP_FREE char *path = mem_printf("/containers/%s/archive?path=/etc/passwd", t->container);
-    task_call(t, STEP_PASSWD, &(struct engine_request){.path = path, .raw = true}, passwd_done);
-}
-
-/* --- start --- */
-
-static void start_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    t->call = NULL;
-    if (!a->err.code || engine_absent(&a->err))
-        look_begin(t);
-    else if (t->fresh && names_network(&a->err) && !t->waited) {
-        t->waited = true;            /* once: the network went with the last container of its job */
-        t->failed = (struct error){0};
-        clear_begin(t);
-    } else
-        fail_begin(t, &a->err);
-}
-
-static void start_begin(struct docker_task *t)
-{
-    if (t->fresh)
-        volumes_give(t);
-    CLEANUP_FREE char *path = mem_printf("/containers/%s/start", t->container);
-    task_call(t, STEP_START, &(struct engine_request){
-        .method = HTTP_METHOD_POST, .path = path, .timeout_ms = CREATE_TIMEOUT_MS,
-    }, start_done);
-}
-
-/* --- in the way, or half made --- */
-
-static void clear_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    t->call = NULL;
-    if (docker_still_there(&a->err)) {
-        again(t);
-        return;
-    }
-    if (t->fresh) {
-        network_again(t);
-        return;
-    }
-    error_set(&t->failed, ERROR_NOT_FOUND, "its container was made but never started");
-    failed_tell(t, &t->failed);
-}
-
-static void clear_begin(struct docker_task *t)
-{
-    CLEANUP_FREE char *path = docker_delete_path(t->container);
-    task_call(t, STEP_CLEAR, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, clear_done);
-}
-
-static void fail_done(void *arg, const struct engine_answer *a)
-{
-    struct docker_task *t = arg;
-    t->call = NULL;
-    if (docker_still_there(&a->err))
-        again(t);
-    else
-        failed_tell(t, &t->failed);
-}
-
-/* The start failed once a container may be there: it is said only when nothing is left. NULL: once more. */
-static void fail_begin(struct docker_task *t, const struct error *why)
-{
-    if (why)
-        t->failed = *why;
-    CLEANUP_FREE char *by_name = mem_printf("mentat-%s", t->alloc_id), *path = docker_delete_path(by_name);
-    task_call(t, STEP_FAIL, &(struct engine_request){.method = HTTP_METHOD_DELETE, .path = path}, fail_done);
 }
 
 /* --- looking: what is there, and what follows from it --- */
@@ -570,10 +201,10 @@ static void nothing_there(struct docker_task *t)
     if (t->told_started) {
         ended(t);                    /* with what `wait` told, or nothing */
     } else if (t->fresh) {
-        create_begin(t);
+        docker_create_begin(t);
     } else {
         error_set(&t->failed, ERROR_NOT_FOUND, "there is no container of this allocation");
-        failed_tell(t, &t->failed);
+        docker_start_failed(t, &t->failed);
     }
 }
 
@@ -584,7 +215,7 @@ static void container_seen(struct docker_task *t, const struct value *json)
     uint64_t number = run ? strtoull(run, NULL, 10) : t->run;
     mem_set_string(&t->container, id);
     if (t->fresh && !t->told_started && number != t->run) {
-        clear_begin(t);              /* an earlier run's */
+        docker_clear_begin(t);              /* an earlier run's */
         return;
     }
     t->run = t->how.run = number;
@@ -596,14 +227,14 @@ static void container_seen(struct docker_task *t, const struct value *json)
     t->how.started_at = time_of(json, "State/StartedAt");
     if (!status || !strcmp(status, "created")) {
         if (t->fresh)
-            passwd_begin(t);
+            docker_passwd_begin(t);
         else
-            clear_begin(t);
+            docker_clear_begin(t);
     } else if (!strcmp(status, "exited") || !strcmp(status, "dead")) {
         exit_read(t, json);
         ended(t);
     } else if (!strcmp(status, "removing")) {
-        again(t);
+        docker_again(t);
     } else {
         up(t, json);
     }
@@ -617,22 +248,22 @@ static void look_done(void *arg, const struct engine_answer *a)
     if (a->err.code == ERROR_NOT_FOUND) {
         nothing_there(t);
     } else if (a->err.code || !value_text(&a->json, "Id")) {
-        again(t);
+        docker_again(t);
     } else if (!is_ours(t, &a->json)) {
         error_set(&err, ERROR_CONFLICT, "the name mentat-%s is taken by a container that is not Mentat's: remove or rename it",
                   t->alloc_id);
-        failed_tell(t, &err);
+        docker_start_failed(t, &err);
     } else {
         t->tries = 0;
         container_seen(t, &a->json);
     }
 }
 
-static void look_begin(struct docker_task *t)
+void docker_look(struct docker_task *t)
 {
     CLEANUP_FREE char *path = t->told_started || (!t->fresh && t->container)
         ? mem_printf("/containers/%s/json", t->container) : mem_printf("/containers/mentat-%s/json", t->alloc_id);
-    task_call(t, STEP_LOOK, &(struct engine_request){.path = path}, look_done);
+    docker_task_call(t, STEP_LOOK, &(struct engine_request){.path = path}, look_done);
 }
 
 /* --- a running container --- */
@@ -652,9 +283,9 @@ static void wait_done(void *arg, const struct engine_answer *a)
         t->early_ends = 0;
     if ((a->err.code && a->err.code != ERROR_TIMEOUT && !trusted) || (trusted && ++t->early_ends > EARLY_ENDS_MOST)) {
         t->step = STEP_LOOK;
-        again(t);
+        docker_again(t);
     } else {
-        look_begin(t);
+        docker_look(t);
     }
 }
 
@@ -712,12 +343,12 @@ static void docker_stop(struct task *task, int signal, int64_t timeout_ms)
     if (t->step >= STEP_ENDING)
         return;
     if (t->step < STEP_CREATE) {
-        network_abandon(t);
+        docker_network_abandon(t);
         engine_cancel(steal(&t->call));
         docker_pull_cancel(steal(&t->pull));
         error_set(&t->failed, ERROR_CANCELLED, "stopped before it was started");
         t->step = STEP_GONE;
-        uv_timer_start(&t->again, on_again, 0, 0);
+        docker_again_in(t, 0);
     } else {
         kill_send(t);
     }
@@ -802,7 +433,7 @@ static struct docker_task *task_begin(void *state, struct task *task, const char
 static void fail_later(struct docker_task *t)
 {
     t->step = STEP_GONE;
-    uv_timer_start(&t->again, on_again, 0, 0);
+    docker_again_in(t, 0);
 }
 
 /* Letters that a reference may have: it goes into the path of requests. */
@@ -825,12 +456,12 @@ static void engine_begin(struct docker_task *t)
     t->asked = true;
     t->step = STEP_ENGINE;
     if (!engine_known(e)) {
-        uv_timer_start(&t->again, on_again, ENGINE_AGAIN_MS, 0);
+        docker_again_in(t, ENGINE_AGAIN_MS);
     } else if (!engine_up(e)) {
         error_set(&t->failed, ERROR_UNAVAILABLE, "%s", engine_trouble(e));
         fail_later(t);
     } else {
-        image_begin(t);
+        docker_image_begin(t);
     }
 }
 
@@ -858,14 +489,15 @@ static void docker_adopt(void *state, struct task *task, const char *alloc_id, c
     char id[80];
     if (handle && sscanf(handle, "docker1 id=%79[0-9a-f] run=%" SCNu64, id, &t->run) == 2)
         t->container = mem_strdup(id);
-    look_begin(t);
+    docker_look(t);
 }
 
 static void docker_free(struct task *task)
 {
     struct docker_task *t = (struct docker_task *)task;
     LIST_REMOVE(t, entry);
-    network_abandon(t);
+    docker_network_abandon(t);
+    docker_gift_abandon(t);
     engine_cancel(t->call);
     engine_cancel(t->wait);
     engine_cancel(t->kill);

@@ -1,7 +1,7 @@
-/* Docker driver: what its files share. docker.c takes a task from image to exit, docker_create.c says how its container
- * is made, docker_image.c pulls and clears images away, docker_exec.c runs commands in containers, docker_logs.c fetches
- * what containers write, docker_engine.c speaks with the engine,
- * docker_clean.c takes away what is left behind. */
+/* Docker driver: what its files share. docker_start.c takes a task from its image to a started container, with
+ * docker_network.c for the network of its job; docker_create.c says how the container is made; docker.c takes it on from
+ * there to its end. docker_image.c pulls and clears images away, docker_exec.c runs commands in containers, docker_logs.c
+ * fetches what containers write, docker_engine.c speaks with the engine, docker_clean.c takes away what is left behind. */
 #pragma once
 #include <sys/queue.h>
 #include <uv.h>
@@ -18,6 +18,8 @@
 #define LABEL_RUN "mentat.run"
 #define LABEL_LOG_FILES "mentat.log-max-files"
 #define LABEL_LOG_MB "mentat.log-max-mb"
+
+#define DOCKER_MAKE_TIMEOUT_MS 120000        /* for the engine to make something */
 
 struct docker;
 
@@ -109,6 +111,7 @@ struct docker_task {
     struct docker_image image;
     char *user;                      /* in numbers */
     struct docker_pull *pull;
+    struct docker_gift *gift;        /* new volumes are being given to the container's user */
     struct engine_call *call, *wait, *kill;
     struct docker_logs *logs;
     int log_files, log_mb;
@@ -144,6 +147,32 @@ struct docker {
 
 /* Goes on with closing the driver when no removal is left. */
 void docker_close_when_done(struct docker *d);
+/* A call of the task's own, of which there is one at a time. */
+struct engine_call *docker_task_call(struct docker_task *t, enum docker_step step, const struct engine_request *r,
+                                     engine_done done);
+/* Goes back to what its step does: after a delay that grows, or after this one. */
+void docker_again(struct docker_task *t);
+void docker_again_in(struct docker_task *t, int64_t delay_ms);
+void docker_progress(struct docker_task *t, const char *text);
+/* Tells it. Nothing is left of the task. */
+void docker_start_failed(struct docker_task *t, const struct error *err);
+/* Looks what there is of the task, and goes on from that. */
+void docker_look(struct docker_task *t);
+
+/* --- docker_start.c: its steps; docker_look may enter at each --- */
+void docker_image_begin(struct docker_task *t);
+void docker_create_begin(struct docker_task *t);
+void docker_passwd_begin(struct docker_task *t);         /* the container is made */
+void docker_clear_begin(struct docker_task *t);          /* a container is in the way, or half made */
+/* The start failed once a container may be there: it is said only when nothing is left. NULL: once more. */
+void docker_fail_begin(struct docker_task *t, const struct error *why);
+void docker_gift_abandon(struct docker_task *t);         /* the task is let go of, maybe in the middle */
+
+/* --- docker_network.c --- */
+/* Finds or makes the network of the task's job, then goes on to docker_create_begin. */
+void docker_network_begin(struct docker_task *t);
+void docker_network_again(struct docker_task *t);        /* what was known of it is wrong */
+void docker_network_abandon(struct docker_task *t);      /* the task is let go of, maybe in the middle */
 
 /* --- docker_clean.c --- */
 /* The path of a container's DELETE. The caller frees it. */
