@@ -107,11 +107,11 @@ void cell_ports(const json_t *row, const json_t *value, struct buf *out)
 
 const char *state_color(const char *state)
 {
-    static const struct { const char *color, *states[9]; } colors[] = {
-        {"\033[32m", {"running", "healthy", "ready", "successful", "complete", "yes", NULL}},
-        {"\033[33m", {"pending", "starting", "stopping", "draining", "ineligible", "degraded", "paused", NULL}},
+    static const struct { const char *color, *states[10]; } colors[] = {
+        {"\033[32m", {"running", "healthy", "ready", "successful", "complete", "yes", "ok", NULL}},
+        {"\033[33m", {"pending", "starting", "stopping", "draining", "ineligible", "degraded", "paused", "warning", NULL}},
         {"\033[31m", {"failed", "lost", "unhealthy", "down", "reverted", NULL}},
-        {"\033[2m", {"stopped", "cancelled", NULL}},
+        {"\033[2m", {"stopped", "cancelled", "skipped", NULL}},
     };
     for (size_t i = 0; i < ARRAY_LEN(colors); i++)
         for (const char *const *s = colors[i].states; *s; s++)

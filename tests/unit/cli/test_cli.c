@@ -230,5 +230,5 @@ int main(void)
         cmocka_unit_test(no_short_option_has_two_meanings_in_a_command),
         cmocka_unit_test(an_option_takes_a_value_in_every_command_or_in_none),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL) + run_output_tests();
+    return cmocka_run_group_tests(tests, NULL, NULL) + run_output_tests() + run_doctor_tests();
 }
