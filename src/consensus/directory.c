@@ -42,6 +42,8 @@ static int open_directory(struct opened *o, struct disk *disk, struct error *err
     struct metadata metadata;
     if (metadata_load(disk, &metadata, err) < 0)
         return -1;
+    if (!metadata.server_id && storage_check_empty(disk, err) < 0)
+        return -1;
     if (!metadata.server_id)
         return error_set(err, ERROR_NOT_FOUND, "%s holds no server's state", disk->place);
     struct storage_options options = {.host = &o->host, .segment_bytes = 8u << 20, .trailing = 1};

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -250,4 +251,16 @@ int disk_write_file(struct disk *disk, const char *name, const struct disk_piece
     else
         disk->op->unlink(disk, temporary);   /* gives its space back; a leftover does no harm */
     return rv;
+}
+
+int disk_refuse(const struct disk *disk, struct error *err, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return error_set(err, ERROR_CORRUPT, "%s: %s. The server does not go on, since it would forget what it promised. If other "
+                     "servers are left, `mt cluster remove` it there, empty the directory and let it join again; else begin "
+                     "with an empty one and `mt snapshot restore`", disk->place, text);
 }

@@ -45,6 +45,9 @@ int disk_open_directory(struct disk **out, const char *path, struct error *err);
 static inline void disk_free(struct disk *disk) { disk->op->free(disk); }
 DEFINE_CLEANUP(disk_free, struct disk)
 
+/* For what a server's directory lacks: the text, behind the directory's name and before what can be done. Returns -1. */
+int disk_refuse(const struct disk *disk, struct error *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
 /* Whole files. The read one's bytes are the caller's, from malloc. */
 int disk_read_file(struct disk *disk, const char *name, uint64_t limit, uint8_t **bytes, size_t *len);
 /* By a temporary file, sync, rename, sync of the directory: the old content or the new one, never a mixture.

@@ -7,6 +7,13 @@
 #include "base/log.h"
 #include "consensus/journal_load.h"
 
+#define MARK_SIZE record_size(0)   /* RECORD_NEXT_FILE; each file keeps room for it */
+
+uint64_t journal_record_max(uint64_t segment_bytes)
+{
+    return segment_bytes - SEGMENT_HEADER_SIZE - MARK_SIZE;
+}
+
 struct journal {
     struct disk *disk;
     struct record_place place;      /* sequence: of the active file */
@@ -16,6 +23,8 @@ struct journal {
     uint64_t active_bytes;          /* its size */
     uint64_t end;                   /* where the next record goes */
     uint64_t previous;              /* checksum of the last record */
+    bool ended;                     /* the active file has its last record: the next one goes into the next file */
+    uint64_t durable;               /* sequence of the file with the newest durable record; 0: none */
     int spare;                      /* the file after it, -1: not prepared */
     uint64_t spare_bytes;
     struct prepare_job *preparing;  /* under way, or NULL */
@@ -78,6 +87,7 @@ int journal_open(struct journal **out, struct disk *disk, const struct record_pl
     j->previous = tail.previous;
     j->end = tail.end;
     j->active_bytes = tail.bytes;
+    j->durable = tail.durable;
     if (tail.sequence) {
         char name[DISK_NAME_SIZE];
         journal_file_name(name, tail.sequence);
@@ -111,21 +121,18 @@ static void use_spare(struct journal *j)
     j->active = j->spare;
     j->active_bytes = j->spare_bytes;
     j->spare = -1;
+    j->ended = false;
     j->place.sequence++;
     j->end = SEGMENT_HEADER_SIZE;
     journal_files_add(&j->files, (struct journal_file){.sequence = j->place.sequence, .bytes = j->active_bytes});
 }
 
-bool journal_put(struct journal *j, struct journal_write *w, struct record *record)
+static void add(struct journal *j, struct journal_write *w, struct record *record)
 {
-    uint64_t size = record_size(record->len);
-    if (j->active < 0 || size > j->active_bytes - j->end) {
-        if (w->bytes.len || j->spare < 0 || size > j->spare_bytes - SEGMENT_HEADER_SIZE)
-            return false;
-        use_spare(j);
-    }
     if (!w->bytes.len) {
         w->disk = j->disk;
+        w->journal = j;
+        w->sequence = j->place.sequence;
         w->file = j->active;
         w->offset = j->end;
     }
@@ -133,11 +140,46 @@ bool journal_put(struct journal *j, struct journal_write *w, struct record *reco
     record->batch = (uint32_t)w->offset;
     record_encode(&w->bytes, &j->place, j->end, record);
     j->previous = record->checksum;
-    j->end += size;
+    j->end += record_size(record->len);
+}
+
+/* The mark is durable before anything is written into the next file: who finds it knows that there was one. (A file whose
+ * rest is too small for it was begun by an earlier release.) */
+static void end_file(struct journal *j, struct journal_write *w)
+{
+    j->ended = true;
+    if (j->active_bytes - j->end >= MARK_SIZE)
+        add(j, w, &(struct record){.type = RECORD_NEXT_FILE, .index = j->place.sequence + 1});
+}
+
+bool journal_put(struct journal *j, struct journal_write *w, struct record *record)
+{
+    uint64_t size = record_size(record->len);
+    if (j->active < 0 || j->ended || size + MARK_SIZE > j->active_bytes - j->end) {
+        if (w->bytes.len || j->spare < 0 || size > journal_record_max(j->spare_bytes))
+            return false;
+        if (j->active >= 0 && !j->ended)
+            end_file(j, w);
+        if (w->bytes.len)
+            return false;
+        use_spare(j);
+    }
+    add(j, w, record);
     struct journal_file *file = &j->files.items[j->files.n - 1];
     if (record->type <= RECORD_ENTRY_LAST && record->index > file->highest)
         file->highest = record->index;
     return true;
+}
+
+int journal_write_now(struct journal *j, struct journal_write *w)
+{
+    int rv = w->disk->op->write(w->disk, w->file, w->bytes.data, w->bytes.len, w->offset);
+    if (rv == 0)
+        rv = w->disk->op->sync(w->disk, w->file);
+    if (rv == 0)
+        j->durable = w->sequence;
+    buf_free(&w->bytes);
+    return rv;
 }
 
 static void write_work(struct executor_job *job)
@@ -155,6 +197,8 @@ static void write_work(struct executor_job *job)
 static void write_done(struct executor_job *job)
 {
     struct journal_write *w = container_of(job, struct journal_write, job);
+    if (w->result == 0)
+        w->journal->durable = w->sequence;
     w->done(w->ctx);
 }
 
@@ -252,10 +296,11 @@ static void remove_done(struct executor_job *job)
     free(r);
 }
 
+/* The file with the newest durable record stays: without one the log would look as if its files had been lost. */
 void journal_remove_below(struct journal *j, struct executor *executor, uint64_t index)
 {
     size_t n = 0;
-    while (n + 1 < j->files.n && j->files.items[n].highest < index)
+    while (n < j->files.n && j->files.items[n].highest < index && j->files.items[n].sequence < j->durable)
         n++;
     if (!n || j->removing)
         return;

@@ -27,6 +27,8 @@ DEFINE_CLEANUP(journal_free, struct journal)
 struct journal_write {
     struct executor_job job;
     struct disk *disk;
+    struct journal *journal;
+    uint64_t sequence;      /* of the file */
     int file;
     uint64_t offset;
     struct buf bytes;
@@ -34,10 +36,16 @@ struct journal_write {
     void (*done)(void *ctx);
     void *ctx;
 };
-/* False when the record does not fit: into the rest of the file with w begun (then submit w first), or, with w empty,
- * anywhere until the next file is prepared. `record`: term, index, type, len and bytes. */
+/* False when the record does not fit: with bytes in w, into the rest of the file (then submit w first: it may hold the
+ * mark that the log goes on in the next file, and nothing else); with w empty, anywhere until the next file is prepared.
+ * `record`: term, index, type, len and bytes. */
 bool journal_put(struct journal *j, struct journal_write *w, struct record *record);
 void journal_submit(struct journal *j, struct executor *executor, struct journal_write *w);
+/* The same, blocking, without done(); empties w. Returns 0 or a negative errno. For the start. */
+int journal_write_now(struct journal *j, struct journal_write *w);
+
+/* Bytes that a record may have at most in files of this size. */
+uint64_t journal_record_max(uint64_t segment_bytes);
 
 /* True when the next file ought to be prepared and nobody does. */
 bool journal_wants_file(const struct journal *j);

@@ -1,4 +1,7 @@
-/* The files with the longest unbroken run of numbers up to the highest are the log; older ones are leftovers of a
+/* No server may forget silently what was durable. That files are gone is seen so: a file's last record names the next one;
+ * the first file is the first of all, or has records; files have the size that they were made with.
+ *
+ * The files with the longest unbroken run of numbers up to the highest are the log; older ones are leftovers of a
  * removal that a crash undid in part (whether the run reaches back far enough is the snapshot's question, storage.c).
  *
  * Within the run each file is read from its start. Reading of a file ends at the first offset D without a record that
@@ -18,6 +21,7 @@ struct loader {
     struct record_place place;
     struct journal_contents *contents;
     bool chained;               /* a record was read: `previous` and the next index must fit from now on */
+    bool ended;                 /* the file that was read last says that there is a next one */
     uint64_t previous;
     uint64_t last_good_sequence, last_good_end;   /* where the chain stands */
     struct error *err;
@@ -36,10 +40,14 @@ static int damaged(struct loader *l, uint64_t sequence, uint64_t offset, const c
 {
     char name[DISK_NAME_SIZE];
     journal_file_name(name, sequence);
-    return error_set(l->err, ERROR_CORRUPT,
-                     "%s/%s is damaged at offset %llu: %s. Restore the directory from a backup; with other voters alive, "
-                     "remove this server from the cluster and add it again with an empty directory",
-                     l->disk->place, name, (unsigned long long)offset, what);
+    return disk_refuse(l->disk, l->err, "%s is damaged at offset %llu: %s", name, (unsigned long long)offset, what);
+}
+
+static int gone(struct loader *l, uint64_t sequence)
+{
+    char name[DISK_NAME_SIZE];
+    journal_file_name(name, sequence);
+    return disk_refuse(l->disk, l->err, "the log file %s is missing", name);
 }
 
 static void drop_from(struct raft_log *log, uint64_t index)
@@ -66,6 +74,11 @@ static int take(struct loader *l, uint64_t offset, const struct record *r, struc
         break;
     case RECORD_RESET:
         raft_log_reset(log, r->index - 1, 0);
+        break;
+    case RECORD_NEXT_FILE:
+        if (!l->chained || r->index != file->sequence + 1)
+            return damaged(l, file->sequence, offset, "the mark of the file's end is at the wrong place");
+        l->ended = true;
         break;
     default:
         if (!l->chained)
@@ -101,23 +114,13 @@ static int load_records(struct loader *l, const uint8_t *bytes, uint64_t size, s
 {
     uint64_t at = SEGMENT_HEADER_SIZE;
     struct record r;
-    while (record_decode(bytes, size, &l->place, at, &r) && (!l->chained || r.previous == l->previous)) {
+    while (!l->ended && record_decode(bytes, size, &l->place, at, &r) && (!l->chained || r.previous == l->previous)) {
         if (take(l, at, &r, file) < 0)
             return -1;
         at += record_size(r.len);
     }
     *end = at;
     return check_behind(l, bytes, size, at);
-}
-
-/* A file whose header is unreadable was being made when the process ended, unless it holds records. */
-static int check_unfinished(struct loader *l, const uint8_t *bytes, uint64_t size)
-{
-    struct record r;
-    for (uint64_t at = SEGMENT_HEADER_SIZE; at + RECORD_HEADER_SIZE <= size; at += 8)
-        if (record_decode(bytes, size, &l->place, at, &r))
-            return damaged(l, l->place.sequence, 0, "its header is unreadable");
-    return 0;
 }
 
 /* Overwrites what an interrupted write left behind the end with zeros, durably. */
@@ -149,7 +152,7 @@ struct loaded {
     uint8_t *bytes;
     size_t size;
     uint64_t end;
-    bool header, records;
+    bool records;
 };
 
 static int load_file(struct loader *l, uint64_t sequence, struct journal_file *file, struct loaded *out)
@@ -168,11 +171,12 @@ static int load_file(struct loader *l, uint64_t sequence, struct journal_file *f
                          l->disk->place, name, (unsigned long long)header.place.server_id,
                          (unsigned long long)header.place.cluster_id);
     case SEGMENT_HEADER_DAMAGED:
-        return check_unfinished(l, out->bytes, out->size);
+        return damaged(l, sequence, 0, "its header is unreadable");     /* files get their name when they are whole */
     case SEGMENT_HEADER_VALID:
         break;
     }
-    out->header = true;
+    if (out->size < header.bytes)
+        return damaged(l, sequence, out->size, "it ends here, and was longer");
     *file = (struct journal_file){.sequence = sequence, .bytes = header.bytes};
     if (load_records(l, out->bytes, out->size, file, &out->end) < 0)
         return -1;
@@ -188,15 +192,17 @@ static int load_run(struct loader *l, const uint64_t *sequences, size_t n, struc
     for (size_t i = 0; i < n; i++) {
         struct journal_file file = {0};
         struct loaded loaded = {0};
+        bool begun = l->ended;      /* nothing says that it was written into: there may be no record yet */
+        l->ended = false;
         int rv = load_file(l, sequences[i], &file, &loaded);
         CLEANUP_FREE uint8_t *bytes = loaded.bytes;
         if (rv < 0)
             return -1;
-        /* The tail is the last file with records, or the first usable one when none has any. */
-        if (!loaded.header || (tail->sequence && !loaded.records))
+        /* The tail is the last file with records or what follows its end mark; the first one when none has any. */
+        if (tail->sequence && !loaded.records && !begun)
             continue;
         journal_files_add(files, file);
-        *tail = (struct journal_tail){sequences[i], file.bytes, loaded.end, l->previous};
+        *tail = (struct journal_tail){.sequence = sequences[i], .bytes = file.bytes, .end = loaded.end, .previous = l->previous};
         if (loaded.records) {
             l->last_good_sequence = sequences[i];
             l->last_good_end = loaded.end;
@@ -205,8 +211,11 @@ static int load_run(struct loader *l, const uint64_t *sequences, size_t n, struc
         tail_bytes = steal(&bytes);
         tail_size = loaded.size;
     }
-    if (!tail->sequence)
-        return 0;
+    if (l->ended)
+        return gone(l, sequences[n - 1] + 1);
+    if (!l->last_good_sequence && sequences[0] > 1)
+        return gone(l, sequences[0] - 1);
+    tail->durable = l->last_good_sequence;
     l->place.sequence = tail->sequence;
     return blank_tail(l, tail_bytes, tail_size, tail->end);
 }

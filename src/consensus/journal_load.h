@@ -20,6 +20,7 @@ struct journal_tail {
     uint64_t sequence;      /* of the last file with a good header; 0: there is no file */
     uint64_t bytes, end;
     uint64_t previous;
+    uint64_t durable;       /* sequence of the last file with a record; 0: there is none */
 };
 
 /* Adds what the files hold to contents (the caller frees it, also after an error) and files. Blanks what lies behind

@@ -79,6 +79,8 @@ int metadata_load(struct disk *disk, struct metadata *m, struct error *err)
         int bad = state[0] < 0 ? 0 : 1;
         if (state[bad] == 0)
             return 0;
+        if (errors[bad].code == ERROR_CORRUPT)
+            return disk_refuse(disk, err, "%s is damaged, and its copy is no better", names[bad]);
         *err = errors[bad];
         return -1;
     }

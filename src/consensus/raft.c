@@ -66,9 +66,9 @@ void raft_membership_in_force(struct raft *r)
         if (m->members[i].id == r->options.id)
             continue;
         const struct raft_peer *known = raft_peer(r, m->members[i].id);
-        peers[n] = known ? *known : new_peer(r, m->members[i].id);
+        /* One that comes back under its id while it departs has begun anew: what it stored then is gone. */
+        peers[n] = known && !known->departing ? *known : new_peer(r, m->members[i].id);
         peers[n].voter = m->members[i].voter;
-        peers[n].departing = false;
         n++;
     }
     for (size_t i = 0; i < r->n_peers && r->role == RAFT_LEADER; i++) {

@@ -57,7 +57,7 @@ bool record_decode(const uint8_t *file, uint64_t file_size, const struct record_
     const uint8_t *p = file + offset;
     uint64_t sizes = get64(p + 32), type = get64(p + 40);
     /* Cheap questions first: recovery asks at every eighth byte behind the end. */
-    if (type == 0 || type > RECORD_RESET || (sizes >> 32) < SEGMENT_HEADER_SIZE || (sizes >> 32) > offset)
+    if (type == 0 || type > RECORD_NEXT_FILE || (sizes >> 32) < SEGMENT_HEADER_SIZE || (sizes >> 32) > offset)
         return false;
     uint64_t size = record_size((uint32_t)sizes);
     if (size > file_size - offset)

@@ -21,6 +21,7 @@ enum record_type {
     RECORD_ENTRY_LAST = 15,
     RECORD_TRUNCATE = 16,   /* entries from `index` on are gone */
     RECORD_RESET = 17,      /* all entries are gone, `index` is the next one (a snapshot replaced them) */
+    RECORD_NEXT_FILE = 18,  /* the file's last: the log goes on in the file of the sequence `index`, which exists */
 };
 
 struct record {

@@ -73,7 +73,7 @@ static void encode(struct storage *s)
     uint64_t last = s->put.install ? 0 : raft_log_last(s->log);
     while (s->next <= last && s->write.bytes.len < WRITE_BYTES_MAX) {
         const struct entry *e = raft_log_entry(s->log, s->next);
-        if (record_size(e->len) > s->options.segment_bytes - SEGMENT_HEADER_SIZE) {
+        if (record_size(e->len) > journal_record_max(s->options.segment_bytes)) {
             entry_too_large(s, e->len);
             return;
         }

@@ -50,6 +50,8 @@ void storage_contents_clear(struct storage_contents *c);
 
 int storage_open(struct storage **out, const struct storage_options *options, struct storage_contents *contents,
                  struct error *err);
+/* For a directory without metadata: refuses when there is anything else of a server, whose metadata was lost then. */
+int storage_check_empty(struct disk *disk, struct error *err);
 /* With no job under way, or none that will still run. */
 void storage_free(struct storage *s);
 DEFINE_CLEANUP(storage_free, struct storage)

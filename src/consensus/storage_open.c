@@ -24,6 +24,15 @@ static void find_data(void *ctx, const char *name)
         *(bool *)ctx = true;
 }
 
+int storage_check_empty(struct disk *disk, struct error *err)
+{
+    bool data = false;
+    int rv = disk->op->list(disk, find_data, &data);
+    if (rv < 0)
+        return error_set_errno(err, -rv, "cannot list %s", disk->place);
+    return data ? disk_refuse(disk, err, "there are log-* or snapshot-* files, but meta-1 and meta-2 are missing") : 0;
+}
+
 static int open_metadata(struct storage *s, struct error *err)
 {
     const struct storage_options *o = &s->options;
@@ -31,13 +40,8 @@ static int open_metadata(struct storage *s, struct error *err)
         return -1;
     struct metadata *m = &s->metadata;
     if (!m->server_id) {
-        bool data = false;
-        int rv = s->disk->op->list(s->disk, find_data, &data);
-        if (rv < 0)
-            return error_set_errno(err, -rv, "cannot list %s", s->disk->place);
-        if (data)
-            return error_set(err, ERROR_CORRUPT, "%s holds a log but meta-1 and meta-2 are missing: restore them, or "
-                             "start with an empty directory", s->disk->place);
+        if (storage_check_empty(s->disk, err) < 0)
+            return -1;
         if (o->must_join && !o->cluster_id)
             return error_set(err, ERROR_INVALID, "%s is empty: this server must make a cluster or join one first",
                              s->disk->place);
@@ -61,17 +65,12 @@ static int open_metadata(struct storage *s, struct error *err)
 static int write_now(struct storage *s, struct record *record)
 {
     struct journal_write w = {0};
-    if (!journal_put(s->journal, &w, record)) {
-        int rv = journal_prepare_file_now(s->journal);
+    while (!journal_put(s->journal, &w, record)) {
+        int rv = w.bytes.len ? journal_write_now(s->journal, &w) : journal_prepare_file_now(s->journal);
         if (rv < 0)
             return rv == -ENOSPC || rv == -EDQUOT ? 1 : rv;
-        INVARIANT(journal_put(s->journal, &w, record));
     }
-    int rv = s->disk->op->write(s->disk, w.file, w.bytes.data, w.bytes.len, w.offset);
-    if (rv == 0)
-        rv = s->disk->op->sync(s->disk, w.file);
-    buf_free(&w.bytes);
-    return rv;
+    return journal_write_now(s->journal, &w);
 }
 
 static int check_written(struct storage *s, int rv, struct error *err)
@@ -81,10 +80,8 @@ static int check_written(struct storage *s, int rv, struct error *err)
 
 static int missing(struct storage *s, uint64_t from, uint64_t to, struct error *err)
 {
-    return error_set(err, ERROR_CORRUPT, "%s lacks the log's entries %llu to %llu: a snapshot or log file is missing or "
-                     "damaged. Restore the directory from a backup; with other voters alive, remove this server from the "
-                     "cluster and add it again with an empty directory", s->disk->place, (unsigned long long)from,
-                     (unsigned long long)to);
+    return disk_refuse(s->disk, err, "the log's entries %llu to %llu are not there: a snapshot-* or log-* file is missing or "
+                       "damaged", (unsigned long long)from, (unsigned long long)to);
 }
 
 /* The log of before an installed snapshot ends before it, or holds another history. */
@@ -96,6 +93,16 @@ static bool log_is_stale(const struct raft_log *log, const struct snapshot_id *s
     return same && same->term != snapshot->term;
 }
 
+/* The term is stored before anything of it. */
+static int check_term(const struct storage *s, const struct storage_contents *c, struct error *err)
+{
+    uint64_t log = raft_log_last_term(&c->log), newest = log > c->snapshot.id.term ? log : c->snapshot.id.term;
+    if (newest <= s->metadata.term)
+        return 0;
+    return disk_refuse(s->disk, err, "meta-1 and meta-2 are older than the log: they know of term %llu, it of term %llu",
+                       (unsigned long long)s->metadata.term, (unsigned long long)newest);
+}
+
 static int fit_log_to_snapshot(struct storage *s, struct storage_contents *c, struct error *err)
 {
     struct raft_log *log = &c->log;
@@ -103,7 +110,7 @@ static int fit_log_to_snapshot(struct storage *s, struct storage_contents *c, st
     if (log->first > snapshot->index + 1)
         return missing(s, snapshot->index + 1, log->first - 1, err);
     if (!snapshot->index && log->n && raft_log_entry(log, 1)->type != ENTRY_MEMBERSHIP)
-        return error_set(err, ERROR_CORRUPT, "%s: the log does not begin with a membership", s->disk->place);
+        return disk_refuse(s->disk, err, "the log does not begin with a membership");
     if (!snapshot->index || !log_is_stale(log, snapshot))
         return 0;
     LOG_I("the snapshot replaces an older log", "snapshot", LOG_U64(snapshot->index), "log_end",
@@ -140,14 +147,13 @@ static int open_log(struct storage *s, struct storage_contents *c, struct error 
     if (!journal_has_file(s->journal)) {
         /* The first file is made before the first term or entry. */
         if (c->snapshot.id.index || s->metadata.term)
-            return error_set(err, ERROR_CORRUPT, "%s: the log's files are missing: restore the directory from a backup",
-                             s->disk->place);
+            return disk_refuse(s->disk, err, "all log-* files are missing");
         int rv = journal_prepare_file_now(s->journal);
         if (rv < 0)
             return error_set_errno(err, -rv, "cannot make a log file of %llu bytes in %s",
                                    (unsigned long long)s->options.segment_bytes, s->disk->place);
     }
-    return fit_log_to_snapshot(s, c, err);
+    return check_term(s, c, err) < 0 ? -1 : fit_log_to_snapshot(s, c, err);
 }
 
 void storage_contents_clear(struct storage_contents *c)

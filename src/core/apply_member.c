@@ -34,7 +34,7 @@ static int check_member(struct core *c, const struct member *m, struct error *er
     return 0;
 }
 
-static struct token_entry *find_token(struct core *c, const char *id)
+static struct token_entry *find_token(const struct core *c, const char *id)
 {
     struct token_entry *t;
     TAILQ_FOREACH(t, &c->tokens, link)
@@ -43,20 +43,24 @@ static struct token_entry *find_token(struct core *c, const char *id)
     return NULL;
 }
 
-static int check_token(struct core *c, const struct command_member_set *p, struct token_entry **token, struct error *err)
+static int check_token(const struct token_entry *t, const char *hash, const char *member_id, int64_t now, struct error *err)
 {
     static const char make[] = "make a new one with `mt cluster token`";
-    struct token_entry *t = find_token(c, p->token_id);
-    if (!t || !p->token_hash || strcmp(t->t.secret_hash, p->token_hash) != 0)
+    if (!t || !hash || strcmp(t->t.secret_hash, hash) != 0)
         return error_set(err, ERROR_DENIED, "this cluster does not know the join token; %s", make);
     bool used = t->t.used_by != NULL;
-    if (used && strcmp(t->t.used_by, p->member.id) != 0)
+    if (used && strcmp(t->t.used_by, member_id) != 0)
         return error_set(err, ERROR_DENIED, "the join token was used already, by the server with id %s; %s", t->t.used_by,
                          make);
-    if (!used && t->t.expires_at <= c->now)
+    if (!used && t->t.expires_at <= now)
         return error_set(err, ERROR_DENIED, "the join token has expired; %s", make);
-    *token = t;
     return 0;
+}
+
+int core_check_join_token(const struct core *c, const char *token_id, const char *hash, const char *member_id, int64_t now_ms,
+                          struct error *err)
+{
+    return check_token(find_token(c, token_id), hash, member_id, now_ms, err);
 }
 
 static void member_event(struct core *c, const struct member *m, const char *to, const char *reason)
@@ -88,8 +92,9 @@ static bool same_member(const struct member_entry *e, const struct member *facts
 int apply_member_set(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_member_set *p = payload;
-    struct token_entry *token = NULL;
-    if (check_member(c, &p->member, err) || (p->token_id && check_token(c, p, &token, err)))
+    struct token_entry *token = p->token_id ? find_token(c, p->token_id) : NULL;
+    if (check_member(c, &p->member, err) ||
+        (p->token_id && check_token(token, p->token_hash, p->member.id, c->now, err)))
         return -1;
     if (token && !token->t.used_by) {
         token->t.used_by = mem_strdup(p->member.id);

@@ -53,6 +53,9 @@ const struct node *core_node_next(const struct core *c, const char *after);
 const struct alloc *core_alloc_next(const struct core *c, const char *after);
 const struct service_version *core_service_next(const struct core *c, const char *after);
 const struct deployment *core_deployment_next(const struct core *c, const char *after);
+/* Whether a server of this id may join with this token now; err says why not. */
+int core_check_join_token(const struct core *c, const char *token_id, const char *hash, const char *member_id, int64_t now_ms,
+                          struct error *err);
 const struct member *core_member_next(const struct core *c, const char *after);
 const char *core_job_next(const struct core *c, const char *after);
 /* The level (COMMAND_LEVEL) of commands that every server knows; 1 while no server said what it knows. */

@@ -47,6 +47,7 @@ API_READ(api_cluster);
 API_READ(api_join_token);
 void api_join_token_made(struct control *c, struct request *r);
 void api_servers_respond(struct request *r);
+int api_server_join_prepare(struct request *r, struct error *err);
 void api_server_join(struct control *c, struct request *r);
 void api_server_remove(struct control *c, struct request *r);
 void api_cluster_transfer(struct control *c, struct request *r);

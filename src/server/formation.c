@@ -27,10 +27,10 @@
 #define FILE_MOST 65536u
 
 /* What is kept until the server is a member. */
-struct joining { char *server_id, *token; struct str_list servers; bool discard; };
+struct joining { char *server_id, *token; struct str_list servers; bool discard, founding; };
 static const struct field joining_fields[] = {
     STRING(joining, server_id, 1), STRING(joining, token, 2, .flags = 0), STR_LIST(joining, servers, 3),
-    BOOL(joining, discard, 4), {0},
+    BOOL(joining, discard, 4), BOOL(joining, founding, 5), {0},
 };
 static TABLE(joining, joining_fields, "");
 
@@ -97,13 +97,20 @@ static void say(struct formation *f, const char *text)
     mem_set_string(&c->forming, text);
 }
 
+/* Whoever ends while it makes the cluster shall make it when it starts again. */
+static int write_founding(struct formation *f, struct error *err)
+{
+    f->file.founding = true;
+    return write_file(f, err);
+}
+
 static void begin(struct formation *f, bool bootstrap, uint64_t cluster_id)
 {
     struct error err;
     f->way = WAY_DONE;
     f->joining = !bootstrap;
     uv_timer_stop(&f->timer);
-    if (control_begin(f->c, bootstrap, f->server_id, cluster_id, &err)) {
+    if ((bootstrap && write_founding(f, &err)) || control_begin(f->c, bootstrap, f->server_id, cluster_id, &err)) {
         LOG_E("the server cannot go on", "error", err.text);
         _Exit(1);
     }
@@ -236,7 +243,7 @@ static void refused(struct formation *f, const struct error *err)
     f->next++;
     if (passes(err->code))
         return;
-    if (err->code == ERROR_DENIED || err->code == ERROR_INVALID) {
+    if (f->file.token && (err->code == ERROR_DENIED || err->code == ERROR_INVALID)) {
         CLEANUP_FREE char *path = file_path(f->c);
         CLEANUP_FREE char *why = mem_printf("it was refused at %s; give it a new token: mt cluster join --token", text);
         unlink(path);
@@ -385,12 +392,13 @@ int formation_start(struct control *c, struct error *err)
         f->server_id = dir.server_id;
         f->joining = f->file.server_id != NULL;
         use_addresses(f, f->file.servers.n ? &f->file.servers : &c->config->servers);
-        return control_begin(c, false, 0, 0, err);
+        bool nothing = !dir.last_index && !dir.snapshot_index && dir.term <= 1;
+        return control_begin(c, f->file.founding && nothing, 0, 0, err);
     }
     if (choose_id(f, err))
         return -1;
     if (c->config->expect == 1 && !c->config->servers.n && !f->file.servers.n)
-        return control_begin(c, true, f->server_id, 0, err);
+        return write_founding(f, err) ? -1 : control_begin(c, true, f->server_id, 0, err);
     find_way(f);
     uv_timer_start(&f->timer, on_timer, 1, LOOK_MS);
     return 0;

@@ -1,17 +1,26 @@
 /* POST /v1/cluster/servers at the leader: a server joins, or says what changed. In this order, each step durable and safe
- * to repeat: a dead server that had the same address goes; the state learns of the new one, which uses up its token; the
- * log's membership takes it, first without a vote. Whoever repeats the request gets the same answer. */
+ * to repeat: who may not come in is refused; a dead server that had the same address goes, and so does what a server whose
+ * directory is empty was before (it may have forgotten a vote); the state learns of the new one, which uses up its token;
+ * the log's membership takes it, first without a vote. Whoever repeats the request gets the same answer.
+ *
+ * Who may come in: with TLS, whose certificate is that server's; else a member, the bearer of a token, and a server that
+ * answers at one of the addresses that the leader's configuration lists. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "net/tls.h"
 #include "server/api.h"
 #include "server/cluster.h"
+#include "server/http_thread.h"
 #include "server/join_token.h"
+#include "server/peers.h"
 
+#define ASK_MS 2000
 #define ALIVE_MS 3000               /* who was heard of within this time lives */
 #define MEMBERS_MOST 64
 
@@ -20,6 +29,8 @@ struct join {
     struct control *c;
     struct request *r;
     uint64_t id;
+    unsigned asked;             /* addresses of the configuration that have not answered yet */
+    bool listed;                /* it answers at one of them */
 };
 
 static void end(struct join *j, const struct error *err)
@@ -95,8 +106,8 @@ static void let_in(struct join *j)
     control_propose(j->c, &j->proposal, command.data, command.len, on_known);
 }
 
-/* Who has to go for it: a dead server at its address, or one of its name or address that is not in the membership (any
- * more). -1 with err: a living server has that address. *old 0: nobody. */
+/* Who has to go for it: a dead server at its address, itself before it lost its directory, or one of its name or address
+ * that is not in the membership (any more). -1 with err: a living server has that address. *old 0: nobody. */
 static int find_replaced(struct control *c, const struct join_request *body, uint64_t id, uint64_t *old, struct error *err)
 {
     struct consensus_member members[MEMBERS_MOST];
@@ -105,9 +116,14 @@ static int find_replaced(struct control *c, const struct join_request *body, uin
     *old = 0;
     for (size_t i = 0; i < n; i++) {
         const struct consensus_member *m = &members[i];
-        if (m->id == id || strcmp(m->address, body->raft_address))
+        bool begins = m->id == id && !body->cluster_id;
+        if (!begins && (m->id == id || strcmp(m->address, body->raft_address)))
             continue;
-        if (m->self || (m->connected && m->contact_ms >= 0 && m->contact_ms < ALIVE_MS))
+        bool alive = m->self || (m->connected && m->contact_ms >= 0 && m->contact_ms < ALIVE_MS);
+        if (begins && alive)
+            return error_set(err, ERROR_CONFLICT, "the server with id %" PRIu64 " is a member and answers at %s, and server %s "
+                             "has an empty data_dir; give it another server_id", m->id, m->address, body->name);
+        if (alive)
             return error_set(err, ERROR_CONFLICT, "another server (id %" PRIu64 ") answers at %s; give server %s another "
                              "raft_port or raft_advertise", m->id, m->address, body->name);
         *old = m->id;
@@ -143,11 +159,101 @@ static void make_room(struct join *j)
     if (find_replaced(j->c, body, j->id, &old, &err)) {
         end(j, &err);
     } else if (old) {
-        CLEANUP_FREE char *reason = mem_printf("server %s replaces it", body->name);
+        CLEANUP_FREE char *reason = old == j->id ? mem_strdup("it begins anew with an empty directory")
+                                                 : mem_printf("server %s replaces it", body->name);
         cluster_remove(j->c, old, reason, on_replaced, j);
     } else {
         let_in(j);
     }
+}
+
+/* --- may it? --- */
+
+static void on_listed(void *ctx, int status, const struct buf *body, const struct error *err)
+{
+    struct join *j = ctx;
+    const struct join_request *asks = j->r->body;
+    struct server_status s;
+    struct problem_list problems = {0};
+    struct error why;
+    if (status == 200 && !type_from_json(&server_status_type, body->data, body->len, true, &s, &problems)) {
+        j->listed |= s.id && !strcmp(s.id, asks->id);
+        type_clear(&server_status_type, &s);
+    }
+    problem_list_clear(&problems);
+    if (--j->asked)
+        return;
+    if (j->listed) {
+        make_room(j);
+        return;
+    }
+    error_set(&why, ERROR_DENIED, "server %s has no join token and answers at none of the addresses under `servers` in the "
+              "configuration of this cluster's leader; make a token with `mt cluster token`", asks->name);
+    end(j, &why);
+}
+
+static void ask_listed(struct join *j)
+{
+    const struct str_list *servers = &j->c->config->servers;
+    j->asked = servers->n + 1;
+    for (uint32_t i = 0; i < servers->n; i++)
+        peer_call(j->c, HTTP_METHOD_GET, servers->v[i], "/v1/cluster", NULL, ASK_MS, on_listed, j);
+    on_listed(j, 0, NULL, NULL);
+}
+
+static bool is_member(const struct join *j)
+{
+    struct consensus_member members[MEMBERS_MOST];
+    size_t n = consensus_members(j->c->consensus, members, MEMBERS_MOST);
+    for (size_t i = 0; i < n && i < MEMBERS_MOST; i++)
+        if (members[i].id == j->id)
+            return true;
+    return false;
+}
+
+static int check_token(const struct join *j, struct error *err)
+{
+    const struct join_request *body = j->r->body;
+    struct join_token_text token;
+    char hash[TOKEN_HASH_SIZE];
+    if (join_token_parse(body->token, &token, err))
+        return -1;
+    join_token_hash(token.secret, hash);
+    int rc = core_check_join_token(j->c->core, token.id, hash, body->id, time_now_ms(), err);
+    join_token_clear(&token);
+    return rc;
+}
+
+static void admit(struct join *j)
+{
+    const struct join_request *body = j->r->body;
+    struct error err;
+    if (body->token && check_token(j, &err))
+        end(j, &err);
+    else if (body->token || j->c->tls || (body->cluster_id && is_member(j)))
+        make_room(j);
+    else
+        ask_listed(j);
+}
+
+static bool is_servers(const struct tls_peer *peer)
+{
+    for (size_t i = 0; peer && i < peer->name_count; i++) {
+        const char *name = peer->names[i], *end = strstr(name, ".server.mentat");
+        if (text_has_prefix(name, "DNS:") && end && !strcmp(end, ".server.mentat"))
+            return true;
+    }
+    return false;
+}
+
+/* A server that hands the request on has looked itself. */
+int api_server_join_prepare(struct request *r, struct error *err)
+{
+    const struct join_request *body = r->body;
+    CLEANUP_FREE char *name = mem_printf("DNS:%s.server.mentat", body->id);
+    if (!http_thread_has_tls(r->thread) || tls_peer_has_name(r->http->tls, name) || (r->forwarded && is_servers(r->http->tls)))
+        return 0;
+    return error_set(err, ERROR_DENIED, "the certificate is not that of server %s: it lacks the name %s", body->id, name);
 }
 
 void api_server_join(struct control *c, struct request *r)
@@ -168,6 +274,6 @@ void api_server_join(struct control *c, struct request *r)
         error_set(&err, ERROR_INVALID, "id: \"%.64s\" is not a number", body->id);
         end(j, &err);
     } else {
-        make_room(j);
+        admit(j);
     }
 }

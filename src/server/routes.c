@@ -130,7 +130,7 @@ const struct route routes[] = {
         .read = api_cluster, .respond = api_servers_respond,
         .help = "How all servers stand, by their own word: the leader asks each one, or with stale the one that is asked."),
     POST("/v1/cluster/servers", RIGHT_OPERATE, .limit_ms = 30000, .body = BODY_REQUIRED, .request = &join_request_type,
-         .response = &join_result_type, .run = api_server_join,
+         .response = &join_result_type, .prepare = api_server_join_prepare, .run = api_server_join,
          .help = "A server joins, first without a vote until it has caught up, or says what changed of it."),
     {.method = HTTP_METHOD_DELETE, .path = "/v1/cluster/servers/{server}", .right = RIGHT_OPERATE, .limit_ms = 30000,
      .run = api_server_remove, .help = "Takes a server, by name or id, out of the cluster."},

@@ -345,8 +345,14 @@ class Membership(unittest.TestCase):
         # Nor is one with a name, or an address, that lives.
         for facts in ({"name": "s1", "raft_address": "127.0.0.1:2"},
                       {"name": "sx", "raft_address": self.cluster.status(first)["raft_address"]}):
-            answer = first.post("/v1/cluster/servers", {"id": "77", "address": "127.0.0.1:1", "version": "0", "level": 2, **facts})
+            answer = first.post("/v1/cluster/servers", {"id": "77", "address": "127.0.0.1:1", "version": "0", "level": 2,
+                                                        "token": self.token(first), **facts})
             self.assertEqual(answer.status, 409, answer)
+        # Nor is one without a token that the configuration does not list, whatever it says of itself.
+        answer = first.post("/v1/cluster/servers", {"id": "77", "name": "sx", "address": f"127.0.0.1:{first.port}",
+                                                    "raft_address": "127.0.0.1:2", "version": "0", "level": 2})
+        self.assertEqual((answer.status, answer.error["code"]), (403, "denied"))
+        self.assertIn("mt cluster token", answer.error["message"])
         self.assertEqual(len(self.cluster.status(first)["servers"]), 1)
 
     def test_noise_at_the_port_for_servers_changes_nothing(self):
@@ -390,6 +396,47 @@ class Losses(ClusterTest):
         history = load.stop()
         self.cluster.wait_equal()
         check_history(self, history, victim)
+
+    def test_a_wiped_server_that_keeps_its_id_begins_anew(self):
+        # Under its old id it would be a voter that forgot its votes and its log.
+        victim = self.cluster.followers()[0]
+        victim.flags["server_id"] = 4711
+        for _ in range(2):
+            victim.kill()
+            shutil.rmtree(victim.flags["data_dir"])
+            self.submit(self.cluster.leader(), "meanwhile")
+            victim.start(wait=False)
+            wait_for(lambda: self.cluster.status(victim)["membership"] == "voter", 20, "its vote")
+        self.cluster.wait_ready(3)
+        self.assertEqual(self.cluster.status(victim)["id"], "4711")
+        events = self.cluster.leader().get("/v1/events?limit=1000&kind=server", headers={"Accept": "application/json"})
+        self.assertIn("it begins anew with an empty directory", [e["reason"] for e in events.json["items"]])
+        self.cluster.wait_equal()
+        self.assertEqual([j["name"] for j in victim.items("/v1/jobs?consistency=stale")], ["meanwhile"])
+
+    def test_a_server_whose_files_are_gone_says_which_and_does_not_start(self):
+        victim = self.cluster.followers()[0]
+        self.submit(victim, "kept")
+        self.cluster.wait_equal()
+        state, aside = victim.flags["data_dir"], victim.workdir.join("aside")
+        for gone, word in ((["log-0000000000000001"], "log-0000000000000001 is missing"),
+                           (["log-0000000000000001", "log-0000000000000002"], "all log-* files are missing"),
+                           (["meta-1", "meta-2"], "meta-1 and meta-2 are missing")):
+            victim.kill()
+            os.mkdir(aside)
+            for name in gone:
+                os.rename(os.path.join(state, name), os.path.join(aside, name))
+            victim.start(wait=False)
+            self.assertEqual(victim.process.child.wait(20 * PATIENCE), 1)
+            said = victim.process.text()
+            self.assertIn(word, said)
+            self.assertIn("mt cluster remove", said)
+            for name in gone:
+                os.rename(os.path.join(aside, name), os.path.join(state, name))
+            os.rmdir(aside)
+            victim.start(wait=False)             # nothing was changed by the attempt
+            self.cluster.wait_ready(3)
+        self.cluster.wait_equal()
 
     def test_a_dead_server_goes_once_another_is_there_and_not_before(self):
         victim = self.cluster.followers()[0]

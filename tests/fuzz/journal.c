@@ -70,7 +70,7 @@ static void write_record(struct writer *w, const uint8_t head[static HEAD], cons
         w->batch = w->file.len;
     w->index += (uint64_t)(int8_t)head[2];
     w->term += head[3];
-    struct record r = {.type = head[0] % (RECORD_RESET + 2), .previous = w->previous + (how & BREAKS_CHAIN), .term = w->term,
+    struct record r = {.type = head[0] % (RECORD_NEXT_FILE + 1), .previous = w->previous + (how & BREAKS_CHAIN), .term = w->term,
                        .index = w->index, .batch = (uint32_t)w->batch, .len = (uint32_t)len, .bytes = bytes};
     struct record_place place = w->place;
     place.sequence += how & OF_ANOTHER_FILE ? 1 : 0;
@@ -116,16 +116,13 @@ static void check_equal(const struct raft_log *a, const struct raft_log *b, size
     }
 }
 
-static void append(struct journal *j, struct disk *disk, uint64_t index)
+static void append(struct journal *j, uint64_t index)
 {
     struct journal_write w = {0};
     struct record r = {.type = 1, .term = 1, .index = index, .len = 4, .bytes = (const uint8_t *)"more"};
-    if (!journal_put(j, &w, &r)) {
-        INVARIANT(journal_prepare_file_now(j) == 0);
-        INVARIANT(journal_put(j, &w, &r));
-    }
-    INVARIANT(disk->op->write(disk, w.file, w.bytes.data, w.bytes.len, w.offset) == 0);
-    buf_free(&w.bytes);
+    while (!journal_put(j, &w, &r))
+        INVARIANT((w.bytes.len ? journal_write_now(j, &w) : journal_prepare_file_now(j)) == 0);
+    INVARIANT(journal_write_now(j, &w) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -142,7 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         j = open_journal(disk, &again, &err);
         INVARIANT(j && !again.torn_bytes && again.log.n == first.log.n);
         check_equal(&first.log, &again.log, first.log.n);
-        append(j, disk, raft_log_last(&again.log) + 1);
+        append(j, raft_log_last(&again.log) + 1);
         raft_log_clear(&again.log);
         journal_free(j);
         j = open_journal(disk, &again, &err);
