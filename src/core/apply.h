@@ -13,6 +13,7 @@ apply_fn apply_decide;
 apply_fn apply_member_set, apply_member_remove, apply_join_token, apply_event;
 apply_fn apply_restore_chunk, apply_restore;
 apply_fn apply_policy_set;
+apply_fn apply_ingress_report;
 
 /* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes
  * back (NULL: none). NULL spec of the current version: the first one. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/apply.h"
+#include "core/ingress.h"
 #include "core/peers.h"
 
 /* With no word of a restart that was asked for, it counts as done after this long. */
@@ -48,6 +49,7 @@ static void apply_one(struct core *c, struct alloc_entry *a, const struct alloc_
     if (r->ip && strcmp(r->ip, a->a.ip ? a->a.ip : "") != 0) {
         mem_set_string(&a->a.ip, r->ip);
         peers_set_changed(c, a->service);
+        ingress_set_changed(c, a->service);
     }
     if (r->state != a->a.state)
         state_set_alloc_state(c, a, r->state, r->reason);

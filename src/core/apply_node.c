@@ -3,6 +3,7 @@
 
 #include "base/id.h"
 #include "core/apply.h"
+#include "core/ingress.h"
 
 static int check_register(struct core *c, const struct node *n, struct error *err)
 {
@@ -83,6 +84,7 @@ int apply_node_register(struct core *c, const void *payload, struct buf *body, s
         set_facts(c, e, &p->node);
         RB_INSERT(node_name_tree, &c->node_names, e);
         sched_node_set(c->sched, &e->n);
+        ingress_node_changed(c, e);
         state_touch_node(c, e);
         state_set_dirty_every_node(c);
         c->room = true;

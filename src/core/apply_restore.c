@@ -125,10 +125,13 @@ static void touch_all(struct core *c)
     struct job_entry *j;
     RB_FOREACH(n, node_id_tree, &c->nodes) {
         n->gone_floor = n->work_index = c->index;      /* whatever an agent knows of is answered with everything */
+        n->ingress_applied = 0;                        /* its proxy follows a table of the other history */
         state_touch_node(c, n);
     }
-    RB_FOREACH(a, alloc_id_tree, &c->allocs)
+    RB_FOREACH(a, alloc_id_tree, &c->allocs) {
+        str_list_clear(&a->idle_at);
         state_touch_alloc(c, a);
+    }
     RB_FOREACH(s, service_tree, &c->services)
         state_touch_service(c, s);
     RB_FOREACH(j, job_tree, &c->jobs)

@@ -103,6 +103,7 @@ static const struct {
     [COMMAND_RESTORE] = {"restore", &command_restore_type, 2},
     [COMMAND_EVENT] = {"event", &command_event_type, 2},
     [COMMAND_POLICY_SET] = {"policy_set", &command_policy_set_type, 2},
+    [COMMAND_INGRESS_REPORT] = {"ingress_report", &ingress_report_type, 3},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

@@ -27,12 +27,13 @@ enum command_kind {
     COMMAND_RESTORE = 18,          /* struct command_restore */
     COMMAND_EVENT = 19,            /* struct command_event */
     COMMAND_POLICY_SET = 20,       /* struct command_policy_set */
+    COMMAND_INGRESS_REPORT = 21,   /* struct ingress_report (model.h) */
     COMMAND_KIND_COUNT
 };
 
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
-#define COMMAND_LEVEL 2
+#define COMMAND_LEVEL 3
 
 struct command {
     enum command_kind kind;

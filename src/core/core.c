@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "core/apply.h"
+#include "core/ingress.h"
 #include "core/peers.h"
 
 struct core *core_new(void)
@@ -50,6 +51,7 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_RESTORE] = apply_restore,
     [COMMAND_EVENT] = apply_event,
     [COMMAND_POLICY_SET] = apply_policy_set,
+    [COMMAND_INGRESS_REPORT] = apply_ingress_report,
 };
 
 static void keys_expire(struct core *c)
@@ -128,6 +130,7 @@ static void apply_command(struct core *c, const struct command *cmd, struct core
     if (appliers[cmd->kind] && appliers[cmd->kind](c, cmd->payload, &result->body, &result->error))
         buf_clear(&result->body);
     peers_tell(c);
+    ingress_tell(c);
     if (cmd->key)
         remember_answer(c, cmd, hash, result);
     c->actor = NULL;

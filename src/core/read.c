@@ -208,6 +208,7 @@ uint64_t core_changed(const struct core *c, enum core_kind kind, const char *nam
         return m ? m->m.modify_index : UINT64_MAX;
     }
     case CORE_ANY:
+    case CORE_INGRESS:
     case CORE_KIND_COUNT:
         break;
     }

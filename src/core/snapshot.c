@@ -3,22 +3,25 @@
  * own first; the bytes may come from outside, so every reference in them is checked. */
 #include <string.h>
 
+#include "core/ingress.h"
 #include "core/state.h"
 #include "core/table.h"
 
 #define SNAPSHOT_MAGIC "MENTATS"
-#define SNAPSHOT_VERSION 2                /* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's */
-#define VERSION_1_KINDS (CORE_NODE_WORK + 1)
+/* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's; 2: without the ingress */
+#define SNAPSHOT_VERSION 3
+static const uint32_t kinds_of_version[] = {0, CORE_MEMBER, CORE_INGRESS, CORE_KIND_COUNT};   /* of what is watched */
 #define RECORDS_MOST (1u << 24)
 
 ROWS(alloc_entry, OBJECT(alloc_entry, a, 1, alloc), UINT(alloc_entry, report_seq, 2), UINT(alloc_entry, epoch, 3),
      UINT(alloc_entry, work_index, 4), INT(alloc_entry, run_at, 5), INT(alloc_entry, running_since, 6),
      INT(alloc_entry, ok_since, 7), INT(alloc_entry, ended_at, 8), INT(alloc_entry, restarted_at, 9),
      INT(alloc_entry, restart_from, 10), BOOL(alloc_entry, restarting, 11), BOOL(alloc_entry, every_node, 12),
-     BOOL(alloc_entry, task, 13));
+     BOOL(alloc_entry, task, 13), UINT(alloc_entry, entered_index, 14), INT(alloc_entry, entered_at, 15),
+     UINT(alloc_entry, left_index, 16), INT(alloc_entry, left_at, 17), STR_LIST(alloc_entry, idle_at, 18));
 TABLE(alloc_entry, alloc_entry_rows, "");
 ROWS(node_entry, OBJECT(node_entry, n, 1, node), INT(node_entry, wanted_state, 2), UINT(node_entry, work_index, 3),
-     UINT(node_entry, gone_floor, 4));
+     UINT(node_entry, gone_floor, 4), UINT(node_entry, ingress_applied, 5), STRING(node_entry, ingress_problem, 6));
 TABLE(node_entry, node_entry_rows, "");
 ROWS(version_entry, OBJECT(version_entry, v, 1, service_version), UINT(version_entry, epoch, 2));
 TABLE(version_entry, version_entry_rows, "");
@@ -344,7 +347,7 @@ static bool read_allocs(struct core *c, struct cursor *in)
     while (count-- > 0) {
         struct alloc_entry *a = NEW(struct alloc_entry);
         if (!read_record(in, &alloc_entry_type, a) || !alloc_is_sound(c, a)) {
-            type_clear(&alloc_type, &a->a);
+            type_clear(&alloc_entry_type, a);
             free(a);
             return false;
         }
@@ -452,11 +455,12 @@ static bool read_all(struct core *c, struct cursor in)
     const uint8_t *magic;
     uint64_t changed[ARRAY_LEN(c->changed)] = {0};
     struct service_entry *s;
-    bool old = in.p[sizeof(SNAPSHOT_MAGIC) - 1] == 1;
+    uint8_t version = in.p[sizeof(SNAPSHOT_MAGIC) - 1];
+    bool old = version == 1;
     if (!cursor_bytes(&in, sizeof(SNAPSHOT_MAGIC), &magic) || !cursor_u64(&in, &c->index)
         || !cursor_u64(&in, &c->hash) || !cursor_u64(&in, &c->event_count))
         return false;
-    for (size_t i = 0; i < (old ? VERSION_1_KINDS : ARRAY_LEN(changed)); i++)
+    for (size_t i = 0; i < kinds_of_version[version]; i++)
         if (!cursor_u64(&in, &changed[i]))
             return false;
     if (!old && (!cursor_u64(&in, &c->ahead) || c->ahead > c->index))
@@ -466,6 +470,7 @@ static bool read_all(struct core *c, struct cursor in)
         || (!old && (!read_members(c, &in) || !read_staging(c, &in) || !read_clusters(c, &in)
                      || !read_record(&in, &policy_type, &c->policy))) || cursor_left(&in))
         return false;
+    ingress_rebuild(c);
     memcpy(c->changed, changed, sizeof(changed));
     RB_FOREACH(s, service_tree, &c->services)
         state_set_dirty(c, s);

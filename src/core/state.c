@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "core/ingress.h"
 #include "core/peers.h"
 
 static int compare_u64(uint64_t a, uint64_t b)
@@ -166,7 +167,7 @@ struct deployment_entry *state_running_deployment(const struct service_entry *s)
 
 bool alloc_serves(const struct alloc_entry *a)
 {
-    return a->ok_since != 0 && !a->restarting && entry_live(a);
+    return a->ok_since != 0 && !a->restarting && !a->a.leaving && entry_live(a);
 }
 
 /* --- marks --- */
@@ -227,6 +228,7 @@ void state_touch_service(struct core *c, struct service_entry *s)
     s->modify_index = c->index;
     changed(c, CORE_SERVICE);
     state_set_dirty(c, s);
+    ingress_set_changed(c, s);
 }
 
 void state_touch_alloc(struct core *c, struct alloc_entry *a)
@@ -266,6 +268,11 @@ void state_touch_deployment(struct core *c, struct deployment_entry *d)
     d->d.modify_index = c->index;
     changed(c, CORE_DEPLOYMENT);
     state_touch_service(c, d->service);
+}
+
+void state_touch_ingress(struct core *c)
+{
+    changed(c, CORE_INGRESS);
 }
 
 void state_touch_members(struct core *c)
@@ -416,6 +423,7 @@ void state_add_node(struct core *c, struct node_entry *n)
     RB_INSERT(node_name_tree, &c->node_names, n);
     sched_node_set(c->sched, &n->n);
     list_down(c, n);
+    ingress_node_changed(c, n);
     c->room = true;
 }
 
@@ -433,6 +441,7 @@ static void node_free(struct node_entry *n)
         free(g);
     }
     type_clear(&node_type, &n->n);
+    free(n->ingress_problem);
     free(n);
 }
 
@@ -441,6 +450,8 @@ void state_remove_node(struct core *c, struct node_entry *n)
     INVARIANT(RB_EMPTY(&n->allocs));
     if (n->listed_down)
         TAILQ_REMOVE(&c->down_nodes, n, down);
+    n->n.ingress = false;
+    ingress_node_changed(c, n);
     RB_REMOVE(node_id_tree, &c->nodes, n);
     RB_REMOVE(node_name_tree, &c->node_names, n);
     sched_node_remove(c->sched, n->n.id);
@@ -457,6 +468,7 @@ void state_set_node_state(struct core *c, struct node_entry *n, enum node_state 
     mem_set_string(&n->n.state_reason, reason);
     n->n.state_since = c->now;
     list_down(c, n);
+    ingress_node_changed(c, n);
     sched_node_set(c->sched, &n->n);
     state_touch_node(c, n);
     state_set_dirty_node(c, n);
@@ -496,6 +508,7 @@ void state_remove_service(struct core *c, struct service_entry *s)
     state_set_blocked(c, s, false);
     state_set_wake(c, s, NEVER);
     peers_forget(c, s);
+    ingress_forget(c, s);
     if (s->in_every)
         TAILQ_REMOVE(&c->every_node, s, every_link);
     while (!TAILQ_EMPTY(&s->deployments))
@@ -624,6 +637,12 @@ void state_add_alloc(struct core *c, struct alloc_entry *a)
         take_room(c, a, true);
 }
 
+static void free_alloc(struct alloc_entry *a)
+{
+    type_clear(&alloc_entry_type, a);
+    free(a);
+}
+
 void state_remove_alloc(struct core *c, struct alloc_entry *a, bool tell_agent)
 {
     struct node_entry *n = a->node;
@@ -651,8 +670,7 @@ void state_remove_alloc(struct core *c, struct alloc_entry *a, bool tell_agent)
     a->service->alloc_count--;
     changed(c, CORE_ALLOC);
     state_touch_service(c, a->service);
-    type_clear(&alloc_type, &a->a);
-    free(a);
+    free_alloc(a);
 }
 
 static void alloc_event(struct core *c, const struct alloc_entry *a, const char *from, const char *to, const char *reason)
@@ -755,15 +773,11 @@ void state_init(struct core *c)
     TAILQ_INIT(&c->blocked);
     TAILQ_INIT(&c->every_node);
     STAILQ_INIT(&c->peers_changed);
+    STAILQ_INIT(&c->ingress_changed);
+    TAILQ_INIT(&c->ingress_nodes);
     TAILQ_INIT(&c->down_nodes);
     TAILQ_INIT(&c->key_order);
     TAILQ_INIT(&c->tokens);
-}
-
-static void free_alloc(struct alloc_entry *a)
-{
-    type_clear(&alloc_type, &a->a);
-    free(a);
 }
 
 void state_clear(struct core *c)
@@ -812,14 +826,16 @@ void state_clear(struct core *c)
 
 void state_move(struct core *to, struct core *from)
 {
-    INVARIANT(STAILQ_EMPTY(&from->peers_changed));
+    INVARIANT(STAILQ_EMPTY(&from->peers_changed) && STAILQ_EMPTY(&from->ingress_changed));
     *to = *from;
     STAILQ_INIT(&to->peers_changed);
+    STAILQ_INIT(&to->ingress_changed);
     MOVE_HEAD(tokens, link);
     MOVE_HEAD(key_order, link);
     MOVE_HEAD(dirty, dirty_link);
     MOVE_HEAD(blocked, blocked_link);
     MOVE_HEAD(every_node, every_link);
     MOVE_HEAD(down_nodes, down);
+    MOVE_HEAD(ingress_nodes, ingress_link);
     free(from);
 }

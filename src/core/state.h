@@ -43,6 +43,11 @@ struct alloc_entry {
     bool restarting;                    /* asked to restart and not seen to have done so */
     bool every_node;                    /* its replica stands for its node */
     bool task;                          /* runs to its end: it leaves a draining node last */
+    uint64_t entered_index;             /* of the ingress table that it came into; 0: it is not in there */
+    int64_t entered_at;                 /* command time */
+    uint64_t left_index;                /* of the table that tells of its leaving; 0: it does not leave */
+    int64_t left_at;                    /* command time */
+    struct str_list idle_at;            /* ingress nodes that have no connection to it any more, since it leaves */
     /* links */
     struct service_entry *service;
     struct node_entry *node;            /* NULL once the node is removed */
@@ -67,6 +72,8 @@ struct node_entry {
     uint64_t work_index, gone_floor;    /* deltas since before gone_floor are answered in full */
     uint32_t gone_count;
     STAILQ_HEAD(, gone_entry) gone;
+    uint64_t ingress_applied;           /* the newest ingress table that its proxy has followed */
+    char *ingress_problem;              /* why it does not follow a newer one; NULL: it does */
     /* derived */
     double used_cpus; int64_t used_memory_mb, used_disk_mb;
     uint32_t live;                      /* allocations that take room */
@@ -77,6 +84,8 @@ struct node_entry {
     RB_ENTRY(node_entry) by_id, by_name;
     TAILQ_ENTRY(node_entry) down;       /* among the down nodes, longest first */
     bool listed_down;
+    TAILQ_ENTRY(node_entry) ingress_link;
+    bool in_ingress;                    /* among the ingress nodes */
 };
 
 struct service_entry {
@@ -108,6 +117,10 @@ struct service_entry {
     struct service_status *status;      /* how it stands; NULL: to be counted again, see status.c */
     bool peers_changed;                 /* within this command */
     STAILQ_ENTRY(service_entry) peers_link;
+    bool ingress_changed;               /* within this command */
+    STAILQ_ENTRY(service_entry) ingress_link;
+    bool ingress_waits;                 /* for ingress nodes to follow */
+    uint64_t ingress_hash;              /* of its part of the ingress table; 0: it has none */
 };
 
 struct job_entry {
@@ -192,6 +205,8 @@ struct core {
     TAILQ_HEAD(, service_entry) dirty, blocked, every_node;
     struct wake_tree wakes;
     STAILQ_HEAD(, service_entry) peers_changed;
+    STAILQ_HEAD(, service_entry) ingress_changed;
+    TAILQ_HEAD(, node_entry) ingress_nodes;
     struct down_list_head down_nodes;
     bool room;                          /* since the last decision capacity came free, or nodes changed */
 };
@@ -262,6 +277,7 @@ void state_touch_node(struct core *c, struct node_entry *n);
 void state_touch_service(struct core *c, struct service_entry *s);
 void state_touch_deployment(struct core *c, struct deployment_entry *d);
 void state_touch_members(struct core *c);
+void state_touch_ingress(struct core *c);
 void state_set_dirty(struct core *c, struct service_entry *s);         /* something that its status or its replicas rest on changed */
 void state_clear_dirty(struct core *c, struct service_entry *s);
 void state_set_blocked(struct core *c, struct service_entry *s, bool blocked);
@@ -277,4 +293,7 @@ void state_event(struct core *c, struct event_text e, const char *fmt, ...) __at
 /* True while the allocation serves: healthy, or running where no health check is asked for. */
 bool alloc_serves(const struct alloc_entry *a);
 static inline bool entry_live(const struct alloc_entry *a) { return alloc_live(&a->a); }
-static inline bool entry_wanted(const struct alloc_entry *a) { return alloc_wanted(&a->a); }
+static inline bool entry_wanted(const struct alloc_entry *a)
+{
+    return alloc_wanted(&a->a) && a->a.leaving != LEAVING_TO_STOP;
+}

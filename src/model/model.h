@@ -108,6 +108,8 @@ struct policy { struct policy_profile_list profiles; struct policy_exception_lis
 enum alloc_state { ALLOC_PENDING, ALLOC_STARTING, ALLOC_RUNNING, ALLOC_HEALTHY, ALLOC_UNHEALTHY, ALLOC_STOPPING,
                    ALLOC_COMPLETE, ALLOC_FAILED, ALLOC_LOST };
 enum alloc_desired { DESIRED_RUN, DESIRED_STOP };
+/* On the way out of traffic, which ends with a stop, or with a restart in place: no new requests meanwhile. */
+enum alloc_leaving { LEAVING_NOT, LEAVING_TO_STOP, LEAVING_TO_RESTART };
 enum node_state { NODE_READY, NODE_DRAINING, NODE_INELIGIBLE, NODE_DOWN };
 enum deployment_state { DEPLOYMENT_RUNNING, DEPLOYMENT_PAUSED, DEPLOYMENT_SUCCESSFUL, DEPLOYMENT_FAILED,
                         DEPLOYMENT_REVERTED, DEPLOYMENT_CANCELLED };
@@ -141,6 +143,7 @@ struct alloc {
     int64_t replica;                 /* stable index 0, 1, 2 …; every-node: 0 */
     char *node_id, *node_name;
     enum alloc_desired desired; char *desired_reason;
+    enum alloc_leaving leaving;
     enum alloc_state state; char *reason;
     double cpus; int64_t memory_mb, disk_mb;              /* what it holds of the node */
     struct alloc_port_list ports;
@@ -256,11 +259,11 @@ extern const struct type port_type, volume_type, rate_limits_type, config_type, 
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, member_type, join_token_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
-    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, agent_ingress_type, ingress_report_type;
+    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, ingress_target_type, ingress_route_type, agent_ingress_type, ingress_report_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],
-    *const alloc_state_names[], *const alloc_desired_names[], *const node_state_names[],
+    *const alloc_state_names[], *const alloc_desired_names[], *const alloc_leaving_names[], *const node_state_names[],
     *const deployment_state_names[], *const service_state_names[], *const restart_then_names[],
     *const pull_policy_names[], *const security_profile_names[], *const secret_change_names[];
 

@@ -15,6 +15,7 @@ const char *const secret_change_names[] = {"restart", "signal", "none", NULL};
 const char *const alloc_state_names[] = {"pending", "starting", "running", "healthy", "unhealthy", "stopping", "complete",
                                          "failed", "lost", NULL};
 const char *const alloc_desired_names[] = {"run", "stop", NULL};
+const char *const alloc_leaving_names[] = {"no", "to stop", "to restart", NULL};
 const char *const node_state_names[] = {"ready", "draining", "ineligible", "down", NULL};
 const char *const deployment_state_names[] = {"running", "paused", "successful", "failed", "reverted", "cancelled", NULL};
 const char *const service_state_names[] = {"pending", "running", "degraded", "complete", "failed", "stopped",

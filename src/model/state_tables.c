@@ -78,6 +78,7 @@ static const struct field alloc_fields[] = {
     TIME(alloc, state_since, 29, .help = "When its state changed last."),
     UINT(alloc, create_index, 30, .help = "Index at which it appeared."),
     UINT(alloc, modify_index, 31, .help = "Index at which it changed last."),
+    ENUM(alloc, leaving, 32, alloc_leaving_names, .help = "Whether it takes no new requests any more, and what for."),
     {0},
 };
 TABLE(alloc, alloc_fields, "One replica on one node.");
@@ -264,7 +265,7 @@ static const struct field ingress_target_fields[] = {
     BOOL(ingress_target, leaving, 6, .help = "It gets no new requests, and stops when those under way are done."),
     {0},
 };
-static TABLE(ingress_target, ingress_target_fields, "A replica that takes requests.");
+TABLE(ingress_target, ingress_target_fields, "A replica that takes requests.");
 
 static const struct field ingress_route_fields[] = {
     STRING(ingress_route, service, 1, .help = "Name of the service."),
@@ -273,7 +274,7 @@ static const struct field ingress_route_fields[] = {
     LIST(ingress_route, targets, 4, ingress_target, .help = "Its replicas."),
     {0},
 };
-static TABLE(ingress_route, ingress_route_fields, "A way in from outside, and where it leads.");
+TABLE(ingress_route, ingress_route_fields, "A way in from outside, and where it leads.");
 
 static const struct field agent_ingress_fields[] = {
     UINT(agent_ingress, index, 1, .help = "Index of the table."),

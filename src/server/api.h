@@ -27,9 +27,11 @@ API_PREPARE(api_policy_set);
 
 /* api_agent.c */
 API_PREPARE(api_agent_register); API_PREPARE(api_agent_report);
-API_READ(api_agent_heartbeat); API_READ(api_agent_allocs);
+API_PREPARE(api_ingress_report);
+API_READ(api_agent_heartbeat); API_READ(api_agent_allocs); API_READ(api_agent_ingress);
 void api_agent_registered(struct control *c, struct request *r);
 void api_agent_reported(struct control *c, struct request *r);
+void api_ingress_reported(struct control *c, struct request *r);
 const char *api_watch_agent(struct control *c, const struct request *r);
 
 /* api_status.c */

@@ -100,3 +100,26 @@ API_READ(api_agent_allocs)
     type_clear(&agent_work_type, &work);
     return 0;
 }
+
+API_READ(api_agent_ingress)
+{
+    struct agent_ingress table = {0};
+    if (check_node(c, request_query(r, "node"), err))
+        return -1;
+    core_agent_ingress(c->core, &table);
+    type_to_json(&agent_ingress_type, &table, &r->answer.body);
+    type_clear(&agent_ingress_type, &table);
+    return 0;
+}
+
+API_PREPARE(api_ingress_report)
+{
+    request_command(r, COMMAND_INGRESS_REPORT, r->body);
+    return 0;
+}
+
+void api_ingress_reported(struct control *c, struct request *r)
+{
+    const struct ingress_report *report = r->body;
+    hear(c, report->node_id, NULL);
+}

@@ -172,5 +172,11 @@ const struct route routes[] = {
     POST("/v1/agent/report", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_report_type,
          .prepare = api_agent_report, .applied = api_agent_reported,
          .help = "How an agent's allocations stand."),
+    GET("/v1/agent/ingress", RIGHT_AGENT, .place = PLACE_MEMBER, WATCH(CORE_INGRESS, NULL), .query = node_query,
+        .response = &agent_ingress_type, .read = api_agent_ingress,
+        .help = "The ways in from outside, and the replicas that take their requests: the whole table."),
+    POST("/v1/agent/ingress", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &ingress_report_type,
+         .prepare = api_ingress_report, .applied = api_ingress_reported,
+         .help = "Which table an ingress node's proxy follows, and which leaving replicas it has no connection to."),
 };
 const size_t route_count = sizeof routes / sizeof *routes;

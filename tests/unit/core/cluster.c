@@ -41,7 +41,7 @@ bool cluster_apply(struct cluster *c, struct command *cmd)
     return c->error.code == ERROR_NONE;
 }
 
-void cluster_add_node(struct cluster *c, unsigned node)
+static void add_node(struct cluster *c, unsigned node, bool ingress)
 {
     struct command cmd;
     command_init(&cmd, COMMAND_NODE_REGISTER, c->now, NULL, NULL);
@@ -52,10 +52,21 @@ void cluster_add_node(struct cluster *c, unsigned node)
     n->cpus = 4;
     n->memory_mb = 4096;
     n->disk_mb = 10000;
+    n->ingress = ingress;
     struct driver_info *d = list_add_zero((struct list *)&n->drivers, &driver_info_type);
     d->name = mem_strdup("exec");
     d->healthy = true;
     assert_true(cluster_apply(c, &cmd));
+}
+
+void cluster_add_node(struct cluster *c, unsigned node)
+{
+    add_node(c, node, false);
+}
+
+void cluster_add_ingress_node(struct cluster *c, unsigned node)
+{
+    add_node(c, node, true);
 }
 
 void cluster_decide(struct cluster *c)

@@ -1,0 +1,217 @@
+#include "core/ingress.h"
+
+#include <string.h>
+
+#include "base/random.h"
+#include "core/apply.h"
+
+#define WEIGHT_EVEN 100
+
+void ingress_set_changed(struct core *c, struct service_entry *s)
+{
+    if (s->ingress_changed || !s->current || (!s->current->v.spec.ingress.n && !s->ingress_hash))
+        return;
+    s->ingress_changed = true;
+    STAILQ_INSERT_TAIL(&c->ingress_changed, s, ingress_link);
+}
+
+void ingress_forget(struct core *c, struct service_entry *s)
+{
+    if (s->ingress_hash)
+        state_touch_ingress(c);
+    if (!s->ingress_changed)
+        return;
+    s->ingress_changed = false;
+    STAILQ_REMOVE(&c->ingress_changed, s, service_entry, ingress_link);
+}
+
+/* --- ingress nodes --- */
+
+static bool is_live(const struct node_entry *n)
+{
+    return n->n.state != NODE_DOWN;
+}
+
+static void wake_waiting(struct core *c)
+{
+    struct service_entry *s;
+    RB_FOREACH(s, service_tree, &c->services)
+        if (s->ingress_waits)
+            state_set_dirty(c, s);
+}
+
+void ingress_node_changed(struct core *c, struct node_entry *n)
+{
+    if (n->n.ingress != n->in_ingress) {
+        n->in_ingress = n->n.ingress;
+        if (n->in_ingress)
+            TAILQ_INSERT_TAIL(&c->ingress_nodes, n, ingress_link);
+        else
+            TAILQ_REMOVE(&c->ingress_nodes, n, ingress_link);
+        wake_waiting(c);
+    } else if (n->in_ingress) {
+        wake_waiting(c);
+    }
+}
+
+bool ingress_followed(const struct core *c, uint64_t index)
+{
+    const struct node_entry *n;
+    TAILQ_FOREACH(n, &c->ingress_nodes, ingress_link)
+        if (is_live(n) && n->ingress_applied < index)
+            return false;
+    return true;
+}
+
+static bool note_idle(struct core *c, const struct node_entry *n, const struct ingress_report *p, const char *id)
+{
+    struct alloc_entry *a = state_alloc(c, id);
+    if (!a || !a->left_index || a->left_index > p->applied)
+        return false;
+    for (uint32_t i = 0; i < a->idle_at.n; i++)
+        if (strcmp(a->idle_at.v[i], n->n.id) == 0)
+            return false;
+    str_list_add(&a->idle_at, n->n.id);
+    return true;
+}
+
+/* Late, repeated and reordered reports do no harm: a proxy does not go back to an older table, and what has no connection
+ * and gets none stays so. */
+int apply_ingress_report(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct ingress_report *p = payload;
+    struct node_entry *n = state_node(c, p->node_id);
+    if (!n)
+        return error_set(err, ERROR_NOT_FOUND, "there is no node %s; register first", p->node_id ? p->node_id : "");
+    if (!n->n.ingress)
+        return error_set(err, ERROR_CONFLICT, "node %s did not register as one with ingress", n->n.name);
+    if (p->applied > c->index)
+        return error_set(err, ERROR_CONFLICT, "table %llu is not known here; fetch the table anew",
+                         (unsigned long long)p->applied);
+    bool news = p->applied > n->ingress_applied;
+    if (news)
+        n->ingress_applied = p->applied;
+    for (uint32_t i = 0; i < p->idle.n; i++)
+        news |= note_idle(c, n, p, p->idle.v[i]);
+    if (strcmp(p->problem ? p->problem : "", n->ingress_problem ? n->ingress_problem : "") != 0) {
+        mem_set_string(&n->ingress_problem, p->problem);
+        state_touch_node(c, n);
+        state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "ingress: %s",
+                    p->problem ? p->problem : "it follows again");
+    }
+    if (news)
+        wake_waiting(c);
+    return 0;
+}
+
+/* --- the table --- */
+
+/* What is told to leave stays in there until it has ended: what it finishes, the proxy must not cut. */
+static bool is_target(const struct alloc_entry *a)
+{
+    return entry_live(a) && (a->left_index || (a->a.desired == DESIRED_RUN && alloc_serves(a)));
+}
+
+static const struct alloc_port *find_port(const struct alloc_entry *a, const char *name)
+{
+    for (uint32_t i = 0; i < a->a.ports.n; i++)
+        if (strcmp(a->a.ports.v[i].name, name) == 0)
+            return &a->a.ports.v[i];
+    return NULL;
+}
+
+static void add_target(struct ingress_route *to, const struct alloc_entry *a)
+{
+    const struct alloc_port *port = find_port(a, to->ingress.port);
+    if (!port)                            /* of a version before the port had this name */
+        return;
+    struct ingress_target *t = list_add_zero((struct list *)&to->targets, &ingress_target_type);
+    *t = (struct ingress_target){.alloc = mem_strdup(a->a.id), .version = a->a.version, .ip = mem_strdup(a->a.ip),
+                                 .port = port->host, .weight = a->left_index ? 0 : WEIGHT_EVEN,
+                                 .leaving = a->left_index != 0};
+}
+
+/* A stopped service has its part until its last replica has left. */
+static bool has_part(struct service_entry *s)
+{
+    struct alloc_entry *a;
+    if (!s->current->v.spec.ingress.n || !s->stopped)
+        return s->current->v.spec.ingress.n > 0;
+    RB_FOREACH(a, alloc_replica_tree, &s->allocs)
+        if (is_target(a))
+            return true;
+    return false;
+}
+
+static void add_part(struct service_entry *s, struct agent_ingress *out)
+{
+    const struct ingress_list *ways = &s->current->v.spec.ingress;
+    struct alloc_entry *a;
+    if (!has_part(s))
+        return;
+    for (uint32_t i = 0; i < ways->n; i++) {
+        struct ingress_route *to = list_add_zero((struct list *)&out->routes, &ingress_route_type);
+        to->service = mem_strdup(s->name);
+        to->job = mem_strdup(s->job->name);
+        type_copy(&ingress_type, &to->ingress, &ways->v[i]);
+        RB_FOREACH(a, alloc_replica_tree, &s->allocs)
+            if (is_target(a))
+                add_target(to, a);
+    }
+}
+
+static uint64_t part_hash(struct service_entry *s)
+{
+    CLEANUP_BUF struct buf bytes = {0};
+    struct agent_ingress part = {0};
+    add_part(s, &part);
+    type_encode(&agent_ingress_type, &part, &bytes);
+    bool some = part.routes.n > 0;
+    type_clear(&agent_ingress_type, &part);
+    return some ? hash_bytes(bytes.data, bytes.len, 0) | 1 : 0;
+}
+
+/* Since when each replica is in the table. */
+static void mark_entries(struct core *c, struct service_entry *s)
+{
+    struct alloc_entry *a;
+    bool part = has_part(s);
+    RB_FOREACH(a, alloc_replica_tree, &s->allocs) {
+        bool in = part && is_target(a);
+        if (in == (a->entered_index != 0))
+            continue;
+        a->entered_index = in ? c->index : 0;
+        a->entered_at = in ? c->now : 0;
+    }
+}
+
+void ingress_tell(struct core *c)
+{
+    struct service_entry *s;
+    while ((s = STAILQ_FIRST(&c->ingress_changed))) {
+        STAILQ_REMOVE_HEAD(&c->ingress_changed, ingress_link);
+        s->ingress_changed = false;
+        uint64_t hash = part_hash(s);
+        if (hash == s->ingress_hash)
+            continue;
+        s->ingress_hash = hash;
+        mark_entries(c, s);
+        state_touch_ingress(c);
+    }
+}
+
+void ingress_rebuild(struct core *c)
+{
+    struct service_entry *s;
+    RB_FOREACH(s, service_tree, &c->services)
+        s->ingress_hash = part_hash(s);
+}
+
+void core_agent_ingress(const struct core *c, struct agent_ingress *out)
+{
+    struct service_entry *s;
+    *out = (struct agent_ingress){.index = c->changed[CORE_INGRESS]};
+    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services)
+        if (s->ingress_hash)
+            add_part(s, out);
+}
