@@ -6,9 +6,10 @@ set -euo pipefail
 # llhttp is the maintained parser; older distributions have only its predecessor.
 build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
        liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev zlib1g-dev libzstd-dev
-       'libllhttp-dev|libhttp-parser-dev')
+       'libllhttp-dev|libhttp-parser-dev' musl-tools linux-libc-dev)
 tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry
-       zsh fish mandoc qemu-system-x86 cpio)
+       zsh fish mandoc qemu-system-x86 cpio
+       squashfs-tools e2fsprogs nftables kmod xz-utils zstd)
 bench=(jq etcd-server)
 # To boot small hosts with, where the machine has no kernel of its own (a container, say).
 ls /boot/vmlinuz-* >/dev/null 2>&1 || tests+=('linux-image-cloud-amd64|linux-image-virtual')
