@@ -53,7 +53,7 @@ static void cell_disk(const json_t *row, const json_t *value, struct buf *out)
 
 static void cell_problem(const json_t *row, const json_t *value, struct buf *out)
 {
-    static const char *const keys[] = {"problem", "status.forming", "status.hold", "status.backup_problem"};
+    static const char *const keys[] = {"problem", "status.removed", "status.forming", "status.hold", "status.backup_problem"};
     int told = 0;
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
         if (*json_text(row, keys[i]))
@@ -69,23 +69,42 @@ static const struct column view_servers[] = {
     {"HASH", "status.state_hash", .wide = true}, {"PROBLEM", "problem", cell_problem}, {0},
 };
 
-/* As the leader sees them, who knows how far each is; without one as the server that is asked does; a server that is in no
- * cluster yet stands for itself. */
+static bool has_self(const json_t *list)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(list, i, row)
+        if (json_is_true(json_at(row, "server.self")))
+            return true;
+    return false;
+}
+
+/* The server that is asked, by its own word: it is in no cluster yet, or any more. */
+static int add_self(struct api *api, json_t *list, struct error *err)
+{
+    CLEANUP(json_decref) json_t *own = api_get(api, "/v1/cluster", err);
+    json_t *row = own ? json_pack("{s:{s:O,s:O,s:b,s:O,s:O,s:O,s:O},s:b,s:O}", "server", "name", json_object_get(own, "name"),
+                                  "id", json_object_get(own, "id"), "self", 1, "membership", json_object_get(own, "membership"),
+                                  "version", json_object_get(own, "version"), "address", json_object_get(own, "address"),
+                                  "raft_address", json_object_get(own, "raft_address"), "reached", 1, "status", own) : NULL;
+    return row ? json_array_append_new(list, row) : -1;
+}
+
+/* As the leader sees them, who knows how far each is; without one as the server that is asked does. */
 static json_t *servers(struct cli *cli, struct error *err)
 {
     struct error no_leader, no_cluster;
     struct api *api = cli_api(cli, err);
     json_t *list = api ? api_list(api, "/v1/cluster/servers", &no_leader) : NULL;
-    if (!list && api)
-        list = api_list(api, "/v1/cluster/servers?consistency=stale", &no_cluster);
     if (list || !api)
         return list;
-    CLEANUP(json_decref) json_t *own = api_get(api, "/v1/cluster", err);
-    return own ? json_pack("[{s:{s:O,s:O,s:b,s:s,s:O,s:O,s:O},s:b,s:O}]", "server", "name", json_object_get(own, "name"), "id",
-                           json_object_get(own, "id"), "self", 1, "membership", "none", "version",
-                           json_object_get(own, "version"), "address", json_object_get(own, "address"), "raft_address",
-                           json_object_get(own, "raft_address"), "reached", 1, "status", own)
-               : NULL;
+    list = api_list(api, "/v1/cluster/servers?consistency=stale", &no_cluster);
+    if (!list)
+        list = json_array();
+    if (has_self(list) || add_self(api, list, err) == 0)
+        return list;
+    json_decref(list);
+    return NULL;
 }
 
 static int run_status(struct cli *cli)

@@ -75,6 +75,8 @@ int core_job(const struct core *c, const char *job, struct job *out);           
  * (index, seq). */
 struct event_list { struct event *v; uint32_t n; };
 uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_seq, uint32_t limit, struct event_list *out);
+/* The newest event that is kept of this kind, with this subject and state reached; NULL: none. */
+const struct event *core_last_event(const struct core *c, const char *kind, const char *subject, const char *to);
 
 /* When something last changed: for waiting reads. `name` narrows to one object where the kind allows; NULL: any.
  * UINT64_MAX when there is no object of that name (any more), so that whoever waits for it looks again. */

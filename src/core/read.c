@@ -171,6 +171,17 @@ uint32_t core_events(const struct core *c, uint64_t after_index, int64_t after_s
     return n;
 }
 
+const struct event *core_last_event(const struct core *c, const char *kind, const char *subject, const char *to)
+{
+    uint64_t oldest = c->event_count > EVENTS_KEPT ? c->event_count - EVENTS_KEPT : 0;
+    for (uint64_t i = c->event_count; i > oldest; i--) {
+        const struct event *e = &c->events[(i - 1) % EVENTS_KEPT];
+        if (!strcmp(e->kind, kind) && !strcmp(e->subject, subject) && e->to && !strcmp(e->to, to))
+            return e;
+    }
+    return NULL;
+}
+
 /* --- what changed --- */
 
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name)

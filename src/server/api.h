@@ -44,8 +44,8 @@ API_READ(api_snapshot);
 API_PREPARE(api_snapshots);
 void api_snapshot_restore(struct control *c, struct request *r);
 
-/* api_cluster.c, join.c */
-API_READ(api_cluster);
+/* api_cluster.c, join.c, knock.c */
+API_READ(api_cluster); API_READ(api_server);
 API_READ(api_join_token);
 void api_join_token_made(struct control *c, struct request *r);
 void api_servers_respond(struct request *r);

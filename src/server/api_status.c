@@ -3,6 +3,7 @@
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/http_thread.h"
+#include "server/knock.h"
 #include "server/leader.h"
 #include "server/snapshots.h"
 
@@ -108,6 +109,8 @@ API_READ(api_readyz)
     const char *address;
     if (c->stopping)
         return error_set(err, ERROR_UNAVAILABLE, "this server is stopping");
+    if (knock_removed(c))
+        return error_set(err, ERROR_UNAVAILABLE, "%s", knock_removed(c));
     if (!consensus_leader(c->consensus, &address))
         return error_set(err, ERROR_UNAVAILABLE, "no leader is known yet");
     return ok(r);

@@ -108,6 +108,8 @@ static const struct field server_status_fields[] = {
     FIELD(server_status, 29, FIELD_LIST, servers, .type = &server_view_type, .help = "All servers, as it sees them."),
     FIELD(server_status, 30, FIELD_BOOL, needs_token,
           .help = "It asked to join and was refused for good; it waits for another token."),
+    FIELD(server_status, 31, FIELD_STRING, removed,
+          .help = "By the word of another server it is not a member any more: why, and how it comes back."),
     {0},
 };
 TYPE(server_status, "How this server stands.");

@@ -29,7 +29,7 @@ struct server_status {
     int64_t nodes, services, allocs;
     char *hold, *backup_problem;
     int64_t backup_at;
-    char *cluster_id, *membership, *forming, *address, *raft_address;
+    char *cluster_id, *membership, *forming, *removed, *address, *raft_address;
     int64_t leader_contact_ms;
     bool needs_token;
     struct server_view_list servers;

@@ -11,6 +11,7 @@
 #include "server/dispatch.h"
 #include "server/formation.h"
 #include "server/http_thread.h"
+#include "server/knock.h"
 #include "server/leader.h"
 #include "server/peers.h"
 #include "server/snapshots.h"
@@ -244,11 +245,13 @@ int control_start(struct control *c, uv_loop_t *loop, const struct server_config
     dispatch_init(c);
     peers_open(c, tls);
     cluster_start(c);
+    knock_start(c);
     if (formation_start(c, err) == 0) {
         c->backups = backups_start(c);
         return 0;
     }
     cluster_stop(c);
+    knock_stop(c);
     formation_stop(c);
     peers_close(c);
     close_handles(c);
@@ -262,6 +265,7 @@ static void on_consensus_stopped(void *ctx)
     struct control *c = ctx;
     c->consensus = NULL;
     cluster_stop(c);
+    knock_stop(c);
     formation_stop(c);
     close_handles(c);
 }

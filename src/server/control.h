@@ -20,6 +20,7 @@
 struct cluster;
 struct formation;
 struct http_client;
+struct knock;
 struct peer_ask;
 
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
@@ -55,6 +56,7 @@ struct control {
     struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
     struct cluster *cluster;         /* see cluster.c */
     struct formation *formation;     /* see formation.c */
+    struct knock *knock;             /* see knock.c */
     void (*restart)(void *ctx);      /* ends the server, to be started again on its directory */
     void *restart_ctx;
 };

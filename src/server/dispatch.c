@@ -8,6 +8,7 @@
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "server/http_thread.h"
+#include "server/knock.h"
 
 #define LOOK_AGAIN_MS 25        /* what waits for a leader tries again after so long */
 #define SAME_LEADER_MS 100      /* and a leader that failed it is asked again after so long */
@@ -46,6 +47,8 @@ static void give_up(struct control *c, struct request *r)
         error_set(&r->answer.error, ERROR_UNAVAILABLE, "this server is stopping; nothing was done");
     else if (c->forming)
         error_set(&r->answer.error, ERROR_UNAVAILABLE, "server %s is not in a cluster yet: %s", c->config->name, c->forming);
+    else if (knock_removed(c))
+        error_set(&r->answer.error, ERROR_UNAVAILABLE, "ask another server; %s", knock_removed(c));
     else
         error_set(&r->answer.error, ERROR_UNAVAILABLE, "server %s found no leader within %s; nothing was done, try again",
                   c->config->name, time);
@@ -57,7 +60,7 @@ static void on_held_timer(uv_timer_t *timer);
 static void hold(struct control *c, struct request *r)
 {
     r->deadline_ms = r->answer_by_ms;
-    if (c->stopping || time_monotonic_ms() >= r->answer_by_ms) {
+    if (c->stopping || knock_removed(c) || time_monotonic_ms() >= r->answer_by_ms) {
         give_up(c, r);
         return;
     }

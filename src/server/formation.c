@@ -17,6 +17,7 @@
 #include "server/api_types.h"
 #include "server/cluster.h"
 #include "server/join_token.h"
+#include "server/knock.h"
 #include "server/peers.h"
 
 #define LOOK_MS 250
@@ -478,7 +479,7 @@ int formation_init(struct control *c, struct error *err)
 static int check_leave(struct control *c, struct error *err)
 {
     int64_t nodes, services, allocs;
-    if (!c->consensus || consensus_self(c->consensus) == CONSENSUS_NO_MEMBER)
+    if (!c->consensus || consensus_self(c->consensus) == CONSENSUS_NO_MEMBER || knock_removed(c))
         return 0;
     control_count(c, &nodes, &services, &allocs);
     struct consensus_member few[2];

@@ -31,6 +31,9 @@ static const struct query_param events_query[] = {
 static const struct query_param explain_query[] = {
     {"limit", "How many allocations and how many nodes are told of: 50 unless told, 1000 at most. Allocations that do not "
               "serve come first.", false}, {0}};
+static const struct query_param server_query[] = {
+    {"name", "Where there is no such server: say why the one of this name was removed.", false},
+    {"cluster", "Answer only as a server of the cluster with this id.", false}, {0}};
 static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
 
 #define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
@@ -132,6 +135,8 @@ const struct route routes[] = {
     POST("/v1/cluster/servers", RIGHT_OPERATE, .limit_ms = 30000, .body = BODY_REQUIRED, .request = &join_request_type,
          .response = &join_result_type, .prepare = api_server_join_prepare, .run = api_server_join,
          .help = "A server joins, first without a vote until it has caught up, or says what changed of it."),
+    GET("/v1/cluster/servers/{server}", RIGHT_READ, .query = server_query, .limit_ms = 2000, .response = &server_view_type,
+        .read = api_server, .help = "A server, by name or id, as the leader sees it."),
     {.method = HTTP_METHOD_DELETE, .path = "/v1/cluster/servers/{server}", .right = RIGHT_OPERATE, .limit_ms = 30000,
      .run = api_server_remove, .help = "Takes a server, by name or id, out of the cluster."},
     POST("/v1/cluster/transfer", RIGHT_OPERATE, .limit_ms = 30000, .body = BODY_OPTIONAL, .request = &transfer_request_type,

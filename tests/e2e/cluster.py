@@ -304,6 +304,32 @@ class Membership(unittest.TestCase):
         check_history(self, history, last)
         self.assertEqual([m["name"] for m in self.cluster.status(last)["servers"]], ["s2"])
 
+    def test_a_server_that_was_removed_while_it_was_down_says_so_and_comes_back(self):
+        first, second, third = self.cluster.servers[0], self.join(), self.join()
+        self.cluster.wait_ready(3)
+        third.kill()
+        self.assert_mt(first, "cluster", "remove", "s3")
+        third.start(wait=False)
+        said = wait_for(lambda: self.cluster.status(third).get("removed"), 30, "its own word on its removal")
+        for word in ("s3 was removed at", "removed by an operator", "mt cluster join --token"):
+            self.assertIn(word, said)
+        self.assertIn("not a member of its cluster any more", third.process.text())
+        begin = time.monotonic()
+        answer = self.submit(third, "nowhere", headers={"X-Mentat-Timeout": "60s"})
+        self.assertEqual((answer.status, answer.error["code"]), (503, "unavailable"))
+        self.assertIn("removed by an operator", answer.error["message"])
+        self.assertLess(time.monotonic() - begin, 30)        # nobody waits for a leader that will not come
+        self.assertIn("removed by an operator", self.assert_mt(third, "cluster", "status"))
+        self.assert_mt(third, "cluster", "join", "--token", self.token(second))
+        self.cluster.wait_ready(3)
+        self.assertIsNone(self.cluster.status(third).get("removed"))
+        self.assertEqual(self.submit(third, "here").status, 200)
+        # One that lost its leader for another reason says nothing of the kind.
+        first.kill()
+        second.kill()
+        wait_for(lambda: self.cluster.status(third)["leader_contact_ms"] > 6500, 20, "a while without a leader")
+        self.assertIsNone(self.cluster.status(third).get("removed"))
+
     def test_tokens_are_good_once_and_say_why_not(self):
         first = self.cluster.servers[0]
         token = self.token(first)
