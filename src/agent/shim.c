@@ -21,38 +21,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/logfile.h"
-#include "agent/shim_child.h"
-#include "agent/shim_protocol.h"
+#include "agent/shim_internal.h"
 #include "base/mem.h"
 #include "base/timefmt.h"
 
-#define CONNECTIONS_MAX 64
 #define STOP_TIMEOUT_MS 10000        /* when the shim itself is sent SIGTERM */
 #define STRAGGLER_SCAN_MS 100
 #define PIPE_LINGER_MS 1000          /* output held open by a process that is not of the task's tree */
-
-struct connection {
-    int fd;
-    pid_t pid;                       /* the command that belongs to it, while it lives */
-};
-
-struct shim {
-    struct shim_spec spec;
-    struct account account;
-    int signal_fd, exit_fd;
-    int output[LOG_STREAM_COUNT];    /* -1: closed */
-    struct log_writer logs[LOG_STREAM_COUNT];
-    struct connection connections[CONNECTIONS_MAX];
-    unsigned n_connections;
-    pid_t pid;
-    bool ended, childless, kill_sent;
-    int stop_signal;
-    int64_t kill_at, stop_timeout_ms;   /* monotonic; 0: no stop in progress */
-    int64_t childless_at;
-    struct task_exit how;
-    char buffer[SHIM_MESSAGE_MAX];
-};
 
 bool shim_wanted(int argc, char **argv)
 {
@@ -111,8 +86,9 @@ static void exit_write(struct shim *s, const struct error *failed)
 
 static int task_start_main(struct shim *s, struct error *err)
 {
-    int ends[LOG_STREAM_COUNT] = {-1, -1};
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int ends[LOG_STREAM_COUNT] = {-1, -1}, in[2] = {-1, -1};
+    if (s->vm ? pipe2(in, O_CLOEXEC) < 0 : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+        return error_set_errno(err, errno, "cannot make the task's input");
     for (int i = 0; i < LOG_STREAM_COUNT; i++) {
         int fds[2];
         if (pipe2(fds, O_CLOEXEC) < 0)
@@ -123,14 +99,16 @@ static int task_start_main(struct shim *s, struct error *err)
     }
     struct child_spec child = {
         .shim = &s->spec, .account = &s->account, .args = &s->spec.args,
-        .fds = {null, ends[LOG_STDOUT], ends[LOG_STDERR]}, .main = true,
+        .fds = {in[0], ends[LOG_STDOUT], ends[LOG_STDERR]}, .main = true,
     };
     s->how.started_at = time_now_ms();
     s->pid = child_start(&child, err);
-    close(null);
+    close(in[0]);
     for (int i = 0; i < LOG_STREAM_COUNT; i++)
         close(ends[i]);
-    return s->pid < 0 ? -1 : 0;
+    if (s->pid < 0)
+        return -1;
+    return s->vm ? vm_start(s, in[1], err) : 0;
 }
 
 static int shim_prepare(struct shim *s, struct error *err)
@@ -150,12 +128,14 @@ static int shim_prepare(struct shim *s, struct error *err)
     if (cgroup_create(&s->spec.cgroups, s->spec.alloc_id, &s->spec.limits, err) < 0)
         return -1;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (s->spec.vm.api && vm_open(s, err) < 0)
+        return -1;
     return task_start_main(s, err);
 }
 
 /* --- messages --- */
 
-static int message_send(int fd, const struct shim_message *m)
+int shim_message_send(int fd, const struct shim_message *m)
 {
     CLEANUP_BUF struct buf b = {0};
     shim_message_encode(m, &b);
@@ -164,11 +144,19 @@ static int message_send(int fd, const struct shim_message *m)
 
 static void running_send(struct shim *s, int fd)
 {
-    message_send(fd, &(struct shim_message){.kind = SHIM_RUNNING, .run = s->spec.run, .pid = s->pid,
+    shim_message_send(fd, &(struct shim_message){.kind = SHIM_RUNNING, .run = s->spec.run, .pid = s->pid,
                                             .started_at = s->how.started_at, .shim_pid = (uint64_t)getpid()});
 }
 
-static void task_kill(struct shim *s)
+void shim_running(struct shim *s)
+{
+    s->running = true;
+    s->start_by = 0;
+    for (unsigned i = 0; i < s->n_connections; i++)
+        running_send(s, s->connections[i].fd);
+}
+
+void shim_kill(struct shim *s)
 {
     s->kill_at = 0;
     s->kill_sent = true;
@@ -177,17 +165,26 @@ static void task_kill(struct shim *s)
     cgroup_kill(&s->spec.cgroups, s->spec.alloc_id);
 }
 
+static void signal_send(struct shim *s, int signal)
+{
+    if (s->vm)
+        vm_signal(s, signal);
+    else
+        kill(s->pid, signal);
+}
+
 static void task_end(struct shim *s, int signal, int64_t timeout_ms)
 {
     if (s->ended)
         return;
-    if (timeout_ms <= 0) {
-        task_kill(s);
+    if (timeout_ms <= 0 || !s->running) {
+        if (!s->vm || !s->running || !vm_kill_guest(s))
+            shim_kill(s);
         return;
     }
     int64_t at = time_monotonic_ms() + timeout_ms;
     if (!s->stop_signal || signal != s->stop_signal)
-        kill(s->pid, signal ? signal : SIGTERM);
+        signal_send(s, signal ? signal : SIGTERM);
     s->stop_signal = signal ? signal : SIGTERM;
     if (!s->kill_at || at < s->kill_at) {
         s->kill_at = at;
@@ -200,7 +197,12 @@ static void exec_start(struct shim *s, struct connection *c, const struct shim_m
     struct shim_message reply = {.kind = SHIM_EXEC_FAILED};
     if (n_fds != (m->tty ? 1 : 3) || c->pid || s->ended) {
         error_set(&reply.error, ERROR_CONFLICT, s->ended ? "the task has ended" : "the request is not complete");
-        message_send(c->fd, &reply);
+        shim_message_send(c->fd, &reply);
+        return;
+    }
+    if (s->vm) {
+        if (!vm_exec(s, c, m, fds, &reply.error))
+            shim_message_send(c->fd, &reply);
         return;
     }
     struct child_spec child = {
@@ -209,7 +211,7 @@ static void exec_start(struct shim *s, struct connection *c, const struct shim_m
     };
     pid_t pid = child_start(&child, &reply.error);
     if (pid < 0)
-        message_send(c->fd, &reply);
+        shim_message_send(c->fd, &reply);
     else
         c->pid = pid;
 }
@@ -220,11 +222,13 @@ static void message_handle(struct shim *s, struct connection *c, size_t n, const
     if (shim_message_decode(s->buffer, n, &m) < 0)
         return;
     if (m.kind == SHIM_SIGNAL && !s->ended)
-        kill(s->pid, m.signal);
+        signal_send(s, m.signal);
     else if (m.kind == SHIM_STOP)
         task_end(s, m.signal, m.timeout_ms);
     else if (m.kind == SHIM_EXEC)
         exec_start(s, c, &m, fds, n_fds);
+    else if (m.kind == SHIM_RESIZE && s->vm)
+        vm_resize(s, c, &m);
     shim_message_clear(&m);
 }
 
@@ -252,7 +256,9 @@ static bool connection_read(struct shim *s, struct connection *c)
 
 static void connection_close(struct shim *s, unsigned i)
 {
-    if (s->connections[i].pid)
+    if (s->vm)
+        vm_exec_end(s, &s->connections[i]);
+    else if (s->connections[i].pid)
         kill(-s->connections[i].pid, SIGKILL);
     close(s->connections[i].fd);
     s->connections[i] = s->connections[--s->n_connections];
@@ -268,25 +274,27 @@ static void connection_accept(struct shim *s)
         return;
     }
     s->connections[s->n_connections++] = (struct connection){.fd = fd};
-    running_send(s, fd);
+    if (s->running)
+        running_send(s, fd);
+}
+
+struct connection *shim_connection_of(struct shim *s, pid_t command)
+{
+    for (unsigned i = 0; i < s->n_connections; i++)
+        if (s->connections[i].pid == command)
+            return &s->connections[i];
+    return NULL;
 }
 
 /* --- the end of processes --- */
 
-static void how_describe(struct shim *s, int status)
+void shim_describe(struct shim *s, bool oom, int64_t memory_mb)
 {
     struct task_exit *h = &s->how;
-    struct cgroup_usage usage;
-    h->finished_at = time_now_ms();
-    h->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    h->code = h->signal ? 128 + h->signal : WEXITSTATUS(status);
-    /* A shell whose child was killed for memory ends with 137 itself. */
-    h->oom = !s->kill_sent && h->code == 128 + SIGKILL
-        && cgroup_usage(&s->spec.cgroups, s->spec.alloc_id, &usage, NULL) == 0 && usage.oom_kills > 0;
     char timeout[TIME_TEXT_SIZE];
+    h->oom = oom;
     if (h->oom)
-        snprintf(h->reason, sizeof h->reason, "out of memory: it was killed at its limit of %lld MB",
-                 (long long)s->spec.limits.memory_mb);
+        snprintf(h->reason, sizeof h->reason, "out of memory: it was killed at its limit of %lld MB", (long long)memory_mb);
     else if (s->kill_sent && s->stop_signal && h->signal == SIGKILL) {
         duration_format(timeout, s->stop_timeout_ms);
         snprintf(h->reason, sizeof h->reason, "killed: it did not end within %s of %s", timeout, signal_name(s->stop_signal));
@@ -296,20 +304,34 @@ static void how_describe(struct shim *s, int status)
         snprintf(h->reason, sizeof h->reason, "exit code %d", h->code);
 }
 
+static void how_describe(struct shim *s, int status)
+{
+    struct task_exit *h = &s->how;
+    struct cgroup_usage usage;
+    h->finished_at = time_now_ms();
+    h->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    h->code = h->signal ? 128 + h->signal : WEXITSTATUS(status);
+    /* A shell whose child was killed for memory ends with 137 itself. */
+    bool oom = !s->kill_sent && h->code == 128 + SIGKILL
+        && cgroup_usage(&s->spec.cgroups, s->spec.alloc_id, &usage, NULL) == 0 && usage.oom_kills > 0;
+    shim_describe(s, oom, s->spec.limits.memory_mb);
+}
+
 static void child_ended(struct shim *s, pid_t pid, int status)
 {
     if (pid == s->pid) {
-        how_describe(s, status);
+        if (s->vm)
+            vm_describe(s, status);
+        else
+            how_describe(s, status);
         s->ended = true;
         s->kill_at = 0;
         return;
     }
-    for (unsigned i = 0; i < s->n_connections; i++) {
-        struct connection *c = &s->connections[i];
-        if (c->pid != pid)
-            continue;
+    struct connection *c = s->vm ? NULL : shim_connection_of(s, pid);
+    if (c) {
         c->pid = 0;
-        message_send(c->fd, &(struct shim_message){
+        shim_message_send(c->fd, &(struct shim_message){
             .kind = SHIM_EXEC_EXITED, .code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)});
     }
 }
@@ -373,7 +395,9 @@ static void children_reap(struct shim *s)
 static void output_read(struct shim *s, int i)
 {
     ssize_t n = read(s->output[i], s->buffer, sizeof s->buffer / 2);
-    if (n > 0) {
+    if (n > 0 && s->vm) {
+        vm_output(s, i, s->buffer, (size_t)n);
+    } else if (n > 0) {
         log_writer_add(&s->logs[i], s->buffer, (size_t)n, time_now_ms());
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         close(s->output[i]);
@@ -391,8 +415,9 @@ static bool finished(const struct shim *s)
 
 static int wait_ms(const struct shim *s)
 {
-    if (s->kill_at) {
-        int64_t left = s->kill_at - time_monotonic_ms();
+    int64_t at = s->kill_at && (!s->start_by || s->kill_at < s->start_by) ? s->kill_at : s->start_by;
+    if (at && !s->ended) {
+        int64_t left = at - time_monotonic_ms();
         return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
     }
     return s->ended ? STRAGGLER_SCAN_MS : -1;
@@ -409,7 +434,7 @@ static void signals_read(struct shim *s)
 
 static void loop_turn(struct shim *s)
 {
-    struct pollfd p[2 + LOG_STREAM_COUNT + CONNECTIONS_MAX];
+    struct pollfd p[2 + LOG_STREAM_COUNT + CONNECTIONS_MAX + VM_FDS_MAX];
     unsigned n = 0, n_connections = s->n_connections;
     p[n++] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
     p[n++] = (struct pollfd){.fd = SHIM_FD_LISTEN, .events = POLLIN};
@@ -417,9 +442,13 @@ static void loop_turn(struct shim *s)
         p[n++] = (struct pollfd){.fd = s->output[i], .events = POLLIN};
     for (unsigned i = 0; i < n_connections; i++)
         p[n++] = (struct pollfd){.fd = s->connections[i].fd, .events = POLLIN};
+    unsigned vm_at = n;
+    n += s->vm ? vm_poll(s, p + n) : 0;
     int ready = poll(p, n, wait_ms(s));
-    if (s->kill_at && time_monotonic_ms() >= s->kill_at)
-        task_kill(s);
+    if (s->kill_at && time_monotonic_ms() >= s->kill_at && (!s->vm || !vm_kill_guest(s)))
+        shim_kill(s);
+    if (s->start_by && time_monotonic_ms() >= s->start_by)
+        vm_late(s);
     if (ready <= 0) {
         if (s->ended && !s->childless)
             stragglers_kill();
@@ -428,6 +457,8 @@ static void loop_turn(struct shim *s)
     for (int i = 0; i < LOG_STREAM_COUNT; i++)
         if (p[2 + i].revents)
             output_read(s, i);
+    if (s->vm)
+        vm_polled(s, p + vm_at, n - vm_at);
     if (p[0].revents)
         signals_read(s);
     /* From the last: a closed one is replaced by the last. */
@@ -460,15 +491,20 @@ int shim_main(void)
         cgroup_remove(&s->spec.cgroups, s->spec.alloc_id, STOP_TIMEOUT_MS, NULL);
         s->how.finished_at = time_now_ms();
         exit_write(s, &err);
-        message_send(SHIM_FD_CONTROL, &(struct shim_message){.kind = SHIM_FAILED, .error = err});
+        shim_message_send(SHIM_FD_CONTROL, &(struct shim_message){.kind = SHIM_FAILED, .error = err});
         return 1;
     }
-    running_send(s, SHIM_FD_CONTROL);
+    if (!s->vm)
+        shim_running(s);
     while (!finished(s))
         loop_turn(s);
     for (int i = 0; i < LOG_STREAM_COUNT; i++)
         log_writer_close(&s->logs[i]);
+    if (s->vm)
+        vm_close(s);
     cgroup_remove(&s->spec.cgroups, s->spec.alloc_id, STOP_TIMEOUT_MS, NULL);
-    exit_write(s, NULL);
+    exit_write(s, &s->failed);
+    if (s->failed.code)
+        shim_message_send(SHIM_FD_CONTROL, &(struct shim_message){.kind = SHIM_FAILED, .error = s->failed});
     return 0;
 }

@@ -115,6 +115,10 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
         buf_add_u32(out, (uint32_t)m->signal);
         buf_add_u64(out, (uint64_t)m->timeout_ms);
         break;
+    case SHIM_RESIZE:
+        buf_add_u32(out, m->rows);
+        buf_add_u32(out, m->cols);
+        break;
     case SHIM_EXEC:
         buf_add_u8(out, m->tty);
         put_list(out, &m->args);
@@ -158,6 +162,9 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
     case SHIM_STOP:
         good = get_int(&c, &m->signal) && get_i64(&c, &m->timeout_ms);
         break;
+    case SHIM_RESIZE:
+        good = cursor_u32(&c, &m->rows) && cursor_u32(&c, &m->cols);
+        break;
     case SHIM_EXEC:
         good = cursor_u8(&c, &flag) && get_list(&c, &m->args) && m->args.n > 0;
         for (uint32_t i = 0; good && i < m->args.n; i++)
@@ -200,6 +207,26 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     buf_add_u64(out, (uint64_t)s->limits.pids);
     buf_add_u64(out, (uint64_t)s->log_max_files);
     buf_add_u64(out, (uint64_t)s->log_max_mb);
+    put_string(out, s->vm.api);
+    put_string(out, s->vm.vsock);
+    put_list(out, &s->vm.requests);
+    put_list(out, &s->vm.locks);
+    buf_add_u64(out, (uint64_t)s->vm.start_ms);
+    buf_add_u64(out, (uint64_t)s->vm.memory_mb);
+}
+
+static bool list_whole(const struct str_list *l)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!l->v[i])
+            return false;
+    return true;
+}
+
+static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
+{
+    return get_string(c, &vm->api) && get_string(c, &vm->vsock) && get_list(c, &vm->requests) && get_list(c, &vm->locks)
+        && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks);
 }
 
 static bool get_cgroups(struct cursor *c, struct cgroup_root *r)
@@ -225,7 +252,7 @@ int shim_spec_decode(const void *bytes, size_t n, struct shim_spec *s)
         && get_list(&c, &s->args) && get_list(&c, &s->env) && get_string(&c, &s->user) && get_string(&c, &s->workdir)
         && get_cgroups(&c, &s->cgroups) && get_double(&c, &s->limits.cpus) && get_double(&c, &s->limits.cpu_max)
         && get_i64(&c, &s->limits.memory_mb) && get_i64(&c, &s->limits.pids) && get_i64(&c, &s->log_max_files)
-        && get_i64(&c, &s->log_max_mb) && cursor_left(&c) == 0 && s->alloc_id && s->alloc_dir && s->node && s->args.n)
+        && get_i64(&c, &s->log_max_mb) && get_vm(&c, &s->vm) && cursor_left(&c) == 0 && s->alloc_id && s->alloc_dir && s->node && s->args.n)
         return 0;
     shim_spec_clear(s);
     return -1;
@@ -241,6 +268,10 @@ void shim_spec_clear(struct shim_spec *s)
     str_list_clear(&s->args);
     str_list_clear(&s->env);
     cgroup_close(&s->cgroups);
+    free(s->vm.api);
+    free(s->vm.vsock);
+    str_list_clear(&s->vm.requests);
+    str_list_clear(&s->vm.locks);
     *s = (struct shim_spec){0};
 }
 

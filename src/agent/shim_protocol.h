@@ -32,12 +32,14 @@ enum shim_message_kind {
     SHIM_EXEC_FAILED = 'f',          /* shim → agent: error */
     SHIM_SIGNAL = 'K',               /* agent → shim: signal */
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
+    SHIM_RESIZE = 'W',               /* agent → shim: rows, cols of the command's terminal, where the task has another kernel */
     SHIM_EXEC = 'X',                 /* agent → shim: tty, args; with stdin, stdout, stderr (tty: the terminal alone) */
 };
 struct shim_message {
     enum shim_message_kind kind;
     uint64_t run, shim_pid;
     int pid, signal, code;
+    uint32_t rows, cols;
     int64_t started_at, timeout_ms;
     bool tty;
     struct error error;
@@ -47,6 +49,16 @@ void shim_message_encode(const struct shim_message *m, struct buf *out);
 /* The caller clears m->args. Returns 0, or -1 when the bytes are no message. */
 int shim_message_decode(const void *bytes, size_t n, struct shim_message *m);
 void shim_message_clear(struct shim_message *m);
+
+/* A task that is a virtual machine: how its monitor is configured, and what the shim keeps for it. */
+struct shim_vm_spec {
+    char *api;                       /* the monitor's socket; NULL: the task is no virtual machine */
+    char *vsock;                     /* the monitor connects to "VSOCK_PORT" for the guest; NULL: there is no vsock */
+    struct str_list requests;        /* "PUT /path\n{…}", in order */
+    struct str_list locks;           /* files that are locked for as long as the machine lives */
+    int64_t start_ms;                /* how long it may take until its service runs */
+    int64_t memory_mb;               /* the guest's, for messages */
+};
 
 /* Everything a shim must know. Owned by whoever decoded it, for the shim's whole life. */
 struct shim_spec {
@@ -58,6 +70,7 @@ struct shim_spec {
     struct cgroup_root cgroups;
     struct cgroup_limits limits;
     int64_t log_max_files, log_max_mb;
+    struct shim_vm_spec vm;
 };
 void shim_spec_encode(const struct shim_spec *s, struct buf *out);
 int shim_spec_decode(const void *bytes, size_t n, struct shim_spec *s);

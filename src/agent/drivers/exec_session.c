@@ -313,6 +313,13 @@ void exec_session_resize(struct task_exec *exec, uint16_t rows, uint16_t cols)
     struct winsize size = {.ws_row = rows, .ws_col = cols};
     if (x->tty && x->out_open[0] && uv_fileno((uv_handle_t *)&x->out[0], &fd) == 0)
         ioctl(fd, TIOCSWINSZ, &size);
+    if (!x->tty || x->connection < 0)
+        return;
+    /* A terminal in a guest is not this one. */
+    CLEANUP_BUF struct buf b = {0};
+    shim_message_encode(&(struct shim_message){.kind = SHIM_RESIZE, .rows = rows, .cols = cols}, &b);
+    if (send(x->connection, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return;                      /* the next one comes through, or the command has ended */
 }
 
 void exec_session_pause(struct task_exec *exec, bool paused)

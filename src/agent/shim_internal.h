@@ -1,0 +1,78 @@
+/* Shim: what its files share. shim.c is the loop and the ends of processes; shim_vm.c adds what is different when the
+ * task is a virtual machine: its process is the monitor (VMM), and the service is spoken to through it. */
+#pragma once
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "agent/logfile.h"
+#include "agent/shim_child.h"
+#include "agent/shim_protocol.h"
+
+#define CONNECTIONS_MAX 64
+/* How many descriptors a virtual machine adds to a turn of the loop: lines, and three for each command. */
+#define VM_FDS_MAX 64
+
+struct shim_vm;
+
+struct connection {
+    int fd;
+    pid_t pid;                       /* the command that belongs to it, while it lives; in a guest: its number */
+};
+
+struct shim {
+    struct shim_spec spec;
+    struct account account;
+    struct shim_vm *vm;              /* NULL: the task is a process of this host */
+    int signal_fd, exit_fd;
+    int output[LOG_STREAM_COUNT];    /* -1: closed */
+    struct log_writer logs[LOG_STREAM_COUNT];
+    struct connection connections[CONNECTIONS_MAX];
+    unsigned n_connections;
+    pid_t pid;
+    bool running;                    /* told, or to be told, to whoever connects */
+    bool ended, childless, kill_sent;
+    int stop_signal;
+    int64_t kill_at, stop_timeout_ms;   /* monotonic; 0: no stop in progress */
+    int64_t start_by;                /* a virtual machine's service runs by then; 0: it does */
+    int64_t childless_at;
+    struct task_exit how;
+    struct error failed;             /* it never came to run */
+    char buffer[SHIM_MESSAGE_MAX];
+};
+
+int shim_message_send(int fd, const struct shim_message *m);
+/* The task runs: everybody who is connected is told. */
+void shim_running(struct shim *s);
+/* SIGKILL to the task's whole tree. */
+void shim_kill(struct shim *s);
+/* Words for an end by `signal` or with `code`, both in s->how already. */
+void shim_describe(struct shim *s, bool oom, int64_t memory_mb);
+/* The connection that a command belongs to; NULL: gone. */
+struct connection *shim_connection_of(struct shim *s, pid_t command);
+
+/* --- shim_vm.c; s->vm is set --- */
+/* Before the monitor is started: the volumes' locks, the console's file, the socket for vsock. */
+int vm_open(struct shim *s, struct error *err);
+/* Configures and starts the machine whose monitor was just started, with the other end of its stdin (taken). When it
+ * fails, nothing runs. */
+int vm_start(struct shim *s, int stdin_fd, struct error *err);
+void vm_output(struct shim *s, int stream, const char *bytes, size_t n);
+/* Both give false when the guest cannot be asked (yet, or any more). */
+bool vm_signal(struct shim *s, int signal);
+bool vm_exec(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, struct error *err);
+void vm_resize(struct shim *s, struct connection *c, const struct shim_message *m);
+void vm_exec_end(struct shim *s, struct connection *c);
+/* start_by has come: a machine whose service does not run yet is ended. */
+void vm_late(struct shim *s);
+/* kill_at has come: true when the guest was given a last moment of its own. */
+bool vm_kill_guest(struct shim *s);
+/* The monitor has ended with this status: s->how or s->failed is set from what the guest said before. */
+void vm_describe(struct shim *s, int status);
+unsigned vm_poll(struct shim *s, struct pollfd *p);
+void vm_polled(struct shim *s, const struct pollfd *p, unsigned n);
+void vm_close(struct shim *s);
+
+/* --- shim_vmm.c: the monitor's API --- */
+/* Plays the requests ("PUT /path\n{…}") over its socket, in order, waiting for the socket first. Each must succeed. */
+int vmm_configure(const char *socket_path, const struct str_list *requests, pid_t monitor, struct error *err);
