@@ -9,8 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "agent/drivers/exec.h"
-#include "agent/shim_protocol.h"
+#include "agent/drivers/shim_task.h"
 #include "base/mem.h"
 
 #define OUTPUT_LINGER_MS 500
@@ -234,10 +233,10 @@ static uv_stream_t *input_stream(struct exec_session *x)
 
 int exec_session_start(struct task *task, struct task_exec *exec, const struct exec_spec *spec, struct error *err)
 {
-    struct exec_task *t = (struct exec_task *)task;
+    struct shim_task *t = (struct shim_task *)task;
     struct exec_session *x = (struct exec_session *)exec;
     struct ends e;
-    int connection = exec_shim_connect(t->alloc_dir, err);
+    int connection = shim_task_connect(t->alloc_dir, err);
     if (connection < 0)
         return -1;
     if ((spec->tty ? terminal_open(&e, spec->rows, spec->cols, err) : pipes_open(&e, err)) < 0) {
@@ -251,7 +250,7 @@ int exec_session_start(struct task *task, struct task_exec *exec, const struct e
         close(connection);
         return -1;
     }
-    uv_loop_t *loop = exec_loop(t);
+    uv_loop_t *loop = shim_task_loop(t);
     x->tty = spec->tty;
     x->connection = connection;
     uv_poll_init(loop, &x->poll, connection);
