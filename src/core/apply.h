@@ -27,7 +27,9 @@ const char *service_add_version(struct core *c, struct service_entry *s, const s
 int policy_admits(const struct core *c, const struct service *s, struct error *err);
 void service_stop(struct core *c, struct service_entry *s, bool purge, const char *reason);
 void deployment_finish(struct core *c, struct deployment_entry *d, enum deployment_state state, const char *reason);
-/* The agent restarts the task when the generation grows. */
+/* A replica that is to stop, or to be restarted: first it leaves the traffic, when it is in there. The second call, once it
+ * has left, does it; one that comes too early changes nothing. */
+void alloc_stop(struct core *c, struct alloc_entry *a, const char *reason);
 void alloc_restart(struct core *c, struct alloc_entry *a, int64_t generation, const char *reason);
 /* The node without live allocations, and the ended ones that it ran. */
 void node_forget(struct core *c, struct node_entry *n);

@@ -100,8 +100,8 @@ int apply_alloc_stop(struct core *c, const void *payload, struct buf *body, stru
     struct alloc_entry *a = find_wanted(c, p, err);
     if (!a)
         return -1;
-    if (a->a.desired == DESIRED_RUN)
-        state_stop_alloc(c, a, p->reason ? p->reason : "stop was asked for");
+    if (entry_wanted(a))
+        alloc_stop(c, a, p->reason ? p->reason : "stop was asked for");
     buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
     return 0;
 }
@@ -112,15 +112,34 @@ int apply_alloc_restart(struct core *c, const void *payload, struct buf *body, s
     struct alloc_entry *a = find_wanted(c, p, err);
     if (!a)
         return -1;
-    if (a->a.desired == DESIRED_STOP)
+    if (!entry_wanted(a))
         return error_set(err, ERROR_CONFLICT, "allocation %s is being stopped", p->alloc_id);
-    alloc_restart(c, a, a->a.generation + 1, p->reason ? p->reason : "restart was asked for");
+    if (!a->a.leaving)
+        alloc_restart(c, a, a->a.generation + 1, p->reason ? p->reason : "restart was asked for");
     buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
     return 0;
 }
 
+void alloc_stop(struct core *c, struct alloc_entry *a, const char *reason)
+{
+    int64_t until;
+    if (ingress_must_leave(c, a) || a->a.leaving == LEAVING_TO_RESTART)
+        state_leave_alloc(c, a, LEAVING_TO_STOP, reason);
+    else if (!a->left_index || ingress_has_left(c, a, c->now, &until))
+        state_stop_alloc(c, a, reason);
+}
+
+/* The agent restarts the task when the generation grows. */
 void alloc_restart(struct core *c, struct alloc_entry *a, int64_t generation, const char *reason)
 {
+    int64_t until;
+    if (ingress_must_leave(c, a)) {
+        state_leave_alloc(c, a, LEAVING_TO_RESTART, reason);
+        return;
+    }
+    if (a->left_index && !ingress_has_left(c, a, c->now, &until))
+        return;
+    state_stay_alloc(c, a);
     a->a.generation = generation;
     a->restarting = true;
     a->restarted_at = c->now;

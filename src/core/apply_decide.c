@@ -79,6 +79,8 @@ static void place(struct core *c, const struct decide_place *p)
 
 static bool stop_holds(struct core *c, const struct alloc_entry *a, const struct decide_stop *p)
 {
+    if (a && alloc_wanted(&a->a) && a->a.leaving == LEAVING_TO_STOP)
+        return true;                         /* it was decided before */
     if (!a || !entry_wanted(a))
         return false;
     const struct service_entry *s = a->service;
@@ -94,7 +96,7 @@ static void stop(struct core *c, const struct decide_stop *p)
 {
     struct alloc_entry *a = state_alloc(c, p->alloc_id);
     if (stop_holds(c, a, p))
-        state_stop_alloc(c, a, p->reason ? p->reason : "");
+        alloc_stop(c, a, p->reason ? p->reason : "");
     else if (a)
         state_set_dirty(c, a->service);
 }
@@ -181,8 +183,13 @@ static void forget_node(struct core *c, const char *id)
 static void restart(struct core *c, const char *id)
 {
     struct alloc_entry *a = state_alloc(c, id);
-    if (a && entry_wanted(a) && a->a.generation < a->service->generation)
-        alloc_restart(c, a, a->service->generation, "restarted with its service");
+    if (!a || !entry_wanted(a))
+        return;
+    int64_t generation = a->service->generation;
+    if (a->a.generation < generation)
+        alloc_restart(c, a, generation, "restarted with its service");
+    else if (a->a.leaving == LEAVING_TO_RESTART)
+        alloc_restart(c, a, a->a.generation + 1, "restart was asked for");
 }
 
 /* Stops come before placements, deployments last: a revert makes a version that the rest was not decided for. */

@@ -121,6 +121,15 @@ int64_t command_kind_level(enum command_kind kind)
     return (unsigned)kind < COMMAND_KIND_COUNT && kinds[kind].level ? kinds[kind].level : 1;
 }
 
+int64_t command_job_level(const struct job *job)
+{
+    int64_t level = command_kind_level(COMMAND_JOB_SUBMIT);
+    for (uint32_t i = 0; i < job->services.n; i++)
+        if (job->services.v[i].ingress.n || job->services.v[i].deploy.strategy != STRATEGY_ROLLING)
+            level = 3;
+    return level;
+}
+
 void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor)
 {
     const struct type *t = command_payload_type(kind);

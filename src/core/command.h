@@ -122,6 +122,7 @@ extern const struct type command_job_submit_type, command_job_delete_type, comma
 const struct type *command_payload_type(enum command_kind kind);
 const char *command_kind_name(enum command_kind kind);
 int64_t command_kind_level(enum command_kind kind);    /* see COMMAND_LEVEL */
+int64_t command_job_level(const struct job *job);      /* that a submit of this job needs, for what its services use */
 
 /* A command with a fresh payload (defaults of its type). key and actor are copied; cleared by command_clear. */
 void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor);

@@ -90,12 +90,12 @@ static void judge_fresh(struct pass *p, const struct slot *slot, struct verdict 
     v->counts.placed++;
     if (alloc_serves(a)) {
         v->counts.healthy++;
-        v->settled &= !slot->old;
+        v->settled &= !slot->old && pass_counts(p, a);
         return;
     }
     v->settled = false;
     v->counts.unhealthy += a->a.state == ALLOC_UNHEALTHY;
-    if (!a->running_since || a->restarting)
+    if (!a->running_since || a->restarting || a->a.leaving)
         return;
     int64_t until = a->running_since + spec->deploy.health_timeout_secs * 1000 + spec->health.grace_ms;
     if (p->d->now < until)

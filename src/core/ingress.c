@@ -63,14 +63,72 @@ bool ingress_followed(const struct core *c, uint64_t index)
     return true;
 }
 
+static const struct alloc_port *find_port(const struct alloc_entry *a, const char *name)
+{
+    for (uint32_t i = 0; i < a->a.ports.n; i++)
+        if (strcmp(a->a.ports.v[i].name, name) == 0)
+            return &a->a.ports.v[i];
+    return NULL;
+}
+
+static bool has_port(const struct alloc_entry *a)
+{
+    const struct ingress_list *ways = &a->service->current->v.spec.ingress;
+    for (uint32_t i = 0; i < ways->n; i++)
+        if (find_port(a, ways->v[i].port))
+            return true;
+    return false;
+}
+
+bool ingress_in_force(const struct core *c, const struct alloc_entry *a, int64_t now, int64_t *until)
+{
+    if (!has_port(a))
+        return true;
+    if (!a->entered_index)
+        return false;
+    *until = a->entered_at + a->service->current->v.spec.deploy.health_timeout_secs * 1000;
+    return ingress_followed(c, a->entered_index) || now >= *until;
+}
+
+static bool is_idle_at(const struct alloc_entry *a, const struct node_entry *n)
+{
+    for (uint32_t i = 0; i < a->idle_at.n; i++)
+        if (strcmp(a->idle_at.v[i], n->n.id) == 0)
+            return true;
+    return false;
+}
+
+bool ingress_has_left(const struct core *c, const struct alloc_entry *a, int64_t now, int64_t *until)
+{
+    const struct version_entry *v = state_version(a->service, a->a.version);
+    const struct node_entry *n;
+    if (!a->left_index)
+        return false;
+    *until = a->left_at + (v ? v : a->service->current)->v.spec.kill.timeout_ms;
+    if (now >= *until)
+        return true;
+    TAILQ_FOREACH(n, &c->ingress_nodes, ingress_link)
+        if (is_live(n) && !is_idle_at(a, n))
+            return false;
+    return true;
+}
+
+bool ingress_must_leave(const struct core *c, const struct alloc_entry *a)
+{
+    const struct node_entry *n;
+    TAILQ_FOREACH(n, &c->ingress_nodes, ingress_link)
+        if (is_live(n))
+            return a->entered_index && !a->left_index && entry_live(a);
+    return false;
+}
+
 static bool note_idle(struct core *c, const struct node_entry *n, const struct ingress_report *p, const char *id)
 {
     struct alloc_entry *a = state_alloc(c, id);
     if (!a || !a->left_index || a->left_index > p->applied)
         return false;
-    for (uint32_t i = 0; i < a->idle_at.n; i++)
-        if (strcmp(a->idle_at.v[i], n->n.id) == 0)
-            return false;
+    if (is_idle_at(a, n))
+        return false;
     str_list_add(&a->idle_at, n->n.id);
     return true;
 }
@@ -109,21 +167,13 @@ int apply_ingress_report(struct core *c, const void *payload, struct buf *body, 
 /* What is told to leave stays in there until it has ended: what it finishes, the proxy must not cut. */
 static bool is_target(const struct alloc_entry *a)
 {
-    return entry_live(a) && (a->left_index || (a->a.desired == DESIRED_RUN && alloc_serves(a)));
-}
-
-static const struct alloc_port *find_port(const struct alloc_entry *a, const char *name)
-{
-    for (uint32_t i = 0; i < a->a.ports.n; i++)
-        if (strcmp(a->a.ports.v[i].name, name) == 0)
-            return &a->a.ports.v[i];
-    return NULL;
+    return entry_live(a) && (a->left_index || (a->a.desired == DESIRED_RUN && alloc_serves(a))) && has_port(a);
 }
 
 static void add_target(struct ingress_route *to, const struct alloc_entry *a)
 {
     const struct alloc_port *port = find_port(a, to->ingress.port);
-    if (!port)                            /* of a version before the port had this name */
+    if (!port)                            /* of a version before the port was there */
         return;
     struct ingress_target *t = list_add_zero((struct list *)&to->targets, &ingress_target_type);
     *t = (struct ingress_target){.alloc = mem_strdup(a->a.id), .version = a->a.version, .ip = mem_strdup(a->a.ip),

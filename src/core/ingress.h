@@ -13,3 +13,13 @@ void ingress_rebuild(struct core *c);                                   /* after
 
 /* True when each ingress node that lives has followed this table, or a newer one; also when there is none. */
 bool ingress_followed(const struct core *c, uint64_t index);
+
+/* The three that follow give in *until when they will be true by the passing of time alone, if they are not yet: ingress
+ * nodes that are silent hold nothing up for longer. */
+/* The replica takes requests wherever it should: each ingress node has followed a table with it, or had the
+ * time that a replica has to become healthy. */
+bool ingress_in_force(const struct core *c, const struct alloc_entry *a, int64_t now, int64_t *until);
+/* It leaves, and no ingress node has a connection to it any more, or its time to finish is over. */
+bool ingress_has_left(const struct core *c, const struct alloc_entry *a, int64_t now, int64_t *until);
+/* It must leave before it stops: some ingress node may send requests to it. */
+bool ingress_must_leave(const struct core *c, const struct alloc_entry *a);

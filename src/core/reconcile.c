@@ -56,6 +56,40 @@ void pass_stop(struct pass *p, struct alloc_entry *a, const char *replacement, b
     stop->draining = draining;
 }
 
+void pass_restart(struct pass *p, const struct alloc_entry *a)
+{
+    p->acted = true;
+    if (decider_is_full(p->d)) {
+        p->left_over = true;
+        return;
+    }
+    str_list_add(&p->d->out.restarts, a->a.id);
+    p->d->steps++;
+}
+
+/* Without a check, that a task runs says little at first. */
+static int64_t settled_at(const struct pass *p, const struct alloc_entry *a)
+{
+    const struct health *h = &p->want.spec->health;
+    return h->type == HEALTH_NONE ? a->ok_since + h->min_running_ms : 0;
+}
+
+bool pass_counts(struct pass *p, const struct alloc_entry *a)
+{
+    int64_t until = NEVER;
+    if (!alloc_serves(a))
+        return false;
+    if (p->d->now < settled_at(p, a)) {
+        pass_wake(p, settled_at(p, a));
+        return false;
+    }
+    if (ingress_in_force(p->d->c, a, p->d->now, &until))
+        return true;
+    p->waits = true;
+    pass_wake(p, until);
+    return false;
+}
+
 static void forget(struct pass *p, const struct alloc_entry *a)
 {
     p->acted = true;
@@ -190,7 +224,7 @@ static void stop_all(struct pass *p, const struct slot *slot, const char *reason
 static void settle_fresh(struct pass *p, const struct slot *slot)
 {
     struct alloc_entry *fresh = slot->fresh;
-    bool serves = alloc_serves(fresh);
+    bool serves = pass_counts(p, fresh);
     for (uint32_t i = 0; i < slot->n; i++) {
         struct alloc_entry *a = p->slots.allocs[slot->first + i];
         if (!entry_wanted(a) || a == fresh)
@@ -348,7 +382,26 @@ static void collect_garbage(struct pass *p, const struct slot *slot)
     }
 }
 
-/* --- restarts, schedules --- */
+/* --- leaving, restarts, schedules --- */
+
+/* What left the traffic is stopped, or restarted. */
+static void settle_leaving(struct pass *p)
+{
+    for (uint32_t i = 0; i < p->slots.alloc_count; i++) {
+        struct alloc_entry *a = p->slots.allocs[i];
+        int64_t until = NEVER;
+        if (!a->a.leaving || !alloc_wanted(&a->a))
+            continue;
+        if (!ingress_has_left(p->d->c, a, p->d->now, &until)) {
+            p->waits = true;
+            pass_wake(p, until);
+        } else if (a->a.leaving == LEAVING_TO_STOP) {
+            pass_stop(p, a, NULL, false, a->a.desired_reason);
+        } else {
+            pass_restart(p, a);
+        }
+    }
+}
 
 static void roll_restarts(struct pass *p)
 {
@@ -357,18 +410,14 @@ static void roll_restarts(struct pass *p)
         const struct slot *slot = &p->slots.v[i];
         if (!slot->desired || !slot->fresh || slot->fresh->a.generation >= p->s->generation)
             continue;
+        if (slot->fresh->a.leaving)
+            continue;
         bool serves = alloc_serves(slot->fresh);
         if (serves && budget <= 0)
             continue;
         if (serves)
             budget--;
-        p->acted = true;
-        if (decider_is_full(p->d)) {
-            p->left_over = true;
-            return;
-        }
-        str_list_add(&p->d->out.restarts, slot->fresh->a.id);
-        p->d->steps++;
+        pass_restart(p, slot->fresh);
     }
 }
 
@@ -446,6 +495,7 @@ void reconcile_service(struct decider *d, struct service_entry *s)
     p.deployment = state_running_deployment(s);
     bool moved = !s->stopped && step_schedule(&p, &to);
     slots_build(d->c, s, &p.want, &p.slots);
+    settle_leaving(&p);
     for (uint32_t i = 0; i < p.slots.n; i++) {
         if (!moved)
             settle_slot(&p, &p.slots.v[i]);
@@ -462,6 +512,7 @@ void reconcile_service(struct decider *d, struct service_entry *s)
         state_clear_dirty(d->c, s);
     state_set_blocked(d->c, s, p.unplaced > 0);
     state_set_wake(d->c, s, p.wake);
+    s->ingress_waits = p.waits;
     slots_clear(&p.slots);
     eligible_clear(&p.eligible);
     buf_free(&p.why_unplaced);

@@ -2,6 +2,7 @@
  * Private to src/core; reads the state, never changes what is replicated. */
 #pragma once
 #include "core/eligible.h"
+#include "core/ingress.h"
 #include "core/slots.h"
 
 #define PLACES_PER_DECISION 2000u
@@ -26,6 +27,7 @@ struct pass {
     struct deployment_entry *deployment;   /* the running one; NULL: none */
     int64_t wake;
     bool acted, full, left_over;           /* full: no room for another plain replica; left_over: the batch was full */
+    bool waits;                            /* for ingress nodes */
     uint32_t busy;                         /* replicas on their way: they count against max_unavailable */
     uint32_t unplaced, unfit;              /* without room; on nodes that can never run it */
     uint32_t failed;                       /* left failed, as the restart policy says */
@@ -50,6 +52,9 @@ void pass_stop(struct pass *p, struct alloc_entry *a, const char *replacement, b
 enum place_result { PLACE_DONE, PLACE_NO_ROOM, PLACE_BATCH_FULL };
 struct place_ask { const struct slot *slot; struct alloc_entry *previous, *ignored; bool commit; const char *reason; };
 enum place_result pass_place(struct pass *p, const struct place_ask *ask);
+void pass_restart(struct pass *p, const struct alloc_entry *a);
+/* True when the replica serves, takes its part of the requests, and has stood its first moments; else notes until when. */
+bool pass_counts(struct pass *p, const struct alloc_entry *a);
 /* True when the replica may be tried again now; else notes why not and when. */
 bool pass_may_retry(struct pass *p, const struct slot *slot);
 

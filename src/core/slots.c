@@ -117,7 +117,7 @@ static void add_alloc(struct slots *out, struct slot *slot, const struct slots_w
             slot->last = a;
             slot->done = is_done(want, a);
         }
-    } else if (a->a.desired == DESIRED_STOP) {
+    } else if (!entry_wanted(a)) {
         return;
     } else if (on_draining_node(a)) {
         if (!slot->draining || current >= slot->draining_current)

@@ -735,6 +735,33 @@ void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason)
     free(text);
 }
 
+void state_leave_alloc(struct core *c, struct alloc_entry *a, enum alloc_leaving to, const char *reason)
+{
+    a->a.leaving = to;
+    if (!a->left_index) {
+        a->left_index = c->index;
+        a->left_at = c->now;
+    }
+    if (to == LEAVING_TO_STOP) {
+        mem_set_string(&a->a.desired_reason, reason);
+        peers_set_changed(c, a->service);
+    }
+    state_touch_alloc(c, a);
+    const char *state = enum_name(alloc_state_names, (int)a->a.state);
+    CLEANUP_FREE char *text = mem_printf("takes no new requests, is %s when those under way are finished: %s",
+                                         to == LEAVING_TO_STOP ? "stopped" : "restarted", reason);
+    alloc_event(c, a, state, state, text);
+}
+
+void state_stay_alloc(struct core *c, struct alloc_entry *a)
+{
+    a->a.leaving = LEAVING_NOT;
+    a->left_index = 0;
+    a->left_at = 0;
+    str_list_clear(&a->idle_at);
+    ingress_set_changed(c, a->service);
+}
+
 /* --- members, join tokens, keys of requests --- */
 
 void state_remove_member(struct core *c, struct member_entry *m)

@@ -262,6 +262,9 @@ void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_sta
 /* The same state for another reason, with its event. */
 void state_set_alloc_reason(struct core *c, struct alloc_entry *a, const char *reason);
 void state_stop_alloc(struct core *c, struct alloc_entry *a, const char *reason);   /* desired stop, with its event */
+/* Out of traffic, for now or on the way to its stop, with its event. */
+void state_leave_alloc(struct core *c, struct alloc_entry *a, enum alloc_leaving to, const char *reason);
+void state_stay_alloc(struct core *c, struct alloc_entry *a);           /* it may come back into traffic */
 void state_remove_member(struct core *c, struct member_entry *m);
 void state_remove_token(struct core *c, struct token_entry *t);
 void state_add_key(struct core *c, struct key_entry *k);                /* a key that is not there */

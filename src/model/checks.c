@@ -190,6 +190,9 @@ void check_health(const void *object, const char *path, struct problem_list *pro
         PROBLEM("path", "is for `type: http`");
     else if (h->path && !is_absolute(h->path))
         PROBLEM("path", "must begin with /");
+    if (h->type != HEALTH_NONE && h->min_running_ms
+        && !field_is_default(type_field(&health_type_table, "min_running"), &h->min_running_ms))
+        PROBLEM("min_running", "is for services without a check; with one, raise `healthy`");
     bool default_timeout = field_is_default(type_field(&health_type_table, "timeout"), &h->timeout_ms);
     if (h->type != HEALTH_NONE && h->timeout_ms > h->interval_ms && !default_timeout)
         PROBLEM("timeout", "must not be longer than `interval`");

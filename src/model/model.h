@@ -43,7 +43,7 @@ struct affinity { char *attribute; enum constraint_op op; struct str_list value;
 struct affinity_list { struct affinity *v; uint32_t n; };
 struct health {
     enum health_type type; char *port, *path; struct str_list command;
-    int64_t interval_ms, timeout_ms, healthy, unhealthy, grace_ms;
+    int64_t interval_ms, timeout_ms, healthy, unhealthy, grace_ms, min_running_ms;
 };
 struct restart { int64_t attempts, window_ms, delay_ms; enum restart_then then; };
 struct kill { char *signal; int64_t timeout_ms; };

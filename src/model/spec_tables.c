@@ -114,6 +114,8 @@ static const struct field health_fields[] = {
     INT(health, unhealthy, 8, RANGE(1, 1000), .default_text = "3", .help = "Bad checks in a row until unhealthy."),
     DURATION(health, grace_ms, "grace", 9, RANGE(0, 86400000), .default_text = "0s",
              .help = "Time after the start in which bad checks do not count."),
+    DURATION(health, min_running_ms, "min_running", 10, .flags = FIELD_NO_RESTART, RANGE(0, 3600000), .default_text = "1s",
+             .help = "none: time that a replica must have run until it counts as healthy in a rollout."),
     {0},
 };
 const struct type health_type_table = {

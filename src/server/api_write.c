@@ -18,6 +18,7 @@ static int job_prepare(struct request *r, struct job *job, struct error *err)
     job_release_check(job, &r->answer.problems);
     if (r->answer.problems.n)
         return error_set(err, ERROR_INVALID, "%s: %s", r->answer.problems.v[0].path, r->answer.problems.v[0].message);
+    r->command_level = command_job_level(job);
     return time_zone_resolve(job, &r->answer.problems, err);
 }
 

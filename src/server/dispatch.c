@@ -348,7 +348,9 @@ static void write_start(struct control *c, struct request *r)
         control_answer(r);
         return;
     }
-    if (command_kind_level(r->command_kind) > core_level(c->core)) {
+    int64_t level = command_kind_level(r->command_kind);
+    level = r->command_level > level ? r->command_level : level;
+    if (level > core_level(c->core)) {
         control_refuse(r, ERROR_UNSUPPORTED, "some server runs a release that does not know this yet; upgrade it first");
         return;
     }

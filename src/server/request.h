@@ -53,6 +53,7 @@ struct request {
     void *body;                      /* of route->request; owned */
     struct buf command;              /* encoded */
     int command_kind;                /* of it */
+    int64_t command_level;           /* that its content needs; 0: that of its kind */
     bool has_key;                    /* an Idempotency-Key came with it */
     bool forwarded;                  /* by another server: not to be handed on again */
     int64_t limit_ms;

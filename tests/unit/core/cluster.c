@@ -136,6 +136,23 @@ bool cluster_service(struct cluster *c, enum command_kind kind, const char *serv
     return cluster_apply(c, &cmd);
 }
 
+void cluster_proxy_at(struct cluster *c, unsigned node, uint64_t applied, const char *idle)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_INGRESS_REPORT, c->now, NULL, NULL);
+    struct ingress_report *p = cmd.payload;
+    p->node_id = mem_strdup(cluster_node_id(node));
+    p->applied = applied;
+    if (idle)
+        str_list_add(&p->idle, idle);
+    assert_true(cluster_apply(c, &cmd));
+}
+
+void cluster_proxy(struct cluster *c, unsigned node, const char *idle)
+{
+    cluster_proxy_at(c, node, core_changed(c->core, CORE_INGRESS, NULL), idle);
+}
+
 bool cluster_delete(struct cluster *c, const char *service, bool purge)
 {
     struct command cmd;
@@ -216,7 +233,7 @@ void cluster_report_all(struct cluster *c, const char *service, enum alloc_state
     core_service_allocs(c->core, service, take_id, &ids);
     for (unsigned i = 0; i < ids.n; i++)
         assert_true(cluster_report(c, ids.id[i], state));
-    cluster_decide(c);
+    cluster_pass(c, state == ALLOC_RUNNING ? 1000 : 0);
 }
 
 void cluster_stop_all(struct cluster *c, const char *service)

@@ -27,6 +27,9 @@ bool cluster_submit_yaml(struct cluster *c, const char *yaml, const char *key);
 bool cluster_node_state(struct cluster *c, unsigned node, enum node_state state);
 bool cluster_scale(struct cluster *c, const char *service, int64_t count);
 bool cluster_service(struct cluster *c, enum command_kind kind, const char *service);
+/* The proxy of an ingress node follows the newest table, or that of an index, and has no connection to `idle` (NULL: none). */
+void cluster_proxy(struct cluster *c, unsigned node, const char *idle);
+void cluster_proxy_at(struct cluster *c, unsigned node, uint64_t applied, const char *idle);
 bool cluster_delete(struct cluster *c, const char *service, bool purge);
 bool cluster_rollback(struct cluster *c, const char *service, uint64_t version);
 
@@ -34,7 +37,8 @@ bool cluster_rollback(struct cluster *c, const char *service, uint64_t version);
 const struct alloc *cluster_wanted(struct cluster *c, const char *service, unsigned n);
 unsigned cluster_count(struct cluster *c, const char *service, enum alloc_desired desired, bool live);
 bool cluster_report(struct cluster *c, const char *alloc, enum alloc_state state);
-void cluster_report_all(struct cluster *c, const char *service, enum alloc_state state);   /* those wanted and live */
+/* Those wanted and live; what runs counts only a second later, which passes. */
+void cluster_report_all(struct cluster *c, const char *service, enum alloc_state state);
 void cluster_stop_all(struct cluster *c, const char *service);   /* those to be stopped are complete */
 struct service_status cluster_status(struct cluster *c, const char *service);              /* the caller clears */
 bool cluster_event(struct cluster *c, const char *reason_part);  /* was there such an event? */

@@ -5,7 +5,7 @@
 #include "../cmocka_all.h"
 #include "cluster.h"
 
-#define WEB "    count: 2\n    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n" \
+#define WEB "    count: 2\n    spread: node\n    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n" \
             "    ingress: [{host: a.example, port: http}, {host: b.example, path: /x, port: http}]\n"
 
 static uint64_t table_index(struct cluster *c)
@@ -166,6 +166,240 @@ static void a_proxy_that_cannot_follow_says_why(void **state)
     cluster_clear(&c);
 }
 
+/* --- leaving before stopping --- */
+
+static void two_proxies(struct cluster *c)
+{
+    cluster_init(c, 2);
+    cluster_add_ingress_node(c, 2);
+    cluster_add_ingress_node(c, 3);
+    assert_true(cluster_submit(c, "web", WEB));
+    cluster_decide(c);
+    cluster_report_all(c, "web", ALLOC_HEALTHY);
+    cluster_proxy(c, 2, NULL);
+    cluster_proxy(c, 3, NULL);
+    cluster_decide(c);
+    assert_int_equal(core_deployment_next(c->core, NULL)->state, DEPLOYMENT_SUCCESSFUL);
+}
+
+static bool is_leaving(struct cluster *c, const char *id)
+{
+    const struct alloc *a = core_alloc(c->core, id);
+    return a->leaving == LEAVING_TO_STOP && a->desired == DESIRED_RUN;
+}
+
+static bool is_stopped(struct cluster *c, const char *id)
+{
+    return core_alloc(c->core, id)->desired == DESIRED_STOP;
+}
+
+static void a_replica_stops_once_no_proxy_has_a_connection_to_it(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_scale(&c, "web", 1);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    assert_string_equal(table(&c), "a.example:2 b.example:2 ");   /* one of them leaves */
+    cluster_proxy(&c, 2, id);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    cluster_proxy(&c, 3, NULL);                       /* it follows, and has a connection */
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    cluster_proxy(&c, 3, id);
+    cluster_decide(&c);
+    assert_true(is_stopped(&c, id));
+    assert_string_equal(table(&c), "a.example:2 b.example:2 ");   /* what it finishes is not cut */
+    cluster_stop_all(&c, "web");
+    assert_string_equal(table(&c), "a.example:1 b.example:1 ");
+    cluster_clear(&c);
+}
+
+static void reports_from_before_it_left_do_not_count(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    uint64_t before = table_index(&c);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_scale(&c, "web", 1);
+    cluster_decide(&c);
+    for (unsigned node = 2; node < 4; node++)
+        cluster_proxy_at(&c, node, before, id);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    cluster_clear(&c);
+}
+
+static void a_silent_proxy_holds_nothing_up_longer_than_the_kill_timeout(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_scale(&c, "web", 1);
+    cluster_decide(&c);
+    cluster_proxy(&c, 2, id);
+    assert_int_equal(core_next_wake(c.core), c.now + 10000);
+    cluster_pass(&c, 9999);
+    assert_true(is_leaving(&c, id));
+    cluster_pass(&c, 1);
+    assert_true(is_stopped(&c, id));
+    cluster_clear(&c);
+}
+
+static void a_proxy_whose_node_is_down_holds_nothing_up(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_scale(&c, "web", 1);
+    cluster_decide(&c);
+    cluster_proxy(&c, 2, id);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    cluster_node_state(&c, 3, NODE_DOWN);
+    cluster_decide(&c);
+    assert_true(is_stopped(&c, id));
+    cluster_clear(&c);
+}
+
+static void without_proxies_nothing_waits(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", WEB);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_scale(&c, "web", 1);
+    cluster_decide(&c);
+    assert_true(is_stopped(&c, id));
+    cluster_clear(&c);
+}
+
+static void a_stop_that_is_asked_for_leaves_first_too(void **state)
+{
+    struct cluster c;
+    struct command cmd;
+    two_proxies(&c);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 0)->id);
+    for (int i = 0; i < 2; i++) {
+        command_init(&cmd, COMMAND_ALLOC_STOP, c.now, NULL, NULL);
+        ((struct command_alloc *)cmd.payload)->alloc_id = mem_strdup(id);
+        assert_true(cluster_apply(&c, &cmd));
+        cluster_decide(&c);
+        assert_true(is_leaving(&c, id));
+    }
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 3);     /* its replacement is there already */
+    cluster_pass(&c, 10000);
+    assert_true(is_stopped(&c, id));
+    cluster_clear(&c);
+}
+
+static void a_restart_leaves_first_and_comes_back(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    cluster_service(&c, COMMAND_SERVICE_RESTART, "web");
+    cluster_decide(&c);
+    const struct alloc *a = cluster_wanted(&c, "web", 0), *b = cluster_wanted(&c, "web", 1);
+    assert_int_equal(a->leaving, LEAVING_TO_RESTART);
+    assert_int_equal(a->generation, 0);
+    assert_int_equal(b->leaving, LEAVING_NOT);            /* one after the other */
+    cluster_proxy(&c, 2, a->id);
+    cluster_proxy(&c, 3, a->id);
+    cluster_decide(&c);
+    assert_int_equal(a->leaving, LEAVING_NOT);
+    assert_int_equal(a->generation, 1);
+    assert_int_equal(b->leaving, LEAVING_NOT);
+    assert_string_equal(table(&c), "a.example:1 b.example:1 ");
+    CLEANUP_FREE char *id = mem_strdup(a->id);
+    cluster_report(&c, id, ALLOC_STARTING);
+    cluster_report(&c, id, ALLOC_HEALTHY);
+    cluster_decide(&c);
+    assert_string_equal(table(&c), "a.example:2 b.example:2 ");
+    assert_int_equal(b->leaving, LEAVING_NOT);            /* the first one takes no requests yet */
+    cluster_proxy(&c, 2, NULL);
+    cluster_proxy(&c, 3, NULL);
+    cluster_decide(&c);
+    assert_int_equal(b->leaving, LEAVING_TO_RESTART);
+    cluster_clear(&c);
+}
+
+static void a_stop_overtakes_a_restart(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 0)->id);
+    cluster_service(&c, COMMAND_SERVICE_RESTART, "web");
+    cluster_decide(&c);
+    assert_int_equal(core_alloc(c.core, id)->leaving, LEAVING_TO_RESTART);
+    cluster_delete(&c, "web", false);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    cluster_proxy(&c, 2, id);
+    cluster_proxy(&c, 3, id);
+    cluster_decide(&c);
+    assert_true(is_stopped(&c, id));
+    cluster_clear(&c);
+}
+
+static void an_old_replica_leaves_when_the_new_one_takes_requests(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    CLEANUP_FREE char *old = mem_strdup(cluster_wanted(&c, "web", 0)->id);
+    cluster_submit(&c, "web", WEB "    env: {A: b}\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    assert_string_equal(table(&c), "a.example:3 b.example:3 ");
+    assert_false(is_leaving(&c, old));
+    cluster_proxy(&c, 2, NULL);
+    cluster_decide(&c);
+    assert_false(is_leaving(&c, old));
+    cluster_proxy(&c, 3, NULL);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, old));
+    cluster_clear(&c);
+}
+
+static void a_proxy_that_does_not_take_a_new_replica_up_is_not_waited_for_for_ever(void **state)
+{
+    struct cluster c;
+    two_proxies(&c);
+    CLEANUP_FREE char *old = mem_strdup(cluster_wanted(&c, "web", 0)->id);
+    cluster_submit(&c, "web", WEB "    env: {A: b}\n    deploy: {health_timeout_secs: 7}\n");
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_pass(&c, 6999);
+    assert_false(is_leaving(&c, old));
+    cluster_pass(&c, 1);
+    assert_true(is_leaving(&c, old));
+    cluster_clear(&c);
+}
+
+static void a_snapshot_keeps_who_leaves_and_since_when(void **state)
+{
+    struct cluster c;
+    struct error err;
+    two_proxies(&c);
+    CLEANUP_BUF struct buf bytes = {0};
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_scale(&c, "web", 1);
+    cluster_decide(&c);
+    cluster_proxy(&c, 2, id);
+    cluster_pass(&c, 4000);
+    core_snapshot(c.core, &bytes);
+    assert_int_equal(core_restore(c.core, bytes.data, bytes.len, &err), 0);
+    cluster_decide(&c);
+    assert_true(is_leaving(&c, id));
+    cluster_proxy(&c, 3, id);
+    cluster_decide(&c);
+    assert_true(is_stopped(&c, id));
+    cluster_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +410,17 @@ int main(void)
         cmocka_unit_test(the_table_and_its_age_survive_a_snapshot),
         cmocka_unit_test(reports_of_others_than_ingress_nodes_are_refused),
         cmocka_unit_test(a_proxy_that_cannot_follow_says_why),
+        cmocka_unit_test(a_replica_stops_once_no_proxy_has_a_connection_to_it),
+        cmocka_unit_test(reports_from_before_it_left_do_not_count),
+        cmocka_unit_test(a_silent_proxy_holds_nothing_up_longer_than_the_kill_timeout),
+        cmocka_unit_test(a_proxy_whose_node_is_down_holds_nothing_up),
+        cmocka_unit_test(without_proxies_nothing_waits),
+        cmocka_unit_test(a_stop_that_is_asked_for_leaves_first_too),
+        cmocka_unit_test(a_restart_leaves_first_and_comes_back),
+        cmocka_unit_test(a_stop_overtakes_a_restart),
+        cmocka_unit_test(an_old_replica_leaves_when_the_new_one_takes_requests),
+        cmocka_unit_test(a_proxy_that_does_not_take_a_new_replica_up_is_not_waited_for_for_ever),
+        cmocka_unit_test(a_snapshot_keeps_who_leaves_and_since_when),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,7 +134,7 @@ static void a_replica_that_does_not_get_healthy_in_time_fails_the_deployment(voi
     cluster_submit(&c, "web", HEALTH "    deploy: {health_timeout_secs: 10}\n");
     cluster_decide(&c);
     cluster_report_all(&c, "web", ALLOC_RUNNING);
-    cluster_pass(&c, 9000);
+    cluster_pass(&c, 8000);
     const struct deployment *d = core_deployment_next(c.core, NULL);
     assert_int_equal(d->state, DEPLOYMENT_RUNNING);
     assert_int_equal(core_next_wake(c.core), c.now + 1000);
