@@ -57,6 +57,10 @@ ROWS(command_restore, STRING(command_restore, upload, 1), INT(command_restore, s
 ROWS(command_event, STRING(command_event, kind, 1), STRING(command_event, subject, 2), STRING(command_event, to, 3),
      STRING(command_event, reason, 4));
 ROWS(command_policy_set, OBJECT(command_policy_set, policy, 1, policy));
+ROWS(command_role_set, OBJECT(command_role_set, role, 1, role));
+ROWS(command_role_delete, STRING(command_role_delete, name, 1));
+ROWS(command_token_create, OBJECT(command_token_create, token, 1, access_token));
+ROWS(command_token_revoke, STRING(command_token_revoke, id, 1));
 
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
@@ -76,6 +80,10 @@ TABLE(command_restore_chunk, command_restore_chunk_rows, "");
 TABLE(command_restore, command_restore_rows, "");
 TABLE(command_event, command_event_rows, "");
 TABLE(command_policy_set, command_policy_set_rows, "");
+TABLE(command_role_set, command_role_set_rows, "");
+TABLE(command_role_delete, command_role_delete_rows, "");
+TABLE(command_token_create, command_token_create_rows, "");
+TABLE(command_token_revoke, command_token_revoke_rows, "");
 
 static const struct {
     const char *name;
@@ -104,6 +112,10 @@ static const struct {
     [COMMAND_EVENT] = {"event", &command_event_type, 2},
     [COMMAND_POLICY_SET] = {"policy_set", &command_policy_set_type, 2},
     [COMMAND_INGRESS_REPORT] = {"ingress_report", &ingress_report_type, 3},
+    [COMMAND_ROLE_SET] = {"role_set", &command_role_set_type, 3},
+    [COMMAND_ROLE_DELETE] = {"role_delete", &command_role_delete_type, 3},
+    [COMMAND_TOKEN_CREATE] = {"token_create", &command_token_create_type, 3},
+    [COMMAND_TOKEN_REVOKE] = {"token_revoke", &command_token_revoke_type, 3},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

@@ -28,6 +28,10 @@ enum command_kind {
     COMMAND_EVENT = 19,            /* struct command_event */
     COMMAND_POLICY_SET = 20,       /* struct command_policy_set */
     COMMAND_INGRESS_REPORT = 21,   /* struct ingress_report (model.h) */
+    COMMAND_ROLE_SET = 22,         /* struct command_role_set */
+    COMMAND_ROLE_DELETE = 23,      /* struct command_role_delete */
+    COMMAND_TOKEN_CREATE = 24,     /* struct command_token_create */
+    COMMAND_TOKEN_REVOKE = 25,     /* struct command_token_revoke */
     COMMAND_KIND_COUNT
 };
 
@@ -71,6 +75,11 @@ struct command_restore { char *upload; int64_t size; uint64_t hash; int64_t take
 struct command_event { char *kind, *subject, *to, *reason; };    /* something that the leader saw, for the events alone */
 /* In place of the one before. What runs goes on; it is for what is submitted from now on. */
 struct command_policy_set { struct policy policy; };
+
+struct command_role_set { struct role role; };                   /* in place of the one of its name */
+struct command_role_delete { char *name; };                      /* refused while a token carries it */
+struct command_token_create { struct access_token token; };      /* id, name, secret_hash, roles, expires_at are taken */
+struct command_token_revoke { char *id; };
 
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
 struct decide_place {
@@ -116,7 +125,8 @@ extern const struct type command_job_submit_type, command_job_delete_type, comma
     command_service_rollback_type, command_service_delete_type, command_node_type, command_node_register_type,
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
-    command_policy_set_type;
+    command_policy_set_type, command_role_set_type, command_role_delete_type, command_token_create_type,
+    command_token_revoke_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);

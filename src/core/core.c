@@ -52,6 +52,10 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_EVENT] = apply_event,
     [COMMAND_POLICY_SET] = apply_policy_set,
     [COMMAND_INGRESS_REPORT] = apply_ingress_report,
+    [COMMAND_ROLE_SET] = apply_role_set,
+    [COMMAND_ROLE_DELETE] = apply_role_delete,
+    [COMMAND_TOKEN_CREATE] = apply_token_create,
+    [COMMAND_TOKEN_REVOKE] = apply_token_revoke,
 };
 
 static void keys_expire(struct core *c)

@@ -48,6 +48,7 @@ const struct service_version *core_service(const struct core *c, const char *nam
 const struct deployment *core_deployment(const struct core *c, const char *id);
 const struct member *core_member(const struct core *c, const char *id);
 const struct policy *core_policy(const struct core *c);                                  /* never NULL */
+const struct access *core_access(const struct core *c);                                  /* never NULL */
 /* In order of id or name; NULL as `after` starts, NULL as answer ends. */
 const struct node *core_node_next(const struct core *c, const char *after);
 const struct alloc *core_alloc_next(const struct core *c, const char *after);

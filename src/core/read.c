@@ -48,6 +48,11 @@ const struct policy *core_policy(const struct core *c)
     return &c->policy;
 }
 
+const struct access *core_access(const struct core *c)
+{
+    return &c->access;
+}
+
 const struct member *core_member(const struct core *c, const char *id)
 {
     const struct member_entry *m = state_member(c, id);

@@ -8,7 +8,7 @@
 #include "core/table.h"
 
 #define SNAPSHOT_MAGIC "MENTATS"
-/* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's; 2: without the ingress */
+/* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's; 2: without the ingress, roles and tokens */
 #define SNAPSHOT_VERSION 3
 static const uint32_t kinds_of_version[] = {0, CORE_MEMBER, CORE_INGRESS, CORE_KIND_COUNT};   /* of what is watched */
 #define RECORDS_MOST (1u << 24)
@@ -174,6 +174,7 @@ void core_snapshot(const struct core *c, struct buf *out)
     write_rest(c, out);
     write_members(c, out);
     add_record(out, &policy_type, &c->policy);
+    add_record(out, &access_type, &c->access);
 }
 
 /* --- reading: each returns false on damaged bytes --- */
@@ -450,6 +451,21 @@ static bool read_clusters(struct core *c, struct cursor *in)
     return true;
 }
 
+static bool read_access(struct core *c, struct cursor *in)
+{
+    if (!read_record(in, &access_type, &c->access))
+        return false;
+    for (uint32_t i = 0; i < c->access.roles.n; i++)
+        if (!c->access.roles.v[i].name)
+            return false;
+    for (uint32_t i = 0; i < c->access.tokens.n; i++) {
+        const struct access_token *t = &c->access.tokens.v[i];
+        if (!t->id || !t->name || !t->secret_hash)
+            return false;
+    }
+    return true;
+}
+
 static bool read_all(struct core *c, struct cursor in)
 {
     const uint8_t *magic;
@@ -468,7 +484,8 @@ static bool read_all(struct core *c, struct cursor in)
     if (!read_nodes(c, &in) || !read_jobs(c, &in) || !read_allocs(c, &in) || !read_events(c, &in)
         || !read_keys(c, &in)
         || (!old && (!read_members(c, &in) || !read_staging(c, &in) || !read_clusters(c, &in)
-                     || !read_record(&in, &policy_type, &c->policy))) || cursor_left(&in))
+                     || !read_record(&in, &policy_type, &c->policy)))
+        || (version >= 3 && !read_access(c, &in)) || cursor_left(&in))
         return false;
     ingress_rebuild(c);
     memcpy(c->changed, changed, sizeof(changed));

@@ -186,6 +186,7 @@ struct core {
     const char *actor;                  /* of it */
     uint64_t changed[CORE_KIND_COUNT];
     struct policy policy;
+    struct access access;
     struct member_tree members;
     TAILQ_HEAD(, token_entry) tokens;
     struct staging staging;

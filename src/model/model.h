@@ -208,6 +208,23 @@ struct join_token {
     int64_t created_at, expires_at, used_at;
 };
 
+/* --- who may do what: model/access.h --- */
+struct role_rule { struct str_list allow, services; };     /* services empty: on all */
+struct role_rule_list { struct role_rule *v; uint32_t n; };
+struct role { char *name; struct role_rule_list rules; uint64_t modify_index; };
+struct role_list { struct role *v; uint32_t n; };
+/* As text: ID.SECRET. */
+struct access_token {
+    char *id, *name, *secret_hash;   /* SHA-256 of the secret, hexadecimal */
+    struct str_list roles;
+    char *created_by;
+    int64_t created_at, expires_at;  /* expires_at 0: never */
+    uint64_t create_index;
+};
+struct access_token_list { struct access_token *v; uint32_t n; };
+/* All of it, as the servers keep it. */
+struct access { struct role_list roles; struct access_token_list tokens; uint64_t modify_index; };
+
 /* --- between agents and servers --- */
 /* Header of a log's answer: "NUMBER-OFFSET" of its first byte. The offset and a count of bytes make the place to go on. */
 #define LOG_POSITION_HEADER "X-Mentat-Log-Position"
@@ -257,7 +274,7 @@ struct ingress_report { char *node_id; uint64_t applied; struct str_list idle; c
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
     restart_type, kill_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
-    service_status_type, deployment_type, event_type, member_type, join_token_type;
+    service_status_type, deployment_type, event_type, member_type, join_token_type, role_type, access_token_type, access_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, ingress_target_type, ingress_route_type, agent_ingress_type, ingress_report_type;
 

@@ -1,0 +1,218 @@
+#include "model/access.h"
+
+#include <string.h>
+
+#include "base/text.h"
+#include "model/profile.h"
+#include "model/table.h"
+
+const struct right_row rights[RIGHT_COUNT] = {
+    [RIGHT_UNSET] = {"unset", .help = "Nobody has it."},
+    [RIGHT_PUBLIC] = {"public", .help = "Whether the server is well, and which release it is; everybody."},
+    [RIGHT_SELF] = {"self", .help = "Who one is; whoever has an identity."},
+    [RIGHT_READ] = {"read", true, true, "Look at services, allocations, deployments and events; at nodes and servers too."},
+    [RIGHT_LOGS] = {"logs", true, true, "Read what tasks wrote."},
+    [RIGHT_SUBMIT] = {"submit", true, true, "Submit, change and stop services, and stop or restart their allocations."},
+    [RIGHT_SCALE] = {"scale", true, true, "Change the number of replicas."},
+    [RIGHT_DEPLOY] = {"deploy", true, true, "Bring out another version of a service, take it back, restart replicas."},
+    [RIGHT_EXEC] = {"exec", true, true, "Run commands inside tasks, and send them signals."},
+    [RIGHT_DRAIN] = {"drain", true, false, "Drain, enable, disable and forget nodes."},
+    [RIGHT_CLUSTER] = {"cluster", true, false, "Let servers join, take them out, take and restore snapshots."},
+    [RIGHT_POLICY] = {"policy", true, false, "Change what services may do beyond their security profiles."},
+    [RIGHT_ACCESS] = {"access", true, false, "Make and revoke tokens and roles: whoever has it can give itself all others."},
+    [RIGHT_AGENT] = {"agent", .help = "Speak for a node; agents alone."},
+};
+
+const char *right_name(enum right right)
+{
+    return (unsigned)right < RIGHT_COUNT ? rights[right].name : rights[RIGHT_UNSET].name;
+}
+
+static enum right right_of_name(const char *name)
+{
+    for (int i = 0; i < RIGHT_COUNT; i++)
+        if (rights[i].granted && !strcmp(rights[i].name, name))
+            return (enum right)i;
+    return RIGHT_UNSET;
+}
+
+/* --- what roles come to --- */
+
+#define BIT(right) (1u << (right))
+#define READER (BIT(RIGHT_READ) | BIT(RIGHT_LOGS))
+#define DEPLOYER (READER | BIT(RIGHT_SUBMIT) | BIT(RIGHT_SCALE) | BIT(RIGHT_DEPLOY))
+#define OPERATOR (DEPLOYER | BIT(RIGHT_EXEC) | BIT(RIGHT_DRAIN))
+#define ALL (OPERATOR | BIT(RIGHT_CLUSTER) | BIT(RIGHT_POLICY) | BIT(RIGHT_ACCESS))
+
+static const struct { const char *name; unsigned rights; } builtins[] = {
+    {"admin", ALL}, {"operator", OPERATOR}, {"deployer", DEPLOYER}, {"reader", READER},
+};
+
+static bool find_builtin(const char *name, unsigned *rights_out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(builtins); i++)
+        if (!strcmp(builtins[i].name, name)) {
+            *rights_out = builtins[i].rights;
+            return true;
+        }
+    return false;
+}
+
+bool role_is_builtin(const char *name)
+{
+    unsigned ignored;
+    return find_builtin(name, &ignored);
+}
+
+static unsigned rights_of(const struct role_rule *rule)
+{
+    unsigned bits = 0;
+    for (uint32_t i = 0; i < rule->allow.n; i++)
+        bits |= !strcmp(rule->allow.v[i], "*") ? ALL : BIT(right_of_name(rule->allow.v[i]));
+    return bits & ALL;
+}
+
+/* A rule that names no services is for all. */
+static bool rule_is_open(const struct role_rule *rule)
+{
+    return !rule->services.n || policy_matches(&rule->services, "*");
+}
+
+void grant_add_role(struct grant *g, const struct role *role)
+{
+    for (uint32_t i = 0; i < role->rules.n; i++) {
+        const struct role_rule *rule = &role->rules.v[i];
+        if (rule_is_open(rule)) {
+            g->everywhere |= rights_of(rule);
+            continue;
+        }
+        g->parts = mem_realloc_array(g->parts, g->n + 1, sizeof *g->parts);
+        struct grant_part *part = &g->parts[g->n++];
+        *part = (struct grant_part){.rights = rights_of(rule)};
+        for (uint32_t k = 0; k < rule->services.n; k++)
+            str_list_add(&part->services, rule->services.v[k]);
+    }
+}
+
+void grant_add_names(struct grant *g, const struct str_list *names, const struct role_list *roles)
+{
+    for (uint32_t i = 0; i < names->n; i++) {
+        unsigned more = 0;
+        find_builtin(names->v[i], &more);
+        g->everywhere |= more;
+        for (uint32_t k = 0; !more && k < roles->n; k++)
+            if (!strcmp(roles->v[k].name, names->v[i]))
+                grant_add_role(g, &roles->v[k]);
+    }
+}
+
+void grant_clear(struct grant *g)
+{
+    for (uint32_t i = 0; i < g->n; i++)
+        str_list_clear(&g->parts[i].services);
+    free(g->parts);
+    *g = (struct grant){0};
+}
+
+bool grant_allows_all(const struct grant *g, enum right right)
+{
+    return g->everywhere & BIT(right);
+}
+
+bool grant_allows(const struct grant *g, enum right right)
+{
+    unsigned bits = g->everywhere;
+    for (uint32_t i = 0; i < g->n; i++)
+        bits |= g->parts[i].rights;
+    return bits & BIT(right);
+}
+
+bool grant_allows_service(const struct grant *g, enum right right, const char *service)
+{
+    if (grant_allows_all(g, right))
+        return true;
+    for (uint32_t i = 0; i < g->n; i++)
+        if (g->parts[i].rights & BIT(right) && policy_matches(&g->parts[i].services, service))
+            return true;
+    return false;
+}
+
+/* --- tables --- */
+
+static void check_allow(const struct role_rule *rule, const char *path, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < rule->allow.n; i++) {
+        const char *word = rule->allow.v[i];
+        enum right right = right_of_name(word);
+        bool all = !strcmp(word, "*");
+        CLEANUP_FREE char *at = mem_printf("%s.allow[%u]", path, i);
+        if (right == RIGHT_UNSET && !all)
+            problem_add(problems, at, "\"%.64s\" is no right; there are read, logs, submit, scale, deploy, exec, drain, cluster, "
+                        "policy, access, and `*` for all of them", word);
+        else if (!rule_is_open(rule) && (all || !rights[right].scoped))
+            problem_add(problems, at, "`%s` is about the whole cluster: put it into a rule without services", word);
+    }
+}
+
+static void check_role_rule(const void *object, const char *path, struct problem_list *problems)
+{
+    check_allow(object, path, problems);
+}
+
+static const struct field role_rule_fields[] = {
+    STR_LIST(role_rule, allow, 1, .flags = FIELD_REQUIRED | FIELD_SCALAR_OK, .help = "Rights, or `*` for all."),
+    STR_LIST(role_rule, services, 2, .flags = FIELD_SCALAR_OK,
+             .help = "On which services: names, `web-*`, or `*`; none: on all."),
+    {0},
+};
+static TABLE(role_rule, role_rule_fields, "What a role allows.", .check = check_role_rule);
+
+static const struct field role_fields[] = {
+    STRING(role, name, 1, .flags = FIELD_REQUIRED | FIELD_NAME_RULE, .help = "Name of the role."),
+    LIST(role, rules, 2, role_rule, .help = "What it allows; each rule adds."),
+    UINT(role, modify_index, 3, .flags = FIELD_INTERNAL, .help = "Index at which it changed last."),
+    {0},
+};
+TABLE(role, role_fields, "A set of rights that tokens carry.");
+
+static const struct field access_token_fields[] = {
+    STRING(access_token, id, 1, .help = "Id of the token: what stands before its dot."),
+    STRING(access_token, name, 2, .help = "Who or what uses it; in events and versions."),
+    STRING(access_token, secret_hash, 3, .flags = FIELD_SECRET, .help = "SHA-256 of its secret."),
+    STR_LIST(access_token, roles, 4, .help = "Its roles."),
+    STRING(access_token, created_by, 5, .help = "Who made it."),
+    TIME(access_token, created_at, 6, .help = "When it was made."),
+    TIME(access_token, expires_at, 7, .help = "Until when it is good; none: until it is revoked."),
+    UINT(access_token, create_index, 8, .help = "Index at which it was made."),
+    {0},
+};
+TABLE(access_token, access_token_fields, "Proves who asks; its secret is shown once, when it is made.");
+
+static const struct field access_fields[] = {
+    LIST(access, roles, 1, role, .help = "Roles."),
+    LIST(access, tokens, 2, access_token, .help = "Tokens."),
+    UINT(access, modify_index, 3, .help = "Index at which any of it changed last."),
+    {0},
+};
+TABLE(access, access_fields, "Who may do what.");
+
+/* --- docs --- */
+
+void access_markdown(struct buf *out)
+{
+    buf_add_string(out, "| right | on | what it lets one do |\n|---|---|---|\n");
+    for (int i = 0; i < RIGHT_COUNT; i++)
+        if (rights[i].granted)
+            buf_printf(out, "| `%s` | %s | %s |\n", rights[i].name, rights[i].scoped ? "services" : "the cluster", rights[i].help);
+    buf_add_string(out, "\n| role | allows |\n|---|---|\n");
+    for (size_t i = 0; i < ARRAY_LEN(builtins); i++) {
+        buf_printf(out, "| `%s` |", builtins[i].name);
+        const char *between = " ";
+        for (int k = 0; k < RIGHT_COUNT; k++)
+            if (builtins[i].rights & BIT(k)) {
+                buf_printf(out, "%s`%s`", between, rights[k].name);
+                between = ", ";
+            }
+        buf_add_string(out, " |\n");
+    }
+}
