@@ -16,6 +16,7 @@ struct agent_api {
     struct runner *runner;
     const struct store *store;
     struct api_stream_list streams;
+    bool tls;
 };
 
 /* --- routes; view is there when the path names an allocation --- */
@@ -204,7 +205,15 @@ static void on_request(struct http_request *req, void *arg)
 
 static int check_head(const struct http_request *req, void *arg, int *status, struct error *err)
 {
-    return http_guard_check(&((struct agent_api *)arg)->guard, req, false, status, err);
+    struct agent_api *api = arg;
+    char name[TLS_NAME_SIZE];
+    /* Who may ask here has root's power over tasks: with TLS, servers alone. */
+    if (api->tls && !tls_peer_role(req->tls, "server", name)) {
+        *status = 403;
+        LOG_W("a request was refused", "peer", req->peer, "path", req->target, "reason", "its certificate is not a server's");
+        return error_set(err, ERROR_DENIED, "this is for servers: your certificate carries no name ID.server.mentat");
+    }
+    return http_guard_check(&api->guard, req, false, status, err);
 }
 
 /* --- life --- */
@@ -215,6 +224,7 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     api->loop = loop;
     api->runner = o->runner;
     api->store = o->store;
+    api->tls = o->tls != NULL;
     LIST_INIT(&api->streams);
     http_guard_init(&api->guard, &o->address);
     http_guard_add(&api->guard, o->advertise);

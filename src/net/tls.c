@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "net/tls_impl.h"
 
 /* The options, kept for reloading, and the OpenSSL context made of them. SSL_CTX is counted by OpenSSL, so sessions
@@ -206,5 +207,23 @@ bool tls_peer_has_name(const struct tls_peer *peer, const char *name)
     for (size_t i = 0; peer && i < peer->name_count; i++)
         if (!strcmp(peer->names[i], name))
             return true;
+    return false;
+}
+
+bool tls_peer_role(const struct tls_peer *peer, const char *role, char name[static TLS_NAME_SIZE])
+{
+    CLEANUP_FREE char *tail = mem_printf(".%s.mentat", role);
+    for (size_t i = 0; peer && i < peer->name_count; i++) {
+        const char *text = peer->names[i], *dot;
+        if (!text_has_prefix(text, "DNS:") || !(dot = strchr(text + 4, '.')) || strcmp(dot, tail))
+            continue;
+        size_t len = (size_t)(dot - text - 4);
+        if (len >= TLS_NAME_SIZE)
+            continue;
+        memcpy(name, text + 4, len);
+        name[len] = '\0';
+        if (text_is_name(name))
+            return true;
+    }
     return false;
 }

@@ -38,5 +38,9 @@ struct tls_context *tls_context_hold(struct tls_context *ctx);
 void tls_context_free(struct tls_context *ctx);
 DEFINE_CLEANUP(tls_context_free, struct tls_context)
 
+/* What a peer's certificate says that it is: the alternative name "DNS:NAME.ROLE.mentat" with this role ("server", "agent").
+ * True: there is one, and NAME, a label of at most 63 characters, is in name. peer may be NULL. */
+#define TLS_NAME_SIZE 64
+bool tls_peer_role(const struct tls_peer *peer, const char *role, char name[static TLS_NAME_SIZE]);
 /* True when the peer's certificate carries this exact alternative name ("DNS:web"). peer may be NULL. */
 bool tls_peer_has_name(const struct tls_peer *peer, const char *name);

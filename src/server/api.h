@@ -25,6 +25,11 @@ API_READ(api_node_drain); API_READ(api_node_enable); API_READ(api_node_disable);
 API_READ(api_policy);
 API_PREPARE(api_policy_set);
 
+/* api_access.c */
+API_READ(api_tokens); API_READ(api_token_self); API_READ(api_token_create); API_READ(api_roles);
+API_PREPARE(api_token_revoke); API_PREPARE(api_role_set); API_PREPARE(api_role_delete);
+void api_token_created(struct control *c, struct request *r);
+
 /* api_agent.c */
 API_PREPARE(api_agent_register); API_PREPARE(api_agent_report);
 API_PREPARE(api_ingress_report);

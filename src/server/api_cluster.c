@@ -11,6 +11,7 @@
 #include "server/formation.h"
 #include "server/http_thread.h"
 #include "server/join_token.h"
+#include "server/secret.h"
 
 #define REPORT_MS 1500          /* how long a server may take to say how it stands */
 
@@ -160,9 +161,9 @@ API_READ(api_join_token)
 {
     const struct token_request *body = r->body;
     struct join_token_text t;
-    char hash[TOKEN_HASH_SIZE];
+    char hash[SECRET_HASH_SIZE];
     join_token_new(&t);
-    join_token_hash(t.secret, hash);
+    secret_hash(t.secret, hash);
     const char *after = NULL;
     for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id)
         str_list_add(&t.addresses, m->address);

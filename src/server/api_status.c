@@ -72,6 +72,7 @@ API_READ(api_metrics)
     gauge(out, "mentat_core_queue_depth", "Requests that wait for the core thread.", (double)queue_depth(&c->inbox));
     gauge(out, "mentat_waiting_reads", "Reads and event streams that wait for a change.", (double)c->wait_count);
     counter(out, "mentat_commands_applied_total", "Commands applied since the start.", (double)c->metrics.applied);
+    counter(out, "mentat_scope_denied_total", "Requests refused for what they are about.", (double)c->metrics.denied);
     counter(out, "mentat_commands_refused_total", "Clients' commands that the state refused.",
             (double)c->metrics.refused);
     counter(out, "mentat_decisions_total", "Batches of decisions proposed.", (double)c->metrics.decisions);

@@ -110,6 +110,8 @@ static const struct field server_status_fields[] = {
           .help = "It asked to join and was refused for good; it waits for another token."),
     FIELD(server_status, 31, FIELD_STRING, removed,
           .help = "By the word of another server it is not a member any more: why, and how it comes back."),
+    FIELD(server_status, 32, FIELD_STRING, admin_token_file,
+          .help = "Where it writes an administrator's token while there is none; null: no tokens are asked for."),
     {0},
 };
 TYPE(server_status, "How this server stands.");
@@ -171,6 +173,26 @@ static const struct field token_result_fields[] = {
     {0},
 };
 TYPE(token_result, "A join token.");
+
+static const struct field access_request_fields[] = {
+    FIELD(access_request, 1, FIELD_STRING, name, .flags = FIELD_REQUIRED, .help = "Who or what will use it."),
+    FIELD(access_request, 2, FIELD_STR_LIST, roles, .flags = FIELD_REQUIRED | FIELD_SCALAR_OK,
+          .help = "Its roles: reader, deployer, operator, admin, or roles of the cluster."),
+    {.name = "ttl", .tag = 3, .kind = FIELD_DURATION, .offset = offsetof(struct access_request, ttl_ms),
+     .default_text = "2160h", .min = 0, .max = 315360000000, .help = "How long it is good; 0s: until it is revoked."},
+    {0},
+};
+TYPE(access_request, "What a token shall be.");
+
+static const struct field whoami_fields[] = {
+    FIELD(whoami, 1, FIELD_STRING, kind, .help = "token, agent, server; local: the API asks for no tokens."),
+    FIELD(whoami, 2, FIELD_STRING, name, .help = "Name of the token, the node or the server."),
+    FIELD(whoami, 3, FIELD_STRING, id, .help = "Id of the token."),
+    FIELD(whoami, 4, FIELD_STR_LIST, roles, .help = "Its roles."),
+    FIELD(whoami, 5, FIELD_TIME, expires_at, .help = "Until when it is good."),
+    {0},
+};
+TYPE(whoami, "Who asks.");
 
 static const struct field snapshot_file_fields[] = {
     FIELD(snapshot_file, 1, FIELD_STRING, name, .help = "Name of the file."),

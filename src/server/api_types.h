@@ -32,6 +32,7 @@ struct server_status {
     char *cluster_id, *membership, *forming, *removed, *address, *raft_address;
     int64_t leader_contact_ms;
     bool needs_token;
+    char *admin_token_file;
     struct server_view_list servers;
 };
 /* And with its own word. */
@@ -42,6 +43,9 @@ struct enter_request { char *token; };
 struct transfer_request { char *to; };
 struct token_request { int64_t ttl_ms; };
 struct token_result { char *token; int64_t expires_at; };
+/* name, and how long it is good; ttl_ms 0: until it is revoked. */
+struct access_request { char *name; struct str_list roles; int64_t ttl_ms; };
+struct whoami { char *kind, *name, *id; struct str_list roles; int64_t expires_at; };
 struct snapshot_file { char *name, *path; uint64_t bytes; char *problem; struct snapshot_info info; };
 struct version_info { char *version, *api; };
 struct health_info { char *status; };
@@ -58,4 +62,4 @@ extern const struct type scale_request_type, rollback_request_type, deploy_reque
     signal_request_type, job_summary_type, service_detail_type, server_status_type, server_view_type,
     server_report_type, join_request_type, join_result_type, enter_request_type, transfer_request_type, token_request_type,
     token_result_type, snapshot_file_type,
-    version_info_type, health_info_type;
+    version_info_type, health_info_type, access_request_type, whoami_type;

@@ -384,7 +384,8 @@ void cluster_status(const struct control *c, struct server_status *out, struct s
         .hold = borrow(leader_hold(c)), .backup_at = c->backups ? backups_last_ms(c->backups) : 0,
         .backup_problem = c->backups ? borrow(backups_failing(c->backups)) : NULL,
         .cluster_id = stats.cluster_id ? t->cluster : NULL, .membership = borrow(consensus_membership_name(in)),
-        .forming = c->forming, .needs_token = formation_needs_token(c), .removed = borrow(knock_removed(c)), .address = c->addresses->api, .raft_address = c->addresses->raft,
+        .forming = c->forming, .needs_token = formation_needs_token(c), .removed = borrow(knock_removed(c)), .admin_token_file = c->admin_file,
+        .address = c->addresses->api, .raft_address = c->addresses->raft,
         .leader_contact_ms = c->role == CONSENSUS_LEADER ? 0 : stats.leader_contact_ms,
     };
     struct statvfs disk;            /* a follower does not look at its disk as often as a leader */

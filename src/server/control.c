@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "server/access.h"
 #include "server/cluster.h"
 #include "server/dispatch.h"
 #include "server/formation.h"
@@ -88,6 +89,7 @@ static void on_turn(uv_prepare_t *prepare)
         dispatch_leader(c);            /* its address may be known now */
     }
     cluster_look(c);
+    access_look(c);
     leader_turn(c);
 }
 
@@ -106,8 +108,10 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     core_result_clear(&ignored);
     c->metrics.applied++;
     c->applied = true;
-    if (core_ahead(c->core) != ahead)
+    if (core_ahead(c->core) != ahead) {
         leader_begin(c);               /* of another state */
+        access_begin(c);
+    }
     if (core_changed(c->core, CORE_MEMBER, NULL) != members)
         c->members_changed = true;
 }
@@ -121,6 +125,7 @@ static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, 
 {
     struct control *c = ctx;
     c->applied = true;
+    access_begin(c);
     return core_restore(c->core, bytes, len, err);
 }
 
@@ -129,6 +134,7 @@ static void on_role(void *ctx, enum consensus_role role)
     struct control *c = ctx;
     c->role = role;
     leader_begin(c);
+    access_begin(c);
     dispatch_leader(c);
 }
 
@@ -232,9 +238,11 @@ int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_
 }
 
 int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
-                  const struct server_addresses *addresses, struct tls_context *tls, struct error *err)
+                  const struct server_addresses *addresses, struct tls_context *tls, struct access_table *access,
+                  struct error *err)
 {
     *c = (struct control){.config = config, .addresses = addresses, .loop = loop, .core = core_new(), .started_ms = time_now_ms()};
+    access_start(c, access);
     random_system(&c->seed, sizeof c->seed);
     queue_open(&c->inbox, loop, (size_t)config->max_queue, on_request, c);
     uv_prepare_init(loop, &c->turn);
@@ -286,6 +294,7 @@ void control_free(struct control *c)
     liveness_clear(&c->liveness);
     free(c->hold);
     free(c->forming);
+    access_end(c);
     core_free(c->core);
     c->core = NULL;
 }

@@ -53,6 +53,12 @@ struct control {
     struct control_metrics metrics;
     struct backups *backups;
     struct tls_context *tls;         /* NULL: plain */
+    struct access_table *access;     /* NULL: no tokens are asked for; see access.c for what follows */
+    bool access_seen, admin_seen, making_admin;
+    uint64_t access_index;
+    int64_t admin_after_ms;
+    char *admin_file;                /* where the leader writes an administrator's token */
+    struct proposal admin;
     struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
     struct cluster *cluster;         /* see cluster.c */
     struct formation *formation;     /* see formation.c */
@@ -64,7 +70,8 @@ struct control {
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after
  * which nothing is left to close. */
 int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
-                  const struct server_addresses *addresses, struct tls_context *tls, struct error *err);
+                  const struct server_addresses *addresses, struct tls_context *tls, struct access_table *access,
+                  struct error *err);
 /* Starts consensus: at once where the directory has a state, or as formation.c finds its way. 0, or -1 with err. */
 int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_t cluster_id, struct error *err);
 /* Answers what waits at once, as if its time had passed, and lets nothing wait any more. */

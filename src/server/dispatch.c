@@ -9,6 +9,7 @@
 #include "core/command.h"
 #include "server/http_thread.h"
 #include "server/knock.h"
+#include "server/scope.h"
 
 #define LOOK_AGAIN_MS 25        /* what waits for a leader tries again after so long */
 #define SAME_LEADER_MS 100      /* and a leader that failed it is asked again after so long */
@@ -227,7 +228,9 @@ static void read_or_wait(struct control *c, struct request *r)
         control_refuse(r, ERROR_UNAVAILABLE, "this server lost contact with the leader; ask another one");
         return;
     }
-    int rc = wait ? READ_NOT_YET : r->route->read(c, r, &r->answer.error);
+    int rc = scope_check(c, r, &r->answer.error);
+    if (!rc)
+        rc = wait ? READ_NOT_YET : r->route->read(c, r, &r->answer.error);
     r->answer.index = core_index(c->core);
     if (rc == READ_NOT_YET) {
         r->waited = true;
@@ -366,6 +369,8 @@ static void serve(struct control *c, struct request *r)
         read_start(c, r);
     else if (c->stopping)
         control_refuse(r, ERROR_UNAVAILABLE, "this server is stopping; nothing was done");
+    else if (scope_check(c, r, &r->answer.error))
+        control_answer(r);
     else if (r->route->run)
         r->route->run(c, r);
     else

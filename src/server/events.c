@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/http_thread.h"
+#include "server/scope.h"
 
 #define KEEP_ALIVE_MS 15000
 #define BATCH 500
@@ -65,7 +66,7 @@ static bool wanted(const struct request *r, const struct event *e)
         return false;
     if (kind && (!e->kind || strcmp(kind, e->kind)))
         return false;
-    return list_filter_match(&r->filter, e);
+    return scope_sees(r, &event_type, e) && list_filter_match(&r->filter, e);
 }
 
 static void add_event(struct request *r, const struct event *e, uint32_t *count)

@@ -86,7 +86,7 @@ static void cut(struct request *r)
 
 void forward_start(struct request *r)
 {
-    struct http_header headers[ARRAY_LEN(request_headers) + 2];
+    struct http_header headers[ARRAY_LEN(request_headers) + 3];
     size_t n = 0;
     char limit[TIME_TEXT_SIZE];
     int64_t left = left_ms(r) > 1 ? left_ms(r) : 1;
@@ -98,6 +98,8 @@ void forward_start(struct request *r)
     duration_format(limit, left);
     headers[n++] = (struct http_header){HEADER_TIMEOUT, limit};
     headers[n++] = (struct http_header){HEADER_FORWARDED, http_thread_config(r->thread)->name};
+    if (r->who.kind == IDENTITY_AGENT && !r->who.any_node)
+        headers[n++] = (struct http_header){HEADER_AGENT, r->who.name};
     bool slice = r->repeatable && !r->route->limit_ms;
     if (r->wait_ms)
         left = r->wait_ms + SLICE_MS;

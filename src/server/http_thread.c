@@ -25,9 +25,12 @@ struct http_thread {
     struct http_server *http;
     struct http_client *agents, *servers;
     struct tls_context *tls;
+    struct access_table *access;
     struct http_guard guard;
     struct queue answers;
     struct queue_item stop_item;         /* sent to itself: stop */
+    struct queue_item revoked_item;      /* from the core thread: a token was revoked */
+    atomic_bool revoked_told;
     int64_t stop_grace_ms;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
@@ -169,6 +172,15 @@ static void on_client_gone(struct http_request *http)
 
 /* --- arrival --- */
 
+/* Once for each refusal, and counted. */
+static void say_refused(struct http_thread *t, const struct http_request *http, const struct identity *who,
+                        const struct error *err)
+{
+    atomic_fetch_add_explicit(&t->metrics.denied, 1, memory_order_relaxed);
+    LOG_W("a request was refused", "peer", http->peer, "who", who->name, "method", http_method_name(http->method), "path",
+          http->target, "reason", err->text);
+}
+
 static void respond_error(struct http_request *http, int status, const char *allow, const struct error *err)
 {
     struct buf body = {0};
@@ -186,9 +198,11 @@ static void on_request(struct http_request *http, void *arg)
     const struct route *route = route_find(http->method, http->segments, http->segment_count, params, &allow, &err);
     struct identity who;
     if (route) {
-        identity_of_request(http, route->right, &who);
-        if (identity_check(&who, route->right, &err))
+        if (identity_of_request(t->access, http, route->right, &who, &err) || identity_check(&who, route->right, &err)) {
+            say_refused(t, http, &who, &err);
+            identity_clear(&who);
             route = NULL;
+        }
     }
     if (!route) {
         atomic_fetch_add_explicit(&t->metrics.unrouted, 1, memory_order_relaxed);
@@ -262,6 +276,25 @@ static void cut_requests(struct http_thread *t, bool endless_only)
     }
 }
 
+/* Streams that began by a token that is not good any more; other requests are asked again on the core thread. */
+static void cut_revoked(struct http_thread *t)
+{
+    for (struct request *r = TAILQ_FIRST(&t->active), *next; r; r = next) {
+        next = TAILQ_NEXT(r, active_link);
+        if (!r->away && r->cut && r->streaming && access_holder_revoked(r->who.holder))
+            r->cut(r);
+    }
+    splice_close_revoked(&t->splices);
+}
+
+/* Core thread. */
+static void on_revoked(void *ctx)
+{
+    struct http_thread *t = ctx;
+    if (!atomic_exchange(&t->revoked_told, true) && !queue_push_answer(&t->answers, &t->revoked_item))
+        atomic_store(&t->revoked_told, false);
+}
+
 static void on_http_stopped(void *arg)
 {
     struct http_thread *t = arg;
@@ -283,6 +316,11 @@ static void on_answer(void *ctx, struct queue_item *item)
     struct http_thread *t = ctx;
     if (item == &t->stop_item) {
         stop(t);
+        return;
+    }
+    if (item == &t->revoked_item) {
+        atomic_store(&t->revoked_told, false);
+        cut_revoked(t);
         return;
     }
     struct request *r = container_of(item, struct request, item);
@@ -317,6 +355,9 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
     t->all = o->all;
     t->count = o->count;
     t->tls = o->tls ? tls_context_hold(o->tls) : NULL;
+    t->access = o->access;
+    if (t->access)
+        access_table_watch(t->access, on_revoked, t);
     t->metrics.requests = mem_array(route_count * METRICS_STATUS_CLASSES, sizeof *t->metrics.requests);
     TAILQ_INIT(&t->active);
     http_guard_init(&t->guard, &o->address);
@@ -400,17 +441,20 @@ static void add_requests(struct http_thread *t, struct buf *out)
 void http_thread_metrics(struct http_thread *t, struct buf *out)
 {
     struct histogram reads = {0}, writes = {0};
-    uint64_t unrouted = 0, active = 0;
+    uint64_t unrouted = 0, denied = 0, active = 0;
     for (size_t i = 0; i < t->count; i++) {
         struct http_metrics *m = &t->all[i]->metrics;
         histogram_sum(&reads, &m->reads);
         histogram_sum(&writes, &m->writes);
         unrouted += atomic_load_explicit(&m->unrouted, memory_order_relaxed);
+        denied += atomic_load_explicit(&m->denied, memory_order_relaxed);
         active += atomic_load_explicit(&m->active, memory_order_relaxed);
     }
     add_requests(t, out);
     metric_help(out, "mentat_http_unrouted_total", "counter", "Requests for no known route, or without the right.");
     metric_add(out, "mentat_http_unrouted_total", NULL, (double)unrouted);
+    metric_help(out, "mentat_http_denied_total", "counter", "Requests of nobody, or of somebody without the right.");
+    metric_add(out, "mentat_http_denied_total", NULL, (double)denied);
     metric_help(out, "mentat_http_active_requests", "gauge", "Requests that are not answered yet, streams too.");
     metric_add(out, "mentat_http_active_requests", NULL, (double)active);
     metric_help(out, "mentat_http_request_seconds", "histogram", "Time of requests, without waits and streams.");

@@ -18,6 +18,7 @@ struct http_thread_options {
     struct address address;
     struct tls_context *tls;             /* NULL: plain */
     struct control *control;
+    struct access_table *access;         /* NULL: no tokens are asked for */
     struct http_thread **all;            /* for metrics over all threads; `count` of them, filled before any runs */
     size_t count;
     size_t max_connections;              /* of this thread */

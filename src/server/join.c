@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/text.h"
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "net/tls.h"
@@ -19,6 +18,7 @@
 #include "server/http_thread.h"
 #include "server/join_token.h"
 #include "server/peers.h"
+#include "server/secret.h"
 
 #define ASK_MS 2000
 #define ALIVE_MS 3000               /* who was heard of within this time lives */
@@ -85,7 +85,7 @@ static void let_in(struct join *j)
         .id = body->id, .name = body->name, .address = body->address, .raft_address = body->raft_address,
         .version = body->version, .level = body->level}};
     struct join_token_text token = {0};
-    char hash[TOKEN_HASH_SIZE], cluster[24];
+    char hash[SECRET_HASH_SIZE], cluster[24];
     struct error err;
     struct consensus_stats stats;
     control_stats(j->c, &stats);
@@ -97,7 +97,7 @@ static void let_in(struct join *j)
             end(j, &err);
             return;
         }
-        join_token_hash(token.secret, hash);
+        secret_hash(token.secret, hash);
         payload.token_id = token.id;
         payload.token_hash = hash;
     }
@@ -215,10 +215,10 @@ static int check_token(const struct join *j, struct error *err)
 {
     const struct join_request *body = j->r->body;
     struct join_token_text token;
-    char hash[TOKEN_HASH_SIZE];
+    char hash[SECRET_HASH_SIZE];
     if (join_token_parse(body->token, &token, err))
         return -1;
-    join_token_hash(token.secret, hash);
+    secret_hash(token.secret, hash);
     int rc = core_check_join_token(j->c->core, token.id, hash, body->id, time_now_ms(), err);
     join_token_clear(&token);
     return rc;
@@ -236,22 +236,13 @@ static void admit(struct join *j)
         ask_listed(j);
 }
 
-static bool is_servers(const struct tls_peer *peer)
-{
-    for (size_t i = 0; peer && i < peer->name_count; i++) {
-        const char *name = peer->names[i], *end = strstr(name, ".server.mentat");
-        if (text_has_prefix(name, "DNS:") && end && !strcmp(end, ".server.mentat"))
-            return true;
-    }
-    return false;
-}
-
 /* A server that hands the request on has looked itself. */
 int api_server_join_prepare(struct request *r, struct error *err)
 {
     const struct join_request *body = r->body;
+    char own[TLS_NAME_SIZE];
     CLEANUP_FREE char *name = mem_printf("DNS:%s.server.mentat", body->id);
-    if (!http_thread_has_tls(r->thread) || tls_peer_has_name(r->http->tls, name) || (r->forwarded && is_servers(r->http->tls)))
+    if (!http_thread_has_tls(r->thread) || tls_peer_has_name(r->http->tls, name) || (r->forwarded && tls_peer_role(r->http->tls, "server", own)))
         return 0;
     return error_set(err, ERROR_DENIED, "the certificate is not that of server %s: it lacks the name %s", body->id, name);
 }

@@ -1,14 +1,11 @@
 #include "server/join_token.h"
 
-#include <openssl/evp.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/id.h"
-#include "base/random.h"
+#include "server/secret.h"
 
-#define SECRET_BYTES 16
 #define TEXT_MOST 2048
 
 static int wrong(struct error *err)
@@ -47,12 +44,9 @@ void join_token_clear(struct join_token_text *t)
 
 void join_token_new(struct join_token_text *out)
 {
-    uint8_t bytes[SECRET_BYTES];
-    CLEANUP_BUF struct buf secret = {0};
-    random_system(bytes, sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        buf_printf(&secret, "%02x", bytes[i]);
-    *out = (struct join_token_text){.id = id_new(), .secret = buf_steal(&secret)};
+    char secret[SECRET_SIZE];
+    secret_new(secret);
+    *out = (struct join_token_text){.id = id_new(), .secret = mem_strdup(secret)};
 }
 
 char *join_token_format(const struct join_token_text *t)
@@ -62,13 +56,4 @@ char *join_token_format(const struct join_token_text *t)
     for (uint32_t i = 0; i < t->addresses.n; i++)
         buf_printf(&out, "%s%s", i ? "," : "", t->addresses.v[i]);
     return buf_steal(&out);
-}
-
-void join_token_hash(const char *secret, char out[static TOKEN_HASH_SIZE])
-{
-    uint8_t hash[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    INVARIANT(EVP_Digest(secret, strlen(secret), hash, &n, EVP_sha256(), NULL) == 1 && n * 2 + 1 == TOKEN_HASH_SIZE);
-    for (unsigned i = 0; i < n; i++)
-        snprintf(out + 2 * i, 3, "%02x", hash[i]);
 }

@@ -3,8 +3,6 @@
 #include "base/error.h"
 #include "model/field.h"
 
-#define TOKEN_HASH_SIZE 65
-
 struct join_token_text {
     char *id, *secret;
     struct str_list addresses;       /* of the servers' APIs */
@@ -14,5 +12,3 @@ void join_token_clear(struct join_token_text *t);
 /* A fresh one; addresses are added by the caller, then formatted. The text is the caller's. */
 void join_token_new(struct join_token_text *out);
 char *join_token_format(const struct join_token_text *t);
-/* SHA-256 of the secret, hexadecimal. */
-void join_token_hash(const char *secret, char out[static TOKEN_HASH_SIZE]);

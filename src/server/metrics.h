@@ -19,7 +19,7 @@ struct control_metrics {
     struct histogram propose;        /* from the proposal of a client's write to its application */
     struct histogram apply;          /* of one command */
     struct histogram decide;         /* of one core_decide */
-    uint64_t applied, decisions, nodes_down, refused, backup_failures, forwarded;
+    uint64_t applied, decisions, nodes_down, refused, backup_failures, forwarded, denied;
 };
 
 /* Of one HTTP thread. */
@@ -27,7 +27,7 @@ struct control_metrics {
 struct http_metrics {
     struct histogram reads, writes;  /* without waiting reads and streams: their time says nothing */
     atomic_uint_fast64_t *requests;  /* [route_count][METRICS_STATUS_CLASSES] */
-    atomic_uint_fast64_t unrouted, connections, active;
+    atomic_uint_fast64_t unrouted, denied, connections, active;
 };
 
 void metric_help(struct buf *out, const char *name, const char *kind, const char *help);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "server/scope.h"
 
 char *page_floor(const char *prefix)
 {
@@ -46,7 +47,7 @@ bool page_offer(struct page *p, const char *key, const void *object)
     }
     p->scanned++;
     mem_set_string(&p->last, key);
-    if (!list_filter_match(&p->r->filter, object))
+    if (!scope_sees(p->r, p->type, object) || !list_filter_match(&p->r->filter, object))
         return true;
     if (p->count++)
         buf_add_char(&p->r->answer.body, ',');

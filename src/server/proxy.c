@@ -140,7 +140,7 @@ static void on_upgrade(struct http_call *call, struct http_response *res, struct
     r->call = NULL;
     struct stream *client = http_upgrade(r->http, EXEC_PROTOCOL, NULL, 0);
     if (client)
-        splice_start(http_thread_splices(r->thread), client, agent);
+        splice_start(http_thread_splices(r->thread), client, agent, r->who.holder);
     else
         stream_close(agent);
     request_done(r, 101);

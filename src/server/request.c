@@ -36,6 +36,7 @@ void request_delete(struct request *r)
     free(r->secret);
     free(r->node_name);
     free(r->alloc_id);
+    identity_clear(&r->who);
     free(r);
 }
 

@@ -26,6 +26,19 @@ enum place {
     PLACE_HERE,         /* the one that is asked, whatever it knows */
 };
 
+/* How a route names what it is about. A route whose right can be narrowed to services has one. */
+enum scope {
+    SCOPE_NONE,
+    SCOPE_SERVICE,      /* the first parameter is a service */
+    SCOPE_JOB,          /* it is a job: all its services */
+    SCOPE_BODY,         /* the body is a job: its services, and those that the job of its name has now */
+    SCOPE_JOB_BODY,     /* both */
+    SCOPE_ALLOC,        /* the first parameter is an allocation */
+    SCOPE_DEPLOYMENT,
+    SCOPE_SUBJECT,      /* a service or an allocation */
+    SCOPE_LIST,         /* what may not be seen is left out: scope_sees */
+};
+
 #define READ_NOT_YET 1
 
 enum body_rule { BODY_NONE, BODY_REQUIRED, BODY_OPTIONAL };
@@ -34,6 +47,7 @@ struct route {
     enum http_method method;
     const char *path;                /* "/v1/services/{service}/scale" */
     enum right right;
+    enum scope scope;
     enum place place;
     int64_t limit_ms;                /* how long a request may wait for a leader and its answer; 0: LIMIT_MS_DEFAULT */
     const char *help;                /* one sentence */

@@ -25,6 +25,7 @@ struct server {
     struct server_addresses addresses;
     struct control control;
     struct tls_context *tls;
+    struct access_table *access;
     struct http_thread **threads;
     size_t thread_count;
     struct queue stopped;                /* messages of threads that stopped */
@@ -54,9 +55,10 @@ static int open_tls(struct server *s, struct error *err)
     const struct server_config *c = s->config;
     if (!c->tls_cert)
         return 0;
-    /* Who reaches the API is its operator (see identity.h), so only who the authority knows may connect. */
+    /* Where no tokens are asked for, who reaches the API is its operator (see identity.h): then only who the authority
+     * knows may connect. */
     struct tls_options options = {.cert_file = c->tls_cert, .key_file = c->tls_key, .ca_file = c->tls_ca,
-                                  .client_cert = TLS_CLIENT_CERT_REQUIRED};
+                                  .client_cert = s->access ? TLS_CLIENT_CERT_OPTIONAL : TLS_CLIENT_CERT_REQUIRED};
     s->tls = tls_context_new(&options, err);
     return s->tls ? 0 : -1;
 }
@@ -82,7 +84,7 @@ static size_t connections_each(const struct server_config *c, size_t threads)
 
 static int open_threads(struct server *s, struct error *err)
 {
-    struct http_thread_options options = {.config = s->config, .tls = s->tls, .control = &s->control};
+    struct http_thread_options options = {.config = s->config, .tls = s->tls, .access = s->access, .control = &s->control};
     if (address_parse(s->config->bind, (int)s->config->port, &options.address, err) ||
         address_check_free(&options.address, err))
         return -1;         /* sockets share their port by SO_REUSEPORT, which another server could join unseen */
@@ -176,11 +178,13 @@ static void give_up(struct server *s)
 /* The port is taken first, since others are told of it; nothing is served until the state is there. */
 static int start(struct server *s, struct error *err)
 {
+    if (s->config->access == ACCESS_TOKENS)
+        s->access = access_table_new();
     if (open_tls(s, err))
         return -1;
     if (open_threads(s, err) ||
         server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
-        control_start(&s->control, &s->loop, s->config, &s->addresses, s->tls, err)) {
+        control_start(&s->control, &s->loop, s->config, &s->addresses, s->tls, s->access, err)) {
         give_up(s);
         uv_run(&s->loop, UV_RUN_DEFAULT);
         return -1;
@@ -214,6 +218,7 @@ static int run_once(const struct server_config *config, bool *again, struct erro
     free(s.threads);
     server_addresses_clear(&s.addresses);
     tls_context_free(s.tls);
+    access_table_free(s.access);
     if (s.lock_fd >= 0)
         close(s.lock_fd);
     int closed = uv_loop_close(&s.loop);

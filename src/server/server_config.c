@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "net/address.h"
 
+static const char *const access_names[] = {"open", "tokens", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 
 #define CONFIG(key, number, kind_, member, ...) \
@@ -51,6 +52,9 @@ static const struct field server_config_fields[] = {
            .help = "Certificate file (PEM) of the authority; clients need a certificate of it."),
     CONFIG("allow_insecure", 9, FIELD_BOOL, allow_insecure,
            .help = "Allow the API without TLS on an address other than loopback."),
+    CONFIG("access", 36, FIELD_ENUM, access, .names = access_names, .default_text = "open",
+           .help = "Who may use the API: `open`: whoever reaches it, with TLS by a certificate of tls_ca; `tokens`: whoever "
+                   "shows a token, and agents and servers by their certificates."),
     CONFIG("heartbeat", 10, FIELD_DURATION, heartbeat_ms, .default_text = "3s", .min = 100, .max = 3600000,
            .help = "How often agents report that they are alive."),
     CONFIG("node_grace", 11, FIELD_DURATION, node_grace_ms, .default_text = "15s", .min = 200, .max = 86400000,
@@ -124,6 +128,8 @@ static int check(const struct server_config *c, struct error *err)
     if (!tls && !address_is_local(&bind) && !c->allow_insecure)
         return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the API to the network; set tls_cert, "
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
+    if (c->access == ACCESS_TOKENS && !tls)
+        return error_set(err, ERROR_INVALID, "access: tokens would be read on their way; set tls_cert, tls_key and tls_ca too");
     if (c->data_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "data_dir: %s is not an absolute path", c->data_dir);
     if (c->backup_dir[0] != '/')

@@ -6,6 +6,8 @@
 
 #define SERVER_CONFIG_FILE "/etc/mentat/server.yaml"
 
+enum server_access { ACCESS_OPEN, ACCESS_TOKENS };
+
 struct server_config {
     char *name;                      /* default: the host's name */
     char *data_dir;
@@ -22,6 +24,7 @@ struct server_config {
     int64_t http_threads;
     char *tls_cert, *tls_key, *tls_ca;
     bool allow_insecure;
+    int access;                      /* enum server_access */
     int64_t heartbeat_ms, node_grace_ms, mass_loss_hold_ms;
     char *backup_dir, *backup_command;
     int64_t backup_every_ms, backup_keep_ms;

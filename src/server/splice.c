@@ -16,6 +16,7 @@ struct splice_end {
 struct splice {
     struct splice_end ends[2];
     LIST_ENTRY(splice) link;
+    struct access_holder *holder;
 };
 
 static void on_read(struct stream *s, void *arg, const char *data, size_t len)
@@ -61,6 +62,7 @@ static void on_close(struct stream *s, void *arg, const struct error *err)
         return;
     }
     LIST_REMOVE(end->splice, link);
+    access_holder_free(end->splice->holder);
     free(end->splice);
 }
 
@@ -68,9 +70,10 @@ static const struct stream_handlers handlers = {
     .on_read = on_read, .on_eof = on_eof, .on_drain = on_drain, .on_close = on_close,
 };
 
-void splice_start(struct splice_list *list, struct stream *a, struct stream *b)
+void splice_start(struct splice_list *list, struct stream *a, struct stream *b, struct access_holder *holder)
 {
     struct splice *p = NEW(struct splice);
+    p->holder = holder ? access_holder_hold(holder) : NULL;
     p->ends[0] = (struct splice_end){.splice = p, .stream = a, .other = &p->ends[1]};
     p->ends[1] = (struct splice_end){.splice = p, .stream = b, .other = &p->ends[0]};
     LIST_INSERT_HEAD(list, p, link);
@@ -80,11 +83,24 @@ void splice_start(struct splice_list *list, struct stream *a, struct stream *b)
     stream_read_start(b);
 }
 
+static void close_both(struct splice *p)
+{
+    for (int i = 0; i < 2; i++)
+        if (p->ends[i].stream)
+            stream_close(p->ends[i].stream);
+}
+
 void splice_close_all(struct splice_list *list)
 {
     struct splice *p;
     LIST_FOREACH(p, list, link)
-        for (int i = 0; i < 2; i++)
-            if (p->ends[i].stream)
-                stream_close(p->ends[i].stream);
+        close_both(p);
+}
+
+void splice_close_revoked(struct splice_list *list)
+{
+    struct splice *p;
+    LIST_FOREACH(p, list, link)
+        if (access_holder_revoked(p->holder))
+            close_both(p);
 }

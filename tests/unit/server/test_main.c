@@ -2,5 +2,5 @@
 
 int main(void)
 {
-    return test_queue() + test_routes() + test_filter();
+    return test_queue() + test_routes() + test_filter() + test_identity();
 }

@@ -31,7 +31,11 @@ static void each_route_names_a_right_and_explains_itself(void **state)
         assert_int_equal(!strncmp(r->path, "/v1/agent/", 10), r->right == RIGHT_AGENT);
         /* Only reads may be sent without the right to change something. */
         if (r->method != HTTP_METHOD_GET && strcmp(r->path, "/v1/plan"))
-            assert_true(r->right == RIGHT_SUBMIT || r->right == RIGHT_OPERATE || r->right == RIGHT_AGENT);
+            assert_true(r->right != RIGHT_READ && r->right != RIGHT_LOGS && r->right != RIGHT_PUBLIC && r->right != RIGHT_SELF);
+        /* A right that can be narrowed to services is asked about them; what has none says so by its path. */
+        bool about_services = strncmp(r->path, "/v1/nodes", 9) && strncmp(r->path, "/v1/cluster", 11) &&
+                              strncmp(r->path, "/v1/policy", 10) && strncmp(r->path, "/v1/metrics", 11);
+        assert_int_equal(rights[r->right].scoped && about_services, r->scope != SCOPE_NONE);
     }
 }
 
@@ -104,7 +108,7 @@ static void an_unknown_query_parameter_is_refused_with_the_known_ones(void **sta
 static void operators_and_agents_have_their_own_rights(void **state)
 {
     struct error err = {0};
-    struct identity operator = {.kind = IDENTITY_OPERATOR, .name = "operator"};
+    struct identity operator = {.kind = IDENTITY_LOCAL, .name = "operator"};
     struct identity agent = {.kind = IDENTITY_AGENT, .name = "agent"}, nobody = {.kind = IDENTITY_NOBODY};
     assert_int_equal(identity_check(&operator, RIGHT_SUBMIT, &err), 0);
     assert_int_equal(identity_check(&operator, RIGHT_AGENT, &err), -1);

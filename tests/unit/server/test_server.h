@@ -5,3 +5,4 @@
 int test_queue(void);
 int test_routes(void);
 int test_filter(void);
+int test_identity(void);
