@@ -13,6 +13,7 @@ generate() {
     case "$1" in
     services-yaml) "$bin/mt" schema --markdown ;;
     security)      "$bin/mt" schema --profiles ;;
+    access)        "$bin/mt" schema --roles ;;
     http-api)      "$bin/mentat-server" --print-api-docs ;;
     configuration) "$bin/mentat-server" --print-config-docs; "$bin/mentat-agent" --print-config-docs ;;
     esac
@@ -24,7 +25,7 @@ assemble() {
     printf '%s\n\n' "$marker"
     generate "$1"
 }
-documents=(services-yaml http-api configuration security)
+documents=(services-yaml http-api configuration security access)
 
 update() {
     local document text

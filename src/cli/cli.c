@@ -13,8 +13,8 @@
 #include "cli/api.h"
 #include "cli/help.h"
 #include "cli/manual.h"
+#include "cli/settings.h"
 
-#define ADDRESS_DEFAULT "http://127.0.0.1:4646"
 #define COMMANDS_MAX 64
 
 static const char *const format_names[] = {"table", "json", "yaml", "wide", NULL};
@@ -41,7 +41,7 @@ static const struct option_row top_options[] = {
 
 static const struct option_row no_options[] = {{0}};
 
-static const char *setting(const struct cli *cli, const char *option, const char *variable)
+const char *cli_setting(const struct cli *cli, const char *option, const char *variable)
 {
     const char *v = args_get(cli->args, option);
     if (!v && variable)
@@ -53,12 +53,24 @@ struct api *cli_api(struct cli *cli, struct error *err)
 {
     if (cli->api)
         return cli->api;
-    const char *address = setting(cli, "address", "MENTAT_ADDR");
     struct api_options o = {
-        .addresses = address ? address : ADDRESS_DEFAULT, .token = setting(cli, "token", "MENTAT_TOKEN"),
-        .ca = setting(cli, "ca", NULL), .cert = setting(cli, "cert", NULL), .key = setting(cli, "key", NULL),
+        .addresses = cli_setting(cli, "address", "MENTAT_ADDR"), .token = cli_setting(cli, "token", "MENTAT_TOKEN"),
+        .ca = cli_setting(cli, "ca", NULL), .cert = cli_setting(cli, "cert", NULL), .key = cli_setting(cli, "key", NULL),
     };
+    struct settings kept = {0};
+    /* What login kept belongs together: a token is not sent to an address that it was not kept for. */
+    if (!o.addresses && settings_load(&kept, err)) {
+        type_clear(&settings_type, &kept);
+        return NULL;
+    }
+    if (!o.addresses)
+        o.addresses = kept.address ? kept.address : ADDRESS_DEFAULT;
+    if (!o.token)
+        o.token = kept.token;
+    if (!o.ca)
+        o.ca = kept.ca;
     cli->api = api_new(&o, err);
+    type_clear(&settings_type, &kept);
     return cli->api;
 }
 

@@ -18,6 +18,8 @@ enum output_format { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_YAML, OUTPUT_WIDE };
 
 struct api;
 
+#define ADDRESS_DEFAULT "http://127.0.0.1:4646"
+
 struct cli {
     const struct args *args;
     enum output_format format;
@@ -57,3 +59,5 @@ int cli_fail(const struct cli *cli, const struct error *err);
 /* A plain line on stdout for people; nothing with -q. */
 void cli_say(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *cli_operand(const struct cli *cli, int n);
+/* The option's value, else the variable's (NULL: none); NULL when neither says anything. */
+const char *cli_setting(const struct cli *cli, const char *option, const char *variable);

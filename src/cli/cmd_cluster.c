@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/timefmt.h"
 #include "cli/api.h"
 #include "cli/commands.h"
@@ -10,6 +11,8 @@
 
 #define ROUND_MS 200
 #define JOIN_WAIT_MS 120000
+#define ADMIN_WAIT_MS 20000
+#define ADMIN_MOST 256
 
 /* --- status --- */
 
@@ -148,13 +151,32 @@ static int run_token(struct cli *cli)
     return STATUS_DONE;
 }
 
+/* The server writes it once it leads, for whoever may read its directory. */
+static int print_admin_token(struct cli *cli, const char *path, struct error *err)
+{
+    CLEANUP_BUF struct buf text = {0};
+    int64_t until = time_monotonic_ms() + ADMIN_WAIT_MS;
+    while (file_read(path, ADMIN_MOST, &text, err)) {
+        if (time_monotonic_ms() >= until)
+            return error_context(err, "the cluster is there, but its administrator's token cannot be read");
+        usleep(ROUND_MS * 1000);
+    }
+    cli_say(cli, "its administrator's token is this (in %s too; remove that file when you have it):\n", path);
+    printf("%s%s", cli->quiet ? "" : "  ", text.data);
+    return 0;
+}
+
 static int run_init(struct cli *cli)
 {
     struct error err = {0};
     struct api *api = cli_api(cli, &err);
     CLEANUP(json_decref) json_t *answer = NULL, *token = NULL;
-    if (!api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/init", NULL, &answer, NULL, &err) ||
-        make_token(cli, NULL, &token, &err))
+    if (!api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/init", NULL, &answer, NULL, &err))
+        return cli_fail(cli, &err);
+    const char *admin = json_text(answer, "admin_token_file");
+    if (*admin && !cli_setting(cli, "token", "MENTAT_TOKEN"))
+        return print_admin_token(cli, admin, &err) ? cli_fail(cli, &err) : STATUS_DONE;
+    if (make_token(cli, NULL, &token, &err))
         return cli_fail(cli, &err);
     if (cli->format == OUTPUT_TABLE || cli->format == OUTPUT_WIDE)
         cli_say(cli, "server %s is in cluster %s", json_text(answer, "name"), json_text(answer, "cluster_id"));
@@ -240,7 +262,8 @@ static const struct option_row join_options[] = {
 
 static const struct command_row init = {
     .name = "init", .run = run_init, .summary = "let the server be a cluster of one, and make a token for the next",
-    .help = "Asks the server at --address. Where it is in a cluster already, only the token is made.",
+    .help = "Asks the server at --address. Where it is in a cluster already, only the token is made. Where the API asks for\n"
+            "tokens (access: tokens), it prints the first administrator's token, and is to be run on the server's host.",
 };
 static const struct command_row token = {
     .name = "token", .options = token_options, .run = run_token, .summary = "make a token with which one server can join, once",

@@ -19,31 +19,16 @@ static int run_get(struct cli *cli)
     return STATUS_DONE;
 }
 
-static int policy_read(struct cli *cli, struct buf *json, struct error *err)
-{
-    const char *path = cli_operand(cli, 0);
-    CLEANUP_BUF struct buf text = {0}, report = {0};
-    struct problem_list problems = {0};
-    struct policy policy;
-    if (jobfile_text(path, &text, err))
-        return -1;
-    int rc = type_from_yaml(&policy_type, text.data ? text.data : "", text.len, &policy, &problems);
-    if (rc) {
-        problem_list_format(&problems, path, &report);
-        error_set(err, ERROR_INVALID, "the policy was not set\n%.480s", report.data ? report.data : "");
-    } else {
-        type_to_json(&policy_type, &policy, json);
-    }
-    problem_list_clear(&problems);
-    type_clear(&policy_type, &policy);
-    return rc;
-}
-
 static int run_set(struct cli *cli)
 {
     struct error err = {0};
+    struct policy policy = {0};
     CLEANUP_BUF struct buf json = {0};
-    if (policy_read(cli, &json, &err))
+    int rc = jobfile_object(cli_operand(cli, 0), &policy_type, &policy, "the policy was not set", &err);
+    if (!rc)
+        type_to_json(&policy_type, &policy, &json);
+    type_clear(&policy_type, &policy);
+    if (rc)
         return cli_fail(cli, &err);
     struct api *api = cli_api(cli, &err);
     if (!api || api_call(api, HTTP_METHOD_PUT, "/v1/policy", &json, NULL, NULL, &err))

@@ -3,7 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/table.h"
-#include "model/model.h"
+#include "model/access.h"
 #include "model/profile.h"
 
 static int run(struct cli *cli)
@@ -21,6 +21,13 @@ static int run(struct cli *cli)
         printf("%s", out.data);
         return STATUS_DONE;
     }
+    if (args_has(cli->args, "roles")) {
+        access_markdown(&out);
+        buf_add_string(&out, "\n");
+        type_markdown(&role_type, &out);
+        printf("%s", out.data);
+        return STATUS_DONE;
+    }
     job_schema(&out);
     json_t *json = cli->format == OUTPUT_YAML ? json_loadb(out.data, out.len, 0, NULL) : NULL;
     if (json)
@@ -34,6 +41,7 @@ static int run(struct cli *cli)
 static const struct option_row options[] = {
     {"markdown", 0, NULL, "The keys as tables for people, in Markdown.", NULL},
     {"profiles", 0, NULL, "The security profiles and the keys of policy.yaml, in Markdown.", NULL},
+    {"roles", 0, NULL, "The rights, the roles that are always there and the keys of a role, in Markdown.", NULL},
     {0},
 };
 

@@ -71,3 +71,18 @@ int jobfile_read(struct cli *cli, struct job *job)
     problem_list_clear(&problems);
     return rc ? STATUS_USAGE : STATUS_DONE;
 }
+
+int jobfile_object(const char *path, const struct type *type, void *object, const char *failed, struct error *err)
+{
+    CLEANUP_BUF struct buf text = {0}, report = {0};
+    struct problem_list problems = {0};
+    if (jobfile_text(path, &text, err))
+        return -1;
+    int rc = type_from_yaml(type, text.data ? text.data : "", text.len, object, &problems);
+    if (rc) {
+        problem_list_format(&problems, path, &report);
+        error_set(err, ERROR_INVALID, "%s\n%.480s", failed, report.data ? report.data : "");
+    }
+    problem_list_clear(&problems);
+    return rc;
+}

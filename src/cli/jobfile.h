@@ -8,5 +8,8 @@
 int jobfile_read(struct cli *cli, struct job *job);
 /* The text of the file at path, or of standard input ("-"). */
 int jobfile_text(const char *path, struct buf *out, struct error *err);
+/* A YAML file ("-": standard input) of any type into object, which the caller clears. On -1 err begins with `failed`, and
+ * names each problem's place. */
+int jobfile_object(const char *path, const struct type *type, void *object, const char *failed, struct error *err);
 /* The row of --var, for tables of options. */
 #define JOBFILE_VAR_OPTION {"var", 0, "K=V", "Puts V where the file has ${K}; may be repeated.", NULL}

@@ -161,14 +161,16 @@ class Answer:
         return f"<{self.status} {self.body[:300]!r}>"
 
 
-def call(port, method, path, body=None, headers=None, timeout=70, host="127.0.0.1"):
-    """One request on a connection of its own. body: bytes (JSON too, unless a header says otherwise), or something to send as JSON."""
+def call(port, method, path, body=None, headers=None, timeout=70, host="127.0.0.1", tls=None):
+    """One request on a connection of its own. body: bytes (JSON too, unless a header says otherwise), or something to send as
+    JSON. tls: the context to speak by; None: plain."""
     headers = dict(headers or {})
     if body is not None and not isinstance(body, (bytes, str)):
         body = json.dumps(body)
     if body is not None:
         headers.setdefault("Content-Type", "application/json")
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=tls) if tls else \
+        http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -190,6 +192,7 @@ class Server:
         self.port = free_port()
         self.flags = {"data_dir": self.workdir.join("state"), "port": self.port, "name": "s1", "reserve_mb": 1, **flags}
         self.process = None
+        self.tls, self.headers = None, {}        # how the test speaks to it
 
     def start(self, wait=True):
         self.process = Process("mentat-server", flag_list(self.flags), self.workdir.join("server.log"))
@@ -208,7 +211,7 @@ class Server:
         return self.process.stop()
 
     def call(self, method, path, body=None, headers=None, timeout=70):
-        return call(self.port, method, path, body, headers, timeout)
+        return call(self.port, method, path, body, {**self.headers, **(headers or {})}, timeout, tls=self.tls)
 
     def get(self, path, **kw):
         return self.call("GET", path, **kw)
@@ -253,8 +256,7 @@ class Agent:
 
     def start(self, **more):
         flags = {**self.flags, **more}
-        self.process = Process("mentat-agent", [f"--{k.replace('_', '-')}={v}" for k, v in flags.items()],
-                               self.workdir.join("agent.log"))
+        self.process = Process("mentat-agent", flag_list(flags), self.workdir.join("agent.log"))
         return self
 
     def kill(self):

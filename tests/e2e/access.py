@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+"""Who may do what: a cluster of three servers that asks for tokens, an agent with a certificate, and everybody else."""
+import http.client
+import os
+import re
+import ssl
+import subprocess
+import tempfile
+import threading
+import unittest
+
+from authority import Authority
+from cluster_lib import Cluster
+from lib import Agent, PATIENCE, Server, Workdir, call, exec_service, job, program, wait_for
+
+REFUSED = "a request was refused"
+
+
+class Access(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.authority = Authority()
+        cls.cluster = Cluster(3, start=False, access="tokens", bind="127.0.0.1")
+        for i, s in enumerate(cls.cluster.servers):
+            s.flags.update({"server_id": i + 1, **cls.authority.server_flags(i + 1)})
+            s.tls = cls.authority.context()
+            s.start(wait=False)
+        # The leader wrote it: whoever is root on its host has it.
+        def admin_token():
+            for s in cls.cluster.servers:
+                path = os.path.join(s.flags["data_dir"], "admin-token")
+                if os.path.exists(path):
+                    with open(path) as f:
+                        return f.read().strip()
+        cls.admin = wait_for(admin_token, 30, "the administrator's token")
+        for s in cls.cluster.servers:
+            s.headers = cls.bearer(cls.admin)
+        cls.cluster.wait_ready(3)
+        cls.agent = Agent(cls.cluster.servers[0], "n1", servers=cls.cluster.addresses, bind="127.0.0.1",
+                          **cls.authority.agent_flags("n1"))
+        cls.agent.start()
+        wait_for(lambda: cls.cluster.servers[0].items("/v1/nodes"), 20, "the node")
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            if cls.agent.process.alive():
+                cls.agent.process.stop()
+        finally:
+            cls.agent.sweep()
+            cls.cluster.kill()
+            cls.cluster.remove_files()
+
+    # --- helpers ---
+
+    @staticmethod
+    def bearer(token):
+        return {"Authorization": f"Bearer {token}"}
+
+    def server(self, i=0):
+        return self.cluster.servers[i]
+
+    def ask(self, method, path, body=None, token=None, cert=None, i=0, headers=None):
+        return call(self.server(i).port, method, path, body, {**(self.bearer(token) if token else {}), **(headers or {})}, 30,
+                    tls=self.authority.context(*(cert or ())))
+
+    def mt(self, *args, token=None, home=None, stdin="", address=True, check=None):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MENTAT_") and k != "XDG_CONFIG_HOME"}
+        env["HOME"] = home or "/nonexistent"
+        if token:
+            env["MENTAT_TOKEN"] = token
+        where = ["--address", f"https://127.0.0.1:{self.server().port}", "--ca", self.authority.ca] if address else []
+        done = subprocess.run([program("mt"), *args, *where], input=stdin, capture_output=True, text=True, env=env,
+                              timeout=60 * PATIENCE)
+        if check is not None:
+            self.assertEqual(done.returncode, check, done.stdout + done.stderr)
+        return done
+
+    def make_token(self, name, role, ttl="1h"):
+        answer = self.ask("POST", "/v1/tokens", {"name": name, "roles": [role], "ttl": ttl}, self.admin)
+        self.assertEqual(answer.status, 200, answer)
+        return answer.json["token"]
+
+    def set_role(self, name, *rules):
+        answer = self.ask("PUT", f"/v1/roles/{name}", {"name": name, "rules": list(rules)}, self.admin)
+        self.assertEqual(answer.status, 200, answer)
+
+    def submit(self, token, name, count=0):
+        return self.ask("POST", "/v1/jobs", job(name, exec_service(name, count)), token)
+
+    # --- who is nobody ---
+
+    def test_nobody_may_only_ask_whether_the_server_is_well(self):
+        for method, path, body in (("GET", "/v1/jobs", None), ("POST", "/v1/jobs", job("x", exec_service("x", 0))),
+                                   ("GET", "/v1/metrics", None), ("GET", "/v1/cluster", None), ("GET", "/v1/events", None),
+                                   ("POST", "/v1/cluster/init", None), ("POST", "/v1/cluster/tokens", {}),
+                                   ("GET", "/v1/snapshot", None), ("GET", "/v1/tokens", None),
+                                   ("GET", "/v1/agent/allocs?node=" + self.node_id(), None)):
+            answer = self.ask(method, path, body)
+            self.assertEqual((answer.status, answer.error["code"]), (401, "unauthenticated"), path)
+        self.assertEqual(self.ask("GET", "/v1/healthz").status, 200)
+        self.assertEqual(self.ask("GET", "/v1/version").status, 200)
+        # Nor does it help to claim something.
+        for headers in ({"X-Mentat-Agent": "n1"}, {"X-Mentat-Forwarded": "s1"}, {"Authorization": "Basic cm9vdDpyb290"}):
+            self.assertEqual(self.ask("GET", "/v1/jobs", headers=headers).status, 401)
+        # By a certificate of another authority, or in plain text, nobody gets as far as that.
+        stranger = Authority("stranger")
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            call(self.server().port, "GET", "/v1/healthz", tls=self.authority.context(*stranger.issue("x", "DNS:1.server.mentat")))
+        with self.assertRaises(Exception):
+            call(self.server().port, "GET", "/v1/healthz", timeout=10)
+
+    def node_id(self):
+        return self.server().items("/v1/nodes")[0]["id"]
+
+    def test_each_refusal_is_logged_once_and_counted(self):
+        s = self.server(1)
+        def denied():
+            line = next(l for l in self.ask("GET", "/v1/metrics", token=self.admin, i=1).body.decode().splitlines()
+                        if l.startswith("mentat_http_denied_total "))
+            return int(line.split()[1])
+        before, logged = denied(), s.process.text().count(REFUSED)
+        self.assertEqual(self.ask("GET", "/v1/nodes", i=1).status, 401)
+        self.assertEqual(self.ask("GET", "/v1/nodes", token="nobody.0123", i=1).status, 401)
+        self.assertEqual(denied() - before, 2)
+        self.assertEqual(s.process.text().count(REFUSED) - logged, 2)
+        self.assertNotIn(self.admin.split(".")[1], s.process.text())
+
+    # --- tokens ---
+
+    def test_roles_that_are_always_there(self):
+        reader, deployer = self.make_token("eye", "reader"), self.make_token("ci", "deployer")
+        self.assertEqual(self.submit(reader, "seen").status, 403)
+        self.assertEqual(self.submit(deployer, "seen").status, 200)
+        self.assertEqual(self.ask("GET", "/v1/services/seen", token=reader).status, 200)
+        self.assertEqual(self.ask("POST", "/v1/services/seen/scale", {"count": 0}, reader).status, 403)
+        self.assertEqual(self.ask("POST", f"/v1/nodes/{self.node_id()}/drain", {}, deployer).status, 403)
+        self.assertEqual(self.ask("POST", "/v1/cluster/tokens", {}, deployer).status, 403)
+        self.assertEqual(self.ask("GET", "/v1/tokens", token=deployer).status, 403)
+        # Its name is in what it did.
+        versions = self.ask("GET", "/v1/services/seen/versions", token=reader).json["items"]
+        self.assertEqual(versions[-1]["submitted_by"], "ci")
+
+    def test_a_role_may_be_for_some_services_only(self):
+        self.set_role("web-team", {"allow": ["read", "logs", "submit", "scale", "exec"], "services": ["web-*"]})
+        token = self.make_token("web", "web-team")
+        self.assertEqual(self.submit(self.admin, "db").status, 200)
+        self.assertEqual(self.submit(token, "web-a").status, 200)
+        refused = self.submit(token, "db")
+        self.assertEqual(refused.status, 403)
+        self.assertIn("service db", refused.error["message"])
+        # A job of its own name that would stop another's service, and one that holds another's.
+        self.assertEqual(self.ask("PUT", "/v1/jobs/db", {**job("db", exec_service("web-b", 0))}, token).status, 403)
+        self.assertEqual(self.ask("DELETE", "/v1/jobs/db", token=token).status, 403)
+        self.assertEqual(self.ask("POST", "/v1/services/db/scale", {"count": 1}, token).status, 403)
+        self.assertEqual(self.ask("POST", "/v1/services/web-a/scale", {"count": 0}, token).status, 200)
+        self.assertEqual(self.ask("GET", "/v1/services/db", token=token).status, 403)
+        self.assertEqual(self.ask("GET", "/v1/explain/db", token=token).status, 403)
+        names = [s["name"] for s in self.ask("GET", "/v1/services", token=token).json["items"]]
+        self.assertIn("web-a", names)
+        self.assertNotIn("db", names)
+        jobs = [j["name"] for j in self.ask("GET", "/v1/jobs", token=token).json["items"]]
+        self.assertNotIn("db", jobs)
+        events = self.ask("GET", "/v1/events?limit=1000", token=token, headers={"Accept": "application/json"}).json["items"]
+        self.assertTrue(any(e.get("service") == "web-a" for e in events))
+        self.assertEqual([e for e in events if e.get("service") == "db"], [])
+        # Another rule is another right, at once, for the same token.
+        self.set_role("web-team", {"allow": ["read"], "services": ["web-*", "db"]})
+        wait_for(lambda: self.ask("GET", "/v1/services/db", token=token).status == 200, 10, "the new right")
+        self.assertEqual(self.submit(token, "web-a").status, 403)
+
+    def test_a_revoked_token_is_worthless_on_every_server_and_its_streams_end(self):
+        token = self.make_token("leaked", "admin")
+        self.assertEqual(self.submit(self.admin, "chatty", 1).status, 200)
+        alloc = wait_for(lambda: [a for a in self.server().items("/v1/allocs?service=chatty") if a["state"] in ("running", "healthy")],
+                         30, "its replica")[0]["id"]
+        ended = {}
+
+        def read(name, path):
+            context = self.authority.context()
+            c = http.client.HTTPSConnection("127.0.0.1", self.server(1).port, context=context, timeout=60 * PATIENCE)
+            c.request("GET", path, headers=self.bearer(token))
+            r = c.getresponse()
+            ended[name] = [r.status, threading.Event()]
+            try:
+                while r.read(1):
+                    pass
+            except (OSError, http.client.HTTPException):
+                pass
+            c.close()
+            ended[name][1].set()
+        for name, path in (("events", "/v1/events"), ("logs", f"/v1/allocs/{alloc}/logs?follow=true")):
+            threading.Thread(target=read, args=(name, path), daemon=True).start()
+        wait_for(lambda: len(ended) == 2, 20, "both streams")
+        self.assertEqual([ended[n][0] for n in ("events", "logs")], [200, 200])
+        self.assertFalse(any(e[1].is_set() for e in ended.values()))
+        self.assertEqual(self.ask("DELETE", f"/v1/tokens/{token.split('.')[0]}", token=self.admin).status, 200)
+        for i in range(3):
+            wait_for(lambda: self.ask("GET", "/v1/cluster", token=token, i=i).status == 401, 10, f"the end of it on server {i}")
+        for name, (_, over) in ended.items():
+            self.assertTrue(over.wait(20 * PATIENCE), f"{name} goes on")
+        self.assertEqual(self.ask("DELETE", "/v1/jobs/chatty?purge=true", token=self.admin).status, 200)
+
+    def test_tokens_expire(self):
+        token = self.make_token("short", "reader", "1s")
+        wait_for(lambda: self.ask("GET", "/v1/nodes", token=token).status == 401, 10, "its end")
+        self.assertIn("expired", self.ask("GET", "/v1/nodes", token=token).error["message"])
+
+    def test_the_list_of_tokens_shows_no_secret(self):
+        token = self.make_token("hidden", "reader")
+        text = self.ask("GET", "/v1/tokens", token=self.admin).body.decode()
+        self.assertIn(token.split(".")[0], text)
+        self.assertNotIn(token.split(".")[1], text)
+        self.assertNotIn("hash", text)
+
+    def test_a_cluster_without_an_administrator_gets_a_new_one(self):
+        """All that can make tokens are revoked; root on the leader's host is not shut out."""
+        ids = [t["id"] for t in self.ask("GET", "/v1/tokens", token=self.admin).json["items"] if "admin" in t["roles"]]
+        last = self.admin.split(".")[0]
+        for token_id in sorted(ids, key=lambda t: t == last):
+            self.assertEqual(self.ask("DELETE", f"/v1/tokens/{token_id}", token=self.admin).status, 200)
+
+        def fresh():
+            for s in self.cluster.servers:
+                path = os.path.join(s.flags["data_dir"], "admin-token")
+                if os.path.exists(path):
+                    self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+                    with open(path) as f:
+                        token = f.read().strip()
+                    if token != self.admin and self.ask("GET", "/v1/tokens", token=token).status == 200:
+                        return token
+        type(self).admin = wait_for(fresh, 20, "another administrator's token")
+        for s in self.cluster.servers:
+            s.headers = self.bearer(self.admin)
+
+    # --- agents and servers ---
+
+    def test_an_agent_speaks_for_its_own_node_alone(self):
+        cert = self.authority.issue("agent-n2", "DNS:n2.agent.mentat", "IP:127.0.0.1")
+        own = self.node_id()
+        for i in range(3):                   # a follower hands some of them on
+            for method, path, body in (("GET", f"/v1/agent/allocs?node={own}", None),
+                                       ("POST", "/v1/agent/heartbeat", {"node_id": own}),
+                                       ("POST", "/v1/agent/report", {"node_id": own, "allocs": []}),
+                                       ("POST", "/v1/agent/register", {"node": {"id": own, "name": "n2"}}),
+                                       ("POST", "/v1/agent/register", {"node": {"id": "ffff", "name": "n1"}})):
+                answer = self.ask(method, path, body, cert=cert, i=i)
+                self.assertEqual(answer.status, 403, (path, answer))
+                self.assertIn("n2 may not speak for", answer.error["message"])
+            for method, path, body in (("GET", "/v1/jobs", None), ("POST", "/v1/jobs", job("x", exec_service("x", 0))),
+                                       ("GET", "/v1/tokens", None), ("GET", "/v1/snapshot", None)):
+                self.assertEqual(self.ask(method, path, body, cert=cert, i=i).status, 403)
+
+    def test_the_agents_own_api_is_for_servers_alone(self):
+        for cert in (self.authority.issue("someone", "DNS:someone"), self.authority.issue("agent-n3", "DNS:n3.agent.mentat")):
+            answer = call(self.agent.port, "GET", "/v1/allocs", timeout=10, tls=self.authority.context(*cert))
+            self.assertEqual(answer.status, 403)
+        with self.assertRaises((ssl.SSLError, ConnectionError)):
+            call(self.agent.port, "GET", "/v1/allocs", timeout=10, tls=self.authority.context())
+        good = self.authority.issue("server-9", "DNS:9.server.mentat")
+        self.assertEqual(call(self.agent.port, "GET", "/v1/allocs", timeout=10, tls=self.authority.context(*good)).status, 200)
+
+    # --- mt ---
+
+    def test_mt(self):
+        home = Workdir()
+        self.assertIn("say who you are", self.mt("services", check=4).stderr)
+        made = self.mt("token", "create", "ops", "--role", "operator", "-q", token=self.admin, check=0).stdout.strip()
+        self.assertRegex(made, r"^\w+\.[0-9a-f]{32}$")
+        self.assertIn("ops", self.mt("token", "whoami", token=made, check=0).stdout)
+        self.assertEqual(self.mt("login", home=home.path, stdin="wrong.0123\n").returncode, 4)
+        self.mt("login", home=home.path, stdin=made + "\n", check=0)
+        kept = home.join(".config", "mentat", "mt.yaml")
+        self.assertEqual(os.stat(kept).st_mode & 0o777, 0o600)
+        self.mt("nodes", home=home.path, address=False, check=0)
+        # The token goes to no other address than the one that it was kept for.
+        self.assertEqual(self.mt("nodes", home=home.path).returncode, 4)
+        os.chmod(kept, 0o644)
+        self.assertIn("chmod 600", self.mt("nodes", home=home.path, address=False, check=4).stderr)
+        os.chmod(kept, 0o600)
+        self.mt("logout", home=home.path, address=False, check=0)
+        self.assertFalse(os.path.exists(kept))
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+            f.write("name: shop-team\nrules: [{allow: [read, reed], services: [shop-*]}]\n")
+            f.flush()
+            bad = self.mt("role", "set", f.name, token=self.admin, check=2)
+            self.assertIn("is no right", bad.stderr)
+            f.seek(0), f.truncate()
+            f.write("name: shop-team\nrules: [{allow: [read], services: [shop-*]}]\n")
+            f.flush()
+            self.mt("role", "set", f.name, token=self.admin, check=0)
+        self.assertIn("shop-team", self.mt("role", "list", token=self.admin, check=0).stdout)
+        self.mt("token", "create", "x", "--role", "shop-teem", token=self.admin, check=2)
+        self.mt("role", "delete", "shop-team", token=self.admin, check=0)
+        self.mt("token", "revoke", made.split(".")[0], token=self.admin, check=0)
+        self.mt("nodes", token=made, check=4)
+
+
+class Founding(unittest.TestCase):
+    def test_the_first_token_is_printed_by_init_on_the_servers_own_host(self):
+        authority = Authority()
+        s = Server(expect=0, access="tokens", bind="127.0.0.1", server_id=5, **authority.server_flags(5))
+        s.tls = authority.context()
+        self.addCleanup(lambda: s.process.kill())
+        s.start(wait=False)
+        wait_for(lambda: s.get("/v1/healthz").status == 200, 20, "the API")
+        env = {**os.environ, "HOME": "/nonexistent"}
+        where = ["--address", f"https://127.0.0.1:{s.port}", "--ca", authority.ca]
+        done = subprocess.run([program("mt"), "cluster", "init", *where], capture_output=True, text=True, env=env,
+                              timeout=60 * PATIENCE)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        token = re.search(r"\w+\.[0-9a-f]{32}", done.stdout)[0]
+        wait_for(lambda: s.call("GET", "/v1/tokens", headers=Access.bearer(token)).status == 200, 20, "the token")
+        self.assertEqual(s.get("/v1/jobs").status, 401)
+        self.assertEqual(s.post("/v1/cluster/init").status, 401)
+
+    def test_tokens_want_tls(self):
+        done = subprocess.run([program("mentat-server"), "--access=tokens", "--data-dir=/nonexistent"], capture_output=True, text=True,
+                              timeout=20 * PATIENCE)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("tls_cert", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
