@@ -124,6 +124,11 @@ const char *api_address(const struct api *api)
     return api->addresses[api->current];
 }
 
+void api_turn_to_next(struct api *api)
+{
+    api->current = (api->current + 1) % api->address_count;
+}
+
 uv_loop_t *api_loop(struct api *api)
 {
     return &api->loop;
@@ -178,6 +183,7 @@ struct exchange_ask {
     const char *path;
     const struct buf *body;
     const char *accept, *upgrade, *key, *content_type;      /* content_type NULL: JSON */
+    int64_t quiet_ms;                                       /* 0: the answer may rest for any time */
 };
 
 static void exchange_start(struct exchange *x, const struct exchange_ask *ask)
@@ -197,7 +203,7 @@ static void exchange_start(struct exchange *x, const struct exchange_ask *ask)
     struct http_call_options o = {
         .method = ask->method, .target = api_address(x->api), .path = ask->path, .headers = headers, .header_count = n,
         .body = ask->body ? ask->body->data : NULL, .body_len = ask->body ? ask->body->len : 0,
-        .response_timeout_ms = RESPONSE_MS, .on_head = on_head, .on_data = on_data, .on_done = on_done,
+        .response_timeout_ms = RESPONSE_MS, .idle_timeout_ms = ask->quiet_ms, .on_head = on_head, .on_data = on_data, .on_done = on_done,
         .on_upgrade = ask->upgrade ? on_upgrade : NULL, .arg = x,
     };
     x->call = http_call_start(x->api->client, &o);
@@ -288,7 +294,7 @@ static int exchange_run(struct exchange *x, const struct exchange_ask *ask, stru
         if (!may_try_next(x, ask))
             break;
         if (tried + 1 < api->address_count)
-            api->current = (api->current + 1) % api->address_count;
+            api_turn_to_next(api);
     }
     clear(x);
     if (api->unreached && last.code == ERROR_UNAVAILABLE)
@@ -377,11 +383,11 @@ json_t *api_list(struct api *api, const char *path, struct error *err)
     }
 }
 
-int api_stream(struct api *api, const char *path, bool (*each)(const char *data, size_t len, void *arg), void *arg,
-               struct error *err)
+int api_stream(struct api *api, const char *path, int64_t quiet_ms,
+               bool (*each)(const char *data, size_t len, void *arg), void *arg, struct error *err)
 {
     struct exchange x = {.api = api, .on_data = each, .arg = arg};
-    if (exchange_run(&x, &(struct exchange_ask){.method = HTTP_METHOD_GET, .path = path}, err))
+    if (exchange_run(&x, &(struct exchange_ask){.method = HTTP_METHOD_GET, .path = path, .quiet_ms = quiet_ms}, err))
         return -1;
     clear(&x);
     return 0;

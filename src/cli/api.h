@@ -28,6 +28,8 @@ static inline void json_decref_cleanup(json_t **p) { json_decref(*p); }
 bool api_unreached(const struct api *api);
 /* The address that answered last. */
 const char *api_address(const struct api *api);
+/* The next request goes to the next address: the last one does not help. */
+void api_turn_to_next(struct api *api);
 
 /* The error of a refused request carries the server's message; the details follow, one in a line. body NULL: none.
  * json may be NULL; it is set to NULL when the answer has no body, else it is the caller's. index may be NULL.
@@ -42,9 +44,10 @@ json_t *api_get(struct api *api, const char *path, struct error *err);
 /* All items of a list, over all its pages; the caller's. */
 json_t *api_list(struct api *api, const char *path, struct error *err);
 
-/* GET whose answer is delivered piece by piece; on_data returns false to end it. 0 when it ended either way. */
-int api_stream(struct api *api, const char *path, bool (*on_data)(const char *data, size_t len, void *arg), void *arg,
-               struct error *err);
+/* GET whose answer is delivered piece by piece; on_data returns false to end it. 0 when it ended either way. quiet_ms: it
+ * fails when nothing came for so long; 0: never. */
+int api_stream(struct api *api, const char *path, int64_t quiet_ms,
+               bool (*on_data)(const char *data, size_t len, void *arg), void *arg, struct error *err);
 
 /* A GET that runs beside others, at the address that answered last: begun with path, on_data and arg set. */
 struct api_part {

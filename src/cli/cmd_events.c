@@ -2,26 +2,28 @@
  * the last event that was told. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/event_stream.h"
+#include "cli/lost.h"
 #include "cli/views.h"
 
 #define TAIL_DEFAULT 100
-#define RETRY_MS 500
+#define QUIET_MS 40000          /* a server writes something every 15 s */
 
 struct follow_events {
-    const struct cli *cli;
+    struct cli *cli;
     struct event_stream stream;
+    struct lost lost;
+    bool greeted;                /* what comes first says no more than that there is a server */
     char position[64];           /* "INDEX-SEQ" of the last event told */
-    bool failed;                 /* the server said why it ended the stream */
-    struct error error;
+    struct error error;          /* why the server ended the stream, when it said so */
 };
 
 static void tell(struct follow_events *f, const json_t *event)
 {
+    lost_over(&f->lost, f->cli);
     snprintf(f->position, sizeof f->position, "%lld-%lld", json_number(event, "index"), json_number(event, "seq"));
     if (f->cli->format == OUTPUT_JSON || f->cli->format == OUTPUT_YAML) {
         json_dumpf(event, stdout, JSON_COMPACT);
@@ -39,18 +41,19 @@ static bool on_event(void *arg, bool is_error, const char *data)
 {
     struct follow_events *f = arg;
     CLEANUP(json_decref) json_t *json = json_loads(data, 0, NULL);
-    if (is_error) {
-        f->failed = true;
-        error_set(&f->error, ERROR_CONFLICT, "%s", json_text(json, "error.message"));
-    } else if (json) {
+    if (is_error)
+        error_set(&f->error, error_code_from_name(json_text(json, "error.code")), "%s", json_text(json, "error.message"));
+    else if (json)
         tell(f, json);
-    }
-    return !f->failed;
+    return !is_error;
 }
 
 static bool on_data(const char *data, size_t len, void *arg)
 {
     struct follow_events *f = arg;
+    if (f->greeted)
+        lost_over(&f->lost, f->cli);
+    f->greeted = true;
     return event_stream_add(&f->stream, data, len, on_event, f);
 }
 
@@ -68,17 +71,21 @@ static void add_filters(const struct cli *cli, struct buf *path)
 
 static int follow(struct cli *cli, struct follow_events *f, struct error *err)
 {
-    while (!f->failed) {
+    for (;;) {
         CLEANUP_BUF struct buf path = {0};
         buf_printf(&path, "/v1/events?index=%s", f->position);
         add_filters(cli, &path);
         event_stream_clear(&f->stream);
-        if (api_stream(cli->api, path.data, on_data, f, err) && err->code != ERROR_UNKNOWN_OUTCOME)
+        f->error = (struct error){0};
+        f->greeted = false;
+        int rc = api_stream(cli->api, path.data, QUIET_MS, on_data, f, err);
+        if (rc == 0 && f->error.code != ERROR_NONE)
+            *err = f->error;
+        else if (rc == 0)
+            error_set(err, ERROR_UNAVAILABLE, "%s ended the stream of events", api_address(cli->api));
+        if (!lost_wait(&f->lost, cli, err))
             return -1;
-        usleep(RETRY_MS * 1000);
     }
-    *err = f->error;
-    return -1;
 }
 
 /* The last `tail` rows. */

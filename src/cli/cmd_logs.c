@@ -42,7 +42,7 @@ static int read_one(struct cli *cli, struct log_source *source)
 {
     struct error err = {0};
     CLEANUP_FREE char *path = log_source_path(source, NULL);
-    return api_stream(cli->api, path, log_source_data, source, &err) ? cli_fail(cli, &err) : STATUS_DONE;
+    return api_stream(cli->api, path, 0, log_source_data, source, &err) ? cli_fail(cli, &err) : STATUS_DONE;
 }
 
 static json_t *find_allocs(struct cli *cli, const struct target *t, struct error *err)

@@ -6,6 +6,7 @@
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/follow.h"
+#include "cli/lost.h"
 #include "cli/table.h"
 
 #define ROUND_MS 100
@@ -58,12 +59,18 @@ static int follow_drain(struct cli *cli, struct error *err)
 {
     CLEANUP_FREE char *path = api_path("/v1/allocs?node=", cli_operand(cli, 0), "");
     CLEANUP_FREE char *told_why = NULL;
+    struct lost lost = {0};
     uint64_t index = 0;
     for (long long live = -1, told = -1; live; usleep(ROUND_MS * 1000)) {
         CLEANUP_FREE char *why = NULL;
         CLEANUP_FREE char *wait = mem_printf("/v1/nodes?limit=1&index=%llu&wait=1s", (unsigned long long)index);
-        if (api_call(cli->api, HTTP_METHOD_GET, wait, NULL, NULL, &index, err) || look(cli, path, &live, &why, err))
-            return -1;
+        if (api_call(cli->api, HTTP_METHOD_GET, wait, NULL, NULL, &index, err) || look(cli, path, &live, &why, err)) {
+            if (!lost_wait(&lost, cli, err))
+                return -1;
+            live = -1;
+            continue;
+        }
+        lost_over(&lost, cli);
         if (live && live != told)
             cli_say(cli, "%s: %lld allocation%s to move", cli_operand(cli, 0), live, live == 1 ? "" : "s");
         else if (live && why && (!told_why || strcmp(why, told_why))) {

@@ -87,7 +87,7 @@ static int fetch(struct cli *cli, const char *part, struct error *err)
     if (s.fd < 0)
         return error_set_errno(err, errno, "cannot make %s", part);
     struct api *api = cli_api(cli, err);
-    int rc = api ? api_stream(api, path, on_data, &s, err) : -1;
+    int rc = api ? api_stream(api, path, 0, on_data, &s, err) : -1;
     if (!rc && s.error.code != ERROR_NONE) {
         *err = s.error;
         rc = -1;

@@ -3,6 +3,7 @@
 
 #include "cli/api.h"
 #include "cli/commands.h"
+#include "cli/lost.h"
 #include "cli/target.h"
 #include "cli/views.h"
 
@@ -68,17 +69,26 @@ static int wait_for_change(struct cli *cli, uint64_t *index, struct error *err)
 static int run(struct cli *cli)
 {
     struct error err = {0};
+    struct lost lost = {0};
     uint64_t index = 0;
     if (!args_has(cli->args, "watch"))
         return show(cli, &err) ? cli_fail(cli, &err) : STATUS_DONE;
-    for (;;) {
+    for (bool shown = false;;) {
+        if (!cli_api(cli, &err))
+            return cli_fail(cli, &err);
         /* The index first: what changes while it is shown wakes the next wait. */
-        if (!cli_api(cli, &err) || wait_for_change(cli, &index, &err))
-            return cli_fail(cli, &err);
-        if (cli->terminal)
+        uint64_t newest = index;
+        int rc = wait_for_change(cli, &newest, &err);
+        if (!rc && cli->terminal)
             printf("\033[H\033[2J");
-        if (show(cli, &err))
-            return cli_fail(cli, &err);
+        if (rc || show(cli, &err)) {
+            if (!shown || !lost_wait(&lost, cli, &err))
+                return cli_fail(cli, &err);
+            continue;
+        }
+        lost_over(&lost, cli);
+        index = newest;
+        shown = true;
         if (!cli->terminal)
             printf("\n");
         fflush(stdout);

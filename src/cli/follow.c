@@ -1,6 +1,6 @@
 /* Each round asks for the services that are followed and their allocations, tells what changed since the last, and then
  * waits (a waiting read) until anything changes. Rounds are at least ROUND_MS apart, so that a deployment of a thousand
- * replicas does not ask a thousand times. Fails: a server that goes away is asked again for LOST_MS. */
+ * replicas does not ask a thousand times. Fails: when servers go away it goes on once one answers again (lost.h), for what it follows goes on too. */
 #include "cli/follow.h"
 
 #include <stdio.h>
@@ -11,12 +11,11 @@
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "cli/api.h"
+#include "cli/lost.h"
 #include "cli/table.h"
 
 #define ROUND_MS 100
 #define WAIT "10s"
-#define LOST_MS 15000
-#define RETRY_MS 300
 #define LINES_TOLD_MAX 40     /* a service of more replicas tells only those that go wrong */
 
 bool follow_alloc_live(const json_t *alloc)
@@ -159,24 +158,21 @@ int follow_run(struct cli *cli, struct follow_item *items, size_t count)
 {
     struct error err = {0};
     uint64_t index = 0;
-    int64_t lost_since = 0;
+    struct lost lost = {0};
     bool going = count > 0, first = true;
     for (size_t i = 0; i < count; i++)
         items[i].seen = json_object();
     while (going) {
         /* The index first: what changes while the round looks wakes the next wait. */
         if (wait_for_change(cli, &index, &err) || round_of(cli, items, count, first, &going, &err)) {
-            int64_t now = time_monotonic_ms();
-            lost_since = lost_since ? lost_since : now;
-            if ((err.code == ERROR_UNAVAILABLE || err.code == ERROR_UNKNOWN_OUTCOME) && now - lost_since < LOST_MS) {
-                usleep(RETRY_MS * 1000);
+            if (lost_wait(&lost, cli, &err)) {
                 going = true;
                 continue;
             }
             finish(cli, items, count);
             return cli_fail(cli, &err);
         }
-        lost_since = 0;
+        lost_over(&lost, cli);
         if (is_live(cli))
             draw(cli, items, count, !first);
         first = false;

@@ -3,7 +3,7 @@
  * ends when no stream is left and nothing more can come.
  *
  * Fails: a stream that breaks while its allocation lives (an agent or a server that restarts) goes on at the byte where it
- * broke; a server that goes away is asked again for LOST_MS, as long as none of several answers. */
+ * broke; when servers go away it goes on once one answers again (lost.h). */
 #include "cli/log_follow.h"
 
 #include <inttypes.h>
@@ -16,6 +16,7 @@
 #include "base/timefmt.h"
 #include "cli/api.h"
 #include "cli/follow.h"
+#include "cli/lost.h"
 #include "cli/table.h"
 #include "cli/views.h"
 
@@ -52,6 +53,7 @@ struct log_follow {
     char *watch_path;
     uint64_t index;
     int64_t looked_at, lost_since;
+    struct lost lost;
     bool looked, over, crowded;
     int status;
 };
@@ -285,11 +287,11 @@ static int look_or_wait(struct log_follow *f, struct error *err)
     if (look(f, err)) {
         f->lost_since = f->lost_since ? f->lost_since : now;
         /* Not found: it went between two questions. */
-        bool lost = err->code == ERROR_UNAVAILABLE || err->code == ERROR_UNKNOWN_OUTCOME || err->code == ERROR_TIMEOUT ||
-                    err->code == ERROR_NOT_FOUND;
-        return f->looked && lost && now - f->lost_since < LOST_MS ? 0 : -1;
+        bool between = err->code == ERROR_NOT_FOUND && now - f->lost_since < LOST_MS;
+        return f->looked && (between || lost_note(&f->lost, f->cli, err)) ? 0 : -1;
     }
     f->lost_since = 0;
+    lost_over(&f->lost, f->cli);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "server/dispatch.h"
 #include "server/formation.h"
 #include "server/knock.h"
 #include "server/leader.h"
@@ -31,6 +32,8 @@ struct cluster {
     bool removing;                  /* a dead server */
     uint64_t leaving;               /* this leader removes itself: says nothing of itself any more */
     int64_t leads_since_ms;
+    int64_t contact_ms;             /* when it was last in contact with a leader */
+    bool lost;                      /* it is not, and those who wait for changes were told so */
     uint64_t stranger;              /* a server of the state that is not in the membership, and since when */
     int64_t stranger_since_ms;
 };
@@ -316,9 +319,23 @@ static void remove_dead(struct cluster *u)
     cluster_remove(c, dead, reason, on_dead_removed, u);
 }
 
+/* Who waits for a change here would wait for nothing. */
+static void end_waits(struct cluster *u)
+{
+    int64_t now = time_monotonic_ms();
+    if (control_in_contact(u->c)) {
+        u->contact_ms = now;
+        u->lost = false;
+    } else if (!u->lost && now - u->contact_ms >= CONTACT_MS) {
+        u->lost = true;
+        dispatch_lost(u->c);
+    }
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct cluster *u = timer->data;
+    end_waits(u);
     cluster_look(u->c);
     forget_strangers(u);
     remove_dead(u);
@@ -402,7 +419,7 @@ void cluster_start(struct control *c)
     struct cluster *u = NEW(struct cluster);
     u->c = c;
     c->cluster = u;
-    u->leads_since_ms = time_monotonic_ms();
+    u->leads_since_ms = u->contact_ms = time_monotonic_ms();
     uv_timer_init(c->loop, &u->timer);
     u->timer.data = u;
     uv_timer_start(&u->timer, on_timer, LOOK_MS, LOOK_MS);

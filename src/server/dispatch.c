@@ -242,15 +242,19 @@ static void read_or_wait(struct control *c, struct request *r)
     }
 }
 
-static void wake(struct control *c, bool expired_only)
+enum why { WHY_TIME, WHY_CHANGE, WHY_LOST };    /* time passed, something was applied, the leader is lost */
+
+static void wake(struct control *c, enum why why)
 {
     int64_t now = time_monotonic_ms();
     struct queue_list ready = STAILQ_HEAD_INITIALIZER(ready);
     struct request *r, *next;
     RB_FOREACH_SAFE(r, wait_tree, &c->waits, next) {
         bool due = c->stopping || r->deadline_ms <= now;
-        if (expired_only && !due)
+        if (why == WHY_TIME && !due)
             break;
+        if (why == WHY_LOST && r->consistency != CONSISTENCY_STALE)
+            r->expired = due = true;
         if (due || atomic_load(&r->gone) || newer(c, r)) {
             wait_remove(c, r);
             STAILQ_INSERT_TAIL(&ready, &r->item, link);
@@ -270,12 +274,17 @@ static void wake(struct control *c, bool expired_only)
 
 static void on_wait_timer(uv_timer_t *timer)
 {
-    wake(timer->data, true);
+    wake(timer->data, WHY_TIME);
 }
 
 void dispatch_wake(struct control *c)
 {
-    wake(c, false);
+    wake(c, WHY_CHANGE);
+}
+
+void dispatch_lost(struct control *c)
+{
+    wake(c, WHY_LOST);
 }
 
 static void on_barrier(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
@@ -412,7 +421,7 @@ void dispatch(struct control *c, struct request *r)
 
 void dispatch_stop(struct control *c)
 {
-    wake(c, false);
+    wake(c, WHY_CHANGE);
     look_at_held(c);
 }
 

@@ -11,6 +11,8 @@
 void dispatch(struct control *c, struct request *r);
 /* The state changed: waiting reads look again. */
 void dispatch_wake(struct control *c);
+/* This server has been without a leader for a while: what waits for a change is told to ask another one. */
+void dispatch_lost(struct control *c);
 /* The leader, its address, or this server's role changed: what waits for a leader looks again. */
 void dispatch_leader(struct control *c);
 /* Everything that waits is answered at once, and nothing waits any more. */

@@ -154,6 +154,68 @@ class AnyServer(ClusterTest):
         self.cluster.wait_equal()
 
 
+class Followers(ClusterTest):
+    def start_mt(self, servers, *args):
+        address = ",".join(f"http://127.0.0.1:{s.port}" for s in servers)
+        out, err = (self.cluster.servers[0].workdir.join(f"{args[0]}-{len(servers)}.{what}") for what in ("out", "err"))
+        with open(out, "wb") as o, open(err, "wb") as e:
+            child = subprocess.Popen([program("mt"), *args], stdin=subprocess.DEVNULL, stdout=o, stderr=e,
+                                     env={**os.environ, "MENTAT_ADDR": address})
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        return child, out, err
+
+    def read(self, path):
+        with open(path) as f:
+            return f.read()
+
+    def events_of(self, out):
+        return [(e["index"], e["seq"]) for e in map(json.loads, self.read(out).splitlines())]
+
+    def test_commands_that_follow_go_on_without_gap_or_doubling(self):
+        follower = self.cluster.followers()[0]
+        self.submit(follower, "first")
+        wait_for(lambda: self.cluster.followers()[0].get("/v1/services/first").status == 200, 20, "the service")
+        any_of, one, status = (self.start_mt(self.cluster.servers, "events", "-f", "-o", "json"),
+                               self.start_mt([follower], "events", "-f", "-o", "json"),
+                               self.start_mt([follower], "status", "-w"))
+        for _, out, _ in (any_of, one, status):
+            wait_for(lambda out=out: "first" in self.read(out), 20, "the first event")
+        # Any server may be the one that is followed, and that dies.
+        for i, server in enumerate(s for s in self.cluster.servers if s is not follower):
+            server.kill()
+            self.assertEqual(self.submit(follower, f"killed-{i}", headers={"X-Mentat-Timeout": "30s"}).status, 200)
+            server.start(wait=False)
+            self.cluster.wait_ready(3)
+        # One that lives, but has no leader for so long that it says so.
+        others = [s for s in self.cluster.servers if s is not follower]
+        for s in others:
+            s.kill()
+        for _, _, err in (one, status):
+            wait_for(lambda err=err: "going on when a server answers" in self.read(err), 40, "a word on the loss")
+        for s in others:
+            s.start(wait=False)
+        self.cluster.wait_ready(3)
+        self.assertEqual(self.submit(follower, "again", headers={"X-Mentat-Timeout": "30s"}).status, 200)
+        wait_for(lambda: "answers; going on" in self.read(one[2]), 30, "a word on the return")
+        # And one that dies while nobody else is to be asked.
+        follower.kill()
+        self.assertEqual(self.submit(others[0], "last", headers={"X-Mentat-Timeout": "30s"}).status, 200)
+        follower.start(wait=False)
+        self.cluster.wait_ready(3)
+        listed = self.cluster.leader().get("/v1/events?limit=1000", headers={"Accept": "application/json"}).json["items"]
+        expected = [(e["index"], e["seq"]) for e in listed]
+        for child, out, err in (any_of, one):
+            wait_for(lambda out=out: len(self.events_of(out)) >= len(expected), 30, "all events")
+            self.assertEqual(self.events_of(out), expected)
+            self.assertIsNone(child.poll())
+        wait_for(lambda: "last" in self.read(status[1]), 20, "the last service in the status")
+        self.assertIsNone(status[0].poll())
+        losses = self.read(one[2]).splitlines()
+        self.assertEqual([("going on when" in line, "answers; going on" in line) for line in losses],
+                         [(True, False), (False, True)] * 2, losses)
+
+
 class Kills(ClusterTest):
     def test_leaders_are_killed_under_load(self):
         load = Load(self.cluster)
