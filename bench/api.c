@@ -1,5 +1,5 @@
-/* Reads of a server that has many allocations in its state. They are put there through its API, by nodes that exist only
- * in their registrations and reports. Then some connections ask, each the next question as soon as it has its answer. */
+/* Reads of a server that has many allocations in its state: some connections ask, each the next question as soon as it has
+ * its answer. */
 #include "bench.h"
 
 #include <getopt.h>
@@ -9,14 +9,12 @@
 #include "base/random.h"
 #include "cluster.h"
 #include "figure.h"
+#include "fill.h"
 
 #define NODES 100
 #define SERVICES 100
 #define PAGE 100                 /* allocations in a page */
 #define WARM_MS 500
-#define PLACE_MS 120000
-/* Nobody beats for these nodes. */
-#define SERVER_CONFIG "heartbeat: 1h\nnode_grace: 24h\nlog_level: warn\n"
 
 struct options {
     int64_t allocs, connections, seconds;
@@ -26,8 +24,7 @@ struct options {
 struct api_bench {
     const struct options *options;
     struct cluster cluster;
-    char **allocs;               /* ids */
-    size_t alloc_count;
+    struct fill fill;
     struct random random;
     const struct read *read;
     bool ending;
@@ -57,7 +54,7 @@ static char *path_service(struct api_bench *b)
 
 static const char *any_alloc(struct api_bench *b)
 {
-    return b->allocs[random_below(&b->random, b->alloc_count)];
+    return b->fill.allocs[random_below(&b->random, b->fill.alloc_count)];
 }
 
 static char *path_alloc(struct api_bench *b)
@@ -158,87 +155,15 @@ static int measure_read(struct api_bench *b, const struct read *read, struct err
     for (size_t i = 0; i < ARRAY_LEN(figures); i++)
         figure_print(figures[i].name, figures[i].value, figures[i].unit,
                      "\"read\":\"%s\",\"allocs\":%zu,\"services\":%d,\"nodes\":%d,\"connections\":%lld,\"seconds\":%lld",
-                     read->name, b->alloc_count, SERVICES, NODES, (long long)o->connections, (long long)o->seconds);
+                     read->name, b->fill.alloc_count, SERVICES, NODES, (long long)o->connections, (long long)o->seconds);
     return 0;
-}
-
-/* --- the state --- */
-
-static int register_nodes(struct api_bench *b, struct error *err)
-{
-    for (int i = 0; i < NODES; i++) {
-        CLEANUP_FREE char *body = mem_printf(
-            "{\"node\":{\"id\":\"%012x\",\"name\":\"n%d\",\"address\":\"127.0.0.1:1\",\"ip\":\"127.0.0.1\","
-            "\"version\":\"%s\",\"arch\":\"x86_64\",\"kernel\":\"6.1.0\",\"cpus\":64,\"memory_mb\":262144,"
-            "\"disk_mb\":1000000,\"drivers\":[{\"name\":\"exec\",\"healthy\":true}]}}", i, i, MENTAT_VERSION);
-        if (cluster_call(&b->cluster, HTTP_METHOD_POST, "/v1/agent/register", body, NULL, err))
-            return -1;
-    }
-    return 0;
-}
-
-static int submit_services(struct api_bench *b, struct error *err)
-{
-    for (int i = 0; i < SERVICES; i++) {
-        CLEANUP_FREE char *body = mem_printf(
-            "{\"name\":\"s%d\",\"services\":[{\"name\":\"s%d\",\"driver\":\"exec\",\"count\":%lld,"
-            "\"config\":{\"command\":[\"/usr/bin/program\"],\"args\":[\"--port\",\"${port.http}\"]},"
-            "\"ports\":[{\"name\":\"http\",\"port\":8080}],\"resources\":{\"cpus\":0.1,\"memory_mb\":16}}]}", i, i,
-            (long long)((b->options->allocs + SERVICES - 1 - i) / SERVICES));
-        if (cluster_call(&b->cluster, HTTP_METHOD_POST, "/v1/jobs", body, NULL, err))
-            return -1;
-    }
-    return 0;
-}
-
-/* Says that all which the node was given and was not reported yet runs. */
-static int report_node(struct api_bench *b, int node, json_t *seen, struct error *err)
-{
-    CLEANUP_FREE char *path = mem_printf("/v1/agent/allocs?node=%012x", node);
-    json_t *work = NULL, *alloc;
-    CLEANUP_BUF struct buf report = {0};
-    size_t i, before = b->alloc_count;
-    if (cluster_call(&b->cluster, HTTP_METHOD_GET, path, NULL, &work, err))
-        return -1;
-    buf_printf(&report, "{\"node_id\":\"%012x\",\"allocs\":[", node);
-    json_array_foreach(json_object_get(work, "allocs"), i, alloc) {
-        const char *id = json_string_value(json_object_get(alloc, "id"));
-        if (!id || json_object_get(seen, id))
-            continue;
-        buf_printf(&report, "%s{\"id\":\"%s\",\"seq\":1,\"state\":\"running\",\"reason\":\"started\","
-                   "\"time\":\"2026-01-01T00:00:00Z\",\"started_at\":\"2026-01-01T00:00:00Z\",\"ip\":\"127.0.0.1\"}",
-                   b->alloc_count > before ? "," : "", id);
-        json_object_set_new(seen, id, json_true());
-        b->allocs = mem_realloc_array(b->allocs, b->alloc_count + 1, sizeof *b->allocs);
-        b->allocs[b->alloc_count++] = mem_strdup(id);
-    }
-    json_decref(work);
-    buf_add_string(&report, "]}");
-    return b->alloc_count == before ? 0
-                                    : cluster_call(&b->cluster, HTTP_METHOD_POST, "/v1/agent/report", report.data, NULL, err);
-}
-
-static int fill_state(struct api_bench *b, struct error *err)
-{
-    json_t *seen = json_object();
-    int rc = register_nodes(b, err) || submit_services(b, err) ? -1 : 0;
-    uint64_t until = uv_hrtime() + PLACE_MS * 1000000ULL;
-    while (!rc && b->alloc_count < (size_t)b->options->allocs) {
-        for (int i = 0; i < NODES && !rc; i++)
-            rc = report_node(b, i, seen, err);
-        if (!rc && uv_hrtime() > until)
-            rc = error_set(err, ERROR_TIMEOUT, "only %zu of %lld allocations were placed within %d s", b->alloc_count,
-                           (long long)b->options->allocs, PLACE_MS / 1000);
-    }
-    json_decref(seen);
-    return rc;
 }
 
 static int measure(struct api_bench *b, struct error *err)
 {
-    struct cluster_options o = {.parent = b->options->dir, .server_config = SERVER_CONFIG,
+    struct cluster_options o = {.parent = b->options->dir, .server_config = FILL_SERVER_CONFIG,
                                 .connections = (size_t)b->options->connections};
-    if (cluster_start(&b->cluster, &o, err) || fill_state(b, err))
+    if (cluster_start(&b->cluster, &o, err) || fill_state(&b->cluster, &b->fill, err))
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(reads); i++)
         if (measure_read(b, &reads[i], err))
@@ -261,14 +186,13 @@ static int run(int argc, char **argv)
             return 2;
     if (optind < argc)
         return 2;
-    struct api_bench b = {.options = &o, .random = {1}};
+    struct api_bench b = {.options = &o, .random = {1},
+                          .fill = {.nodes = NODES, .services = SERVICES, .wanted = (size_t)o.allocs}};
     struct error err = {0};
     int rc = measure(&b, &err);
     b.ending = true;
     cluster_stop(&b.cluster);
-    for (size_t i = 0; i < b.alloc_count; i++)
-        free(b.allocs[i]);
-    free(b.allocs);
+    fill_clear(&b.fill);
     free(b.latencies_ms);
     if (rc)
         fprintf(stderr, "mentat-bench api: %s\n", err.text);

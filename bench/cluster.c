@@ -33,7 +33,7 @@ static int check_programs(struct cluster *c, struct error *err)
     char how[48];
     for (size_t i = 0; i < c->child_count; i++) {
         struct child *child = &c->children[i];
-        if (child_running(child))
+        if (!child->name || child_running(child))
             continue;
         child_how_ended(child, how, sizeof how);
         child_show_log(child);
@@ -185,27 +185,43 @@ static int make_dir(struct cluster *c, const char *parent, struct error *err)
     return 0;
 }
 
+static int run_as(struct cluster *c, size_t number, const char *name, const char *path, char *const *argv, struct error *err)
+{
+    struct child *child = &c->children[number];
+    *child = (struct child){.name = name, .log_path = mem_printf("%s/%s-%zu.log", c->dir, name, number)};
+    if (child_start(child, path, argv, err) == 0)
+        return 0;
+    child_clear(child);
+    *child = (struct child){0};
+    return -1;
+}
+
 const struct child *cluster_run(struct cluster *c, const char *name, const char *path, char *const *argv, struct error *err)
 {
     INVARIANT(c->child_count < CLUSTER_CHILDREN);
-    struct child *child = &c->children[c->child_count];
-    *child = (struct child){.name = name, .log_path = mem_printf("%s/%s-%zu.log", c->dir, name, c->child_count)};
-    if (child_start(child, path, argv, err)) {
-        child_clear(child);
-        return NULL;
-    }
-    c->child_count++;
-    return child;
+    return run_as(c, c->child_count, name, path, argv, err) ? NULL : &c->children[c->child_count++];
+}
+
+static int run_configured(struct cluster *c, size_t number, const char *name, struct error *err)
+{
+    CLEANUP_FREE char *path = child_find_program(name, err);
+    CLEANUP_FREE char *config = mem_printf("%s/%s-%zu.yaml", c->dir, name, number);
+    char *argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)"--config", config, NULL};
+    return path ? run_as(c, number, name, path, argv, err) : -1;
+}
+
+int cluster_start_server(struct cluster *c, size_t server, struct error *err)
+{
+    return run_configured(c, server, "mentat-server", err);
 }
 
 static const struct child *start_program(struct cluster *c, const char *name, const char *config, struct error *err)
 {
-    CLEANUP_FREE char *path = child_find_program(name, err);
-    CLEANUP_FREE char *config_path = mem_printf("%s/%s-%zu.yaml", c->dir, name, c->child_count);
-    char *argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)"--config", config_path, NULL};
-    if (!path || file_write(config_path, config, strlen(config), 0644, err))
+    INVARIANT(c->child_count < CLUSTER_CHILDREN);
+    CLEANUP_FREE char *path = mem_printf("%s/%s-%zu.yaml", c->dir, name, c->child_count);
+    if (file_write(path, config, strlen(config), 0644, err) || run_configured(c, c->child_count, name, err))
         return NULL;
-    return cluster_run(c, name, path, argv, err);
+    return &c->children[c->child_count++];
 }
 
 static bool node_is_ready(const json_t *answer, void *arg)
@@ -281,10 +297,11 @@ static int start_servers(struct cluster *c, const struct cluster_options *o, siz
         CLEANUP_FREE char *config = mem_printf("name: bench-%zu\ndata_dir: %s/state-%zu\nport: %d\nraft_port: %d\n%s%s", i,
                                                c->dir, i, ports[i], raft_ports[i], count > 1 ? all.data : "",
                                                o->server_config ? o->server_config : "");
+        c->targets[i] = mem_printf("http://127.0.0.1:%d", ports[i]);
         if (!start_program(c, "mentat-server", config, err))
             return -1;
     }
-    c->target = mem_printf("http://127.0.0.1:%d", ports[0]);
+    c->target = mem_strdup(c->targets[0]);
     struct wanted wanted = {c, count};
     return cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/cluster", NULL, has_leader, &wanted, err);
 }
@@ -312,6 +329,8 @@ int cluster_start(struct cluster *c, const struct cluster_options *o, struct err
 
 static void stop_program(struct child *child)
 {
+    if (!child->name)
+        return;
     child_signal(child, SIGTERM);
     for (int64_t until = time_monotonic_ms() + STOP_MS; child_running(child); usleep(POLL_MS * 1000))
         if (time_monotonic_ms() > until) {
@@ -320,6 +339,12 @@ static void stop_program(struct child *child)
             until = INT64_MAX;
         }
     child_clear(child);
+    *child = (struct child){0};
+}
+
+void cluster_stop_server(struct cluster *c, size_t server)
+{
+    stop_program(&c->children[server]);
 }
 
 void cluster_stop(struct cluster *c)
@@ -334,5 +359,7 @@ void cluster_stop(struct cluster *c)
         stop_program(&c->children[--c->child_count]);
     if (c->dir[0])
         dir_remove(c->dir);
+    for (size_t i = 0; i < CLUSTER_SERVERS; i++)
+        free(c->targets[i]);
     free(c->target);
 }

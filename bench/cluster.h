@@ -25,6 +25,7 @@ struct cluster {
     char dir[256];
     const char *filesystem;      /* what dir is on: "ext4" */
     char *target;                /* of the leader: "http://127.0.0.1:PORT" */
+    char *targets[CLUSTER_SERVERS];
 };
 
 struct cluster_options {
@@ -41,6 +42,9 @@ void cluster_stop(struct cluster *c);
 
 /* Starts another program, which belongs to the cluster from then on. NULL with err. */
 const struct child *cluster_run(struct cluster *c, const char *name, const char *path, char *const *argv, struct error *err);
+/* Ends a server, and starts it again on its directory, without waiting for it to be ready. */
+void cluster_stop_server(struct cluster *c, size_t server);
+int cluster_start_server(struct cluster *c, size_t server, struct error *err);
 /* "http://127.0.0.1:PORT" with a port that is free. The caller's; NULL with err. */
 char *cluster_free_target(struct error *err);
 

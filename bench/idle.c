@@ -6,46 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "cluster.h"
 #include "figure.h"
+#include "proc.h"
 
 #define SETTLE_MS 5000           /* until what begins with the start is over */
-#define PROC_LIMIT (1024 * 1024)
 
 struct options {
     int64_t seconds;
     const char *dir;
 };
-
-/* The sum of the numbers behind these keys ("VmRSS:") in a file of /proc. */
-static int read_keys(const char *path, const char *const *keys, double *sum, struct error *err)
-{
-    CLEANUP_BUF struct buf text = {0};
-    if (file_read(path, PROC_LIMIT, &text, err))
-        return -1;
-    for (char *line = text.data, *next; line && *line; line = next) {
-        next = strchr(line, '\n');
-        if (next)
-            *next++ = '\0';
-        for (const char *const *key = keys; *key; key++)
-            if (!strncmp(line, *key, strlen(*key)))
-                *sum += strtod(line + strlen(*key), NULL);
-    }
-    return 0;
-}
-
-static int read_memory_mb(pid_t pid, double *resident, double *private, struct error *err)
-{
-    static const char *const resident_keys[] = {"Rss:", NULL};
-    static const char *const private_keys[] = {"Private_Clean:", "Private_Dirty:", NULL};
-    CLEANUP_FREE char *path = mem_printf("/proc/%d/smaps_rollup", (int)pid);
-    *resident = *private = 0;
-    int rc = read_keys(path, resident_keys, resident, err) || read_keys(path, private_keys, private, err) ? -1 : 0;
-    *resident /= 1024;
-    *private /= 1024;
-    return rc;
-}
 
 /* Voluntary switches of all threads: each is one that had gone to sleep. */
 static int read_wakeups(pid_t pid, double *sum, struct error *err)
@@ -58,7 +28,7 @@ static int read_wakeups(pid_t pid, double *sum, struct error *err)
     for (struct dirent *e; !rc && (e = readdir(dir));) {
         CLEANUP_FREE char *path = mem_printf("%s/%s/status", tasks, e->d_name);
         if (e->d_name[0] != '.')
-            rc = read_keys(path, keys, sum, err);
+            rc = proc_sum(path, keys, sum, err);
     }
     if (dir)
         closedir(dir);
@@ -79,7 +49,7 @@ static int measure(const struct options *o, struct cluster *c, struct error *err
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(programs); i++)
         if (read_wakeups(programs[i].pid, &after[i], err) ||
-            read_memory_mb(programs[i].pid, &resident[i], &private[i], err))
+            proc_memory_mb(programs[i].pid, &resident[i], &private[i], err))
             return -1;
     for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
         const struct { const char *what; double value; const char *unit; } figures[] = {
