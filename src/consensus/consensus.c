@@ -11,10 +11,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/timefmt.h"
 #include "consensus/consensus_internal.h"
 
-#define SNAPSHOT_RETRY_MS 10000
 #define SLOW_TICK_MS 1000
 #define BATCH_MAX 4096          /* entries applied in one turn */
 
@@ -128,7 +126,7 @@ static void apply_command(struct consensus *c, uint64_t index, const struct entr
 
 void consensus_apply_committed(struct consensus *c, uint64_t max)
 {
-    for (; c->raft.applied < c->raft.commit && !c->dead && !c->raft.installing; max--) {
+    for (; c->raft.applied < c->raft.commit && !c->dead && !c->raft.installing && !c->holds; max--) {
         if (!max) {
             consensus_wake(c);
             return;
@@ -142,68 +140,33 @@ void consensus_apply_committed(struct consensus *c, uint64_t max)
     }
 }
 
-int consensus_restore_state(struct consensus *c, const struct snapshot *snapshot, struct error *err)
+void *consensus_read_state(const struct consensus *c, const struct snapshot *snapshot, struct error *err)
 {
-    uint64_t index = snapshot->id.index;
-    if (c->options.callbacks->restore(c->options.ctx, index, snapshot->data, snapshot->len, err) < 0)
-        return error_context(err, "cannot read the snapshot of index %llu", (unsigned long long)index);
+    void *state = c->options.callbacks->read_state(c->options.ctx, snapshot->data, snapshot->len, err);
+    if (!state)
+        error_context(err, "cannot read the snapshot of index %llu", (unsigned long long)snapshot->id.index);
+    return state;
+}
+
+void *consensus_use_state(struct consensus *c, uint64_t index, void *state)
+{
+    void *before = c->options.callbacks->use_state(c->options.ctx, index, state);
     state_hash_record(c, index);
-    return 0;
+    return before;
 }
 
-/* --- snapshots of our own --- */
-
-static void take_snapshot(struct consensus *c)
+bool consensus_hold_state(struct consensus *c)
 {
-    struct storage_stats s;
-    storage_stats(c->storage, &s);
-    uint64_t index = c->raft.applied;
-    if (s.log_position - c->position_at_snapshot >= c->options.snapshot_after_bytes)
-        c->snapshot_wanted = true;
-    if (!c->snapshot_wanted || c->stopping || storage_puts_snapshot(c->storage) || c->raft.installing ||
-        index > c->raft.stored || consensus_now_ms(c) < c->snapshot_after_ms)
-        return;
-    c->snapshot_wanted = false;
-    if (index == c->raft.snapshot_index)
-        return;   /* nothing new */
-    const struct membership_at *at = raft_membership_as_of(&c->raft, index);
-    struct buf data = {0};
-    c->options.callbacks->snapshot(c->options.ctx, &data);
-    struct snapshot snapshot = {.id = {index, raft_log_term(&c->raft.log, index)}, .membership_index = at->index,
-                                .membership = membership_copy(&at->membership), .len = data.len};
-    snapshot.memory = snapshot.data = (uint8_t *)buf_steal(&data);
-    c->position_of_snapshot = s.log_position;
-    storage_put_snapshot(c->storage, &snapshot);
+    if (c->raft.installing)
+        return false;
+    c->holds++;
+    return true;
 }
 
-void consensus_snapshot_written(void *ctx, const struct snapshot_id *id, uint64_t bytes, int error)
+void consensus_release_state(struct consensus *c)
 {
-    struct consensus *c = ctx;
-    consensus_wake(c);
-    if (error < 0) {
-        c->snapshot_wanted = true;
-        c->snapshot_after_ms = consensus_now_ms(c) + SNAPSHOT_RETRY_MS;
-        return;
-    }
-    c->position_at_snapshot = c->position_of_snapshot;
-    c->snapshot_time_ms = time_now_ms();
-    uint64_t trailing = c->options.trailing_entries;
-    raft_snapshot_taken(&c->raft, id->index, id->term, id->index > trailing ? id->index - trailing + 1 : 1);
-    LOG_I("snapshot written", "index", LOG_U64(id->index), "bytes", LOG_U64(bytes));
-}
-
-/* A long log may be what fills the disk: a snapshot, written into the reserve, lets go of it. */
-static void make_room(struct consensus *c)
-{
-    struct storage_stats s;
-    storage_stats(c->storage, &s);
-    if (s.log_position - c->position_at_snapshot >= 2 * c->options.segment_bytes)
-        c->snapshot_wanted = true;
-}
-
-void consensus_snapshot_soon(struct consensus *c)
-{
-    c->snapshot_wanted = true;
+    INVARIANT(c->holds);
+    c->holds--;
     consensus_wake(c);
 }
 
@@ -274,7 +237,7 @@ void consensus_propose(struct consensus *c, const void *bytes, size_t len, conse
     else if (!storage_has_space(c->storage, c->waiting_bytes + len))
         refused = CONSENSUS_NO_SPACE;
     if (refused == CONSENSUS_NO_SPACE)
-        make_room(c);
+        snapshot_take_for_room(c);
     if (refused != CONSENSUS_COMMITTED) {
         answer_later(c, done, request, refused);
         return;
@@ -367,7 +330,7 @@ static bool hand_over(struct consensus *c)
 
 static void finish_stopping(struct consensus *c)
 {
-    bool waits = storage_busy(c->storage) && !storage_waits_for_space(c->storage);
+    bool waits = c->holds || (storage_busy(c->storage) && !storage_waits_for_space(c->storage));
     if ((waits || hand_over(c)) && !c->dead)
         return;
     fail_all(c, &c->flight, CONSENSUS_UNKNOWN);
@@ -401,7 +364,7 @@ static void work(struct consensus *c)
     changes_turn(c);
     snapshot_receive_turn(c);
     snapshot_send_turn(c);
-    take_snapshot(c);
+    snapshot_take_turn(c);
     set_tick(c);
     if (c->raft.wants_flush)
         consensus_wake(c);
@@ -511,6 +474,7 @@ void consensus_free(struct consensus *c)
     free_answers(&c->in_barrier);
     free_answers(&c->answers);
     changes_free(c);
+    snapshot_take_free(c);
     snapshot_send_free(c);
     snapshot_receive_free(c);
     if (c->storage)

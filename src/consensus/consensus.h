@@ -47,11 +47,17 @@ struct consensus_callbacks {
      * last snapshot on). Indexes grow but have gaps: some log entries are the library's own. `request` is what was given
      * to consensus_propose() when this process proposed it, else NULL. The bytes are valid during the call. */
     void (*apply)(void *ctx, uint64_t index, const void *bytes, size_t len, void *request);
-    /* Append the whole state, as of the last apply(), to out. Called on the loop: be quick. */
+    /* Append the whole state, as of the last apply(), to out. On a thread of its own; the state does not change meanwhile:
+     * apply() and use_state() wait (consensus_hold_state), everything else goes on. */
     void (*snapshot)(void *ctx, struct buf *out);
-    /* Replace the whole state. At start (before consensus_start() returns) or when a leader sends its snapshot. `index`
-     * is that of the last entry the state holds. An error ends the server. */
-    int (*restore)(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err);
+    /* Make a new state of a snapshot's bytes. NULL: an error, which ends the server. On a thread of its own, beside
+     * everything else that is called; at start on the loop. */
+    void *(*read_state)(void *ctx, const void *bytes, size_t len, struct error *err);
+    /* Put a state that was read in place of the whole state: at start (before consensus_start() returns), or when a leader
+     * sent its snapshot. `index` is that of the last entry it holds. Returns what it replaces, for free_state(). */
+    void *(*use_state)(void *ctx, uint64_t index, void *state);
+    /* One that was read and is not used, or no more; NULL: none. On any thread. */
+    void (*free_state)(void *ctx, void *state);
     /* This server's role, the term, or the known leader changed; see consensus_role() and consensus_leader(). */
     void (*role_changed)(void *ctx, enum consensus_role role);
     /* The server must not go on (disk error, damaged state, a state that differs from the other servers'): log it, exit.
@@ -199,6 +205,11 @@ int consensus_port(const struct consensus *c);
 
 /* Takes a snapshot soon, whatever the log's size. */
 void consensus_snapshot_soon(struct consensus *c);
+
+/* For who reads the whole state on another thread: until as many consensus_release_state() nothing is applied, while
+ * commands go on to be written, sent and committed. False: a leader's snapshot is about to replace the state; try later. */
+bool consensus_hold_state(struct consensus *c);
+void consensus_release_state(struct consensus *c);
 
 /* --- a directory that no process uses --- */
 

@@ -1,6 +1,6 @@
 /* Consensus, behind its seam: driven by a host, which is the libuv loop (consensus_uv.c) or a simulator's virtual world.
  * Its parts: consensus_open.c (start), consensus.c (turns, proposals, barriers), changes.c (of the members), state_hash.c,
- * snapshot_send.c, snapshot_receive.c, and what tells about it all, queries.c. */
+ * snapshot_take.c, snapshot_send.c, snapshot_receive.c, and what tells about it all, queries.c. */
 #pragma once
 #include <sys/queue.h>
 
@@ -101,6 +101,15 @@ struct transfer {
     uint64_t until_ms;
 };
 
+/* A snapshot of our own, while it is written down. */
+struct snapshot_taker {
+    struct executor_job job;
+    struct consensus *consensus;
+    bool working;
+    struct snapshot snapshot;
+    struct buf state;
+};
+
 struct snapshot_sender;
 LIST_HEAD(snapshot_senders, snapshot_sender);
 struct snapshot_receiver;
@@ -128,7 +137,9 @@ struct consensus {
     uint64_t role_term, leader_id;
     struct membership members;
 
+    unsigned holds;             /* of the state: it must not change */
     bool snapshot_wanted;
+    struct snapshot_taker taker;
     uint64_t snapshot_after_ms; /* none before: the last one failed */
     uint64_t position_at_snapshot, position_of_snapshot;   /* log position of the last one, and of the one under way */
     int64_t snapshot_time_ms;
@@ -153,8 +164,16 @@ void consensus_fatal(struct consensus *c, const struct error *err);
 void consensus_send(struct consensus *c, uint64_t to, const struct message *m);
 void consensus_answer_changed(struct consensus *c, consensus_changed done, void *request, const struct error *err);
 void consensus_snapshot_written(void *ctx, const struct snapshot_id *id, uint64_t bytes, int error);
-/* The state was replaced by a snapshot's. -1: it could not be. */
-int consensus_restore_state(struct consensus *c, const struct snapshot *snapshot, struct error *err);
+/* NULL with err. On any thread. */
+void *consensus_read_state(const struct consensus *c, const struct snapshot *snapshot, struct error *err);
+/* Puts a state that was read in place of this one, which is returned, for free_state(). */
+void *consensus_use_state(struct consensus *c, uint64_t index, void *state);
+
+/* snapshot_take.c: from the turn. */
+void snapshot_take_turn(struct consensus *c);
+/* A long log may be what fills the disk: a snapshot, written into the reserve, lets go of it. */
+void snapshot_take_for_room(struct consensus *c);
+void snapshot_take_free(struct consensus *c);
 
 /* changes.c: from the turn. */
 void changes_turn(struct consensus *c);

@@ -172,8 +172,10 @@ static int start_raft(struct consensus *c, struct storage_contents *contents, st
     if (r->snapshot_index) {
         raft_add_membership(r, contents->snapshot.membership_index, contents->snapshot.membership);
         contents->snapshot.membership = (struct membership){0};
-        if (consensus_restore_state(c, &contents->snapshot, err) < 0)
+        void *state = consensus_read_state(c, &contents->snapshot, err);
+        if (!state)
             return -1;
+        c->options.callbacks->free_state(c->options.ctx, consensus_use_state(c, r->snapshot_index, state));
     }
     return load_memberships(c, err);
 }

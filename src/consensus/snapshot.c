@@ -132,10 +132,17 @@ static int parse(uint8_t *bytes, size_t len, uint64_t cluster_id, struct snapsho
     return membership_decode(membership, membership_len, &out->membership, err);
 }
 
+void snapshot_clear_data(struct snapshot *s)
+{
+    free(s->memory);
+    s->memory = s->data = NULL;
+    s->len = 0;
+}
+
 void snapshot_clear(struct snapshot *s)
 {
     membership_clear(&s->membership);
-    free(s->memory);
+    snapshot_clear_data(s);
     *s = (struct snapshot){0};
 }
 

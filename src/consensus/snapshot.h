@@ -22,6 +22,7 @@ struct snapshot {
     void *memory;                           /* what data points into; from malloc */
 };
 void snapshot_clear(struct snapshot *s);
+void snapshot_clear_data(struct snapshot *s);    /* only the state */
 void snapshot_file_name(char out[static DISK_NAME_SIZE], const struct snapshot_id *id);
 
 /* Writes it durably and removes what is older than the newest two. Blocking. Returns 0 or a negative errno. */

@@ -1,6 +1,6 @@
 /* Receiving a leader's snapshot. Happy path: parts are written in order to one file; each that is on disk is answered with
- * how far it goes; the last one has the file synced, read and checked; then it takes the place of the log (storage), the
- * state is restored, and the last answer says so. One at a time.
+ * how far it goes; the last one has the file synced, checked, and read into a state; then it takes the place of the log
+ * (storage), the state that of the one before, and the last answer says so. One at a time.
  *
  * What may fail: parts come twice or not in order: answered with where to go on. No space: answered, given up. The file is
  * not what it should be: given up, the leader begins anew. Another leader sends another one: the new one counts. */
@@ -15,7 +15,7 @@
 enum stage {
     STAGE_COLLECT,
     STAGE_CHECK,        /* the whole file */
-    STAGE_WAIT,         /* for a snapshot of our own that is being written */
+    STAGE_WAIT,         /* for who reads the state, and for a snapshot of our own that is being written */
     STAGE_INSTALL,
 };
 
@@ -33,7 +33,8 @@ struct snapshot_receiver {
     struct buf queue;           /* parts to be written, from `written` + what is under way on */
     struct buf writing;
     int result;
-    struct snapshot snapshot;   /* as read back */
+    struct snapshot snapshot;   /* as read back, without its data */
+    void *state;                /* read from it; once that is in use, the one before */
     struct error err;
 };
 
@@ -56,6 +57,7 @@ static void free_receiver(struct snapshot_receiver *s)
     buf_free(&s->queue);
     buf_free(&s->writing);
     snapshot_clear(&s->snapshot);
+    s->consensus->options.callbacks->free_state(s->consensus->options.ctx, s->state);
     free(s);
 }
 
@@ -103,7 +105,7 @@ static bool gone(struct snapshot_receiver *s)
 static void install(struct snapshot_receiver *s)
 {
     struct consensus *c = s->consensus;
-    if (storage_puts_snapshot(c->storage)) {
+    if (c->holds || storage_puts_snapshot(c->storage)) {
         s->stage = STAGE_WAIT;
         return;
     }
@@ -116,16 +118,28 @@ static void install(struct snapshot_receiver *s)
     storage_install(c->storage, &s->id);
 }
 
+static bool is_announced(const struct snapshot_receiver *s)
+{
+    return s->snapshot.id.index == s->id.index && s->snapshot.id.term == s->id.term;
+}
+
 static void check_work(struct executor_job *job)
 {
     struct snapshot_receiver *s = container_of(job, struct snapshot_receiver, job);
+    const struct consensus *c = s->consensus;
     struct disk *disk = disk_of(s);
     s->result = disk->op->sync(disk, s->file);
     disk->op->close(disk, s->file);
     s->file = -1;
-    if (s->result == 0 &&
-        snapshot_read_incoming(disk, storage_cluster_id(s->consensus->storage), &s->snapshot, &s->err) < 0)
+    if (s->result < 0)
+        return;
+    if (snapshot_read_incoming(disk, storage_cluster_id(c->storage), &s->snapshot, &s->err) < 0) {
         s->result = -EBADMSG;
+        return;
+    }
+    if (is_announced(s))
+        s->state = consensus_read_state(c, &s->snapshot, &s->err);
+    snapshot_clear_data(&s->snapshot);
 }
 
 static void check_done(struct executor_job *job)
@@ -144,32 +158,44 @@ static void check_done(struct executor_job *job)
         consensus_fatal(c, &err);
         return;
     }
-    if (s->snapshot.id.index != s->id.index || s->snapshot.id.term != s->id.term) {
+    if (!is_announced(s)) {
         give_up(s, "it is another one than was announced");
+        return;
+    }
+    if (!s->state) {
+        consensus_fatal(c, &s->err);
         return;
     }
     install(s);
     consensus_wake(c);
 }
 
+/* The state before is as large as the new one: it takes as long to free. */
+static void forget_work(struct executor_job *job)
+{
+    struct snapshot_receiver *s = container_of(job, struct snapshot_receiver, job);
+    s->consensus->options.callbacks->free_state(s->consensus->options.ctx, steal(&s->state));
+}
+
+static void forget_done(struct executor_job *job)
+{
+    gone(container_of(job, struct snapshot_receiver, job));
+}
+
 void snapshot_receive_installed(struct consensus *c)
 {
     struct snapshot_receiver *s = c->receiver;
-    struct error err;
     uint64_t membership_index = s->snapshot.membership_index;
     struct membership membership = s->snapshot.membership;
     s->snapshot.membership = (struct membership){0};
     raft_install_done(&c->raft, s->id.index, s->id.term, membership_index, membership);
-    c->position_at_snapshot = 0;
-    if (consensus_restore_state(c, &s->snapshot, &err) < 0) {
-        consensus_fatal(c, &err);
-        return;
-    }
+    s->state = consensus_use_state(c, s->id.index, s->state);
     struct storage_stats stats;
     storage_stats(c->storage, &stats);
     c->position_at_snapshot = stats.log_position;
     LOG_I("a snapshot of the leader is installed", "from", LOG_U64(s->from), "index", LOG_U64(s->id.index));
     answer(c, s->from, s->id.index, s->total, CHUNK_INSTALLED);
+    submit(s, forget_work, forget_done);
     drop(c);
     consensus_wake(c);
 }

@@ -30,6 +30,7 @@ uint64_t core_ahead(const struct core *c);           /* of the log's indexes; an
 const char *core_cluster(const struct core *c);
 uint64_t core_hash(const struct core *c);            /* running hash of all that was applied; equal on equal servers */
 void core_snapshot(const struct core *c, struct buf *out);                         /* versioned; equal states, equal bytes */
+struct core *core_read(const void *bytes, size_t len, struct error *err);          /* of a snapshot; NULL: it is none, or damaged */
 int core_restore(struct core *c, const void *bytes, size_t len, struct error *err);/* replaces the state, or leaves it */
 
 /* --- the leader's part: desired against actual --- */

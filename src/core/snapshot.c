@@ -494,19 +494,33 @@ static bool read_all(struct core *c, struct cursor in)
     return true;
 }
 
-int core_restore(struct core *c, const void *bytes, size_t len, struct error *err)
+static int check_head(const uint8_t *p, size_t len, struct error *err)
 {
-    const uint8_t *p = bytes;
     if (len < sizeof(SNAPSHOT_MAGIC) || memcmp(p, SNAPSHOT_MAGIC, sizeof(SNAPSHOT_MAGIC) - 1) != 0)
         return error_set(err, ERROR_CORRUPT, "this is not a snapshot of the control plane");
     if (p[sizeof(SNAPSHOT_MAGIC) - 1] < 1 || p[sizeof(SNAPSHOT_MAGIC) - 1] > SNAPSHOT_VERSION)
         return error_set(err, ERROR_UNSUPPORTED, "snapshot version %u is not known to this release",
                          p[sizeof(SNAPSHOT_MAGIC) - 1]);
-    struct core *fresh = core_new();
-    if (!read_all(fresh, cursor_of(bytes, len))) {
-        core_free(fresh);
-        return error_set(err, ERROR_CORRUPT, "the snapshot is damaged");
-    }
+    return 0;
+}
+
+struct core *core_read(const void *bytes, size_t len, struct error *err)
+{
+    if (check_head(bytes, len, err))
+        return NULL;
+    struct core *c = core_new();
+    if (read_all(c, cursor_of(bytes, len)))
+        return c;
+    core_free(c);
+    error_set(err, ERROR_CORRUPT, "the snapshot is damaged");
+    return NULL;
+}
+
+int core_restore(struct core *c, const void *bytes, size_t len, struct error *err)
+{
+    struct core *fresh = core_read(bytes, len, err);
+    if (!fresh)
+        return -1;
     state_clear(c);
     state_move(c, fresh);
     return 0;

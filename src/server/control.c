@@ -121,12 +121,24 @@ static void on_snapshot(void *ctx, struct buf *out)
     core_snapshot(((struct control *)ctx)->core, out);
 }
 
-static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err)
+static void *on_read_state(void *ctx, const void *bytes, size_t len, struct error *err)
+{
+    return core_read(bytes, len, err);
+}
+
+static void *on_use_state(void *ctx, uint64_t index, void *state)
 {
     struct control *c = ctx;
+    struct core *before = c->core;
+    c->core = state;
     c->applied = true;
     access_begin(c);
-    return core_restore(c->core, bytes, len, err);
+    return before;
+}
+
+static void on_free_state(void *ctx, void *state)
+{
+    core_free(state);
 }
 
 static void on_role(void *ctx, enum consensus_role role)
@@ -155,24 +167,22 @@ static void on_members_changed(void *ctx)
 }
 
 static const struct consensus_callbacks consensus_callbacks = {
-    .apply = on_apply, .snapshot = on_snapshot, .restore = on_restore, .role_changed = on_role, .fatal = on_fatal,
-    .state_hash = on_state_hash, .members_changed = on_members_changed,
+    .apply = on_apply, .snapshot = on_snapshot, .read_state = on_read_state, .use_state = on_use_state,
+    .free_state = on_free_state, .role_changed = on_role, .fatal = on_fatal, .state_hash = on_state_hash,
+    .members_changed = on_members_changed,
 };
 
 /* --- questions --- */
 
 void control_count(const struct control *c, int64_t *nodes, int64_t *services, int64_t *allocs)
 {
-    const char *after = NULL;
-    *nodes = *services = *allocs = 0;
-    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
-        ++*nodes;
-    after = NULL;
-    for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
-        ++*services;
-    after = NULL;
-    for (const struct alloc *a; (a = core_alloc_next(c->core, after)); after = a->id)
-        ++*allocs;
+    const struct core_counts *counts = core_counts(c->core);
+    *nodes = *allocs = 0;
+    *services = (int64_t)counts->services;
+    for (size_t i = 0; i < ARRAY_LEN(counts->nodes); i++)
+        *nodes += (int64_t)counts->nodes[i];
+    for (size_t i = 0; i < ARRAY_LEN(counts->allocs); i++)
+        *allocs += (int64_t)counts->allocs[i];
 }
 
 void control_stats(const struct control *c, struct consensus_stats *out)

@@ -60,9 +60,19 @@ static void on_snapshot(void *ctx, struct buf *out)
     buf_add_string(out, "state");
 }
 
-static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err)
+static void *on_read_state(void *ctx, const void *bytes, size_t len, struct error *err)
 {
-    return 0;
+    return mem_strdup("state");
+}
+
+static void *on_use_state(void *ctx, uint64_t index, void *state)
+{
+    return state;
+}
+
+static void on_free_state(void *ctx, void *state)
+{
+    free(state);
 }
 
 static void on_role(void *ctx, enum consensus_role role)
@@ -118,7 +128,10 @@ int main(int argc, char **argv)
         return 2;
     }
     log_init("bench", LOG_WARN);
-    static const struct consensus_callbacks callbacks = {on_apply, on_snapshot, on_restore, on_role, on_fatal};
+    static const struct consensus_callbacks callbacks = {
+        .apply = on_apply, .snapshot = on_snapshot, .read_state = on_read_state, .use_state = on_use_state,
+        .free_state = on_free_state, .role_changed = on_role, .fatal = on_fatal,
+    };
     uv_loop_t loop;
     uv_loop_init(&loop);
     struct bench b = {.samples = mem_array(SAMPLES_MAX, sizeof b.samples[0])};

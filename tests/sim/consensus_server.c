@@ -153,25 +153,41 @@ static void on_snapshot(void *ctx, struct buf *out)
     out->len += fat;
 }
 
-static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err)
+struct state {
+    uint64_t n;
+    struct applied v[];
+};
+
+static void *on_read_state(void *ctx, const void *bytes, size_t len, struct error *err)
 {
-    struct server *s = ctx;
-    totals.restores++;
     struct cursor c = cursor_of(bytes, len);
     uint64_t n;
     const uint8_t *list;
-    CHECK(cursor_u64(&c, &n) && cursor_bytes(&c, n * sizeof s->state[0], &list), "half a snapshot");
+    totals.restores++;
+    CHECK(cursor_u64(&c, &n) && cursor_bytes(&c, n * sizeof(struct applied), &list), "half a snapshot");
     while (cursor_left(&c))
         CHECK(*c.p++ == (n & 0x7f) + 1, "a damaged snapshot");
+    struct state *state = mem_alloc(sizeof *state + n * sizeof(struct applied));
+    state->n = n;
+    memcpy(state->v, list, n * sizeof(struct applied));
+    return state;
+}
+
+static void *on_use_state(void *ctx, uint64_t index, void *state)
+{
+    struct server *s = ctx;
+    const struct state *from = state;
     s->n_state = 0;
     s->state_hash = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        struct applied a;
-        memcpy(&a, list + i * sizeof a, sizeof a);
-        add_to_state(s, a.index, a.id);
-    }
+    for (uint64_t i = 0; i < from->n; i++)
+        add_to_state(s, from->v[i].index, from->v[i].id);
     oracle_restored(s, index);
-    return 0;
+    return state;       /* copied */
+}
+
+static void on_free_state(void *ctx, void *state)
+{
+    free(state);
 }
 
 static uint64_t on_state_hash(void *ctx)
@@ -201,8 +217,8 @@ static void on_fatal(void *ctx, const struct error *err)
 }
 
 static const struct consensus_callbacks callbacks = {
-    .apply = on_apply, .snapshot = on_snapshot, .restore = on_restore, .role_changed = on_role, .fatal = on_fatal,
-    .state_hash = on_state_hash,
+    .apply = on_apply, .snapshot = on_snapshot, .read_state = on_read_state, .use_state = on_use_state,
+    .free_state = on_free_state, .role_changed = on_role, .fatal = on_fatal, .state_hash = on_state_hash,
 };
 
 /* --- requests --- */

@@ -102,19 +102,41 @@ static void on_snapshot(void *ctx, struct buf *out)
         buf_add_u8(out, (uint8_t)hash_mix(i / 4096));
 }
 
-static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err)
+struct state {
+    uint64_t hash;
+    struct buf text;
+};
+
+static void *on_read_state(void *ctx, const void *bytes, size_t len, struct error *err)
 {
-    struct server *s = ctx;
+    struct state *state = NEW(struct state);
     struct cursor c = cursor_of(bytes, len);
     uint64_t n;
     const uint8_t *text;
-    assert_true(cursor_u64(&c, &s->hash) && cursor_u64(&c, &n) && cursor_bytes(&c, n, &text));
-    buf_clear(&s->state);
-    buf_add(&s->state, text, n);
+    assert_true(cursor_u64(&c, &state->hash) && cursor_u64(&c, &n) && cursor_bytes(&c, n, &text));
+    buf_add(&state->text, text, n);
     for (size_t i = 0; cursor_left(&c); i++)
         assert_int_equal(*c.p++, (uint8_t)hash_mix(i / 4096));
+    return state;
+}
+
+static void *on_use_state(void *ctx, uint64_t index, void *new_state)
+{
+    struct server *s = ctx;
+    struct state *state = new_state, before = {s->hash, s->state};
+    s->hash = state->hash;
+    s->state = state->text;
     s->restores++;
-    return 0;
+    *state = before;
+    return state;
+}
+
+static void on_free_state(void *ctx, void *old)
+{
+    struct state *state = old;
+    if (state)
+        buf_free(&state->text);
+    free(state);
 }
 
 static uint64_t on_state_hash(void *ctx)
@@ -137,8 +159,8 @@ static void on_fatal(void *ctx, const struct error *err)
 }
 
 static const struct consensus_callbacks callbacks = {
-    .apply = on_apply, .snapshot = on_snapshot, .restore = on_restore, .role_changed = on_role, .fatal = on_fatal,
-    .state_hash = on_state_hash, .members_changed = on_members,
+    .apply = on_apply, .snapshot = on_snapshot, .read_state = on_read_state, .use_state = on_use_state,
+    .free_state = on_free_state, .role_changed = on_role, .fatal = on_fatal, .state_hash = on_state_hash, .members_changed = on_members,
 };
 
 static void on_done(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)

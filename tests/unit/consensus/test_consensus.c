@@ -43,18 +43,29 @@ static void on_snapshot(void *ctx, struct buf *out)
     buf_add(out, w->state.data, w->state.len);
 }
 
-static int on_restore(void *ctx, uint64_t index, const void *bytes, size_t len, struct error *err)
+static void *on_read_state(void *ctx, const void *bytes, size_t len, struct error *err)
 {
     struct world *w = ctx;
     if (w->restore_error.code) {
         *err = w->restore_error;
-        return -1;
+        return NULL;
     }
+    return mem_strndup(bytes, len);
+}
+
+static void *on_use_state(void *ctx, uint64_t index, void *state)
+{
+    struct world *w = ctx;
     w->restores++;
     w->applied_index = index;
     buf_clear(&w->state);
-    buf_add(&w->state, bytes, len);
-    return 0;
+    buf_add_string(&w->state, state);
+    return state;       /* copied */
+}
+
+static void on_free_state(void *ctx, void *state)
+{
+    free(state);
 }
 
 static void on_role(void *ctx, enum consensus_role role)
@@ -67,7 +78,10 @@ static void on_fatal(void *ctx, const struct error *err)
     fail_msg("fatal: %s", err->text);
 }
 
-static const struct consensus_callbacks callbacks = {on_apply, on_snapshot, on_restore, on_role, on_fatal};
+static const struct consensus_callbacks callbacks = {
+    .apply = on_apply, .snapshot = on_snapshot, .read_state = on_read_state, .use_state = on_use_state,
+    .free_state = on_free_state, .role_changed = on_role, .fatal = on_fatal,
+};
 
 static void on_done(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
 {
@@ -246,6 +260,30 @@ static void a_snapshot_can_be_asked_for_on_an_idle_server(void **state)
     consensus_stats(w->consensus, &s);
     assert_true(s.snapshot_bytes > 0);
     assert_int_equal(w->snapshots, 1);
+}
+
+static void a_held_state_does_not_change_while_commands_are_committed(void **state)
+{
+    struct world *w = *state;
+    start(w);
+    propose(w, "one");
+    struct consensus_stats before, now;
+    consensus_stats(w->consensus, &before);
+    assert_true(consensus_hold_state(w->consensus));
+    assert_true(consensus_hold_state(w->consensus));
+    unsigned answers = w->answers;
+    consensus_propose(w->consensus, "two", 3, on_done, NULL);
+    do {
+        uv_run(&w->loop, UV_RUN_ONCE);
+        consensus_stats(w->consensus, &now);
+    } while (now.commit_index == before.commit_index);
+    consensus_release_state(w->consensus);
+    uv_run(&w->loop, UV_RUN_NOWAIT);
+    assert_string_equal(w->state.data, "one\n");
+    assert_int_equal(w->answers, answers);
+    consensus_release_state(w->consensus);
+    wait_answers(w, answers + 1);
+    assert_string_equal(w->state.data, "one\ntwo\n");
 }
 
 static void flip_a_byte(struct world *w, const char *name, off_t at)
@@ -471,6 +509,7 @@ int main(void)
         T(proposals_of_one_turn_share_a_sync),
         T(snapshots_bound_the_log_and_restore_the_state),
         T(a_snapshot_can_be_asked_for_on_an_idle_server),
+        T(a_held_state_does_not_change_while_commands_are_committed),
         T(a_damaged_newest_snapshot_costs_nothing),
         T(a_damaged_log_refuses_the_start_with_file_and_offset),
         T(a_directory_in_use_is_refused),
