@@ -50,6 +50,9 @@ const struct deployment *core_deployment(const struct core *c, const char *id);
 const struct member *core_member(const struct core *c, const char *id);
 const struct policy *core_policy(const struct core *c);                                  /* never NULL */
 const struct access *core_access(const struct core *c);                                  /* never NULL */
+/* How many there are of each, kept as they come and go. */
+struct core_counts { uint64_t nodes[NODE_DOWN + 1], allocs[ALLOC_LOST + 1], services; };     /* by state */
+const struct core_counts *core_counts(const struct core *c);
 /* In order of id or name; NULL as `after` starts, NULL as answer ends. */
 const struct node *core_node_next(const struct core *c, const char *after);
 const struct alloc *core_alloc_next(const struct core *c, const char *after);

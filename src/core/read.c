@@ -33,6 +33,11 @@ const struct deployment *core_deployment(const struct core *c, const char *id)
     return d ? &d->d : NULL;
 }
 
+const struct core_counts *core_counts(const struct core *c)
+{
+    return &c->counts;
+}
+
 /* The first entry behind `after`, which need not exist itself. The search borrows the text. */
 #define NEXT_ENTRY(tree, head, entry, key_member, after)                                                 \
     ({                                                                                                   \

@@ -424,6 +424,7 @@ void state_add_node(struct core *c, struct node_entry *n)
     sched_node_set(c->sched, &n->n);
     list_down(c, n);
     ingress_node_changed(c, n);
+    c->counts.nodes[n->n.state]++;
     c->room = true;
 }
 
@@ -455,6 +456,7 @@ void state_remove_node(struct core *c, struct node_entry *n)
     RB_REMOVE(node_id_tree, &c->nodes, n);
     RB_REMOVE(node_name_tree, &c->node_names, n);
     sched_node_remove(c->sched, n->n.id);
+    c->counts.nodes[n->n.state]--;
     c->room = true;
     changed(c, CORE_NODE);
     changed(c, CORE_NODE_WORK);
@@ -464,6 +466,8 @@ void state_remove_node(struct core *c, struct node_entry *n)
 void state_set_node_state(struct core *c, struct node_entry *n, enum node_state state, const char *reason)
 {
     enum node_state from = n->n.state;
+    c->counts.nodes[from]--;
+    c->counts.nodes[state]++;
     n->n.state = state;
     mem_set_string(&n->n.state_reason, reason);
     n->n.state_since = c->now;
@@ -491,6 +495,7 @@ struct service_entry *state_add_service(struct core *c, const char *name)
     s->create_index = c->index;
     s->wake_at = NEVER;
     RB_INSERT(service_tree, &c->services, s);
+    c->counts.services++;
     return s;
 }
 
@@ -517,6 +522,7 @@ void state_remove_service(struct core *c, struct service_entry *s)
         version_free(s, TAILQ_FIRST(&s->versions));
     state_move_service(c, s, NULL, 0);
     RB_REMOVE(service_tree, &c->services, s);
+    c->counts.services--;
     changed(c, CORE_SERVICE);
     forget_status(s);
     free(s->reason);
@@ -633,6 +639,7 @@ void state_add_alloc(struct core *c, struct alloc_entry *a)
     RB_INSERT(alloc_node_tree, &a->node->allocs, a);
     RB_INSERT(alloc_work_tree, &a->node->work, a);
     a->service->alloc_count++;
+    c->counts.allocs[a->a.state]++;
     if (entry_live(a))
         take_room(c, a, true);
 }
@@ -668,6 +675,7 @@ void state_remove_alloc(struct core *c, struct alloc_entry *a, bool tell_agent)
     RB_REMOVE(alloc_replica_tree, &a->service->allocs, a);
     RB_REMOVE(alloc_id_tree, &c->allocs, a);
     a->service->alloc_count--;
+    c->counts.allocs[a->a.state]--;
     changed(c, CORE_ALLOC);
     state_touch_service(c, a->service);
     free_alloc(a);
@@ -686,6 +694,8 @@ void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_sta
     struct node_entry *n = a->node;
     if (was_live && state >= ALLOC_COMPLETE)
         take_room(c, a, false);
+    c->counts.allocs[from]--;
+    c->counts.allocs[state]++;
     a->a.state = state;
     a->a.state_since = c->now;
     mem_set_string(&a->a.reason, reason);

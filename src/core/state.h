@@ -202,6 +202,7 @@ struct core {
     struct key_entry *keys;
     TAILQ_HEAD(, key_entry) key_order;
     /* derived */
+    struct core_counts counts;
     struct sched *sched;
     TAILQ_HEAD(, service_entry) dirty, blocked, every_node;
     struct wake_tree wakes;

@@ -21,23 +21,17 @@ static void counter(struct buf *out, const char *name, const char *help, double 
 
 static void add_states(struct control *c, struct buf *out)
 {
-    uint64_t allocs[ALLOC_LOST + 1] = {0}, nodes[NODE_DOWN + 1] = {0};
-    const char *after = NULL;
-    for (const struct alloc *a; (a = core_alloc_next(c->core, after)); after = a->id)
-        allocs[a->state]++;
-    after = NULL;
-    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
-        nodes[n->state]++;
+    const struct core_counts *counts = core_counts(c->core);
     char label[64];
     metric_help(out, "mentat_allocs", "gauge", "Allocations by state.");
     for (int i = 0; i <= ALLOC_LOST; i++) {
         snprintf(label, sizeof label, "state=\"%s\"", alloc_state_names[i]);
-        metric_add(out, "mentat_allocs", label, (double)allocs[i]);
+        metric_add(out, "mentat_allocs", label, (double)counts->allocs[i]);
     }
     metric_help(out, "mentat_nodes", "gauge", "Nodes by state.");
     for (int i = 0; i <= NODE_DOWN; i++) {
         snprintf(label, sizeof label, "state=\"%s\"", node_state_names[i]);
-        metric_add(out, "mentat_nodes", label, (double)nodes[i]);
+        metric_add(out, "mentat_nodes", label, (double)counts->nodes[i]);
     }
 }
 

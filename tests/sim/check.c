@@ -162,8 +162,22 @@ void check_invariants(struct world *w, const struct core *c)
         world_fail(w, "%u allocations live on nodes, and %u of services", on_nodes, of_services);
 }
 
-void check_statuses(struct world *w, const struct core *c)
+static void check_counts(struct world *w, const struct core *c)
 {
+    struct core_counts counted = {0};
+    for (const struct node *n = core_node_next(c, NULL); n; n = core_node_next(c, n->id))
+        counted.nodes[n->state]++;
+    for (const struct alloc *a = core_alloc_next(c, NULL); a; a = core_alloc_next(c, a->id))
+        counted.allocs[a->state]++;
+    for (const struct service_version *v = core_service_next(c, NULL); v; v = core_service_next(c, v->service))
+        counted.services++;
+    if (memcmp(&counted, core_counts(c), sizeof counted) != 0)
+        world_fail(w, "the counts of nodes, allocations and services are not what there is");
+}
+
+void check_kept(struct world *w, const struct core *c)
+{
+    check_counts(w, c);
     for (const struct service_version *v = core_service_next(c, NULL); v && !world_failed(w);
          v = core_service_next(c, v->service)) {
         struct service_status s;

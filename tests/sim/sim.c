@@ -54,7 +54,7 @@ static void step(struct world *w)
         servers_decide(w);
     if (!w->k.check_each)
         check_invariants(w, w->s.front);
-    check_statuses(w, w->s.front);
+    check_kept(w, w->s.front);
     check_ended(w, w->s.front);
 }
 

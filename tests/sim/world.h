@@ -155,7 +155,7 @@ void action_submit(struct world *w);
 
 /* check.c: invariants, computed anew from what the core shows, with none of its own sums */
 void check_invariants(struct world *w, const struct core *c);
-void check_statuses(struct world *w, const struct core *c);       /* those that were asked for last time */
+void check_kept(struct world *w, const struct core *c);           /* what is kept counted, services asked for last time */
 void check_ended(struct world *w, const struct core *c);          /* what has ended stays so */
 /* observe.c: single commands: what they should do, and what they did */
 void check_decision(struct world *w, const struct core *c, const void *bytes, size_t len);   /* before it is proposed */
