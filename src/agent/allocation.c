@@ -147,6 +147,12 @@ static enum phase fail(struct allocation *a, const char *reason)
     return PHASE_DEAD;
 }
 
+/* What runs already is taken over once, by replica 0, until it was. */
+static const char *adopts(const struct allocation *a)
+{
+    return !a->record.alloc.replica && !a->record.report.started_at ? spec_of(a)->adopt : NULL;
+}
+
 static enum phase do_start(struct allocation *a, const struct alloc_input *in)
 {
     const struct runner_env *env = runner_env(a->runner);
@@ -166,18 +172,26 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
         .node_meta = env->node_meta, .peers = &peers,
     };
     CLEANUP_FREE char *dir = runner_alloc_dir(a->runner, a->record.alloc.id);
-    struct launch *launch;
-    int rc = launch_build(&facts, dir, env->volume_root, &launch, &err);
+    struct launch *l;
+    int rc = launch_build(&facts, dir, env->volume_root, &l, &err);
     kv_clear(&peers);
     if (rc < 0)
         return fail(a, err.text);
+    char *handle = NULL;
+    l->adopt = mem_strdup(adopts(a));
+    if (l->adopt && !(handle = task_takeover_handle(env->drivers, driver_kind_names[spec_of(a)->driver], l->adopt,
+                                                    a->record.runs + 1, &spec_of(a)->logs, &err))) {
+        launch_free(l);
+        return fail(a, err.text);
+    }
     a->record.generation = a->record.alloc.generation;
     a->record.launched = true;
     a->record.runs++;
-    free(steal(&a->record.handle));
+    free(a->record.handle);
+    a->record.handle = handle;
     allocation_save(a);
     struct preparation *p = a->preparation = NEW(struct preparation);
-    *p = (struct preparation){.a = a, .launch = launch, .working = true};
+    *p = (struct preparation){.a = a, .launch = l, .working = true};
     p->wait = store_when_durable(env->store, intent_stored, p);
     p->work.data = p;
     uv_queue_work(env->loop, &p->work, prepare_run, prepare_done);
@@ -222,7 +236,7 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
         .alloc_id = a->record.alloc.id, .service = a->record.alloc.service, .alloc_dir = l->alloc_dir,
         .run = a->record.runs, .config = &l->config, .env = &l->env, .resources = &spec->resources,
         .logs = &spec->logs, .volumes = &l->volumes, .ports = &a->record.alloc.ports,
-        .job = a->record.alloc.job, .replica = a->record.alloc.replica, .security = &spec->security,
+        .job = a->record.alloc.job, .replica = a->record.alloc.replica, .security = &spec->security, .adopt = l->adopt,
     }, &task_events, a, &err);
     preparation_abandon(a);
     if (!a->task) {

@@ -15,6 +15,9 @@ struct agent_api {
     struct http_guard guard;
     struct runner *runner;
     const struct store *store;
+    struct drivers *drivers;
+    int (*admits)(void *ctx, const struct service *s, struct error *err);
+    void *ctx;
     struct api_stream_list streams;
     bool tls;
 };
@@ -72,6 +75,11 @@ static void post_signal(struct agent_api *api, struct http_request *req, const s
         http_respond_error(req, &err);
     else
         http_respond_text(req, 204, NULL, NULL);
+}
+
+static void get_container(struct agent_api *api, struct http_request *req, const struct runner_view *view)
+{
+    api_container(api->drivers, api->admits, api->ctx, req);
 }
 
 static void get_healthz(struct agent_api *api, struct http_request *req, const struct runner_view *view)
@@ -153,7 +161,7 @@ static void get_metrics(struct agent_api *api, struct http_request *req, const s
     respond(req, "text/plain; version=0.0.4", &b);
 }
 
-/* "*" stands for an allocation's id or a unique beginning of it. */
+/* "*" stands for an allocation's id or a unique beginning of it, "?" for another name. */
 static const struct agent_route {
     enum http_method method;
     const char *path[4];
@@ -163,6 +171,7 @@ static const struct agent_route {
     {HTTP_METHOD_GET, {"v1", "allocs", "*", "logs"}, get_logs},
     {HTTP_METHOD_GET, {"v1", "allocs", "*", "exec"}, get_exec},
     {HTTP_METHOD_POST, {"v1", "allocs", "*", "signal"}, post_signal},
+    {HTTP_METHOD_GET, {"v1", "containers", "?"}, get_container},
     {HTTP_METHOD_GET, {"v1", "healthz"}, get_healthz},
     {HTTP_METHOD_GET, {"v1", "metrics"}, get_metrics},
 };
@@ -175,7 +184,7 @@ static bool matches(const struct agent_route *route, const struct http_request *
             return false;
         if (!strcmp(route->path[i], "*"))
             *id = req->segments[i];
-        else if (strcmp(route->path[i], req->segments[i]))
+        else if (strcmp(route->path[i], "?") && strcmp(route->path[i], req->segments[i]))
             return false;
     }
     return i == req->segment_count;
@@ -225,6 +234,9 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     api->runner = o->runner;
     api->store = o->store;
     api->tls = o->tls != NULL;
+    api->drivers = o->drivers;
+    api->admits = o->admits;
+    api->ctx = o->ctx;
     LIST_INIT(&api->streams);
     http_guard_init(&api->guard, &o->address);
     http_guard_add(&api->guard, o->advertise);

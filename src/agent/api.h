@@ -14,6 +14,9 @@ struct agent_api_options {
     struct tls_context *tls;         /* NULL: plain; with it a client certificate is required */
     struct runner *runner;
     const struct store *store;
+    struct drivers *drivers;
+    int (*admits)(void *ctx, const struct service *s, struct error *err);      /* whether this node may run it; may be NULL */
+    void *ctx;
 };
 
 int agent_api_open(uv_loop_t *loop, const struct agent_api_options *options, struct agent_api **out, struct error *err);

@@ -1,4 +1,5 @@
-/* API streams: the long answers of the agent API: logs and commands in tasks. Each belongs to a list of its API. */
+/* API streams: the answers of the agent API that take their time. Logs and commands in tasks belong to a list of their
+ * API. */
 #pragma once
 #include <sys/queue.h>
 #include <uv.h>
@@ -15,7 +16,10 @@ struct api_stream {
 };
 LIST_HEAD(api_stream_list, api_stream);
 
-/* Both take the request over and answer it in any case. */
+/* All take the request over and answer it in any case. */
 void api_logs(uv_loop_t *loop, struct api_stream_list *list, struct http_request *req, const struct runner_view *view,
               const char *alloc_dir, bool over);
 void api_exec(struct api_stream_list *list, struct http_request *req, const struct runner_view *view);
+/* GET /v1/containers/NAME. admits may be NULL; what it says against the service is an obstacle. */
+void api_container(struct drivers *drivers, int (*admits)(void *ctx, const struct service *s, struct error *err), void *ctx,
+                   struct http_request *req);

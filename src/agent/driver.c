@@ -82,24 +82,56 @@ void drivers_probe(struct drivers *d, struct driver_info_list *out)
 
 /* --- dispatch: what a driver leaves NULL it cannot do --- */
 
+static const struct driver *driver_of(struct drivers *d, const char *name, void **state, struct error *err)
+{
+    for (size_t i = 0; i < d->n; i++)
+        if (!strcmp(d->v[i]->name, name)) {
+            *state = d->state[i];
+            return d->v[i];
+        }
+    error_set(err, ERROR_UNSUPPORTED, "this node has no driver `%s`", name);
+    return NULL;
+}
+
 static struct task *task_new(struct drivers *d, const char *name, const struct task_events *events, void *arg, void **state,
                              struct error *err)
 {
-    for (size_t i = 0; i < d->n; i++) {
-        if (strcmp(d->v[i]->name, name) != 0)
-            continue;
-        struct task *t = mem_alloc(d->v[i]->task_size);
-        *t = (struct task){.driver = d->v[i], .events = events, .arg = arg};
-        *state = d->state[i];
-        return t;
-    }
-    error_set(err, ERROR_UNSUPPORTED, "this node has no driver `%s`", name);
-    return NULL;
+    const struct driver *driver = driver_of(d, name, state, err);
+    if (!driver)
+        return NULL;
+    struct task *t = mem_alloc(driver->task_size);
+    *t = (struct task){.driver = driver, .events = events, .arg = arg};
+    return t;
 }
 
 static int unsupported(const struct driver *driver, const char *what, struct error *err)
 {
     return error_set(err, ERROR_UNSUPPORTED, "driver %s does not support %s", driver->name, what);
+}
+
+int drivers_describe(struct drivers *d, const char *name, const char *what, driver_described *done, void *arg,
+                     struct error *err)
+{
+    void *state;
+    const struct driver *driver = driver_of(d, name, &state, err);
+    if (!driver)
+        return -1;
+    if (!driver->describe)
+        return unsupported(driver, "what runs without Mentat", err);
+    driver->describe(state, what, done, arg);
+    return 0;
+}
+
+char *task_takeover_handle(struct drivers *d, const char *name, const char *what, uint64_t run, const struct logs *logs,
+                           struct error *err)
+{
+    void *state;
+    const struct driver *driver = driver_of(d, name, &state, err);
+    if (driver && driver->takeover_handle)
+        return driver->takeover_handle(what, run, logs);
+    if (driver)
+        unsupported(driver, "what runs without Mentat", err);
+    return NULL;
 }
 
 struct task *task_start(struct drivers *d, const char *driver, const struct task_spec *spec,

@@ -44,6 +44,7 @@ struct task_spec {
     const struct alloc_port_list *ports;
     const struct security *security;  /* NULL: the driver's default profile */
     const char *ip;                   /* NULL: the host's */
+    const char *adopt;                /* what runs already, and is taken over instead of starting anything; NULL: nothing */
 };
 
 /* How a task ended. */
@@ -102,6 +103,12 @@ void drivers_close(struct drivers *d);
 /* What each driver can do here: name, healthy, version, and why not. Cheap; appends to out. */
 void drivers_probe(struct drivers *d, struct driver_info_list *out);
 
+/* What a thing of this driver's kind that runs without Mentat would be as a service. done is called once, never from
+ * inside; found is valid in the call. */
+typedef void driver_described(void *arg, const struct found_container *found, const struct error *err);
+int drivers_describe(struct drivers *d, const char *driver, const char *what, driver_described *done, void *arg,
+                     struct error *err);
+
 /* --- tasks --- */
 /* Asynchronous: `started` tells how it went. Returns NULL with err set only when the driver is not there. */
 struct task *task_start(struct drivers *d, const char *driver, const struct task_spec *spec,
@@ -111,6 +118,10 @@ struct task *task_start(struct drivers *d, const char *driver, const struct task
  * with its true status. */
 struct task *task_adopt(struct drivers *d, const char *driver, const char *alloc_id, const char *alloc_dir,
                         const char *handle, const struct task_events *events, void *arg, struct error *err);
+/* The handle of a run that will take over what runs already, to be stored before task_start, so that whoever comes later
+ * finds it. The caller frees it; NULL with err when the driver cannot do this. */
+char *task_takeover_handle(struct drivers *d, const char *driver, const char *what, uint64_t run, const struct logs *logs,
+                           struct error *err);
 /* Signal (0: SIGTERM) to the main process, after timeout_ms SIGKILL to the whole tree; `exited` tells when it is over.
  * timeout_ms 0 kills at once. May be repeated with a shorter timeout. Also right before `started`. */
 void task_stop(struct task *t, int signal, int64_t timeout_ms);
@@ -154,6 +165,8 @@ struct driver {
     int (*stats)(struct task *t, struct task_stats *out, struct error *err);
     void (*remove)(struct task *t);
     void (*free)(struct task *t);     /* owns the memory of t */
+    char *(*takeover_handle)(const char *what, uint64_t run, const struct logs *logs);
+    void (*describe)(void *state, const char *what, driver_described *done, void *arg);
     int (*exec)(struct task *t, struct task_exec *x, const struct exec_spec *spec, struct error *err);
     size_t (*exec_write)(struct task_exec *x, const void *bytes, size_t n);
     void (*exec_close_stdin)(struct task_exec *x);

@@ -50,12 +50,14 @@ int launch_build(const struct task_facts *facts, const char *alloc_dir, const ch
     l->alloc_dir = mem_strdup(alloc_dir);
     type_copy(&config_type, &l->config, &facts->spec->config);
     l->owner = facts->spec->driver == DRIVER_EXEC ? mem_strdup(l->config.user) : NULL;
+    str_list_clear(&l->config.entrypoint);
     str_list_clear(&l->config.command);
     str_list_clear(&l->config.args);
     l->ip = mem_strdup(facts->ip);
     for (uint32_t i = 0; i < facts->alloc->ports.n; i++)
         type_copy(&alloc_port_type, list_add((struct list *)&l->ports, &alloc_port_type), &facts->alloc->ports.v[i]);
-    if (task_args(facts, &facts->spec->config.command, &l->config.command, err) < 0 ||
+    if (task_args(facts, &facts->spec->config.entrypoint, &l->config.entrypoint, err) < 0 ||
+        task_args(facts, &facts->spec->config.command, &l->config.command, err) < 0 ||
         task_args(facts, &facts->spec->config.args, &l->config.args, err) < 0 ||
         task_env(facts, &l->env, err) < 0 ||
         add_volumes(facts, volume_root, &facts->spec->config.volumes, l, err) < 0 ||
@@ -93,7 +95,7 @@ static int volume_make(const char *path, const char *owner, struct error *err)
 
 int launch_prepare(const struct launch *l, struct error *err)
 {
-    for (uint32_t i = 0; i < l->ports.n; i++)
+    for (uint32_t i = 0; i < l->ports.n && !l->adopt; i++)
         if (port_check(l->ip, &l->ports.v[i], err) < 0)
             return -1;
     if (dir_make(l->alloc_dir, 0755, err) < 0)
@@ -117,5 +119,6 @@ void launch_free(struct launch *l)
     free(l->ports.v);
     free(l->ip);
     free(l->owner);
+    free(l->adopt);
     free(l);
 }

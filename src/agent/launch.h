@@ -6,11 +6,12 @@
 
 struct launch {
     char *alloc_dir;
-    struct config config;            /* with command and args interpolated */
+    struct config config;            /* with entrypoint, command and args interpolated */
     struct kv_list env;              /* complete */
     struct volume_list volumes;      /* of config and service, sources being paths on this host */
     struct alloc_port_list ports;
     char *owner;                     /* user of the host to whom new volumes are given; NULL: the agent's, or the driver gives them */
+    char *adopt;                     /* what runs already, with the ports that it has; NULL: nothing */
     char *ip;                        /* at which the host ports are reached; NULL: not known */
 };
 

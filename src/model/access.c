@@ -17,6 +17,7 @@ const struct right_row rights[RIGHT_COUNT] = {
     [RIGHT_DEPLOY] = {"deploy", true, true, "Bring out another version of a service, take it back, restart replicas."},
     [RIGHT_EXEC] = {"exec", true, true, "Run commands inside tasks, and send them signals."},
     [RIGHT_DRAIN] = {"drain", true, false, "Drain, enable, disable and forget nodes."},
+    [RIGHT_ADOPT] = {"adopt", true, false, "See containers that run on nodes without Mentat, with their environment, and take them over."},
     [RIGHT_CLUSTER] = {"cluster", true, false, "Let servers join, take them out, take and restore snapshots."},
     [RIGHT_POLICY] = {"policy", true, false, "Change what services may do beyond their security profiles."},
     [RIGHT_ACCESS] = {"access", true, false, "Make and revoke tokens and roles: whoever has it can give itself all others."},
@@ -42,7 +43,7 @@ static enum right right_of_name(const char *name)
 #define READER (BIT(RIGHT_READ) | BIT(RIGHT_LOGS))
 #define DEPLOYER (READER | BIT(RIGHT_SUBMIT) | BIT(RIGHT_SCALE) | BIT(RIGHT_DEPLOY))
 #define OPERATOR (DEPLOYER | BIT(RIGHT_EXEC) | BIT(RIGHT_DRAIN))
-#define ALL (OPERATOR | BIT(RIGHT_CLUSTER) | BIT(RIGHT_POLICY) | BIT(RIGHT_ACCESS))
+#define ALL (OPERATOR | BIT(RIGHT_ADOPT) | BIT(RIGHT_CLUSTER) | BIT(RIGHT_POLICY) | BIT(RIGHT_ACCESS))
 
 static const struct { const char *name; unsigned rights; } builtins[] = {
     {"admin", ALL}, {"operator", OPERATOR}, {"deployer", DEPLOYER}, {"reader", READER},

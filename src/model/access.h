@@ -15,6 +15,7 @@ enum right {
     RIGHT_DEPLOY,
     RIGHT_EXEC,
     RIGHT_DRAIN,
+    RIGHT_ADOPT,
     RIGHT_CLUSTER,
     RIGHT_POLICY,
     RIGHT_ACCESS,

@@ -91,6 +91,7 @@ struct service {
     struct secret_ref_list secrets;
     struct logs logs;
     struct kv_list meta;
+    char *adopt;                     /* internal: id of a container that replica 0 takes over, once, instead of making one */
 };
 struct service_list { struct service *v; uint32_t n; };
 /* A file: `job:` and `services:`, or one service alone (then the job has the service's name). In JSON the job's name
@@ -226,6 +227,9 @@ struct access_token_list { struct access_token *v; uint32_t n; };
 struct access { struct role_list roles; struct access_token_list tokens; uint64_t modify_index; };
 
 /* --- between agents and servers --- */
+/* What a container that somebody else made is as a service. notes: what later versions have differently; losses: data
+ * that they will not find; obstacles: why it cannot be one. */
+struct found_container { char *id, *name; struct job job; struct str_list notes, losses, obstacles; };
 /* Header of a log's answer: "NUMBER-OFFSET" of its first byte. The offset and a count of bytes make the place to go on. */
 #define LOG_POSITION_HEADER "X-Mentat-Log-Position"
 /* What an agent says of one allocation. Reports are idempotent: a repeated or older one (smaller seq) changes nothing. */
@@ -276,7 +280,7 @@ extern const struct type port_type, volume_type, rate_limits_type, config_type, 
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, member_type, join_token_type, role_type, access_token_type, access_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
-    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, ingress_target_type, ingress_route_type, agent_ingress_type, ingress_report_type;
+    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, ingress_route_type, agent_ingress_type, ingress_report_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],

@@ -55,7 +55,7 @@ static const struct field config_fields[] = {
             .help = "Memory of the microVM."),
     OBJECT(config, rate_limits, 6, rate_limits, .only = FIRECRACKER, .help = "Limits of disk and network."),
     ENUM(config, pull, 7, pull_policy_names, .only = DOCKER, .default_text = "missing", .help = "When the image is pulled."),
-    STR_LIST(config, entrypoint, 8, .flags = FIELD_SCALAR_OK, .only = DOCKER, .help = "Replaces the image's entry point."),
+    STR_LIST(config, entrypoint, 8, .flags = FIELD_SCALAR_OK | FIELD_EXPAND, .only = DOCKER, .help = "Replaces the image's entry point."),
     STRING(config, network, 9, .only = DOCKER, .help = "Docker network; default: Mentat's bridge."),
     STRING(config, registry_auth, 10, .only = DOCKER, .help = "Name of the secret that holds the registry's login."),
     STR_LIST(config, command, 11, .flags = FIELD_SCALAR_OK | FIELD_EXPAND, .only = DOCKER | EXEC,
@@ -264,6 +264,7 @@ static const struct field service_fields[] = {
     LIST(service, secrets, 23, secret_ref, .help = "Secrets that the task gets."),
     OBJECT(service, logs, 24, logs, .help = "How the task's output is kept."),
     MAP(service, meta, 25, .flags = FIELD_NO_RESTART, .help = "Free keys and values."),
+    STRING(service, adopt, 28, .flags = FIELD_INTERNAL | FIELD_NO_RESTART, .help = "Id of the container that it was at first."),
     {0},
 };
 TABLE(service, service_fields, "A program that Mentat keeps running.", .check = check_service);

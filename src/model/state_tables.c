@@ -291,3 +291,14 @@ static const struct field ingress_report_fields[] = {
     {0},
 };
 TABLE(ingress_report, ingress_report_fields, "How an ingress node's proxy stands.");
+
+static const struct field found_container_fields[] = {
+    STRING(found_container, id, 1, .help = "Id of the container."),
+    STRING(found_container, name, 2, .help = "Name of the container."),
+    OBJECT(found_container, job, 3, job, .help = "The job that it would be."),
+    STR_LIST(found_container, notes, 4, .help = "What later versions have differently."),
+    STR_LIST(found_container, losses, 5, .help = "Data that later versions will not find."),
+    STR_LIST(found_container, obstacles, 6, .help = "Why it cannot be a service."),
+    {0},
+};
+TABLE(found_container, found_container_fields, "A container of a node, as the service that it would be.");

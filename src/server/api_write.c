@@ -9,6 +9,8 @@
 #include "server/api_types.h"
 #include "server/time_zone.h"
 
+#define CONTAINER_ID_LEN 64
+
 /* --- jobs --- */
 
 /* What a job needs before it is planned or proposed. Not asked again when it is applied: servers of different releases
@@ -34,6 +36,36 @@ static int submit(struct request *r, struct error *err)
     if (request_query_number(r, "expected_index", 0, INT64_MAX, &payload.expected_index, err) ||
         job_prepare(r, &payload.job, err))
         return -1;
+    request_command(r, COMMAND_JOB_SUBMIT, &payload);
+    return 0;
+}
+
+static bool is_bound_to(const struct service *s, const char *node)
+{
+    for (uint32_t i = 0; i < s->constraints.n; i++) {
+        const struct constraint *c = &s->constraints.v[i];
+        if (!strcmp(c->attribute, "node.name") && c->op == OP_EQ && c->value.n == 1 && !strcmp(c->value.v[0], node))
+            return true;
+    }
+    return false;
+}
+
+API_PREPARE(api_container_adopt)
+{
+    struct command_job_submit payload = {.job = *(struct job *)r->body, .check_index = true};      /* borrowed; new: index 0 */
+    struct service *s = payload.job.services.n == 1 ? payload.job.services.v : NULL;
+    const char *id = r->params[1];
+    if (strlen(id) != CONTAINER_ID_LEN || strspn(id, "0123456789abcdef") != CONTAINER_ID_LEN)
+        return error_set(err, ERROR_INVALID, "`%.64s` is not the full id of a container", id);
+    if (!s || s->driver != DRIVER_DOCKER || s->mode != MODE_SERVICE || s->count != 1)
+        return error_set(err, ERROR_INVALID, "a container is taken over by a job with one service, of the docker driver, mode "
+                         "service and count 1");
+    if (!is_bound_to(s, r->params[0]))
+        return error_set(err, ERROR_INVALID, "the service has to be bound to the container's node: constraints: [{attribute: "
+                         "node.name, value: %.64s}]", r->params[0]);
+    if (job_prepare(r, &payload.job, err))
+        return -1;
+    mem_set_string(&s->adopt, id);
     request_command(r, COMMAND_JOB_SUBMIT, &payload);
     return 0;
 }

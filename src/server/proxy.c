@@ -33,6 +33,24 @@ int proxy_exec_prepare(struct request *r, struct error *err)
     return 0;
 }
 
+static int aim(struct request *r, const struct node *n, struct error *err)
+{
+    if (n->state == NODE_DOWN)
+        return error_set(err, ERROR_UNAVAILABLE, "node %s is down (%s); its agent cannot be reached", n->name,
+                         n->state_reason ? n->state_reason : "no reason known");
+    if (!n->address || !*n->address)
+        return error_set(err, ERROR_UNAVAILABLE, "node %s gave no address of its agent", n->name);
+    r->target = mem_printf("%s://%s", http_thread_has_tls(r->thread) ? "https" : "http", n->address);
+    r->node_name = mem_strdup(n->name);
+    return 0;
+}
+
+int proxy_container_read(struct control *c, struct request *r, struct error *err)
+{
+    const struct node *n = control_find_node(c, r->params[0], err);
+    return n ? aim(r, n, err) : -1;
+}
+
 int proxy_read(struct control *c, struct request *r, struct error *err)
 {
     const struct alloc *a = control_find_alloc(c, r->params[0], err);
@@ -42,13 +60,8 @@ int proxy_read(struct control *c, struct request *r, struct error *err)
     if (!n)
         return error_set(err, ERROR_NOT_FOUND, "allocation %s was on node %s, which is gone", a->id,
                          a->node_name ? a->node_name : "-");
-    if (n->state == NODE_DOWN)
-        return error_set(err, ERROR_UNAVAILABLE, "node %s is down (%s); allocation %s cannot be reached", n->name,
-                         n->state_reason ? n->state_reason : "no reason known", a->id);
-    if (!n->address || !*n->address)
-        return error_set(err, ERROR_UNAVAILABLE, "node %s gave no address of its agent", n->name);
-    r->target = mem_printf("%s://%s", http_thread_has_tls(r->thread) ? "https" : "http", n->address);
-    r->node_name = mem_strdup(n->name);
+    if (aim(r, n, err) < 0)
+        return error_context(err, "allocation %s", a->id);
     r->alloc_id = mem_strdup(a->id);
     return 0;
 }
@@ -146,12 +159,16 @@ static void on_upgrade(struct http_call *call, struct http_response *res, struct
     request_done(r, 101);
 }
 
-/* The agent's path is ours with the whole id, and our query is its query. */
+/* The agent's path is ours with the whole id, or without the node, and our query is its query. */
 static char *agent_path(const struct request *r)
 {
     struct buf path = {0};
-    const char *action = strrchr(r->route->path, '/');
-    buf_printf(&path, "/v1/allocs/%s%s", r->alloc_id, action);
+    if (r->alloc_id) {
+        buf_printf(&path, "/v1/allocs/%s%s", r->alloc_id, strrchr(r->route->path, '/'));
+    } else {
+        buf_add_string(&path, "/v1/containers/");
+        http_add_encoded(&path, r->params[1]);
+    }
     for (size_t i = 0; i < r->http->query.count; i++) {
         buf_add_string(&path, i ? "&" : "?");
         http_add_encoded(&path, r->http->query.items[i].name);

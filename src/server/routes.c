@@ -111,6 +111,13 @@ const struct route routes[] = {
     POST("/v1/nodes/{node}/disable", RIGHT_DRAIN, WITH_REASON, .write = api_node_disable,
          .response = &write_result_type,
          .help = "Keeps what a node runs, and gives it nothing new."),
+    GET("/v1/nodes/{node}/containers/{container}", RIGHT_ADOPT, .place = PLACE_MEMBER, .response = &found_container_type,
+        .read = proxy_container_read, .respond = proxy_respond,
+        .help = "A container that runs on a node without Mentat, by name or id, as the service that it would be."),
+    POST("/v1/nodes/{node}/containers/{container}/adopt", RIGHT_ADOPT, .body = BODY_REQUIRED, .request = &job_type,
+         .prepare = api_container_adopt, .response = &submit_result_type,
+         .help = "Submits a new job of one service, whose first replica takes over this container, named by its full id, "
+                 "instead of making one; a constraint binds the service to the node."),
     GET("/v1/deployments", RIGHT_READ, .scope = SCOPE_LIST, LIST(deployment_type, CORE_DEPLOYMENT), .query = service_query,
         .read = api_deployments, .help = "Lists the deployments."),
     GET("/v1/deployments/{deployment}", RIGHT_READ, .scope = SCOPE_DEPLOYMENT, WATCH(CORE_DEPLOYMENT, api_watch_param),

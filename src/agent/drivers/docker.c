@@ -46,7 +46,8 @@ static void started_tell(struct docker_task *t, const struct error *err)
     if (t->told_started || !t->head.events)
         return;
     t->told_started = true;
-    CLEANUP_FREE char *handle = err ? NULL : mem_printf("docker1 id=%s run=%" PRIu64, t->container, t->run);
+    struct logs logs = {.max_files = t->log_files, .max_mb = t->log_mb};
+    CLEANUP_FREE char *handle = err ? NULL : docker_handle(t->container, t->run, t->foreign ? &logs : NULL);
     t->head.events->started(t->head.arg, err, handle, t->pid, t->how.started_at);
 }
 
@@ -131,7 +132,8 @@ static void logs_done(void *arg, const struct error *err)
 static void logs_open(struct docker_task *t)
 {
     if (!t->logs)
-        t->logs = docker_logs_open(t->d->engine, t->d->env->loop, t->alloc_dir, t->container, t->tty, t->log_files, t->log_mb);
+        t->logs = docker_logs_open(t->d->engine, t->d->env->loop, t->alloc_dir, t->container, t->tty, t->log_files, t->log_mb,
+                                   t->foreign ? time_now_ms() : 0);
 }
 
 static void ended(struct docker_task *t)
@@ -193,13 +195,17 @@ static int number_label(const struct value *json, const char *name, int otherwis
 static bool is_ours(const struct docker_task *t, const struct value *json)
 {
     const char *alloc = label(json, LABEL_ALLOC);
-    return alloc && !strcmp(alloc, t->alloc_id);
+    return t->foreign || (alloc && !strcmp(alloc, t->alloc_id));
 }
 
 static void nothing_there(struct docker_task *t)
 {
     if (t->told_started) {
         ended(t);                    /* with what `wait` told, or nothing */
+    } else if (t->fresh && t->foreign) {
+        t->foreign = false;          /* it ended and was removed before: this is a replica like others */
+        free(steal(&t->container));
+        docker_image_begin(t);
     } else if (t->fresh) {
         docker_create_begin(t);
     } else {
@@ -222,9 +228,13 @@ static void container_seen(struct docker_task *t, const struct value *json)
     if (job)
         mem_set_string(&t->job, job);
     t->tty = value_true(json, "Config/Tty");
-    t->log_files = number_label(json, LABEL_LOG_FILES, LOG_FILES_DEFAULT);
-    t->log_mb = number_label(json, LABEL_LOG_MB, LOG_MB_DEFAULT);
+    if (!t->foreign) {
+        t->log_files = number_label(json, LABEL_LOG_FILES, LOG_FILES_DEFAULT);
+        t->log_mb = number_label(json, LABEL_LOG_MB, LOG_MB_DEFAULT);
+    }
     t->how.started_at = time_of(json, "State/StartedAt");
+    if (t->foreign && !docker_foreign_seen(t, json))
+        return;
     if (!status || !strcmp(status, "created")) {
         if (t->fresh)
             docker_passwd_begin(t);
@@ -261,7 +271,7 @@ static void look_done(void *arg, const struct engine_answer *a)
 
 void docker_look(struct docker_task *t)
 {
-    CLEANUP_FREE char *path = t->told_started || (!t->fresh && t->container)
+    CLEANUP_FREE char *path = t->told_started || t->foreign || (!t->fresh && t->container)
         ? mem_printf("/containers/%s/json", t->container) : mem_printf("/containers/mentat-%s/json", t->alloc_id);
     docker_task_call(t, STEP_LOOK, &(struct engine_request){.path = path}, look_done);
 }
@@ -396,7 +406,7 @@ static void docker_remove(struct task *task)
         return;
     docker_image_used(t->d->images, t->spec.config.image);
     CLEANUP_FREE char *container = steal(&t->container);
-    docker_remove_container(t->d, container);
+    docker_remove_container(t->d, container, t->foreign);
 }
 
 static void task_closed(uv_handle_t *h)
@@ -460,6 +470,8 @@ static void engine_begin(struct docker_task *t)
     } else if (!engine_up(e)) {
         error_set(&t->failed, ERROR_UNAVAILABLE, "%s", engine_trouble(e));
         fail_later(t);
+    } else if (t->foreign) {
+        docker_look(t);
     } else {
         docker_image_begin(t);
     }
@@ -472,6 +484,12 @@ static void docker_start(void *state, struct task *task, const struct task_spec 
     t->run = t->how.run = spec->run;
     docker_spec_copy(&t->spec, spec);
     t->job = mem_strdup(t->spec.job);
+    if (spec->adopt) {
+        t->foreign = true;
+        mem_set_string(&t->container, spec->adopt);
+        t->log_files = (int)spec->logs->max_files;
+        t->log_mb = (int)spec->logs->max_mb;
+    }
     if (spec->config->registry_auth)
         error_set(&t->failed, ERROR_UNSUPPORTED, "config.registry_auth: this agent cannot read secrets; put the login into "
                   "docker.auth_file of agent.yaml");
@@ -486,9 +504,7 @@ static void docker_start(void *state, struct task *task, const struct task_spec 
 static void docker_adopt(void *state, struct task *task, const char *alloc_id, const char *alloc_dir, const char *handle)
 {
     struct docker_task *t = task_begin(state, task, alloc_id, alloc_dir);
-    char id[80];
-    if (handle && sscanf(handle, "docker1 id=%79[0-9a-f] run=%" SCNu64, id, &t->run) == 2)
-        t->container = mem_strdup(id);
+    docker_handle_read(handle, t);
     docker_look(t);
 }
 
@@ -535,6 +551,7 @@ static int docker_open(const struct driver_env *env, void **state, struct error 
     LIST_INIT(&d->tasks);
     LIST_INIT(&d->removals);
     LIST_INIT(&d->endings);
+    LIST_INIT(&d->inquiries);
     uv_timer_init(env->loop, &d->timer);
     d->timer.data = d;
     d->images = docker_images_open(d);
@@ -589,6 +606,7 @@ static void docker_close(void *state)
 {
     struct docker *d = state;
     d->closing = true;
+    docker_inquiries_close(d);
     engine_cancel(steal(&d->sweep));
     uv_timer_start(&d->timer, close_now, CLOSE_WAIT_MS, 0);
     docker_close_when_done(d);
@@ -608,6 +626,8 @@ const struct driver driver_docker = {
     .stats = docker_stats,
     .remove = docker_remove,
     .free = docker_free,
+    .takeover_handle = docker_handle,
+    .describe = docker_describe_begin,
     .exec = docker_exec_start,
     .exec_write = docker_exec_write,
     .exec_close_stdin = docker_exec_close_stdin,

@@ -1,7 +1,8 @@
 /* Docker driver: what its files share. docker_start.c takes a task from its image to a started container, with
  * docker_network.c for the network of its job; docker_create.c says how the container is made; docker.c takes it on from
  * there to its end. docker_image.c pulls and clears images away, docker_exec.c runs commands in containers, docker_logs.c
- * fetches what containers write, docker_engine.c speaks with the engine, docker_clean.c takes away what is left behind. */
+ * fetches what containers write, docker_engine.c speaks with the engine, docker_clean.c takes away what is left behind,
+ * docker_foreign.c looks at containers that somebody else made, and takes them over. */
 #pragma once
 #include <sys/queue.h>
 #include <uv.h>
@@ -105,6 +106,7 @@ struct docker_task {
     uint64_t run;
     enum docker_step step;
     bool fresh;                      /* started, not adopted */
+    bool foreign;                    /* somebody else made its container: it has another name, and no labels of ours */
     bool told_started, waited, asked;
     int pid;
     struct docker_spec spec;         /* fresh */
@@ -128,6 +130,7 @@ LIST_HEAD(docker_task_list, docker_task);
 
 struct docker_removal;
 struct docker_ending;
+struct docker_inquiry;
 LIST_HEAD(docker_removal_list, docker_removal);
 
 struct docker {
@@ -138,6 +141,7 @@ struct docker {
     struct docker_removal_list removals;
     LIST_HEAD(, docker_ending) endings;          /* of commands */
     struct kv_list networks;         /* of jobs: name, id; "": one of its tasks is at it */
+    LIST_HEAD(, docker_inquiry) inquiries;
     struct kv_list suspects;         /* ids of containers that the last sweep found without a task */
     uv_timer_t timer;                /* sweeps; at the end: how long removals are waited for */
     struct engine_call *sweep;
@@ -174,13 +178,25 @@ void docker_network_begin(struct docker_task *t);
 void docker_network_again(struct docker_task *t);        /* what was known of it is wrong */
 void docker_network_abandon(struct docker_task *t);      /* the task is let go of, maybe in the middle */
 
+/* --- docker_foreign.c --- */
+/* The text for the agent's store. foreign: of a container that somebody else made; else NULL. The caller frees it. */
+char *docker_handle(const char *container, uint64_t run, const struct logs *foreign);
+/* Sets container, run and what is known of a foreign one; nothing when it is none of ours. */
+void docker_handle_read(const char *handle, struct docker_task *t);
+/* False: the task goes on by itself, or its start has failed. */
+bool docker_foreign_seen(struct docker_task *t, const struct value *json);
+/* As drivers_describe. */
+void docker_describe_begin(void *state, const char *what, driver_described *done, void *arg);
+/* Ends what goes on. */
+void docker_inquiries_close(struct docker *d);
+
 /* --- docker_clean.c --- */
-/* The path of a container's DELETE. The caller frees it. */
+/* The path of a container's DELETE, with its volumes without a name. The caller frees it. */
 char *docker_delete_path(const char *container);
 /* After that: a removal that is under way already, or an engine that does not answer, is waited for. */
 bool docker_still_there(const struct error *err);
-/* Tried until the container is gone; it outlives the task. */
-void docker_remove_container(struct docker *d, const char *container);
+/* Tried until the container is gone; it outlives the task. The volumes of a foreign one stay. */
+void docker_remove_container(struct docker *d, const char *container, bool foreign);
 /* Removes the networks of jobs without tasks; one that is in use stays. */
 void docker_sweep_networks(struct docker *d);
 void docker_removals_abandon(struct docker *d);

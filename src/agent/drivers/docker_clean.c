@@ -81,9 +81,10 @@ static struct docker_removal *removal_add(struct docker *d, const char *id, char
     return r;
 }
 
-void docker_remove_container(struct docker *d, const char *container)
+void docker_remove_container(struct docker *d, const char *container, bool foreign)
 {
-    removal_add(d, container, docker_delete_path(container))->insist = true;
+    char *path = foreign ? mem_printf("/containers/%s?force=1", container) : docker_delete_path(container);
+    removal_add(d, container, path)->insist = true;
 }
 
 void docker_removals_abandon(struct docker *d)
@@ -193,7 +194,7 @@ static void sweep_done(void *arg, const struct engine_answer *a)
         if (!id || !alloc || wanted(d, id, alloc) || may_be_wanted(d, item, alloc, &suspects))
             continue;
         LOG_W("removing a container that no allocation has", "container", id, "alloc", alloc);
-        docker_remove_container(d, id);
+        docker_remove_container(d, id, false);
     }
     kv_clear(&d->suspects);
     d->suspects = suspects;

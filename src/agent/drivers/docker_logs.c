@@ -93,13 +93,15 @@ static bool position_load(struct docker_logs *l)
     return true;
 }
 
-/* The log files as they are now: where a new container's log begins. */
-static void position_at_end(struct docker_logs *l, const char *logs_dir)
+/* The log files as they are now: where a new container's log begins. since_ms: what it wrote before is not fetched. */
+static void position_at_end(struct docker_logs *l, const char *logs_dir, int64_t since_ms)
 {
     for (int i = 0; i < LOG_STREAM_COUNT; i++) {
         struct log_numbers numbers;
         struct position *at = &l->streams[i].at;
         *at = (struct position){0};
+        if (since_ms)
+            time_format(at->time, since_ms);
         if (log_numbers_find(logs_dir, (enum log_stream)i, &numbers) < 0 || !numbers.n)
             continue;
         char name[LOG_NAME_SIZE];
@@ -305,7 +307,7 @@ void docker_logs_finish(struct docker_logs *l, void (*done)(void *arg, const str
 }
 
 struct docker_logs *docker_logs_open(struct engine *e, uv_loop_t *loop, const char *alloc_dir, const char *container, bool tty,
-                                     int64_t max_files, int64_t max_mb)
+                                     int64_t max_files, int64_t max_mb, int64_t since_ms)
 {
     struct docker_logs *l = NEW(struct docker_logs);
     l->engine = e;
@@ -317,7 +319,7 @@ struct docker_logs *docker_logs_open(struct engine *e, uv_loop_t *loop, const ch
     uv_timer_init(loop, &l->timer);
     l->timer.data = l;
     if (!position_load(l))
-        position_at_end(l, l->dir);
+        position_at_end(l, l->dir, since_ms);
     for (int i = 0; i < LOG_STREAM_COUNT; i++) {
         struct position *at = &l->streams[i].at;
         if (log_cut(l->dir, (enum log_stream)i, at->number, at->bytes) < 0)

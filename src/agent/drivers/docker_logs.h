@@ -9,9 +9,10 @@
 
 struct docker_logs;
 
-/* container: its full id. tty: its output is one plain stream. alloc_dir exists. */
+/* container: its full id. tty: its output is one plain stream. alloc_dir exists. since_ms: of a container whose log was
+ * never fetched, only what is newer; 0: all. */
 struct docker_logs *docker_logs_open(struct engine *e, uv_loop_t *loop, const char *alloc_dir, const char *container, bool tty,
-                                     int64_t max_files, int64_t max_mb);
+                                     int64_t max_files, int64_t max_mb, int64_t since_ms);
 /* Follows the running container, until finish or close; begins anew by itself when the engine went away. */
 void docker_logs_follow(struct docker_logs *l);
 /* The container has ended: fetches what is missing, then calls done once; err: what is missing is lost. */

@@ -30,6 +30,7 @@ void fake_reset(uv_loop_t *loop)
         for (char **e = r->env; e && *e; e++)
             free(*e);
         free(r->env);
+        free(r->adopts);
         free(r);
     }
     fake = (struct fake_host){.loop = loop};
@@ -118,10 +119,17 @@ struct task *task_start(struct drivers *d, const char *driver, const struct task
     fake.runs = r;
     fake.starts++;
     r->alive = !fake.fail_start;
+    r->adopts = mem_strdup(spec->adopt);
     count_alive(r->alloc_id);
     if (!fake.hold)
         later(t);
     return &t->head;
+}
+
+char *task_takeover_handle(struct drivers *d, const char *driver, const char *what, uint64_t run, const struct logs *logs,
+                           struct error *err)
+{
+    return mem_printf("takes over %s", what);
 }
 
 struct task *task_adopt(struct drivers *d, const char *driver, const char *alloc_id, const char *alloc_dir,

@@ -14,6 +14,7 @@ struct fake_run {
     int stops, removes, signal;
     bool healthy_known, healthy;
     char **env;
+    char *adopts;                    /* what it took over; NULL: it was made */
     struct fake_run *next;
 };
 

@@ -495,6 +495,42 @@ static void a_run_that_was_intended_and_not_begun_is_begun(void **state)
     assert_int_equal(record_of(w, A)->report.restarts, 1);
 }
 
+static void what_runs_already_is_taken_over_once_by_the_first_replica(void **state)
+{
+    struct world *w = *state;
+    mem_set_string(&service(w)->adopt, "abc");
+    fake.hold = true;
+    want(w, A);
+    want(w, B);
+    say(w, true);
+    UNTIL(w, fake.starts == 2);
+    assert_string_equal(fake_find(A)->adopts, "abc");
+    assert_null(fake_find(B)->adopts);
+    /* It is on disk before the driver is asked. */
+    assert_string_equal(record_of(w, A)->handle, "takes over abc");
+    fake.hold = false;
+    reopen(w, true);
+    assert_string_equal(record_of(w, A)->handle, "takes over abc");
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING && state_of(w, B) == ALLOC_RUNNING);
+    fake_exit(fake_find(A), 1);
+    UNTIL(w, fake.starts == 3 && state_of(w, A) == ALLOC_RUNNING);
+    assert_null(fake_find(A)->adopts);
+}
+
+static void what_runs_already_is_looked_for_again_when_a_start_failed(void **state)
+{
+    struct world *w = *state;
+    mem_set_string(&service(w)->adopt, "abc");
+    fake.fail_start = "no engine";
+    want(w, A);
+    say(w, true);
+    UNTIL(w, fake.starts == 1);
+    fake.fail_start = NULL;
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_string_equal(fake_find(A)->adopts, "abc");
+}
+
 static void what_is_not_in_full_work_is_stopped_and_forgotten(void **state)
 {
     struct world *w = *state;
@@ -720,6 +756,8 @@ int main(void)
         T(an_agent_killed_before_the_handle_was_stored_does_not_start_twice),
         T(a_lost_store_does_not_start_a_running_task_twice),
         T(a_run_that_was_intended_and_not_begun_is_begun),
+        T(what_runs_already_is_taken_over_once_by_the_first_replica),
+        T(what_runs_already_is_looked_for_again_when_a_start_failed),
         T(what_is_not_in_full_work_is_stopped_and_forgotten),
         T(a_forgotten_allocation_is_stopped_and_deleted),
         T(files_and_tasks_that_nobody_wants_are_found_and_ended),

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Containers by way of the real programs: mt, mentat-server, mentat-agent and a real Docker engine."""
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from docker_lib import Engine, enter_namespaces  # noqa: E402
+from lib import Agent, Server, call, free_port, wait_for  # noqa: E402
+
+POLICY = "profiles: [{name: docker-legacy, services: ['*']}, {name: exec-internal, services: ['*']}]\n"
+
+
+def setUpModule():
+    global engine
+    engine = Engine().start()
+    engine.image("app:1", "USER 1000:1001", "ENV PATH=/bin", "ENV FROM=image", "WORKDIR /data")
+
+
+def tearDownModule():
+    engine.end()
+
+
+class ServiceTest(unittest.TestCase):
+    def setUp(self):
+        self.server = Server().start()
+        self.addCleanup(self.server.stop)
+        self.agent = Agent(self.server, "n1", **{"docker.socket": engine.socket, "reserved_memory_mb": 0})
+        self.agent.start()
+        self.addCleanup(self.end_agent)
+        wait_for(lambda: [d for d in self.server.items("/v1/nodes")[0]["drivers"] if d["name"] == "docker" and d["healthy"]],
+                 30, "the docker driver's health")
+
+    def end_agent(self):
+        self.assertEqual(self.agent.end(), [])
+        wait_for(lambda: not engine.containers(mentat_agent=self.agent.flags["data_dir"]), 20, "the end of its containers")
+
+    def file(self, text, name="services.yaml"):
+        path = self.server.workdir.join(name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def mt(self, *args, status=0, **more):
+        done = self.server.mt(*args, **more)
+        self.assertEqual(done.returncode, status, (args, done.stdout, done.stderr))
+        return done
+
+    def policy(self, text):
+        self.mt("policy", "set", self.file(text, "policy.yaml"))
+
+    def alloc(self, service):
+        found = [a for a in self.server.items(f"/v1/allocs?service={service}") if a["state"] in ("running", "healthy", "unhealthy")]
+        self.assertEqual(len(found), 1, found)
+        return found[0]
+
+    def run_container(self, name, command, host=None, **config):
+        engine.ok("POST", f"/containers/create?name={name}", {"Image": "app:1", "Cmd": command, "HostConfig": host or {}, **config})
+        engine.ok("POST", f"/containers/{name}/start")
+        self.addCleanup(lambda: engine.call("DELETE", f"/containers/{name}?force=1&v=1"))
+        return engine.inspect(name)
+
+
+class Adopt(ServiceTest):
+    def setUp(self):
+        super().setUp()
+        self.policy(POLICY)
+
+    def web(self, port):
+        data = os.path.join(self.agent.flags["volume_root"], "shop-web", "0")
+        os.makedirs(data, exist_ok=True)
+        os.chmod(data, 0o777)
+        return self.run_container(
+            "shop_web", ["/bin/sh", "-c", "echo before; echo hi > /data/index.html; trap 'echo bye; exit 5' USR1; "
+                         "httpd -p 8080 -h /data; while true; do sleep 0.05; done"],
+            Env=["A=${B} $C", "QUOTED=a \"b\" 'c'"], ExposedPorts={"8080/tcp": {}}, StopSignal="SIGUSR1", StopTimeout=20,
+            Labels={"team": "shop"}, Healthcheck={"Test": ["CMD-SHELL", "test -e ${PWD}/index.html"], "Interval": 10**9, "Retries": 2},
+            host={"PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}, "CapDrop": ["MKNOD"],
+                  "RestartPolicy": {"Name": "always"}, "Memory": 48 << 20, "NanoCpus": 1500000000, "PidsLimit": 77,
+                  "Binds": [data + ":/data"], "Ulimits": [{"Name": "nofile", "Soft": 500, "Hard": 600}]})
+
+    def test_a_container_becomes_a_service_without_a_restart(self):
+        port = free_port()
+        before = self.web(port)
+        dry = self.mt("adopt", "shop_web", "--dry-run")
+        self.assertEqual(self.server.items("/v1/services"), [])
+        done = self.mt("adopt", "shop_web")
+        self.assertEqual(done.stdout, dry.stdout)
+        self.assertIn("the engine's own restart policy (always) is switched off", done.stderr)
+        self.assertIn("later versions do not have its 1 label", done.stderr)
+        after = engine.inspect("shop_web")
+        self.assertEqual((after["Id"], after["State"]["Pid"], after["State"]["StartedAt"]),
+                         (before["Id"], before["State"]["Pid"], before["State"]["StartedAt"]))
+        self.assertEqual(after["HostConfig"]["RestartPolicy"]["Name"], "no")
+        # The file says the same as what runs.
+        path = self.file(done.stdout)
+        self.mt("validate", path)
+        plan = self.mt("plan", path).stdout
+        self.assertIn("shop-web: keep", plan)
+        self.assertRegex(plan, r"shop-web/0 +keep .* nothing changes for it")
+        for line in ("memory_mb: 48", "pids: 77", "cpu_max: 1.5", f"host: {port}", "nofile: \"500:600\"", "signal: SIGUSR1",
+                     "profile: docker-legacy", "- attribute: node.name"):
+            self.assertIn(line, done.stdout)
+        # It is a service like others: health, command, logs, statistics, another agent.
+        wait_for(lambda: self.alloc("shop-web")["state"] == "healthy", 30, "its health")
+        alloc = self.alloc("shop-web")
+        self.assertEqual(self.mt("exec", alloc["id"], "--", "sh", "-c", "echo $A $FROM").stdout, "${B} $C image\n")
+        self.assertEqual(call(port, "GET", "/index.html").body, b"hi\n")
+        self.agent.kill()
+        self.agent.start()
+        self.agent.wait_api()
+        wait_for(lambda: [a for a in self.agent.get("/v1/allocs").json if a["phase"] == "up"], 30, "its adoption")
+        self.assertEqual(engine.inspect("shop_web")["State"]["Pid"], before["State"]["Pid"])
+        # Its end is that of its kill settings; what follows is made by Mentat.
+        self.mt("restart", "shop-web")
+        self.assertEqual(self.alloc("shop-web")["id"], alloc["id"])
+        self.assertEqual(engine.call("GET", f"/containers/{before['Id']}/json").status, 404)
+        second, = engine.containers(mentat_alloc=alloc["id"])
+        made = engine.inspect(second["Id"])
+        self.assertEqual((made["Config"]["Cmd"], made["HostConfig"]["Memory"], made["HostConfig"]["PidsLimit"]),
+                         (before["Config"]["Cmd"], 48 << 20, 77))
+        self.assertEqual({e for e in before["Config"]["Env"]} - {e for e in made["Config"]["Env"]}, set())
+        wait_for(lambda: call(port, "GET", "/index.html").body == b"hi\n", what="the answer of the new container")
+        self.assertEqual(self.mt("logs", "shop-web", "--tail", "2").stdout.split()[-2:], ["bye", "before"])
+        self.mt("stop", "shop-web", "--purge")
+
+    def test_the_engine_may_restart_and_the_agent_may_be_killed_in_between(self):
+        self.run_container("plain", ["/bin/sh", "-c", "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.02; done"],
+                           host={"RestartPolicy": {"Name": "unless-stopped"}})
+        self.mt("adopt", "plain", "--name", "renamed")
+        for _ in range(3):
+            self.agent.kill()
+            engine.kill()
+            engine.start()
+            self.agent.start()
+        wait_for(lambda: [a for a in self.agent.get("/v1/allocs").json if a["phase"] == "up"], 30, "its adoption")
+        seen = int(re.findall(r"line (\d+)", self.mt("logs", "renamed").stdout)[-1])
+        def lines():
+            return [int(n) for n in re.findall(r"line (\d+)", self.mt("logs", "renamed").stdout)]
+        wait_for(lambda: lines()[-1] > seen, 20, "new lines")
+        numbers = lines()
+        self.assertEqual(numbers, sorted(set(numbers)))
+        # Removed by hand, it is replaced.
+        engine.ok("DELETE", "/containers/plain?force=1")
+        alloc = wait_for(lambda: engine.containers(mentat_service="renamed"), 30, "its replacement")
+        self.assertEqual(len(alloc), 1)
+        self.mt("stop", "renamed", "--purge")
+
+    def test_what_cannot_be_a_service_is_refused_and_not_touched(self):
+        def refused(name, text, *args, host=None, **config):
+            before = self.run_container(name, ["sleep", "1000"], host, **config)
+            done = self.mt("adopt", name, *args, status=4)
+            self.assertIn(text, done.stderr)
+            self.assertEqual(done.stdout, "")
+            after = engine.inspect(name)
+            self.assertEqual(after["State"]["StartedAt"], before["State"]["StartedAt"])
+            self.assertEqual(after["HostConfig"]["RestartPolicy"], before["HostConfig"]["RestartPolicy"])
+        refused("privileged", "it is privileged, which no security profile allows", host={"Privileged": True})
+        refused("hostnet", "uses the host's network", host={"NetworkMode": "host"})
+        refused("hostpid", "sees the host's processes", host={"PidMode": "host"})
+        refused("socket", "docker.sock", host={"Binds": [engine.socket + ":/var/run/docker.sock"]})
+        refused("etc", "/etc of the host", host={"Binds": ["/etc:/host-etc:ro"]})
+        refused("device", "devices of the host", host={"Devices": [
+            {"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm"}]})
+        refused("unfiltered", "seccomp=unconfined", host={"SecurityOpt": ["seccomp=unconfined"]})
+        refused("caps", "capabilities.NET_ADMIN goes beyond profile docker-legacy", host={"CapAdd": ["NET_ADMIN"]})
+        self.policy("profiles: [{name: docker-legacy, services: [nobody]}]")
+        refused("policy", "docker-legacy", host={})
+        self.policy(POLICY)
+        engine.ok("POST", "/containers/create?name=created", {"Image": "app:1", "Cmd": ["sleep", "1"]})
+        self.addCleanup(lambda: engine.ok("DELETE", "/containers/created"))
+        self.assertIn("does not run (created)", self.mt("adopt", "created", status=4).stderr)
+        self.assertIn("no node that answers has a container nobody", self.mt("adopt", "nobody", status=1).stderr)
+        self.assertIn("neither the name nor the id", self.mt("adopt", "--node", "n1", "b@d", status=2).stderr)
+        self.assertEqual(self.server.items("/v1/services"), [])
+
+    def test_data_that_would_be_lost_needs_a_word(self):
+        self.run_container("db", ["sleep", "1000"], host={"Binds": ["dbdata:/data"]})
+        self.addCleanup(lambda: engine.ok("DELETE", "/volumes/dbdata?force=1"))
+        done = self.mt("adopt", "db", status=1)
+        self.assertIn("what is in /data, which is in the engine's volume dbdata", done.stderr)
+        self.mt("adopt", "db", "--leave-volumes")
+        self.mt("stop", "db", "--purge")
+        wait_for(lambda: engine.call("GET", "/containers/db/json").status == 404, what="its removal")
+        self.assertEqual(engine.call("GET", "/volumes/dbdata").status, 200)
+
+    def test_an_agents_own_word_counts(self):
+        self.run_container("mine", ["sleep", "1000"])
+        self.agent.process.stop()
+        self.agent.start(**{"security.profiles": "docker-hardened"})
+        self.agent.wait_api()
+        done = wait_for(lambda: (d := self.server.mt("adopt", "mine")).returncode == 4 and d, 30, "the agent's refusal")
+        self.assertIn("docker-legacy", done.stderr)
+
+
+if __name__ == "__main__":
+    enter_namespaces()
+    unittest.main(verbosity=2)
