@@ -8,6 +8,9 @@
 #include "base/buf.h"
 #include "base/timefmt.h"
 
+#define LIMIT_LINES 10
+#define LIMIT_MS 10000
+
 static const char *const level_names[] = {"debug", "info", "warn", "error", "fatal"};
 static const char *log_component = "mentat";
 static enum log_level log_threshold = LOG_INFO;
@@ -84,4 +87,18 @@ const char *log_signed(char *out, long long v)
 {
     snprintf(out, 22, "%lld", v);
     return out;
+}
+
+bool log_limit_allows(struct log_limit *l, int64_t now_ms, uint64_t *unsaid)
+{
+    if (!l->said || now_ms >= l->since_ms + LIMIT_MS)
+        *l = (struct log_limit){.since_ms = now_ms, .unsaid = l->unsaid};
+    if (l->said == LIMIT_LINES) {
+        l->unsaid++;
+        return false;
+    }
+    l->said++;
+    *unsaid = l->unsaid;
+    l->unsaid = 0;
+    return true;
 }

@@ -1,5 +1,7 @@
 /* Log: one line a record, key=value, levelled, on standard error. */
 #pragma once
+#include <stdbool.h>
+#include <stdint.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_FATAL };
 
@@ -21,3 +23,12 @@ void log_write(enum log_level level, const char *msg, ...) __attribute__((sentin
 #define LOG_I64(v) (log_signed((char[22]){0}, (long long)(v)))
 const char *log_number(char *out, unsigned long long v);
 const char *log_signed(char *out, long long v);
+
+/* For lines that others can cause as often as they like. Zeroed at first. */
+struct log_limit {
+    int64_t since_ms;
+    unsigned said;
+    uint64_t unsaid;
+};
+/* Whether one more may be written at this (monotonic) time: ten in ten seconds may. *unsaid: how many were not since then. */
+bool log_limit_allows(struct log_limit *l, int64_t now_ms, uint64_t *unsaid);

@@ -299,6 +299,8 @@ static int exchange_run(struct exchange *x, const struct exchange_ask *ask, stru
     clear(x);
     if (api->unreached && last.code == ERROR_UNAVAILABLE)
         not_reached(api, &last, err);
+    else if (api->unreached && last.code == ERROR_DENIED)
+        error_set(err, ERROR_DENIED, "%s; --ca, --cert and --key give the certificates to believe and to show", last.text);
     else
         *err = last;
     return -1;

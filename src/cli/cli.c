@@ -80,7 +80,7 @@ int cli_fail(const struct cli *cli, const struct error *err)
     CLEANUP_FREE char *text = mem_strdup(err->text);
     text_tame(text, true);
     fprintf(stderr, "mt: %s\n", text);
-    if (cli->api && api_unreached(cli->api) && err->code != ERROR_INVALID)
+    if (cli->api && api_unreached(cli->api) && err->code != ERROR_INVALID && err->code != ERROR_DENIED)
         return STATUS_UNREACHED;
     switch (err->code) {
     case ERROR_INVALID: return STATUS_USAGE;

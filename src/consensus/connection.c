@@ -51,7 +51,8 @@ void connection_close(struct connection *c)
 /* Says why, then closes. */
 static void refuse(struct connection *c, const struct error *err)
 {
-    LOG_W("a server is refused", "peer", stream_peer(c->stream), "why", err->text);
+    transport_refused(c->transport, stream_peer(c->stream), err->text);
+    c->refused = true;
     struct buf text = {0};
     buf_printf(&text, "%.*s", REFUSED_TEXT_MAX, err->text);
     connection_send(c, WIRE_REFUSED, &text);
@@ -259,6 +260,8 @@ static void on_close(struct stream *s, void *arg, const struct error *err)
     struct connection *c = arg;
     if (c->dialled && err && !c->transport->closing)
         transport_trouble(c->remote, err->text);
+    else if (err && !c->open && !c->refused && !c->transport->closing)
+        transport_refused(c->transport, stream_peer(s), err->text);
     transport_lost(c);
 }
 

@@ -73,6 +73,13 @@ void transport_trouble(struct remote *r, const char *why)
     LOG_W("no connection to a server", "id", LOG_U64(r->id), "address", address_of(r) ? address_of(r) : "?", "why", why);
 }
 
+void transport_refused(struct transport *t, const char *peer, const char *why)
+{
+    uint64_t unsaid;
+    if (log_limit_allows(&t->refusals, time_monotonic_ms(), &unsaid))
+        LOG_W("a server is refused", "peer", peer, "why", why, "not_told", LOG_U64(unsaid));
+}
+
 void transport_met(struct transport *t, struct remote *r, const struct wire_greeting *g)
 {
     mem_set_string(&r->release, g->release);

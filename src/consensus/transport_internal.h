@@ -2,6 +2,7 @@
 #pragma once
 #include <sys/queue.h>
 
+#include "base/log.h"
 #include "consensus/transport.h"
 #include "consensus/wire.h"
 #include "net/address.h"
@@ -24,6 +25,7 @@ struct connection {
     bool dialled;
     bool open;                      /* greeted both ways */
     bool was_full;
+    bool refused;                   /* and it was said why */
     uint64_t since_ms, heard_ms, pinged_ms;
     struct buf in;
 };
@@ -57,6 +59,7 @@ struct transport {
     struct remotes remotes;
     struct connections connections;
     unsigned strangers;             /* accepted, and not greeted yet */
+    struct log_limit refusals;
     int open_handles;
     bool closing;
     void (*closed)(void *ctx);
@@ -69,6 +72,8 @@ struct wire_greeting transport_greeting(const struct transport *t, uint64_t to);
 /* What a greeting said. Dials back soon, if that is not done yet. */
 void transport_met(struct transport *t, struct remote *r, const struct wire_greeting *g);
 void transport_trouble(struct remote *r, const char *why);
+/* Logs it; whoever is refused comes again and again. */
+void transport_refused(struct transport *t, const char *peer, const char *why);
 /* The connection is gone; it is freed when this returns. */
 void transport_lost(struct connection *c);
 /* Connections and other servers are looked after now and then while there are any. */

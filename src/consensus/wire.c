@@ -31,7 +31,10 @@ enum wire_result wire_next(const void *bytes, size_t len, size_t limit, enum wir
     if (!cursor_u32(&c, &n) || !cursor_u32(&c, &k) || !cursor_u64(&c, &sum))
         return WIRE_MORE;
     if (k < WIRE_HELLO || k > WIRE_PONG) {
-        error_set(err, ERROR_INVALID, "this is not the protocol of mentat servers");
+        const uint8_t *b = bytes;
+        bool tls = (b[0] == 0x15 || b[0] == 0x16) && b[1] == 3;     /* an alert, or a hello */
+        error_set(err, ERROR_INVALID, tls ? "the peer speaks TLS, and this server has none: set tls_cert, tls_key and tls_ca "
+                  "on all servers or on none" : "this is not the protocol of mentat servers");
         return WIRE_BROKEN;
     }
     if (n > limit) {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/timefmt.h"
 #include "net/http_conn.h"
 #include "net/http_target.h"
 
@@ -111,11 +112,21 @@ void conn_free(struct conn *c)
     http_server_maybe_stopped(server);
 }
 
+/* Whoever knocks with a wrong certificate, or none, does so again and again. */
+static void tell_refused(struct http_server *server, const struct error *err)
+{
+    uint64_t unsaid;
+    if (log_limit_allows(&server->refusals, time_monotonic_ms(), &unsaid))
+        LOG_W("a connection was refused", "reason", err->text, "not_told", LOG_U64(unsaid));
+}
+
 static void on_close(struct stream *s, void *arg, const struct error *err)
 {
     struct conn *c = arg;
     struct request *r = c->req;
-    if (err)
+    if (err && c->shaking && !c->server->stopping)
+        tell_refused(c->server, err);
+    else if (err)
         LOG_D("connection broke", "peer", stream_peer(s), "error", err->text);
     c->req = NULL;
     if (r) {
@@ -363,6 +374,7 @@ static void on_drain(struct stream *s, void *arg)
 static void on_open(struct stream *s, void *arg)
 {
     struct conn *c = arg;
+    c->shaking = false;
     if (c->phase != CONN_IDLE)
         return;
     wait_at_most(c, c->server->options.idle_timeout_ms);
@@ -397,7 +409,7 @@ void conn_accept(struct listener *listener)
         stream_close(c->stream);
     else if (c->refused)
         conn_refuse(c, 503, "too many connections; try again later");
-    else if (listener->tls)
+    else if ((c->shaking = listener->tls))
         wait_at_most(c, server->options.header_timeout_ms);     /* the handshake */
     else
         on_open(c->stream, c);

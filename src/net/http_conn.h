@@ -5,6 +5,7 @@
 #include <time.h>
 #include <uv.h>
 
+#include "base/log.h"
 #include "net/deadline.h"
 #include "net/http_parse.h"
 #include "net/http_server.h"
@@ -40,6 +41,7 @@ struct conn {
     enum conn_phase phase;
     bool keep_alive;
     bool peer_ended;
+    bool shaking;               /* TLS: hands */
     bool refused;               /* beyond the limit of connections; not counted */
     bool feeding;               /* conn_feed is on the stack, and writes are gathered */
     bool told_pending;          /* a handler heard of pending bytes, and waits for on_drain */
@@ -72,6 +74,7 @@ struct http_server {
     struct deadlines deadlines;
     struct conn_list conns;
     size_t conn_count, refused_count;
+    struct log_limit refusals;
     struct listener_list listeners;
     unsigned open_listeners;    /* until their close callbacks */
     int port;

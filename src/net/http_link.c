@@ -343,7 +343,9 @@ static void on_eof(struct stream *s, void *arg)
         link_end(l, NULL, 0);
         return;
     }
-    link_broken(l, "the peer closed the connection before the answer was complete", ERROR_UNKNOWN_OUTCOME);
+    bool silent = !l->answered && !l->reused && !l->target.tls && !l->target.address.is_unix;
+    link_broken(l, silent ? "the peer closed the connection without an answer; perhaps it speaks TLS, and https:// is meant"
+                          : "the peer closed the connection before the answer was complete", ERROR_UNKNOWN_OUTCOME);
 }
 
 static void on_close(struct stream *s, void *arg, const struct error *err)

@@ -129,6 +129,10 @@ static int session_error(struct tls_session *t, struct error *err)
         ERR_clear_error();
         return error_set(err, ERROR_DENIED, "the peer has no certificate, and one is required");
     }
+    if (reason == SSL_R_HTTP_REQUEST || reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_PACKET_LENGTH_TOO_LONG) {
+        ERR_clear_error();
+        return error_set(err, ERROR_UNAVAILABLE, "the peer does not speak TLS");
+    }
     /* Alerts from the peer have its number in the reason; 42 to 49 and 116 are about our certificate. */
     int alert = reason - SSL_AD_REASON_OFFSET;
     bool ours = (alert >= SSL_AD_BAD_CERTIFICATE && alert <= SSL_AD_ACCESS_DENIED) ||

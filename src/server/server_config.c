@@ -46,10 +46,11 @@ static const struct field server_config_fields[] = {
                    "0s: never."),
     CONFIG("http_threads", 5, FIELD_INT, http_threads, .default_text = "2", .min = 1, .max = 64,
            .help = "Threads that serve connections."),
-    CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server."),
+    CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server, for both ports: with the names under which its API is reached, and "
+                  "DNS:ID.server.mentat with its server_id. With it nothing is spoken in plain text."),
     CONFIG("tls_key", 7, FIELD_STRING, tls_key, .help = "Key file (PEM) of this server."),
     CONFIG("tls_ca", 8, FIELD_STRING, tls_ca,
-           .help = "Certificate file (PEM) of the authority; clients need a certificate of it."),
+           .help = "Certificate file (PEM) of the authority whose servers, agents and, with access: open, clients are believed."),
     CONFIG("allow_insecure", 9, FIELD_BOOL, allow_insecure,
            .help = "Allow the API without TLS on an address other than loopback."),
     CONFIG("access", 36, FIELD_ENUM, access, .names = access_names, .default_text = "open",

@@ -253,6 +253,7 @@ class Agent:
                       "port": self.port, "name": name, "ip": ip, "servers": f"127.0.0.1:{server.port}",
                       "cgroup_root": self.group, **flags}
         self.process = None
+        self.tls = None          # how the test speaks to it
 
     def start(self, **more):
         flags = {**self.flags, **more}
@@ -263,7 +264,7 @@ class Agent:
         self.process.kill()
 
     def get(self, path):
-        return call(self.port, "GET", path, timeout=10)
+        return call(self.port, "GET", path, timeout=10, tls=self.tls)
 
     def wait_api(self):
         """A process that was just started does not listen yet; what it did before is no sign of it."""
