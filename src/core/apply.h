@@ -7,6 +7,7 @@ typedef int apply_fn(struct core *c, const void *payload, struct buf *body, stru
 
 apply_fn apply_job_submit, apply_job_delete;
 apply_fn apply_service_scale, apply_service_restart, apply_service_rollback, apply_service_delete;
+apply_fn apply_service_promote, apply_service_abort;
 apply_fn apply_node_register, apply_node_state, apply_node_remove;
 apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart;
 apply_fn apply_decide;
@@ -22,11 +23,25 @@ struct new_version {
     const struct service *spec;
     const char *why;
     bool revert;                       /* of a failed deployment */
+    const char *taken_back;            /* why the running deployment is; NULL: a newer version replaces it */
 };
 const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *v);
 /* Whether the profiles and the cluster's policy let this be submitted. */
 int policy_admits(const struct core *c, const struct service *s, struct error *err);
 void service_stop(struct core *c, struct service_entry *s, bool purge, const char *reason);
+/* Also one that is stopped: `even_stopped`. NULL with err. */
+struct service_entry *service_find(struct core *c, const char *name, bool even_stopped, struct error *err);
+/* The answer to a request about one service; deployment may be NULL. */
+void service_answer(struct core *c, const struct service_entry *s, const char *deployment, struct buf *body);
+
+/* apply_deploy.c. old: the version before the current one; revert: it takes back a failed one, and is not taken back. */
+struct deployment_entry *deployment_begin(struct core *c, struct service_entry *s, const struct version_entry *old,
+                                          bool revert);
+void deployment_change(struct core *c, const struct decide_deployment *p);
+/* Back to the version before: the id of the deployment that does it, if one is needed. */
+const char *deployment_take_back(struct core *c, struct deployment_entry *d, const char *reason);
+/* A newer version comes while the current one stands beside an older one (beside.h), or that one comes back. */
+void deployment_supersede(struct core *c, struct deployment_entry *d, bool goes_back);
 void deployment_finish(struct core *c, struct deployment_entry *d, enum deployment_state state, const char *reason);
 /* A replica that is to stop, or to be restarted: first it leaves the traffic, when it is in there. The second call, once it
  * has left, does it; one that comes too early changes nothing. */

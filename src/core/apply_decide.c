@@ -4,6 +4,7 @@
 
 #include "base/id.h"
 #include "core/apply.h"
+#include "core/beside.h"
 #include "core/peers.h"
 #include "core/slots.h"
 
@@ -22,10 +23,19 @@ static bool demand_makes_sense(const struct decide_place *p)
     return sched_room_makes_sense(p->cpus, p->memory_mb, p->disk_mb);
 }
 
+/* The version that it is of: the current one, or the one that stands beside it. */
+static struct version_entry *version_of(const struct service_entry *s, const struct decide_place *p)
+{
+    const struct deployment_entry *d = beside_deployment(s);
+    if (s->current->v.version == p->version)
+        return s->current;
+    return d && d->from_version == p->version && d->d.traffic_percent < 100 ? state_version(s, p->version) : NULL;
+}
+
 static bool place_holds(struct core *c, struct service_entry *s, const struct node_entry *n,
                         const struct decide_place *p)
 {
-    if (!s || s->stopped || !s->current || s->current->v.version != p->version || !n || n->n.state != NODE_READY)
+    if (!s || s->stopped || !version_of(s, p) || !n || n->n.state != NODE_READY)
         return false;
     if (!p->alloc_id || !id_valid(p->alloc_id) || state_alloc(c, p->alloc_id) || p->replica < 0
         || !demand_makes_sense(p))
@@ -35,7 +45,8 @@ static bool place_holds(struct core *c, struct service_entry *s, const struct no
         return false;
     if (spec->schedule && p->run_at != s->run_at)
         return false;
-    return slot_is_free(s, p->replica, n) && state_node_has_room(n, p->cpus, p->memory_mb, p->disk_mb, &p->ports);
+    bool is_free = version_of(s, p) == s->current ? slot_is_free(s, p->replica, n) : beside_is_free(s, p->replica);
+    return is_free && state_node_has_room(n, p->cpus, p->memory_mb, p->disk_mb, &p->ports);
 }
 
 static void place(struct core *c, const struct decide_place *p)
@@ -48,7 +59,8 @@ static void place(struct core *c, const struct decide_place *p)
         return;
     }
     struct alloc_entry *a = NEW(struct alloc_entry);
-    struct deployment_entry *d = state_running_deployment(s);
+    const struct version_entry *v = version_of(s, p);
+    struct deployment_entry *d = v == s->current ? state_running_deployment(s) : NULL;
     struct alloc *to = &a->a;
     const struct service *spec = &s->current->v.spec;
     *to = (struct alloc){
@@ -61,7 +73,7 @@ static void place(struct core *c, const struct decide_place *p)
     for (uint32_t i = 0; i < p->ports.n; i++)
         type_copy(&alloc_port_type, memset(list_add((struct list *)&to->ports, &alloc_port_type), 0,
                                            alloc_port_type.size), &p->ports.v[i]);
-    a->epoch = s->current->epoch;
+    a->epoch = v->epoch;
     a->run_at = p->run_at;
     a->every_node = spec->mode == MODE_EVERY_NODE;
     a->task = spec->mode == MODE_TASK;
@@ -99,45 +111,6 @@ static void stop(struct core *c, const struct decide_stop *p)
         alloc_stop(c, a, p->reason ? p->reason : "");
     else if (a)
         state_set_dirty(c, a->service);
-}
-
-static void revert(struct core *c, struct deployment_entry *d, const char *reason)
-{
-    struct service_entry *s = d->service;
-    struct version_entry *to = state_version(s, d->d.previous_version);
-    if (!to || to == s->current) {
-        deployment_finish(c, d, DEPLOYMENT_FAILED, reason);
-        return;
-    }
-    struct service spec = to->v.spec;      /* shallow: copied by the new version */
-    spec.count = s->current->v.spec.count;
-    CLEANUP_FREE char *why = mem_printf("reverted to %llu: %.200s", (unsigned long long)to->v.version, reason);
-    deployment_finish(c, d, DEPLOYMENT_REVERTED, reason);
-    service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why, .revert = true});
-}
-
-static void change_deployment(struct core *c, const struct decide_deployment *p)
-{
-    struct deployment_entry *d = state_deployment(c, p->id);
-    if (!d || d->d.state > DEPLOYMENT_PAUSED || p->state < 0 || p->state > DEPLOYMENT_CANCELLED)
-        return;
-    const char *reason = p->reason ? p->reason : "";
-    if (p->healthy > d->d.healthy)
-        d->progress_at = c->now;
-    d->d.desired = p->desired;
-    d->d.placed = p->placed;
-    d->d.healthy = p->healthy;
-    d->d.unhealthy = p->unhealthy;
-    if (p->state == DEPLOYMENT_RUNNING) {
-        mem_set_string(&d->d.reason, reason);
-        state_touch_deployment(c, d);
-    } else if (p->state == DEPLOYMENT_REVERTED) {
-        revert(c, d, reason);
-    } else {
-        if (p->state == DEPLOYMENT_SUCCESSFUL)
-            d->service->stable_version = d->d.version;
-        deployment_finish(c, d, (enum deployment_state)p->state, reason);
-    }
 }
 
 static void change_service(struct core *c, const struct decide_service *p)
@@ -205,7 +178,7 @@ int apply_decide(struct core *c, const void *payload, struct buf *body, struct e
     for (uint32_t i = 0; i < p->restarts.n; i++)
         restart(c, p->restarts.v[i]);
     for (uint32_t i = 0; i < p->deployments.n; i++)
-        change_deployment(c, &p->deployments.v[i]);
+        deployment_change(c, &p->deployments.v[i]);
     for (uint32_t i = 0; i < p->forget.n; i++)
         forget(c, p->forget.v[i]);
     for (uint32_t i = 0; i < p->forget_nodes.n; i++)

@@ -2,9 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/id.h"
-#include "base/random.h"
 #include "core/apply.h"
+#include "core/beside.h"
 #include "core/peers.h"
 
 static bool restart_needed(const struct service *before, const struct service *after, bool *changed)
@@ -19,41 +18,6 @@ static bool restart_needed(const struct service *before, const struct service *a
     return restart;
 }
 
-void deployment_finish(struct core *c, struct deployment_entry *d, enum deployment_state state, const char *reason)
-{
-    enum deployment_state from = d->d.state;
-    d->d.state = state;
-    mem_set_string(&d->d.reason, reason);
-    d->d.finished_at = c->now;
-    state_touch_deployment(c, d);
-    state_event(c, (struct event_text){.kind = "deployment", .subject = d->d.id, .service = d->d.service,
-                                       .from = enum_name(deployment_state_names, (int)from),
-                                       .to = enum_name(deployment_state_names, (int)state)}, "%s", reason);
-}
-
-static struct deployment_entry *add_deployment(struct core *c, struct service_entry *s, uint64_t epoch, bool revert)
-{
-    char id[ID_LEN + 1];
-    struct deployment_entry *d = NEW(struct deployment_entry);
-    const struct service_version *v = &s->current->v;
-    uint64_t salt = 0;
-    do
-        id_format(id, hash_string(s->name, hash_mix(c->index) + salt++));
-    while (state_deployment(c, id));
-    d->d = (struct deployment){
-        .id = mem_strdup(id), .service = mem_strdup(s->name), .job = mem_strdup(s->job->name), .version = v->version,
-        .previous_version = revert ? 0 : s->stable_version, .strategy = v->spec.deploy.strategy,
-        .state = DEPLOYMENT_RUNNING, .desired = v->spec.count, .created_at = c->now, .create_index = c->index,
-        .modify_index = c->index, .reason = mem_strdup("not all replicas serve yet")};
-    d->revert = revert;
-    d->progress_at = c->now;
-    d->epoch = epoch;
-    state_add_deployment(c, s, d);
-    state_event(c, (struct event_text){.kind = "deployment", .subject = d->d.id, .service = s->name, .to = "running"},
-                "version %llu is rolled out", (unsigned long long)v->version);
-    return d;
-}
-
 /* Replicas that need not be replaced belong to the new version from now on. */
 static void carry_over(struct core *c, struct service_entry *s, uint64_t epoch)
 {
@@ -66,47 +30,83 @@ static void carry_over(struct core *c, struct service_entry *s, uint64_t epoch)
     }
 }
 
-const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *nv)
+static bool same_text(const char *a, const char *b)
 {
-    const struct version_entry *old = s->current;
-    bool changed = true, was_stopped = s->stopped;
-    bool restart = !old || was_stopped || restart_needed(&old->v.spec, nv->spec, &changed);
-    bool schedule_changed = !old || was_stopped || strcmp(old->v.spec.schedule ? old->v.spec.schedule : "",
-                                                          nv->spec->schedule ? nv->spec->schedule : "")
-                            || strcmp(old->v.spec.time_zone_rule ? old->v.spec.time_zone_rule : "",
-                                      nv->spec->time_zone_rule ? nv->spec->time_zone_rule : "");
-    struct deployment_entry *running = state_running_deployment(s);
+    return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+static bool schedule_changed(const struct service *a, const struct service *b)
+{
+    return !same_text(a->schedule, b->schedule) || !same_text(a->time_zone_rule, b->time_zone_rule);
+}
+
+static struct version_entry *new_version(struct core *c, const struct service_entry *s, const struct new_version *nv)
+{
     struct version_entry *v = NEW(struct version_entry);
     v->v = (struct service_version){
         .service = mem_strdup(s->name), .job = mem_strdup(s->job->name), .version = s->last_version + 1,
         .submitted_at = c->now, .submitted_by = mem_strdup(c->actor), .why = mem_strdup(nv->why),
         .create_index = c->index};
     type_copy(&service_type, &v->v.spec, nv->spec);
-    v->epoch = restart ? v->v.version : old->epoch;
-    uint64_t old_version = old ? old->v.version : 0;
+    return v;
+}
+
+/* Replicas of the version before still stand beside those of the current one, and what is submitted is as they are. */
+static bool goes_back_beside(const struct service_entry *s, const struct deployment_entry *beside, const struct service *spec)
+{
+    bool ignored;
+    const struct version_entry *from = beside ? state_version(s, beside->from_version) : NULL;
+    return from && !restart_needed(&from->v.spec, spec, &ignored);
+}
+
+/* The new version is part of what goes on. */
+static void continue_version(struct core *c, struct service_entry *s, uint64_t old_version)
+{
+    struct deployment_entry *running = state_running_deployment(s);
+    carry_over(c, s, s->current->epoch);
+    if (s->stable_version == old_version)
+        s->stable_version = s->current->v.version;
+    if (running)
+        running->d.version = s->current->v.version;
+}
+
+static void end_deployment(struct core *c, struct deployment_entry *running, const struct new_version *nv)
+{
+    if (nv->taken_back)
+        deployment_finish(c, running, DEPLOYMENT_REVERTED, nv->taken_back);
+    else
+        deployment_finish(c, running, DEPLOYMENT_CANCELLED, "a newer version was submitted");
+}
+
+const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *nv)
+{
+    const struct version_entry *old = s->current;
+    bool ignored, fresh = !old || s->stopped;
+    struct deployment_entry *beside = fresh ? NULL : beside_deployment(s), *running;
+    bool back = goes_back_beside(s, beside, nv->spec);
+    bool restart = !back && (fresh || restart_needed(&old->v.spec, nv->spec, &ignored));
+    struct version_entry *v = new_version(c, s, nv);
+    v->epoch = back ? beside->from_epoch : restart ? v->v.version : old->epoch;
+    if (beside && (back || restart))
+        deployment_supersede(c, beside, back);
     state_set_current(c, s, v);
     peers_set_changed(c, s);
+    if (fresh || schedule_changed(&old->v.spec, nv->spec))
+        s->next_run_at = s->run_at = 0;
     s->stopped = s->purge = false;
-    if (schedule_changed) {
-        s->next_run_at = 0;
-        s->run_at = 0;
-    }
     mem_set_string(&s->reason, NULL);
     s->unplaced = 0;
-    if (!restart) {
-        carry_over(c, s, v->epoch);
-        if (s->stable_version == old_version)
-            s->stable_version = v->v.version;
-        if (running)
-            running->d.version = v->v.version;
-    }
     state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
                 "version %llu: %s", (unsigned long long)v->v.version, nv->why);
-    if (restart && running)
-        deployment_finish(c, running, DEPLOYMENT_CANCELLED, "a newer version was submitted");
+    if (back)
+        carry_over(c, s, v->epoch);
+    else if (!restart)
+        continue_version(c, s, old->v.version);
+    if ((restart || back || nv->taken_back) && (running = state_running_deployment(s)))
+        end_deployment(c, running, nv);
     struct deployment_entry *d = NULL;
-    if (v->v.spec.mode != MODE_TASK && (restart || was_stopped))
-        d = add_deployment(c, s, v->epoch, nv->revert);
+    if (v->v.spec.mode != MODE_TASK && (restart || back))
+        d = deployment_begin(c, s, old, nv->revert || back);
     state_trim_versions(s);
     state_touch_service(c, s);
     return d ? d->d.id : NULL;
@@ -246,7 +246,7 @@ int apply_job_delete(struct core *c, const void *payload, struct buf *body, stru
 
 /* --- single services --- */
 
-static struct service_entry *find_service(struct core *c, const char *name, bool even_stopped, struct error *err)
+struct service_entry *service_find(struct core *c, const char *name, bool even_stopped, struct error *err)
 {
     struct service_entry *s = state_service(c, name);
     if (!s)
@@ -258,7 +258,7 @@ static struct service_entry *find_service(struct core *c, const char *name, bool
     return NULL;
 }
 
-static void answer(struct core *c, const struct service_entry *s, const char *deployment, struct buf *body)
+void service_answer(struct core *c, const struct service_entry *s, const char *deployment, struct buf *body)
 {
     s->job->modify_index = c->index;
     c->changed[CORE_JOB] = c->index;
@@ -273,7 +273,7 @@ static void answer(struct core *c, const struct service_entry *s, const char *de
 int apply_service_scale(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service_scale *p = payload;
-    struct service_entry *s = find_service(c, p->service, false, err);
+    struct service_entry *s = service_find(c, p->service, false, err);
     if (!s)
         return -1;
     const struct field *count = type_field(&service_type, "count");
@@ -288,14 +288,14 @@ int apply_service_scale(struct core *c, const void *payload, struct buf *body, s
         spec.count = p->count;
         service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why});
     }
-    answer(c, s, NULL, body);
+    service_answer(c, s, NULL, body);
     return 0;
 }
 
 int apply_service_restart(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service *p = payload;
-    struct service_entry *s = find_service(c, p->service, false, err);
+    struct service_entry *s = service_find(c, p->service, false, err);
     if (!s)
         return -1;
     s->generation++;
@@ -304,7 +304,7 @@ int apply_service_restart(struct core *c, const void *payload, struct buf *body,
     state_touch_service(c, s);
     state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
                 "restart of all replicas was asked for%s%s", c->actor ? " by " : "", c->actor ? c->actor : "");
-    answer(c, s, NULL, body);
+    service_answer(c, s, NULL, body);
     return 0;
 }
 
@@ -331,38 +331,55 @@ static struct version_entry *version_to_go_back_to(struct service_entry *s)
     return v;
 }
 
+/* While the replicas of the version before stand beside those of the current one, it is that one. */
+static struct version_entry *rollback_target(struct service_entry *s, const struct command_service_rollback *p,
+                                             bool *beside, struct error *err)
+{
+    const struct deployment_entry *d = beside_deployment(s);
+    struct version_entry *to = p->to_version ? state_version(s, p->to_version) : d ? state_version(s, d->from_version) : NULL;
+    *beside = to && !p->to_version;
+    if (!to && !p->to_version)
+        to = version_to_go_back_to(s);
+    if (!to && !p->to_version)
+        error_set(err, ERROR_CONFLICT, "service %s has no older version that did not fail and differs from the current one; "
+                  "`mt versions %s` lists them, name the one to go back to", s->name, s->name);
+    else if (!to)
+        error_set(err, ERROR_NOT_FOUND, "service %s has no version %llu any more; `mt versions %s` lists them", s->name,
+                  (unsigned long long)p->to_version, s->name);
+    return to;
+}
+
 int apply_service_rollback(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service_rollback *p = payload;
-    struct service_entry *s = find_service(c, p->service, true, err);
-    if (!s)
-        return -1;
-    struct version_entry *to = p->to_version ? state_version(s, p->to_version) : version_to_go_back_to(s);
-    if (!to && !p->to_version)
-        return error_set(err, ERROR_CONFLICT, "service %s has no older version that did not fail and differs from the "
-                         "current one; `mt versions %s` lists them, name the one to go back to", s->name, s->name);
+    struct service_entry *s = service_find(c, p->service, true, err);
+    bool beside = false;
+    struct version_entry *to = s ? rollback_target(s, p, &beside, err) : NULL;
     if (!to)
-        return error_set(err, ERROR_NOT_FOUND, "service %s has no version %llu any more; `mt versions %s` lists them",
-                         s->name, (unsigned long long)p->to_version, s->name);
+        return -1;
     if (to == s->current && !s->stopped)
         return error_set(err, ERROR_CONFLICT, "version %llu is the current one", (unsigned long long)p->to_version);
-    char why[48];
-    struct service spec = to->v.spec;
+    char why[48], taken_back[128];
+    struct service spec = to->v.spec;      /* shallow: copied by the new version */
     if (policy_admits(c, &spec, err))
         return -1;
+    if (beside)
+        spec.count = s->current->v.spec.count;
     snprintf(why, sizeof(why), "rollback to %llu", (unsigned long long)to->v.version);
-    const char *deployment = service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why});
-    answer(c, s, deployment, body);
+    snprintf(taken_back, sizeof(taken_back), "rolled back%s%.64s", c->actor ? " by " : "", c->actor ? c->actor : "");
+    const char *deployment = service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why,
+                                                                             .taken_back = beside ? taken_back : NULL});
+    service_answer(c, s, deployment, body);
     return 0;
 }
 
 int apply_service_delete(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service_delete *p = payload;
-    struct service_entry *s = find_service(c, p->service, true, err);
+    struct service_entry *s = service_find(c, p->service, true, err);
     if (!s)
         return -1;
-    answer(c, s, NULL, body);
+    service_answer(c, s, NULL, body);
     service_stop(c, s, p->purge, "stop was asked for");
     service_purge_when_empty(c, s);
     return 0;

@@ -13,6 +13,7 @@ ROWS(command_service, STRING(command_service, service, 1));
 ROWS(command_service_scale, STRING(command_service_scale, service, 1), INT(command_service_scale, count, 2));
 ROWS(command_service_rollback, STRING(command_service_rollback, service, 1),
      UINT(command_service_rollback, to_version, 2));
+ROWS(command_service_promote, STRING(command_service_promote, service, 1), INT(command_service_promote, percent, 2));
 ROWS(command_service_delete, STRING(command_service_delete, service, 1), BOOL(command_service_delete, purge, 2));
 ROWS(command_node, STRING(command_node, node_id, 1));
 ROWS(command_node_register, OBJECT(command_node_register, node, 1, node), STRING(command_node_register, cluster, 2),
@@ -33,7 +34,8 @@ static TABLE(decide_stop, decide_stop_rows, "");
 ROWS(decide_deployment, STRING(decide_deployment, id, 1), INT(decide_deployment, state, 2),
      STRING(decide_deployment, reason, 3), INT(decide_deployment, desired, 4),
      INT(decide_deployment, placed, 5), INT(decide_deployment, healthy, 6),
-     INT(decide_deployment, unhealthy, 7));
+     INT(decide_deployment, unhealthy, 7), BOOL(decide_deployment, set_share, 8), INT(decide_deployment, share, 9),
+     BOOL(decide_deployment, promote, 10));
 static TABLE(decide_deployment, decide_deployment_rows, "");
 ROWS(decide_service, STRING(decide_service, service, 1), UINT(decide_service, version, 2),
      STRING(decide_service, reason, 3), INT(decide_service, next_run_at, 4), INT(decide_service, run_at, 5),
@@ -67,6 +69,7 @@ TABLE(command_job_delete, command_job_delete_rows, "");
 TABLE(command_service, command_service_rows, "");
 TABLE(command_service_scale, command_service_scale_rows, "");
 TABLE(command_service_rollback, command_service_rollback_rows, "");
+TABLE(command_service_promote, command_service_promote_rows, "");
 TABLE(command_service_delete, command_service_delete_rows, "");
 TABLE(command_node, command_node_rows, "");
 TABLE(command_node_register, command_node_register_rows, "");
@@ -116,6 +119,8 @@ static const struct {
     [COMMAND_ROLE_DELETE] = {"role_delete", &command_role_delete_type, 3},
     [COMMAND_TOKEN_CREATE] = {"token_create", &command_token_create_type, 3},
     [COMMAND_TOKEN_REVOKE] = {"token_revoke", &command_token_revoke_type, 3},
+    [COMMAND_SERVICE_PROMOTE] = {"service_promote", &command_service_promote_type, 3},
+    [COMMAND_SERVICE_ABORT] = {"service_abort", &command_service_type, 3},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

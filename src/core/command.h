@@ -32,6 +32,8 @@ enum command_kind {
     COMMAND_ROLE_DELETE = 23,      /* struct command_role_delete */
     COMMAND_TOKEN_CREATE = 24,     /* struct command_token_create */
     COMMAND_TOKEN_REVOKE = 25,     /* struct command_token_revoke */
+    COMMAND_SERVICE_PROMOTE = 26,  /* struct command_service_promote */
+    COMMAND_SERVICE_ABORT = 27,    /* struct command_service */
     COMMAND_KIND_COUNT
 };
 
@@ -55,6 +57,8 @@ struct command_job_delete { char *name; bool purge; };               /* purge: t
 struct command_service { char *service; };
 struct command_service_scale { char *service; int64_t count; };
 struct command_service_rollback { char *service; uint64_t to_version; };   /* 0: the newest other good one */
+/* percent: of a canary, at which it pauses again; 0: all. A version on standby has only all. */
+struct command_service_promote { char *service; int64_t percent; };
 struct command_service_delete { char *service; bool purge; };
 struct command_node { char *node_id; };
 /* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. */
@@ -101,6 +105,8 @@ struct decide_stop_list { struct decide_stop *v; uint32_t n; };
 struct decide_deployment {
     char *id; int64_t state /* enum deployment_state */; char *reason;
     int64_t desired, placed, healthy, unhealthy;
+    bool set_share; int64_t share;                      /* its part of the requests, in percent */
+    bool promote;                                       /* the version before need not stand by any more */
 };
 struct decide_deployment_list { struct decide_deployment *v; uint32_t n; };
 /* What the reconciler found of one service: shown by status and explain on every server. */
@@ -122,7 +128,8 @@ struct command_decide {
 };
 
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
-    command_service_rollback_type, command_service_delete_type, command_node_type, command_node_register_type,
+    command_service_rollback_type, command_service_promote_type, command_service_delete_type, command_node_type,
+    command_node_register_type,
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
     command_policy_set_type, command_role_set_type, command_role_delete_type, command_token_create_type,

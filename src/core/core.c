@@ -56,6 +56,8 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_ROLE_DELETE] = apply_role_delete,
     [COMMAND_TOKEN_CREATE] = apply_token_create,
     [COMMAND_TOKEN_REVOKE] = apply_token_revoke,
+    [COMMAND_SERVICE_PROMOTE] = apply_service_promote,
+    [COMMAND_SERVICE_ABORT] = apply_service_abort,
 };
 
 static void keys_expire(struct core *c)

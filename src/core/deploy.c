@@ -1,5 +1,5 @@
-/* Rollouts: how old replicas are replaced by new ones, and when a deployment has succeeded or failed. One strategy so
- * far: rolling, in batches of max_unavailable. The others get their row in `strategies`. */
+/* Rollouts: how old replicas are replaced by new ones in batches of max_unavailable, and when a deployment has succeeded or
+ * failed. In those of beside.h all new ones stand beside the old ones first. */
 #include <stdio.h>
 #include <string.h>
 
@@ -43,7 +43,8 @@ static void replace_slot(struct pass *p, const struct slot *slot)
 /* Replicas that do not serve anyway go first and cost nothing. */
 static void replace_rolling(struct pass *p)
 {
-    int64_t budget = p->want.spec->deploy.max_unavailable - (int64_t)p->busy;
+    int64_t batch = spec_has_volume(p->want.spec) ? 1 : p->want.spec->deploy.max_unavailable;
+    int64_t budget = batch - (int64_t)p->busy;
     for (int serving = 0; serving < 2; serving++)
         for (uint32_t i = 0; i < p->slots.n; i++) {
             const struct slot *slot = &p->slots.v[i];
@@ -62,51 +63,41 @@ static void replace_rolling(struct pass *p)
         }
 }
 
-static void (*const strategies[])(struct pass *p) = {
-    [STRATEGY_ROLLING] = replace_rolling,
-    [STRATEGY_BLUE_GREEN] = replace_rolling,
-    [STRATEGY_CANARY] = replace_rolling,
-};
-
 void deploy_replace(struct pass *p)
 {
-    enum deploy_strategy strategy = p->want.spec->deploy.strategy;
     if (may_replace(p))
-        strategies[strategy <= STRATEGY_CANARY ? strategy : STRATEGY_ROLLING](p);
+        replace_rolling(p);
 }
 
 /* --- judging --- */
 
-struct verdict {
-    struct decide_deployment counts;
-    bool settled;                    /* every replica is new and serves */
-    char failure[400];               /* empty: none */
-};
-
-static void judge_fresh(struct pass *p, const struct slot *slot, struct verdict *v)
+void verdict_fresh(struct pass *p, const struct slot *slot, struct verdict *v)
 {
     const struct alloc_entry *a = slot->fresh;
     const struct service *spec = p->want.spec;
     v->counts.placed++;
     if (alloc_serves(a)) {
         v->counts.healthy++;
-        v->settled &= !slot->old && pass_counts(p, a);
+        v->settled &= pass_counts(p, a);
         return;
     }
     v->settled = false;
     v->counts.unhealthy += a->a.state == ALLOC_UNHEALTHY;
     if (!a->running_since || a->restarting || a->a.leaving)
         return;
-    int64_t until = a->running_since + spec->deploy.health_timeout_secs * 1000 + spec->health.grace_ms;
+    /* in a pause it was healthy before: it has the time anew */
+    bool anew = p->deployment->d.state == DEPLOYMENT_PAUSED && a->a.state_since > a->running_since;
+    int64_t since = anew ? a->a.state_since : a->running_since;
+    int64_t until = since + spec->deploy.health_timeout_secs * 1000 + spec->health.grace_ms;
     if (p->d->now < until)
         pass_wake(p, until);
     else if (!*v->failure)
-        snprintf(v->failure, sizeof(v->failure), "replica %lld is not healthy %llds after its start%s%.200s",
-                 (long long)slot->replica, (long long)((until - a->running_since) / 1000),
+        snprintf(v->failure, sizeof(v->failure), "replica %lld is not healthy %llds after %s%s%.200s",
+                 (long long)slot->replica, (long long)((until - since) / 1000), anew ? "it was" : "its start",
                  a->a.reason && *a->a.reason ? ": " : "", a->a.reason ? a->a.reason : "");
 }
 
-static void judge_ended(struct pass *p, const struct slot *slot, struct verdict *v)
+void verdict_ended(struct pass *p, const struct slot *slot, struct verdict *v)
 {
     for (uint32_t i = 0; i < slot->n && !*v->failure; i++) {
         const struct alloc_entry *a = p->slots.allocs[slot->first + i];
@@ -132,9 +123,10 @@ static struct verdict judge_slots(struct pass *p)
         if (slot->node && slot->node->n.state != NODE_READY && !slot->wanted)
             continue;
         v.counts.desired++;
-        judge_ended(p, slot, &v);
+        verdict_ended(p, slot, &v);
+        v.settled &= !slot->fresh || !slot->old;
         if (slot->fresh)
-            judge_fresh(p, slot, &v);
+            verdict_fresh(p, slot, &v);
         else if (slot_serves_leaving(slot))
             v.counts.placed++, v.counts.healthy++;
         else
@@ -144,7 +136,7 @@ static struct verdict judge_slots(struct pass *p)
     return v;
 }
 
-static void judge_progress(struct pass *p, struct verdict *v)
+void verdict_progress(struct pass *p, struct verdict *v)
 {
     int64_t until = p->deployment->progress_at + PROGRESS_DEADLINE_MS;
     if (p->d->now < until)
@@ -154,36 +146,54 @@ static void judge_progress(struct pass *p, struct verdict *v)
                  p->why_unplaced.len ? p->why_unplaced.data : "");
 }
 
-void deploy_judge(struct pass *p)
+char *verdict_waits(const struct pass *p)
 {
-    struct deployment *d = &p->deployment->d;
-    struct verdict v = judge_slots(p);
+    if (p->unplaced)
+        return mem_printf("waits for room: %s", p->why_unplaced.len ? p->why_unplaced.data : "no node has any");
+    return mem_strdup("not all replicas serve yet");
+}
+
+static bool is_news(const struct deployment *d, const struct verdict *v)
+{
+    const struct decide_deployment *c = &v->counts;
+    return v->state != d->state || c->set_share || c->promote || d->desired != c->desired || d->placed != c->placed
+           || d->healthy != c->healthy || d->unhealthy != c->unhealthy || !d->reason || strcmp(d->reason, v->reason) != 0;
+}
+
+void verdict_give(struct pass *p, struct verdict *v)
+{
+    const struct deployment *d = &p->deployment->d;
     CLEANUP_FREE char *reason = NULL;
-    enum deployment_state state = DEPLOYMENT_RUNNING;
-    v.settled &= v.counts.healthy == v.counts.desired;
-    if (!v.settled && !*v.failure)
-        judge_progress(p, &v);
-    if (*v.failure) {
+    if (*v->failure) {
         bool back = p->want.spec->deploy.auto_revert && d->previous_version && !p->deployment->revert
                     && state_version(p->s, d->previous_version);
-        state = back ? DEPLOYMENT_REVERTED : DEPLOYMENT_FAILED;
-        reason = mem_strdup(v.failure);
-    } else if (v.settled) {
-        state = DEPLOYMENT_SUCCESSFUL;
-        reason = mem_strdup("all replicas serve");
-    } else if (p->unplaced) {
-        reason = mem_printf("waits for room: %s", p->why_unplaced.len ? p->why_unplaced.data : "no node has any");
-    } else {
-        reason = mem_strdup("not all replicas serve yet");
+        v->state = back ? DEPLOYMENT_REVERTED : DEPLOYMENT_FAILED;
+        free(v->reason);
+        v->reason = mem_strdup(v->failure);
     }
-    if (state == DEPLOYMENT_RUNNING && d->desired == v.counts.desired && d->placed == v.counts.placed
-        && d->healthy == v.counts.healthy && d->unhealthy == v.counts.unhealthy && d->reason
-        && strcmp(d->reason, reason) == 0)
+    reason = steal(&v->reason);
+    v->reason = reason;
+    if (!is_news(d, v))
         return;
     struct decide_deployment *to = list_add((struct list *)&p->d->out.deployments, command_decide_type.fields[3].type);
-    *to = v.counts;
+    *to = v->counts;
     to->id = mem_strdup(d->id);
-    to->state = (int64_t)state;
+    to->state = (int64_t)v->state;
     to->reason = steal(&reason);
     p->acted = true;
+}
+
+void deploy_judge(struct pass *p)
+{
+    struct verdict v = judge_slots(p);
+    v.settled &= v.counts.healthy == v.counts.desired;
+    if (!v.settled && !*v.failure)
+        verdict_progress(p, &v);
+    if (v.settled && !*v.failure) {
+        v.state = DEPLOYMENT_SUCCESSFUL;
+        v.reason = mem_strdup("all replicas serve");
+    } else if (!*v.failure) {
+        v.reason = verdict_waits(p);
+    }
+    verdict_give(p, &v);
 }

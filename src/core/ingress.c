@@ -4,8 +4,10 @@
 
 #include "base/random.h"
 #include "core/apply.h"
+#include "core/beside.h"
 
 #define WEIGHT_EVEN 100
+#define WEIGHT_MOST 256
 
 void ingress_set_changed(struct core *c, struct service_entry *s)
 {
@@ -170,14 +172,70 @@ static bool is_target(const struct alloc_entry *a)
     return entry_live(a) && (a->left_index || (a->a.desired == DESIRED_RUN && alloc_serves(a))) && has_port(a);
 }
 
-static void add_target(struct ingress_route *to, const struct alloc_entry *a)
+/* What each replica weighs: of the new version and of the older one that it stands beside. */
+struct weights { const struct deployment_entry *beside; int64_t new, old; };
+
+static int64_t distance(int64_t a, int64_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+/* The pair of weights whose share is nearest to what is asked. Of the requests n * w are one side's, m * v the other's:
+ * so the share is off by |n*w*(100 - percent) - m*v*percent| of 100 * (n*w + m*v). */
+static void nearest_pair(int64_t n, int64_t m, int64_t percent, int64_t *w, int64_t *v)
+{
+    int64_t best_off = INT64_MAX, best_all = 1;
+    for (int64_t i = 1; i <= WEIGHT_MOST; i++) {
+        int64_t k = (2 * n * i * (100 - percent) + m * percent) / (2 * m * percent);
+        k = k < 1 ? 1 : k > WEIGHT_MOST ? WEIGHT_MOST : k;
+        int64_t off = distance(n * i * (100 - percent), m * k * percent), all = n * i + m * k;
+        if (best_off != INT64_MAX && (double)off * (double)best_all >= (double)best_off * (double)all)
+            continue;
+        best_off = off;
+        best_all = all;
+        *w = i;
+        *v = k;
+    }
+}
+
+/* A side without a replica that serves leaves everything to the other. */
+static struct weights weigh(struct service_entry *s)
+{
+    struct weights w = {.beside = beside_deployment(s), .new = WEIGHT_EVEN, .old = WEIGHT_EVEN};
+    struct alloc_entry *a;
+    int64_t new = 0, old = 0;
+    if (!w.beside)
+        return w;
+    RB_FOREACH(a, alloc_replica_tree, &s->allocs)
+        if (is_target(a) && !a->left_index)
+            ++*(a->epoch == w.beside->epoch ? &new : &old);
+    int64_t percent = w.beside->d.traffic_percent;
+    if (!new || !old)
+        return w;
+    if (percent > 0 && percent < 100) {
+        nearest_pair(new, old, percent, &w.new, &w.old);
+    } else {
+        w.new = percent ? WEIGHT_EVEN : 0;
+        w.old = percent ? 0 : WEIGHT_EVEN;
+    }
+    return w;
+}
+
+static int64_t weight_of(const struct weights *w, const struct alloc_entry *a)
+{
+    if (a->left_index)
+        return 0;
+    return w->beside && a->epoch == w->beside->epoch ? w->new : w->old;
+}
+
+static void add_target(struct ingress_route *to, const struct weights *w, const struct alloc_entry *a)
 {
     const struct alloc_port *port = find_port(a, to->ingress.port);
     if (!port)                            /* of a version before the port was there */
         return;
     struct ingress_target *t = list_add_zero((struct list *)&to->targets, &ingress_target_type);
     *t = (struct ingress_target){.alloc = mem_strdup(a->a.id), .version = a->a.version, .ip = mem_strdup(a->a.ip),
-                                 .port = port->host, .weight = a->left_index ? 0 : WEIGHT_EVEN,
+                                 .port = port->host, .weight = weight_of(w, a),
                                  .leaving = a->left_index != 0};
 }
 
@@ -199,6 +257,7 @@ static void add_part(struct service_entry *s, struct agent_ingress *out)
     struct alloc_entry *a;
     if (!has_part(s))
         return;
+    struct weights w = weigh(s);
     for (uint32_t i = 0; i < ways->n; i++) {
         struct ingress_route *to = list_add_zero((struct list *)&out->routes, &ingress_route_type);
         to->service = mem_strdup(s->name);
@@ -206,7 +265,7 @@ static void add_part(struct service_entry *s, struct agent_ingress *out)
         type_copy(&ingress_type, &to->ingress, &ways->v[i]);
         RB_FOREACH(a, alloc_replica_tree, &s->allocs)
             if (is_target(a))
-                add_target(to, a);
+                add_target(to, &w, a);
     }
 }
 

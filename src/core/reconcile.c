@@ -165,7 +165,7 @@ static void place_chosen(struct pass *p, const struct place_ask *ask, struct sch
     struct decide_place *to = list_add((struct list *)&d->out.places, command_decide_type.fields[0].type);
     to->alloc_id = mem_strdup(id);
     to->service = mem_strdup(p->s->name);
-    to->version = p->s->current->v.version;
+    to->version = (ask->version ? ask->version : p->s->current)->v.version;
     to->replica = ask->slot->replica;
     to->node_id = mem_strdup(choice->node_id);
     to->ports = choice->ports;
@@ -194,7 +194,8 @@ enum place_result pass_place(struct pass *p, const struct place_ask *ask)
         p->unplaced += ask->commit;
         return PLACE_NO_ROOM;
     }
-    struct sched_request request = slot_request(slot, p->want.spec, p->s->current->v.version, ask->previous);
+    const struct version_entry *v = ask->version ? ask->version : p->s->current;
+    struct sched_request request = slot_request(slot, &v->v.spec, v->v.version, ask->previous);
     request.ignore_alloc = ask->ignored ? ask->ignored->a.id : NULL;
     struct sched_choice choice = {0};
     struct sched_reason_list why = {0};
@@ -493,19 +494,23 @@ void reconcile_service(struct decider *d, struct service_entry *s)
     struct pass p = {.d = d, .s = s, .want = slots_want_of(s), .wake = NEVER};
     struct decide_service to = {0};
     p.deployment = state_running_deployment(s);
+    p.beside = beside_deployment(s);
     bool moved = !s->stopped && step_schedule(&p, &to);
     slots_build(d->c, s, &p.want, &p.slots);
     settle_leaving(&p);
     for (uint32_t i = 0; i < p.slots.n; i++) {
-        if (!moved)
+        if (p.beside && p.slots.v[i].desired)
+            beside_settle(&p, &p.slots.v[i]);
+        else if (!moved)
             settle_slot(&p, &p.slots.v[i]);
         collect_garbage(&p, &p.slots.v[i]);
     }
     if (!s->stopped && !moved) {
-        deploy_replace(&p);
+        if (!p.beside)
+            deploy_replace(&p);
         roll_restarts(&p);
         if (p.deployment && !p.left_over)
-            deploy_judge(&p);
+            (p.beside ? beside_judge : deploy_judge)(&p);
     }
     report_service(&p, &to);
     if (!p.acted)

@@ -1,6 +1,7 @@
 /* Reconcile: one pass over a service's slots that turns the difference between desired and actual into decisions.
  * Private to src/core; reads the state, never changes what is replicated. */
 #pragma once
+#include "core/beside.h"
 #include "core/eligible.h"
 #include "core/ingress.h"
 #include "core/slots.h"
@@ -24,7 +25,8 @@ struct pass {
     struct service_entry *s;
     struct slots_want want;
     struct slots slots;
-    struct deployment_entry *deployment;   /* the running one; NULL: none */
+    struct deployment_entry *deployment;   /* the running or paused one; NULL: none */
+    struct deployment_entry *beside;       /* see beside.h; NULL: none */
     int64_t wake;
     bool acted, full, left_over;           /* full: no room for another plain replica; left_over: the batch was full */
     bool waits;                            /* for ingress nodes */
@@ -50,7 +52,10 @@ void pass_wake(struct pass *p, int64_t at);
 void pass_stop(struct pass *p, struct alloc_entry *a, const char *replacement, bool draining, const char *reason);
 /* Places the slot's replica. previous may be NULL; ignored: it will have ended first. commit false only asks. */
 enum place_result { PLACE_DONE, PLACE_NO_ROOM, PLACE_BATCH_FULL };
-struct place_ask { const struct slot *slot; struct alloc_entry *previous, *ignored; bool commit; const char *reason; };
+struct place_ask {
+    const struct slot *slot; struct alloc_entry *previous, *ignored; bool commit; const char *reason;
+    const struct version_entry *version;   /* NULL: the current one */
+};
 enum place_result pass_place(struct pass *p, const struct place_ask *ask);
 void pass_restart(struct pass *p, const struct alloc_entry *a);
 /* True when the replica serves, takes its part of the requests, and has stood its first moments; else notes until when. */
@@ -58,6 +63,20 @@ bool pass_counts(struct pass *p, const struct alloc_entry *a);
 /* True when the replica may be tried again now; else notes why not and when. */
 bool pass_may_retry(struct pass *p, const struct slot *slot);
 
-/* deploy.c: replaces old replicas by new ones as the strategy says, and judges the running deployment. */
+/* deploy.c: replaces old replicas by new ones, and judges the running deployment. */
 void deploy_replace(struct pass *p);
 void deploy_judge(struct pass *p);
+
+/* --- what is found of a deployment --- */
+struct verdict {
+    struct decide_deployment counts;
+    bool settled;                          /* every replica is new, serves and counts */
+    enum deployment_state state;
+    char *reason;
+    char failure[400];                     /* empty: none */
+};
+void verdict_fresh(struct pass *p, const struct slot *slot, struct verdict *v);      /* the slot has a fresh one */
+void verdict_ended(struct pass *p, const struct slot *slot, struct verdict *v);      /* those of the deployment that failed */
+void verdict_progress(struct pass *p, struct verdict *v);                            /* fails it after long without any */
+char *verdict_waits(const struct pass *p);                                           /* why it is not settled; owned */
+void verdict_give(struct pass *p, struct verdict *v);      /* decides it, when it is news; the failure is its own reason */

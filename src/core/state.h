@@ -136,6 +136,11 @@ struct deployment_entry {
     bool revert;                        /* it takes back a failed one: it is not taken back itself */
     int64_t progress_at;
     uint64_t epoch;
+    bool beside;                        /* its replicas stand beside the older ones; see beside.h */
+    bool promoted;                      /* the older ones need not stand by any more */
+    uint64_t from_version, from_epoch;  /* of the older ones */
+    uint64_t share_index;               /* of the ingress table with its traffic_percent */
+    int64_t share_at;                   /* command time */
     /* links */
     struct service_entry *service;
     TAILQ_ENTRY(deployment_entry) link;

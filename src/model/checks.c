@@ -315,6 +315,31 @@ static void check_mode(const struct service *s, const char *path, struct problem
         PROBLEM("ingress", "a task takes no traffic: remove it");
 }
 
+static bool has_volume(const struct service *s)
+{
+    return s->volumes.n || s->config.volumes.n;
+}
+
+/* Both strategies start the new replicas beside the old ones. */
+static void check_strategy(const struct service *s, const char *path, struct problem_list *problems)
+{
+    const char *name = enum_name(deploy_strategy_names, (int)s->deploy.strategy);
+    if (s->deploy.strategy == STRATEGY_ROLLING)
+        return;
+    if (s->mode == MODE_EVERY_NODE)
+        PROBLEM("deploy.strategy", "services with `mode: every-node` have one replica on each node, so there can be no second "
+                "one beside it for `%s`: use `rolling`", name);
+    if (s->mode == MODE_TASK)
+        PROBLEM("deploy.strategy", "a task runs to completion and is not rolled out: remove it");
+    if (has_volume(s))
+        PROBLEM("deploy.strategy", "with `%s` the new replicas run beside the old ones, and a volume has one user: use "
+                "`rolling`, which stops each replica before its successor starts", name);
+    for (uint32_t i = 0; i < s->ports.n; i++)
+        if (s->ports.v[i].host)
+            PROBLEM("deploy.strategy", "with `%s` the new replicas run beside the old ones, which hold port %d of their nodes: "
+                    "use `rolling`, or leave the host port out", name, (int)s->ports.v[i].host);
+}
+
 static void check_driver(const struct service *s, const char *path, struct problem_list *problems)
 {
     if (s->driver == DRIVER_EXEC && !s->config.command.n)
@@ -340,6 +365,7 @@ void check_service(const void *object, const char *path, struct problem_list *pr
     const struct service *s = object;
     check_driver(s, path, problems);
     check_mode(s, path, problems);
+    check_strategy(s, path, problems);
     check_ports(s, path, problems);
     check_texts(s, path, problems);
     CLEANUP_FREE char *env = join(path, "env");

@@ -180,6 +180,9 @@ struct deployment {
     enum deployment_state state; char *reason;
     int64_t desired, placed, healthy, unhealthy;
     int64_t created_at, finished_at; uint64_t create_index, modify_index;
+    /* blue-green and canary: the new version's part of the requests, as it is and as it is to become */
+    int64_t traffic_percent, target_percent;
+    int64_t standby_until;           /* blue-green: until when the version before stands by */
 };
 
 struct event {

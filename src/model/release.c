@@ -5,11 +5,6 @@ static bool has_firecracker(const struct service *s)
     return s->driver == DRIVER_FIRECRACKER;
 }
 
-static bool has_other_strategy(const struct service *s)
-{
-    return s->deploy.strategy != STRATEGY_ROLLING;
-}
-
 static bool has_ingress(const struct service *s)
 {
     return s->ingress.n > 0;
@@ -23,7 +18,6 @@ static bool has_secrets(const struct service *s)
 /* Not in this release: whoever builds one of these takes its row out. */
 static const struct { const char *key; bool (*used)(const struct service *s); const char *text; } missing[] = {
     {"driver", has_firecracker, "this release has no firecracker driver yet; use `docker` or `exec`"},
-    {"deploy.strategy", has_other_strategy, "this release has neither blue-green nor canary yet; use `rolling`"},
     {"ingress", has_ingress, "this release has no ingress yet; take the block out"},
     {"secrets", has_secrets, "this release has no secrets yet; take the block out, and give the task a file of its node, "
                              "or `env`, which everybody who may read the job sees"},

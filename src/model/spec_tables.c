@@ -151,7 +151,7 @@ static const struct field deploy_fields[] = {
     INT(deploy, health_timeout_secs, 3, RANGE(1, 86400), .default_text = "10",
         .help = "Seconds that a new replica has to become healthy."),
     BOOL(deploy, auto_revert, 4, .default_text = "true", .help = "Go back to the last good version when it fails."),
-    INT(deploy, canary_percent, 5, RANGE(1, 100), .default_text = "10", .help = "canary: share of the replicas to try first."),
+    INT(deploy, canary_percent, 5, RANGE(1, 100), .default_text = "10", .help = "canary: part of the requests that the new version gets first."),
     INT(deploy, standby_secs, 6, RANGE(0, 604800), .default_text = "600",
         .help = "blue-green: seconds that the old version is kept ready."),
     {0},

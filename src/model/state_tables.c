@@ -134,6 +134,9 @@ static const struct field deployment_fields[] = {
     TIME(deployment, finished_at, 14, .help = "When it ended."),
     UINT(deployment, create_index, 15, .help = "Index at which it appeared."),
     UINT(deployment, modify_index, 16, .help = "Index at which it changed last."),
+    INT(deployment, traffic_percent, 17, .help = "blue-green, canary: part of the requests that the version gets."),
+    INT(deployment, target_percent, 18, .help = "blue-green, canary: part that it is to get before it pauses or ends."),
+    TIME(deployment, standby_until, 19, .help = "blue-green: until when the version before stands by."),
     {0},
 };
 TABLE(deployment, deployment_fields, "The change from one version to the next.");
