@@ -16,6 +16,7 @@ const char *api_watch_node(struct control *c, const struct request *r);
 /* api_write.c */
 API_PREPARE(api_job_submit); API_PREPARE(api_container_adopt); API_PREPARE(api_job_put); API_PREPARE(api_plan_prepare); API_PREPARE(api_job_delete);
 API_PREPARE(api_service_scale); API_PREPARE(api_service_restart); API_PREPARE(api_service_rollback);
+API_PREPARE(api_service_promote); API_PREPARE(api_service_abort);
 API_PREPARE(api_service_delete);
 API_READ(api_service_patch); API_READ(api_service_deploy);
 API_READ(api_alloc_stop); API_READ(api_alloc_restart);

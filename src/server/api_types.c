@@ -20,6 +20,13 @@ static const struct field rollback_request_fields[] = {
 };
 TYPE(rollback_request, "Which version a service shall go back to.");
 
+static const struct field promote_request_fields[] = {
+    FIELD(promote_request, 1, FIELD_INT, percent, .min = 0, .max = 100,
+          .help = "Part of the requests at which a canary pauses again; 0 or absent: all of them."),
+    {0},
+};
+TYPE(promote_request, "How far a canary is promoted.");
+
 static const char *const strategy_names[] = {"unchanged", "rolling", "blue-green", "canary", NULL};
 static const struct field deploy_request_fields[] = {
     FIELD(deploy_request, 1, FIELD_STRING, image, .help = "New value of config.image."),

@@ -6,6 +6,7 @@
 struct scale_request { int64_t count; };
 struct rollback_request { uint64_t version; };
 /* strategy: enum deploy_strategy + 1; 0: as it is */
+struct promote_request { int64_t percent; };
 struct deploy_request { char *image; int strategy; struct kv_list env; };
 struct reason_request { char *reason; };
 struct signal_request { char *signal; };
@@ -58,7 +59,7 @@ struct service_result { char *service; uint64_t index, version; char *deployment
 struct write_result { uint64_t index; };
 
 extern const struct type submitted_service_type, submit_result_type, service_result_type, write_result_type;
-extern const struct type scale_request_type, rollback_request_type, deploy_request_type, reason_request_type,
+extern const struct type scale_request_type, rollback_request_type, promote_request_type, deploy_request_type, reason_request_type,
     signal_request_type, job_summary_type, service_detail_type, server_status_type, server_view_type,
     server_report_type, join_request_type, join_result_type, enter_request_type, transfer_request_type, token_request_type,
     token_result_type, snapshot_file_type,

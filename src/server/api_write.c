@@ -123,6 +123,21 @@ API_PREPARE(api_service_rollback)
     return 0;
 }
 
+API_PREPARE(api_service_promote)
+{
+    const struct promote_request *body = r->body;
+    struct command_service_promote payload = {.service = borrow(r->params[0]), .percent = body->percent};
+    request_command(r, COMMAND_SERVICE_PROMOTE, &payload);
+    return 0;
+}
+
+API_PREPARE(api_service_abort)
+{
+    struct command_service payload = {.service = borrow(r->params[0])};
+    request_command(r, COMMAND_SERVICE_ABORT, &payload);
+    return 0;
+}
+
 API_PREPARE(api_service_delete)
 {
     struct command_service_delete payload = {.service = borrow(r->params[0])};

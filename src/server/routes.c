@@ -74,6 +74,12 @@ const struct route routes[] = {
     POST("/v1/services/{service}/rollback", RIGHT_DEPLOY, .scope = SCOPE_SERVICE, .body = BODY_OPTIONAL, .request = &rollback_request_type,
          .prepare = api_service_rollback, .response = &service_result_type,
          .help = "Makes an older version the current one again."),
+    POST("/v1/services/{service}/promote", RIGHT_DEPLOY, .scope = SCOPE_SERVICE, .body = BODY_OPTIONAL, .request = &promote_request_type,
+         .prepare = api_service_promote, .response = &service_result_type,
+         .help = "Lets a paused deployment go on: a canary to a larger part of the requests or to all, blue-green to the end "
+                 "of its standby."),
+    POST("/v1/services/{service}/abort", RIGHT_DEPLOY, .scope = SCOPE_SERVICE, .prepare = api_service_abort, .response = &service_result_type,
+         .help = "Takes back the deployment that is under way: the version before serves again."),
     POST("/v1/services/{service}/restart", RIGHT_DEPLOY, .scope = SCOPE_SERVICE, .prepare = api_service_restart,
          .response = &service_result_type,
          .help = "Restarts the replicas of a service."),
