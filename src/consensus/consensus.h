@@ -127,7 +127,7 @@ uint64_t consensus_leader(const struct consensus *c, const char **address);
 
 struct consensus_stats {
     uint64_t server_id, cluster_id;
-    uint64_t term;
+    uint64_t term;                  /* in which the role is what consensus_role() says */
     uint64_t last_index;            /* in the log */
     uint64_t commit_index;
     uint64_t applied_index;

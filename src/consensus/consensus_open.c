@@ -161,7 +161,7 @@ static int start_raft(struct consensus *c, struct storage_contents *contents, st
     struct raft *r = &c->raft;
     raft_init(r, &options, &c->driver);
     c->initialised = true;
-    r->term = contents->term;
+    r->term = c->role_term = contents->term;
     r->vote = contents->vote;
     raft_log_clear(&r->log);
     r->log = contents->log;

@@ -23,7 +23,7 @@ void consensus_stats(const struct consensus *c, struct consensus_stats *out)
     *out = (struct consensus_stats){
         .server_id = storage_server_id(c->storage),
         .cluster_id = storage_cluster_id(c->storage),
-        .term = c->raft.term,
+        .term = c->role_term,        /* not the algorithm's, which may be another one already */
         .last_index = raft_log_last(&c->raft.log),
         .commit_index = c->raft.commit,
         .applied_index = c->raft.applied,

@@ -108,6 +108,17 @@ static void note_leader(struct server *s, const struct raft *r)
     }
 }
 
+/* What a server tells of itself is true, at any moment: who says that it leads in a term was elected in it. */
+static void note_words(const struct server *s)
+{
+    struct consensus_stats said;
+    if (consensus_role(s->consensus) != CONSENSUS_LEADER)
+        return;
+    consensus_stats(s->consensus, &said);
+    CHECK(said.term < TERMS_MAX && world->leaders[said.term] == s->id, "server %u says that it leads in term %llu", s->slot,
+          (unsigned long long)said.term);
+}
+
 void oracle_life_ends(struct server *s)
 {
     const struct raft *r = consensus_raft(s->consensus);
@@ -138,6 +149,7 @@ void oracle_after_event(struct server *s)
     const struct raft *r = consensus_raft(s->consensus);
     note_commit(s, r);
     note_leader(s, r);
+    note_words(s);
     if (r->role != RAFT_LEADER || !consensus_lease_ms(s->consensus))
         return;
     totals.lease_checks++;
