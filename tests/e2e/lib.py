@@ -268,3 +268,211 @@ class Agent:
 
     def get(self, path):
         return call(self.port, "GET", path, timeout=10, host=self.host, tls=self.tls)
+
+    def wait_api(self):
+        """A process that was just started does not listen yet; what it did before is no sign of it."""
+        wait_for(lambda: self.get("/v1/healthz").status == 200, 20, "the agent's API")
+
+    def groups(self):
+        """The control groups of its tasks."""
+        return glob.glob(f"/sys/fs/cgroup/**/{self.group}/*/*/", recursive=True)
+
+    def processes(self):
+        """Shims, tasks and their children: whoever works in a directory of an allocation."""
+        return processes_in(self.flags["data_dir"] + "/allocs/")
+
+    def left_over(self):
+        with open("/proc/self/mounts") as f:
+            mounts = [m for m in f if f" {self.flags['data_dir']}/" in m]
+        return self.groups() + glob.glob(self.flags["data_dir"] + "/allocs/*") + mounts + \
+            [f"process {pid}" for pid in self.processes()]
+
+    def end(self):
+        """It stops all that it runs, whatever the test left; returns what is left of it: nothing."""
+        try:
+            if self.process.alive():
+                self.process.stop()
+            self.start(stop_tasks_on_exit="true")
+            self.wait_api()
+            status = self.process.stop(30)
+            assert status == 0, self.process.text()[-2000:]
+            return self.left_over()
+        finally:
+            self.sweep()
+
+    def sweep(self):
+        """What an agent that failed its test did not end."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self.processes(), 10, "the end of killed processes")
+        for top in glob.glob(f"/sys/fs/cgroup/**/{self.group}", recursive=True):
+            for directory, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+
+
+def processes_in(directory):
+    """The processes whose working directory is below this one."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd").startswith(directory):
+                found.append(int(pid))
+    return found
+
+
+class FakeAgent:
+    """Speaks the agents' routes like a mentat-agent whose tasks run at once, or as `behave` says.
+
+    behave(alloc) gives the states to report for a new allocation, in order."""
+
+    def __init__(self, server, node_id="aaaaaaaaaaaa", name="n1", cpus=8, memory_mb=16384, address="127.0.0.1:1",
+                 behave=lambda alloc: ["running"], **node):
+        self.server, self.node_id, self.behave = server, node_id, behave
+        self.node = {"id": node_id, "name": name, "address": address, "ip": "127.0.0.1", "version": "test",
+                     "arch": "x86_64", "kernel": "6.1.0", "cpus": cpus, "memory_mb": memory_mb, "disk_mb": 100000,
+                     "drivers": [{"name": "exec", "healthy": True}], **node}
+        self.allocs, self.seq, self.done = {}, {}, set()
+        self.index, self.lock = 0, threading.Lock()
+        self.stopping = threading.Event()
+        self.threads, self.problems = [], []
+
+    def register(self):
+        a = self.server.post("/v1/agent/register", {"node": self.node})
+        assert a.status == 200, a
+        self.beat_s = duration_s(a.json["heartbeat"])
+        return a
+
+    def heartbeat(self):
+        return self.server.post("/v1/agent/heartbeat", {"node_id": self.node_id})
+
+    def start(self):
+        self.register()
+        for work in (self._sync, self._beat):
+            t = threading.Thread(target=self._run, args=(work,), daemon=True)
+            t.start()
+            self.threads.append(t)
+        return self
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(30)
+
+    def _run(self, work):
+        while not self.stopping.is_set():
+            try:
+                work()
+            except (OSError, http.client.HTTPException, ValueError):
+                self.stopping.wait(0.05)
+            except AssertionError as e:
+                self.problems.append(str(e))
+                self.stopping.wait(0.05)
+
+    def _beat(self):
+        self.stopping.wait(self.beat_s / 2)
+        if self.heartbeat().status == 404:
+            self.register()
+
+    def _sync(self):
+        a = self.server.get(f"/v1/agent/allocs?node={self.node_id}&index={self.index}&wait=2s")
+        if a.status == 404:
+            self.register()
+            return
+        assert a.status == 200, a
+        self.take(a.json)
+
+    def take(self, work):
+        self.index = work["index"]
+        with self.lock:
+            for alloc in work.get("allocs") or []:
+                self.allocs[alloc["id"]] = alloc
+        reports = []
+        for alloc in work.get("allocs") or []:
+            reports += self.react(alloc)
+        if reports:
+            self.report(reports)
+
+    def react(self, alloc):
+        if alloc["desired"] == "stop":
+            if (alloc["id"], "stop") in self.done:
+                return []
+            self.done.add((alloc["id"], "stop"))
+            return [self.state(alloc["id"], "complete", "stopped")]
+        generation = alloc.get("generation", 0)
+        if (alloc["id"], generation) in self.done:
+            return []
+        self.done.add((alloc["id"], generation))
+        if generation:
+            return [self.state(alloc["id"], "starting", "restart asked for"), self.state(alloc["id"], "running")]
+        return [self.state(alloc["id"], s) for s in self.behave(alloc)]
+
+    def state(self, alloc_id, state, reason="test", **more):
+        self.seq[alloc_id] = self.seq.get(alloc_id, 0) + 1
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"id": alloc_id, "seq": self.seq[alloc_id], "state": state, "reason": reason, "time": now,
+                "started_at": now, **more}
+
+    def report(self, reports):
+        """One report for each step, so that every state is seen."""
+        for r in reports:
+            a = self.server.post("/v1/agent/report", {"node_id": self.node_id, "allocs": [r]})
+            assert a.status == 204, a
+
+
+class EventStream:
+    """Reads GET /v1/events as server-sent events on a thread. timeout: seconds of silence that end it; servers say something
+    every 15."""
+
+    def __init__(self, port, query="", last_event_id=None, host="127.0.0.1", timeout=None):
+        self.events, self.comments, self.closed = [], [], threading.Event()
+        self.socket = socket.create_connection((host, port), timeout)
+        more = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
+        self.socket.sendall(f"GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
+        self.response = http.client.HTTPResponse(self.socket)
+        self.response.begin()
+        self.status = self.response.status
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        event = {}
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            for line in self.response:
+                line = line.decode().rstrip("\n")
+                if line.startswith(":"):
+                    self.comments.append((time.monotonic(), line))
+                elif not line and event:
+                    event["time"] = time.monotonic()
+                    self.events.append(event)
+                    event = {}
+                elif line:
+                    key, _, value = line.partition(": ")
+                    event[key] = json.loads(value) if key == "data" else value
+        self.closed.set()
+
+    def find(self, **fields):
+        """The events whose data has these fields."""
+        return [e for e in list(self.events)
+                if isinstance(e.get("data"), dict) and all(e["data"].get(k) == v for k, v in fields.items())]
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+def exec_service(name, count=1, **more):
+    return {"name": name, "driver": "exec", "count": count, "config": {"command": ["/bin/sleep"], "args": ["1000"]},
+            "resources": {"cpus": 0.01, "memory_mb": 8}, **more}
+
+
+def job(name, *services):
+    return {"name": name, "services": list(services) or [exec_service(name)]}
+
+
+def resident_kb(pid, what="VmRSS"):
+    with open(f"/proc/{pid}/status") as f:
+        return int(re.search(rf"{what}:\s+(\d+) kB", f.read()).group(1))
