@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "base/timefmt.h"
 #include "core/apply.h"
+#include "core/keys.h"
 
 #define UPLOAD_MOST (1u << 30)
 #define UPLOAD_KEPT_MS (3600 * 1000LL)
@@ -82,11 +83,8 @@ static void keep(struct core *c, struct kept *k)
         TAILQ_INSERT_TAIL(&k->members.tokens, t, link);
     }
     struct key_entry *key;
-    while ((key = TAILQ_FIRST(&c->key_order))) {
-        TAILQ_REMOVE(&c->key_order, key, link);
-        HASH_DEL(c->keys, key);
+    while ((key = keys_take(c)))
         TAILQ_INSERT_TAIL(&k->members.key_order, key, link);
-    }
 }
 
 static void put_back(struct core *c, struct kept *k)
@@ -110,10 +108,9 @@ static void put_back(struct core *c, struct kept *k)
     struct key_entry *key, *same;
     while ((key = TAILQ_FIRST(&k->members.key_order))) {
         TAILQ_REMOVE(&k->members.key_order, key, link);
-        HASH_FIND_STR(c->keys, key->key, same);
-        if (same)
-            state_remove_key(c, same);
-        state_add_key(c, key);
+        if ((same = keys_find(c, key->key)))
+            keys_remove(c, same);
+        keys_add(c, key);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "core/apply.h"
+#include "core/keys.h"
 #include "core/ingress.h"
 #include "core/peers.h"
 
@@ -60,69 +61,6 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_SERVICE_ABORT] = apply_service_abort,
 };
 
-static void keys_expire(struct core *c)
-{
-    struct key_entry *k;
-    while ((k = TAILQ_FIRST(&c->key_order))
-           && (HASH_COUNT(c->keys) > KEYS_KEPT || k->time + KEYS_KEPT_MS < c->now))
-        state_remove_key(c, k);
-}
-
-static uint64_t payload_hash(const struct command *cmd)
-{
-    const struct type *t = command_payload_type(cmd->kind);
-    CLEANUP_BUF struct buf bytes = {0};
-    buf_add_varint(&bytes, (uint64_t)cmd->kind);
-    if (t)
-        type_encode(t, cmd->payload, &bytes);
-    return hash_bytes(bytes.data, bytes.len, 0);
-}
-
-static void say_again(const struct key_entry *k, struct core_result *result)
-{
-    if (k->code)
-        error_set(&result->error, (enum error_code)k->code, "%s", k->text ? k->text : "");
-    if (k->body)
-        buf_add_string(&result->body, k->body);
-}
-
-bool core_answer_of_key(const struct core *c, const char *key, struct core_result *result)
-{
-    struct key_entry *k;
-    HASH_FIND_STR(c->keys, key, k);
-    if (k)
-        say_again(k, result);
-    return k != NULL;
-}
-
-/* True when the key was seen: the first answer is given again, or a refusal when it came with another request. */
-static bool answer_again(struct core *c, const struct command *cmd, uint64_t hash, struct core_result *result)
-{
-    struct key_entry *k;
-    HASH_FIND_STR(c->keys, cmd->key, k);
-    if (!k)
-        return false;
-    if (k->payload_hash != hash) {
-        error_set(&result->error, ERROR_CONFLICT, "the idempotency key %.64s was used for a different request before; "
-                  "use a new key", cmd->key);
-        return true;
-    }
-    say_again(k, result);
-    return true;
-}
-
-static void remember_answer(struct core *c, const struct command *cmd, uint64_t hash, const struct core_result *result)
-{
-    struct key_entry *k = NEW(struct key_entry);
-    k->key = mem_strdup(cmd->key);
-    k->payload_hash = hash;
-    k->time = c->now;
-    k->code = (int64_t)result->error.code;
-    k->text = result->error.code ? mem_strdup(result->error.text) : NULL;
-    k->body = result->body.len ? mem_strdup(result->body.data) : NULL;
-    state_add_key(c, k);
-}
-
 static void apply_command(struct core *c, const struct command *cmd, struct core_result *result)
 {
     c->now = cmd->time;
@@ -130,15 +68,14 @@ static void apply_command(struct core *c, const struct command *cmd, struct core
     c->event_seq = 0;
     keys_expire(c);
     staging_expire(c);
-    uint64_t hash = cmd->key ? payload_hash(cmd) : 0;
-    if (cmd->key && answer_again(c, cmd, hash, result))
+    if (cmd->key && keys_answer(c, cmd, result))
         return;
     if (appliers[cmd->kind] && appliers[cmd->kind](c, cmd->payload, &result->body, &result->error))
         buf_clear(&result->body);
     peers_tell(c);
     ingress_tell(c);
     if (cmd->key)
-        remember_answer(c, cmd, hash, result);
+        keys_remember(c, cmd, result);
     c->actor = NULL;
 }
 

@@ -67,6 +67,7 @@ const char *core_job_next(const struct core *c, const char *after);
 int64_t core_level(const struct core *c);
 /* True when a command with this key was applied; then *result is what it was answered with. */
 bool core_answer_of_key(const struct core *c, const char *key, struct core_result *result);
+uint64_t core_key_bytes(const struct core *c);       /* about what the keys and their answers take in memory */
 /* Walks the allocations of one service or node; fn returns false to stop. */
 void core_service_allocs(const struct core *c, const char *service, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);
 void core_node_allocs(const struct core *c, const char *node_id, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/ingress.h"
+#include "core/keys.h"
 #include "core/state.h"
 #include "core/table.h"
 
@@ -376,15 +377,13 @@ static bool read_keys(struct core *c, struct cursor *in)
     if (!read_count(in, &count))
         return false;
     while (count-- > 0) {
-        struct key_entry *k = NEW(struct key_entry), *same = NULL;
-        bool ok = read_record(in, &key_entry_type, k) && k->key && k->code >= 0 && k->code < ERROR_CODE_COUNT;
-        if (ok)
-            HASH_FIND_STR(c->keys, k->key, same);
-        if (!ok || same) {
+        struct key_entry *k = NEW(struct key_entry);
+        if (!read_record(in, &key_entry_type, k) || !k->key || k->code < 0 || k->code >= ERROR_CODE_COUNT
+            || keys_find(c, k->key)) {
             type_free(&key_entry_type, k);
             return false;
         }
-        state_add_key(c, k);
+        keys_add(c, k);
     }
     return true;
 }

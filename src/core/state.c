@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "core/ingress.h"
+#include "core/keys.h"
 #include "core/peers.h"
 
 static int compare_u64(uint64_t a, uint64_t b)
@@ -772,7 +773,7 @@ void state_stay_alloc(struct core *c, struct alloc_entry *a)
     ingress_set_changed(c, a->service);
 }
 
-/* --- members, join tokens, keys of requests --- */
+/* --- members, join tokens --- */
 
 void state_remove_member(struct core *c, struct member_entry *m)
 {
@@ -786,19 +787,6 @@ void state_remove_token(struct core *c, struct token_entry *t)
     TAILQ_REMOVE(&c->tokens, t, link);
     type_clear(&join_token_type, &t->t);
     free(t);
-}
-
-void state_add_key(struct core *c, struct key_entry *k)
-{
-    HASH_ADD_KEYPTR(hh, c->keys, k->key, strlen(k->key), k);
-    TAILQ_INSERT_TAIL(&c->key_order, k, link);
-}
-
-void state_remove_key(struct core *c, struct key_entry *k)
-{
-    TAILQ_REMOVE(&c->key_order, k, link);
-    HASH_DEL(c->keys, k);
-    type_free(&key_entry_type, k);
 }
 
 /* --- all of it --- */
@@ -836,7 +824,7 @@ void state_clear(struct core *c)
         node_free(n);
     }
     while (!TAILQ_EMPTY(&c->key_order))
-        state_remove_key(c, TAILQ_FIRST(&c->key_order));
+        keys_remove(c, TAILQ_FIRST(&c->key_order));
     while (!TAILQ_EMPTY(&c->tokens))
         state_remove_token(c, TAILQ_FIRST(&c->tokens));
     while (!RB_EMPTY(&c->members))

@@ -11,8 +11,6 @@
 #include "core/core.h"
 
 #define EVENTS_KEPT 8192u
-#define KEYS_KEPT 10000u
-#define KEYS_KEPT_MS (24 * 3600 * 1000LL)
 #define VERSIONS_KEPT 10
 #define DEPLOYMENTS_KEPT 10             /* per service */
 #define GONE_KEPT 1000u                 /* per node */
@@ -206,6 +204,7 @@ struct core {
     uint64_t event_count;               /* ever; the ring's write position */
     struct key_entry *keys;
     TAILQ_HEAD(, key_entry) key_order;
+    uint64_t key_bytes;                 /* see keys.h */
     /* derived */
     struct core_counts counts;
     struct sched *sched;
@@ -274,8 +273,6 @@ void state_leave_alloc(struct core *c, struct alloc_entry *a, enum alloc_leaving
 void state_stay_alloc(struct core *c, struct alloc_entry *a);           /* it may come back into traffic */
 void state_remove_member(struct core *c, struct member_entry *m);
 void state_remove_token(struct core *c, struct token_entry *t);
-void state_add_key(struct core *c, struct key_entry *k);                /* a key that is not there */
-void state_remove_key(struct core *c, struct key_entry *k);
 bool state_node_has_room(const struct node_entry *n, double cpus, int64_t memory_mb, int64_t disk_mb,
                          const struct alloc_port_list *ports);
 

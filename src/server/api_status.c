@@ -69,6 +69,8 @@ API_READ(api_metrics)
     counter(out, "mentat_scope_denied_total", "Requests refused for what they are about.", (double)c->metrics.denied);
     counter(out, "mentat_commands_refused_total", "Clients' commands that the state refused.",
             (double)c->metrics.refused);
+    gauge(out, "mentat_idempotency_key_bytes", "About what the answers to requests with a key take that are remembered.",
+          (double)core_key_bytes(c->core));
     counter(out, "mentat_decisions_total", "Batches of decisions proposed.", (double)c->metrics.decisions);
     counter(out, "mentat_nodes_down_total", "Nodes taken for dead.", (double)c->metrics.nodes_down);
     counter(out, "mentat_backup_failures_total", "Scheduled snapshots that could not be written or handed on.",
