@@ -3,34 +3,107 @@
 
 #include "cli/api.h"
 #include "cli/commands.h"
+#include "cli/follow.h"
 #include "cli/lost.h"
 #include "cli/target.h"
 #include "cli/views.h"
 
 #define WATCH_WAIT "60s"
 
-static int show_deployment(struct cli *cli, const char *id, struct error *err)
+static bool is_under_way(const json_t *deployment)
+{
+    const char *state = json_text(deployment, "state");
+    return !strcmp(state, "running") || !strcmp(state, "paused");
+}
+
+static json_t *row_of(json_t *rows, long long version)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
+        if (json_number(row, "version") == version)
+            return row;
+    row = json_pack("{sIsIsIsI}", "version", (json_int_t)version, "replicas", (json_int_t)0, "healthy", (json_int_t)0,
+                    "leaving", (json_int_t)0);
+    json_array_append_new(rows, row);
+    return row;
+}
+
+static void count_up(json_t *row, const char *key)
+{
+    json_object_set_new(row, key, json_integer(json_number(row, key) + 1));
+}
+
+static bool serves(const json_t *alloc, bool checked)
+{
+    return !strcmp(json_text(alloc, "state"), checked ? "healthy" : "running");
+}
+
+/* The part of the requests from outside that each version gets: what the deployment gives it, or as many as its replicas. */
+static void add_requests(json_t *rows, const json_t *deployment)
+{
+    size_t i;
+    json_t *row;
+    long long healthy = 0, given = json_number(deployment, "target_percent") ? json_number(deployment, "traffic_percent") : -1;
+    json_array_foreach(rows, i, row)
+        healthy += json_number(row, "healthy");
+    json_array_foreach(rows, i, row) {
+        bool new = json_number(row, "version") == json_number(deployment, "version");
+        double part = given >= 0 ? (double)(new ? given : 100 - given)
+                                 : healthy ? 100.0 * (double)json_number(row, "healthy") / (double)healthy : 0;
+        json_object_set_new(row, "requests", json_sprintf("%.3g %%", part));
+    }
+}
+
+/* Old against new, while both are there. */
+static void show_rollout(struct cli *cli, const json_t *service, const json_t *deployment, const json_t *allocs)
+{
+    CLEANUP(json_decref) json_t *rows = json_array();
+    size_t i;
+    json_t *a;
+    bool checked = *json_text(service, "current.spec.health.type") && strcmp(json_text(service, "current.spec.health.type"), "none");
+    json_array_foreach(allocs, i, a) {
+        if (!follow_alloc_live(a))
+            continue;
+        json_t *row = row_of(rows, json_number(a, "version"));
+        bool leaves = !strcmp(json_text(a, "leaving"), "to stop") || !strcmp(json_text(a, "desired"), "stop");
+        count_up(row, leaves ? "leaving" : "replicas");
+        if (!leaves && serves(a, checked))
+            count_up(row, "healthy");
+    }
+    if (json_array_size(rows) < 2 && !is_under_way(deployment))
+        return;
+    if (json_array_size(json_at(service, "current.spec.ingress")))
+        add_requests(rows, deployment);
+    printf("\n");
+    output_rows(cli, rows, view_rollout, "version", "no replicas");
+}
+
+/* NULL with err when it could not be asked for; old ones are forgotten: an empty one then. */
+static json_t *get_deployment(struct cli *cli, const char *id, struct error *err)
 {
     CLEANUP_FREE char *path = api_path("/v1/deployments/", id, "");
-    CLEANUP(json_decref) json_t *deployment = api_get(cli->api, path, err);
-    if (!deployment)
-        return err->code == ERROR_NOT_FOUND ? 0 : -1;       /* old ones are forgotten */
-    printf("\n");
-    output_facts(cli, deployment, view_deployment);
-    return 0;
+    json_t *deployment = *id ? api_get(cli->api, path, err) : NULL;
+    if (deployment || (*id && err->code != ERROR_NOT_FOUND))
+        return deployment;
+    *err = (struct error){0};
+    return json_object();
 }
 
 static int show_service(struct cli *cli, const struct target *t, struct error *err)
 {
     if (output_value(cli, t->json))
         return 0;
-    output_facts(cli, t->json, view_service);
-    const char *deployment = json_text(t->json, "status.deployment");
-    if (*deployment && show_deployment(cli, deployment, err))
-        return -1;
-    CLEANUP(json_decref) json_t *allocs = target_allocs(cli, t->name, args_has(cli->args, "all"), err);
+    CLEANUP(json_decref) json_t *deployment = get_deployment(cli, json_text(t->json, "status.deployment"), err);
+    CLEANUP(json_decref) json_t *allocs = deployment ? target_allocs(cli, t->name, args_has(cli->args, "all"), err) : NULL;
     if (!allocs)
         return -1;
+    output_facts(cli, t->json, view_service);
+    if (json_object_size(deployment)) {
+        printf("\n");
+        output_facts(cli, deployment, view_deployment);
+    }
+    show_rollout(cli, t->json, deployment, allocs);
     printf("\n");
     output_rows(cli, allocs, view_allocs, "id", "no allocations of it run or are wanted; --all shows those that ended");
     return 0;

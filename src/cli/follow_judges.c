@@ -19,6 +19,14 @@ static char *counts(const json_t *of, const char *prefix, const char *reason)
                       reason);
 }
 
+/* ", gets 10 % of the requests" of one that stands beside another; the caller's. */
+static char *part_of_requests(const json_t *service, const json_t *d)
+{
+    if (!json_number(d, "target_percent") || !json_array_size(json_at(service, "current.spec.ingress")))
+        return mem_strdup("");
+    return mem_printf(", gets %lld %% of the requests", json_number(d, "traffic_percent"));
+}
+
 int follow_deployment(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
                       enum follow_state *state, char **note, struct error *err)
 {
@@ -27,12 +35,15 @@ int follow_deployment(struct cli *cli, struct follow_item *item, const json_t *s
     if (!d)
         return -1;
     const char *reason = json_text(d, "reason");
+    CLEANUP_FREE char *part = part_of_requests(service, d);
     if (is(d, "state", "running")) {
-        *note = counts(d, "", reason);
+        CLEANUP_FREE char *so_far = counts(d, "", "");
+        *note = mem_printf("%s%s%s%s", so_far, part, *reason ? ": " : "", reason);
     } else if (is(d, "state", "successful") || is(d, "state", "paused")) {
+        bool paused = is(d, "state", "paused");
         *state = FOLLOW_DONE;
-        *note = mem_printf("version %lld: %lld of %lld healthy%s", json_number(d, "version"), json_number(d, "healthy"),
-                           json_number(d, "desired"), is(d, "state", "paused") ? ", paused" : "");
+        *note = mem_printf("version %lld: %lld of %lld healthy%s%s", json_number(d, "version"), json_number(d, "healthy"),
+                           json_number(d, "desired"), paused ? ", paused: " : "", paused ? reason : "");
     } else {
         *state = FOLLOW_FAILED;
         *note = mem_printf("the deployment of version %lld %s: %s", json_number(d, "version"),
@@ -51,7 +62,7 @@ static void count_live(const json_t *allocs, long long *wanted, long long *leavi
     *wanted = *leaving = 0;
     json_array_foreach(allocs, i, a)
         if (follow_alloc_live(a))
-            ++*(is(a, "desired", "run") ? wanted : leaving);
+            ++*(is(a, "desired", "run") && !is(a, "leaving", "to stop") ? wanted : leaving);
 }
 
 int follow_settled(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,

@@ -66,6 +66,28 @@ static void cell_deployed(const json_t *row, const json_t *value, struct buf *ou
                json_number(row, "placed"));
 }
 
+/* Of one whose replicas stand beside those of the version before. */
+static void cell_part(const json_t *row, const json_t *value, struct buf *out)
+{
+    long long percent = json_integer_value(value), target = json_number(row, "target_percent");
+    if (target)
+        buf_printf(out, "%lld %%", percent);
+    if (target > percent)
+        buf_printf(out, ", %lld %% once its replicas serve", target);
+}
+
+/* Why it leaves says more than why it is in its state. */
+static void cell_alloc_reason(const json_t *row, const json_t *value, struct buf *out)
+{
+    const char *leaving = json_text(row, "leaving");
+    if (!strcmp(leaving, "to stop"))
+        buf_printf(out, "finishes its requests: %s", json_text(row, "desired_reason"));
+    else if (!strcmp(leaving, "to restart"))
+        buf_add_string(out, "finishes its requests, to be restarted");
+    else if (json_is_string(value))
+        buf_add_string(out, json_string_value(value));
+}
+
 static void cell_positive(const json_t *row, const json_t *value, struct buf *out)
 {
     if (json_integer_value(value) > 0)
@@ -90,7 +112,7 @@ const struct column view_allocs[] = {
     {"ALLOC", "id"}, {"REPLICA", "service", cell_replica_name}, {"VERSION", "version", .right = true}, {"NODE", "node_name"},
     {"STATE", "state"}, {"DESIRED", "desired", .wide = true}, {"RESTARTS", "restarts", .right = true},
     {"AGE", "created_at", cell_age, .right = true}, {"EXIT", "exit_code", cell_exit, .wide = true},
-    {"PORTS", "ports", cell_ports}, {"REASON", "reason"}, {0},
+    {"PORTS", "ports", cell_ports}, {"REASON", "reason", cell_alloc_reason}, {0},
 };
 const struct column view_alloc[] = {
     {"Allocation", "id"}, {"Replica", "service", cell_replica_name}, {"Job", "job"}, {"Version", "version"},
@@ -116,7 +138,12 @@ const struct column view_node[] = {
 };
 const struct column view_versions[] = {
     {"VERSION", "version", .right = true}, {"SUBMITTED", "submitted_at", cell_time}, {"BY", "submitted_by"},
-    {"COUNT", "spec.count", .right = true}, {"DRIVER", "spec.driver", .wide = true}, {"WHY", "why"}, {0},
+    {"COUNT", "spec.count", .right = true}, {"DRIVER", "spec.driver", .wide = true}, {"WHY", "why"},
+    {"CHANGES", "changes"}, {0},
+};
+const struct column view_rollout[] = {
+    {"VERSION", "version", .right = true}, {"REPLICAS", "replicas", .right = true}, {"HEALTHY", "healthy", .right = true},
+    {"LEAVING", "leaving", .right = true}, {"REQUESTS", "requests", .right = true}, {0},
 };
 const struct column view_events[] = {
     {"TIME", "time", cell_time}, {"WHAT", "subject", cell_event_what}, {"CHANGE", "to", cell_event_change},
@@ -125,6 +152,7 @@ const struct column view_events[] = {
 const struct column view_deployment[] = {
     {"Deployment", "id"}, {"State", "state"}, {"Reason", "reason"}, {"Strategy", "strategy"}, {"Version", "version"},
     {"Before", "previous_version", cell_positive}, {"Replicas", "healthy", cell_deployed},
+    {"Part", "traffic_percent", cell_part}, {"Standby until", "standby_until", cell_time},
     {"Began", "created_at", cell_time}, {"Ended", "finished_at", cell_time}, {0},
 };
 

@@ -2,7 +2,7 @@
 #pragma once
 #include "cli/table.h"
 
-extern const struct column view_services[], view_allocs[], view_nodes[], view_versions[], view_events[];
+extern const struct column view_services[], view_allocs[], view_nodes[], view_versions[], view_events[], view_rollout[];
 /* Facts of one object. */
 extern const struct column view_service[], view_alloc[], view_node[], view_deployment[];
 

@@ -134,9 +134,11 @@ static bool set_share(struct core *c, struct deployment_entry *d, const struct d
     d->d.traffic_percent = p->share;
     d->share_index = c->index;
     d->share_at = d->progress_at = c->now;
-    CLEANUP_FREE char *text = mem_printf("version %llu gets %lld %% of the requests", (unsigned long long)d->d.version,
-                                         (long long)p->share);
-    tell(c, d, d->d.state, text);
+    if (s->current->v.spec.ingress.n) {
+        CLEANUP_FREE char *text = mem_printf("version %llu gets %lld %% of the requests", (unsigned long long)d->d.version,
+                                             (long long)p->share);
+        tell(c, d, d->d.state, text);
+    }
     return true;
 }
 

@@ -182,33 +182,39 @@ static bool old_are_gone(const struct pass *p)
     return true;
 }
 
+/* Requests from outside are only what the ingress divides. */
+static char *pause_reason(const struct pass *p)
+{
+    const struct deployment *d = &p->beside->d;
+    const char *name = p->s->name;
+    bool parts = p->want.spec->ingress.n > 0;
+    if (d->strategy == STRATEGY_CANARY)
+        return mem_printf("the canary %s%lld %%%s: `mt promote %s` goes on, `mt abort %s` goes back", parts ? "gets " : "is at ",
+                          (long long)d->traffic_percent, parts ? " of the requests" : "", name, name);
+    return mem_printf("version %llu %s, the one before stands by: `mt rollback %s` goes back at once, `mt promote %s` ends the "
+                      "standby", (unsigned long long)d->version, parts ? "gets all requests" : "serves", name, name);
+}
+
 /* All new replicas serve: what comes next. */
 static void step_on(struct pass *p, struct verdict *v)
 {
     const struct deployment *d = &p->beside->d;
-    const char *name = p->s->name;
-    bool canary = d->strategy == STRATEGY_CANARY, all = d->target_percent == 100;
+    bool canary = d->strategy == STRATEGY_CANARY;
+    bool stands_by = !canary && !p->beside->promoted && p->want.spec->deploy.standby_secs > 0;
     if (d->traffic_percent < d->target_percent) {
         v->counts.set_share = true;
         v->counts.share = d->target_percent;
         v->reason = mem_strdup("its replicas serve and get their part of the requests");
     } else if (!share_followed(p, p->beside)) {
         v->reason = mem_strdup("the ingress nodes are to follow");
-    } else if (canary && !all) {
+    } else if (d->target_percent < 100 || stands_by) {
         v->state = DEPLOYMENT_PAUSED;
-        v->reason = mem_printf("the canary gets %lld %% of the requests: `mt promote %s` goes on, `mt abort %s` goes back",
-                               (long long)d->traffic_percent, name, name);
-    } else if (!canary && !p->beside->promoted && p->want.spec->deploy.standby_secs > 0) {
-        v->state = DEPLOYMENT_PAUSED;
-        v->reason = mem_printf("version %llu gets all requests, the one before stands by: `mt rollback %s` goes back at "
-                               "once, `mt promote %s` ends the standby", (unsigned long long)d->version, name, name);
-    } else if (!is_finishing(p->beside)) {
-        v->counts.promote = true;
-        v->reason = mem_strdup("the version before leaves");
-    } else if (old_are_gone(p)) {
+        v->reason = pause_reason(p);
+    } else if (is_finishing(p->beside) && old_are_gone(p)) {
         v->state = DEPLOYMENT_SUCCESSFUL;
         v->reason = mem_strdup("all replicas serve");
     } else {
+        v->counts.promote = !is_finishing(p->beside);
         v->reason = mem_strdup("the version before leaves");
     }
 }

@@ -124,8 +124,7 @@ class Basics(ApiTest):
         self.assertEqual(self.server.get("/v1/jobs").json["items"], [])
 
     def test_what_this_release_does_not_do_is_refused(self):
-        for key, value in {"ingress": [{"host": "h", "port": "http"}], "secrets": [{"name": "s", "env": "S"}],
-                           "deploy": {"strategy": "canary"}}.items():
+        for key, value in {"ingress": [{"host": "h", "port": "http"}], "secrets": [{"name": "s", "env": "S"}]}.items():
             bad = job("web", exec_service("web", ports=[{"name": "http", "port": 80}], **{key: value}))
             for path in "/v1/jobs", "/v1/plan":
                 self.assert_error(self.server.post(path, bad), 400, "invalid", f"services[0].{key}", "this release")
@@ -133,8 +132,6 @@ class Basics(ApiTest):
         self.assertIn(self.server.post("/v1/jobs", job("web")).status, (200, 204))
         self.assert_error(self.server.call("PATCH", "/v1/services/web", {"secrets": [{"name": "s", "env": "S"}]}), 400,
                           "invalid", "secrets", "this release")
-        self.assert_error(self.server.post("/v1/services/web/deploy", {"strategy": "blue-green"}), 400, "invalid",
-                          "strategy", "this release")
 
     def test_web_pages_cannot_use_it(self):
         own, path, body = f"127.0.0.1:{self.server.port}", "/v1/jobs", json.dumps(job("web", exec_service("web")))
