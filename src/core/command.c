@@ -212,7 +212,7 @@ int command_decode(const void *bytes, size_t len, struct command *c, struct erro
         return error_set(err, ERROR_UNSUPPORTED, "command version %u is not known to this release", version);
     if (!cursor_varint(&in, &kind) || !cursor_u64(&in, &time))
         return error_set(err, ERROR_CORRUPT, "a command that ends within its head");
-    if (kind >= COMMAND_KIND_COUNT)
+    if (kind >= COMMAND_KIND_COUNT || command_kind_level((enum command_kind)kind) > command_level)
         return error_set(err, ERROR_UNSUPPORTED, "command kind %llu is not known to this release",
                          (unsigned long long)kind);
     *c = (struct command){.kind = (enum command_kind)kind, .time = (int64_t)time};

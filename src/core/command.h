@@ -40,6 +40,10 @@ enum command_kind {
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
 #define COMMAND_LEVEL 3
+/* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
+ * release in a test (tests/e2e/older_release.c). */
+extern const int64_t command_level;
+extern const char *const command_release;
 
 struct command {
     enum command_kind kind;

@@ -95,6 +95,8 @@ void core_apply(struct core *c, uint64_t index, const void *command, size_t len,
     c->index = index + c->ahead;
     if (command_decode(command, len, &cmd, &result->error) == 0)
         apply_command(c, &cmd, result);
+    else
+        result->unknown = result->error.code == ERROR_UNSUPPORTED;
     mix_hash(c, command, len, result);
 }
 

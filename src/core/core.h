@@ -15,6 +15,7 @@ void core_free(struct core *c);
 struct core_result {
     struct error error;        /* code ERROR_NONE when done */
     struct buf body;           /* JSON, what the API answers with; empty when there is nothing to say */
+    bool unknown;              /* the command is of a newer release: the state is not that of the other servers any more */
 };
 void core_result_clear(struct core_result *r);
 

@@ -74,7 +74,7 @@ static struct member self(const struct control *c, char id[static 24])
 {
     snprintf(id, 24, "%" PRIu64, own_id(c));
     return (struct member){.id = id, .name = c->config->name, .address = c->addresses->api,
-                           .raft_address = c->addresses->raft, .version = borrow(MENTAT_VERSION), .level = COMMAND_LEVEL};
+                           .raft_address = c->addresses->raft, .version = borrow(command_release), .level = command_level};
 }
 
 void cluster_introduce(const struct control *c, struct join_request *out)
@@ -392,7 +392,7 @@ void cluster_status(const struct control *c, struct server_status *out, struct s
     snprintf(t->cluster, sizeof t->cluster, "%" PRIu64, stats.cluster_id);
     enum consensus_membership in = c->consensus ? consensus_self(c->consensus) : CONSENSUS_NO_MEMBER;
     *out = (struct server_status){
-        .id = t->id, .name = c->config->name, .leader = t->leader, .version = borrow(MENTAT_VERSION), .state_hash = t->hash,
+        .id = t->id, .name = c->config->name, .leader = t->leader, .version = borrow(command_release), .state_hash = t->hash,
         .role = borrow(consensus_role_name(c->role)),
         .term = stats.term, .last_index = stats.last_index, .commit_index = stats.commit_index,
         .applied_index = stats.applied_index, .snapshot_index = stats.snapshot_index,

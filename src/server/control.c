@@ -95,6 +95,14 @@ static void on_turn(uv_prepare_t *prepare)
 
 /* --- consensus --- */
 
+/* The others know what this server does not: it may not go on without. */
+static void refuse_newer(const struct error *why)
+{
+    LOG_E("the log holds what this release does not know", "error", why->text, "release", command_release, "todo",
+          "start the newer release again");
+    _Exit(1);
+}
+
 static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, void *request)
 {
     struct control *c = ctx;
@@ -103,7 +111,10 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     uint64_t start = uv_hrtime(), ahead = core_ahead(c->core), members = core_changed(c->core, CORE_MEMBER, NULL);
     if (p)
         core_result_clear(&p->result);
-    core_apply(c->core, index, bytes, len, p ? &p->result : &ignored);
+    struct core_result *result = p ? &p->result : &ignored;
+    core_apply(c->core, index, bytes, len, result);
+    if (result->unknown)
+        refuse_newer(&result->error);
     histogram_add(&c->metrics.apply, (int64_t)(uv_hrtime() - start));
     core_result_clear(&ignored);
     c->metrics.applied++;
@@ -236,8 +247,8 @@ int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_
         .bootstrap = bootstrap,
         .callbacks = &consensus_callbacks,
         .ctx = c,
-        .release = MENTAT_VERSION,
-        .command_version = COMMAND_LEVEL,
+        .release = command_release,
+        .command_version = (unsigned)command_level,
         .election_timeout_ms = (unsigned)config->election_timeout_ms,
         .heartbeat_ms = (unsigned)config->raft_heartbeat_ms,
         .segment_bytes = (uint64_t)config->segment_mb << 20,

@@ -201,6 +201,18 @@ static void ask_listed(struct join *j)
     on_listed(j, 0, NULL, NULL);
 }
 
+/* It would stop at the first command that it does not know. */
+static int check_level(const struct join *j, struct error *err)
+{
+    const struct join_request *body = j->r->body;
+    int64_t level = core_level(j->c->core);
+    if (body->level >= level)
+        return 0;
+    return error_set(err, ERROR_UNSUPPORTED, "server %s runs release %s, which is older than the servers of this cluster and does "
+                     "not know all that it may hold; give it release %s", body->name, body->version ? body->version : "?",
+                     command_release);
+}
+
 static bool is_member(const struct join *j)
 {
     struct consensus_member members[MEMBERS_MOST];
@@ -228,7 +240,7 @@ static void admit(struct join *j)
 {
     const struct join_request *body = j->r->body;
     struct error err;
-    if (body->token && check_token(j, &err))
+    if ((!body->cluster_id && check_level(j, &err)) || (body->token && check_token(j, &err)))
         end(j, &err);
     else if (body->token || j->c->tls || (body->cluster_id && is_member(j)))
         make_room(j);

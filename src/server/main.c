@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/roff.h"
+#include "core/command.h"
 #include "server/route.h"
 #include "server/server.h"
 
@@ -88,7 +89,7 @@ int main(int argc, char **argv)
         return help();
     }
     if (rc == 2) {
-        printf("mentat-server %s\n", MENTAT_VERSION);
+        printf("mentat-server %s\n", command_release);
         type_clear(&server_config_type, &config);
         return 0;
     }

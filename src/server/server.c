@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/open_files.h"
+#include "core/command.h"
 #include "server/addresses.h"
 #include "server/control.h"
 #include "server/http_thread.h"
@@ -198,7 +199,7 @@ static int start(struct server *s, struct error *err)
     char text[ADDRESS_TEXT_SIZE];
     address_format(text, &s->address);
     LOG_I("listening", "address", text, "tls", s->tls ? "true" : "false", "name", s->config->name, "data_dir",
-          s->config->data_dir, "version", MENTAT_VERSION);
+          s->config->data_dir, "version", command_release);
     return 0;
 }
 

@@ -193,11 +193,11 @@ class Server:
         self.workdir = workdir or Workdir()
         self.port = free_port()
         self.flags = {"data_dir": self.workdir.join("state"), "port": self.port, "name": "s1", "reserve_mb": 1, **flags}
-        self.process = None
+        self.process, self.program = None, "mentat-server"
         self.tls, self.headers = None, {}        # how the test speaks to it
 
     def start(self, wait=True):
-        self.process = Process("mentat-server", flag_list(self.flags), self.workdir.join("server.log"), self.command)
+        self.process = Process(self.program, flag_list(self.flags), self.workdir.join("server.log"), self.command)
         if wait:
             wait_for(self.ready, 20, "the server's readiness")
         return self
