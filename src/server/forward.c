@@ -7,13 +7,14 @@
 #include <string.h>
 
 #include "base/timefmt.h"
+#include "server/audit_request.h"
 #include "server/http_thread.h"
 
 #define SLICE_MS 2000                 /* how long a leader may be silent before what may be repeated is */
 #define ANSWER_LIMIT ((size_t)1 << 30)
 
 static const char *const request_headers[] = {"Content-Type", "Accept", "Authorization", "Idempotency-Key"};
-static const char *const answer_headers[] = {"Content-Type", "X-Mentat-Index", "X-Mentat-Lag", "Allow", "Retry-After"};
+static const char *const answer_headers[] = {"Content-Type", HEADER_REQUEST, "X-Mentat-Index", "X-Mentat-Lag", "Allow", "Retry-After"};
 
 static int64_t left_ms(const struct request *r)
 {
@@ -50,6 +51,7 @@ static void hand_back(struct request *r, struct http_response *res)
             headers[n++] = (struct http_header){answer_headers[i], value};
     }
     int status = res->status;
+    request_audit(r, status);
     http_respond(r->http, status, headers, n, &res->body);
     request_done(r, status);
 }
@@ -60,6 +62,7 @@ static void on_done(struct http_call *call, struct http_response *res, const str
     r->call = NULL;
     r->cut = NULL;
     if (atomic_load(&r->gone)) {
+        request_audit(r, 499);
         http_request_drop(r->http);
         request_done(r, 499);
     } else if (err) {
@@ -77,6 +80,7 @@ static void cut(struct request *r)
 {
     http_call_cancel(steal(&r->call));
     if (atomic_load(&r->gone)) {
+        request_audit(r, 499);
         http_request_drop(r->http);
         request_done(r, 499);
     } else {
@@ -86,7 +90,7 @@ static void cut(struct request *r)
 
 void forward_start(struct request *r)
 {
-    struct http_header headers[ARRAY_LEN(request_headers) + 3];
+    struct http_header headers[ARRAY_LEN(request_headers) + 4];
     size_t n = 0;
     char limit[TIME_TEXT_SIZE];
     int64_t left = left_ms(r) > 1 ? left_ms(r) : 1;
@@ -97,6 +101,7 @@ void forward_start(struct request *r)
     }
     duration_format(limit, left);
     headers[n++] = (struct http_header){HEADER_TIMEOUT, limit};
+    headers[n++] = (struct http_header){HEADER_REQUEST, r->id};
     headers[n++] = (struct http_header){HEADER_FORWARDED, http_thread_config(r->thread)->name};
     if (r->who.kind == IDENTITY_AGENT && !r->who.any_node)
         headers[n++] = (struct http_header){HEADER_AGENT, r->who.name};

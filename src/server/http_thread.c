@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "base/timefmt.h"
 #include "net/http_guard.h"
+#include "server/audit_request.h"
 #include "server/forward.h"
 
 #define SNAPSHOT_LIMIT ((size_t)1 << 30)
@@ -26,6 +28,8 @@ struct http_thread {
     struct http_client *agents, *servers;
     struct tls_context *tls;
     struct access_table *access;
+    struct audit *audit;
+    uint64_t ids;                        /* of requests */
     struct http_guard guard;
     struct queue answers;
     struct queue_item stop_item;         /* sent to itself: stop */
@@ -83,6 +87,11 @@ static bool counts_latency(const struct request *r)
     return !r->streaming && !r->wait_ms && !r->target;
 }
 
+void request_audit(struct request *r, int status)
+{
+    audit_request(r->thread->audit, r, status);
+}
+
 void request_done(struct request *r, int status)
 {
     struct http_thread *t = r->thread;
@@ -101,6 +110,7 @@ static int add_headers(const struct request *r, struct http_header *headers, cha
                        char lag[static TIME_TEXT_SIZE])
 {
     int n = 0;
+    headers[n++] = (struct http_header){HEADER_REQUEST, r->id};
     if (r->answer.body.len)
         headers[n++] = (struct http_header){"Content-Type",
                                             r->answer.content_type ? r->answer.content_type : "application/json"};
@@ -119,6 +129,7 @@ void request_finish(struct request *r)
 {
     struct answer *a = &r->answer;
     if (atomic_load(&r->gone)) {
+        request_audit(r, 499);
         http_request_drop(r->http);
         request_done(r, 499);
         return;
@@ -132,10 +143,11 @@ void request_finish(struct request *r)
     }
     if (!a->status)
         a->status = a->body.len ? 200 : 204;
-    struct http_header headers[3];
+    struct http_header headers[4];
     char index[24], lag[TIME_TEXT_SIZE];
     int n = add_headers(r, headers, index, lag);
     int status = a->status;
+    request_audit(r, status);
     http_respond(r->http, status, headers, (size_t)n, &a->body);
     request_done(r, status);
 }
@@ -172,6 +184,19 @@ static void on_client_gone(struct http_request *http)
 
 /* --- arrival --- */
 
+/* One that a server hands on keeps its id. */
+static void give_id(struct http_thread *t, const struct http_request *http, char id[static REQUEST_ID_SIZE])
+{
+    char name[TLS_NAME_SIZE];
+    const char *given = http_request_header(http, HEADER_REQUEST);
+    bool keep = given && tls_peer_role(http->tls, "server", name) && strlen(given) == REQUEST_ID_SIZE - 1 &&
+                !given[strspn(given, "0123456789abcdef")];
+    if (keep)
+        memcpy(id, given, REQUEST_ID_SIZE);
+    else
+        snprintf(id, REQUEST_ID_SIZE, "%016llx", (unsigned long long)hash_mix(t->ids++));
+}
+
 /* Once for each refusal, and counted. */
 static void say_refused(struct http_thread *t, const struct http_request *http, const struct identity *who,
                         const struct error *err)
@@ -197,12 +222,14 @@ static void on_request(struct http_request *http, void *arg)
     CLEANUP_FREE char *allow = NULL;
     const struct route *route = route_find(http->method, http->segments, http->segment_count, params, &allow, &err);
     struct identity who;
-    if (route) {
-        if (identity_of_request(t->access, http, route->right, &who, &err) || identity_check(&who, route->right, &err)) {
-            say_refused(t, http, &who, &err);
-            identity_clear(&who);
-            route = NULL;
-        }
+    char id[REQUEST_ID_SIZE];
+    give_id(t, http, id);
+    if (route && (identity_of_request(t->access, http, route->right, &who, &err) || identity_check(&who, route->right, &err))) {
+        say_refused(t, http, &who, &err);
+        if (audit_wants(route))
+            audit_refused(t->audit, http, &who, id, error_http_status(err.code), &err);
+        identity_clear(&who);
+        route = NULL;
     }
     if (!route) {
         atomic_fetch_add_explicit(&t->metrics.unrouted, 1, memory_order_relaxed);
@@ -212,12 +239,14 @@ static void on_request(struct http_request *http, void *arg)
     struct request *r = request_new(t, http, route);
     r->started_ns = (int64_t)uv_hrtime();
     r->who = who;
+    memcpy(r->id, id, sizeof id);
     memcpy(r->params, params, sizeof params);
     http->data = r;
     http->on_close = on_client_gone;
     TAILQ_INSERT_TAIL(&t->active, r, active_link);
     atomic_fetch_add_explicit(&t->metrics.active, 1, memory_order_relaxed);
-    if (request_parse(r, &r->answer.error) || (!route->read && !route->write && !route->run && !r->command.len))
+    bool admitted = t->config->audit != AUDIT_REQUIRED || !audit_wants(route) || audit_admit(t->audit, &r->answer.error) == 0;
+    if (!admitted || request_parse(r, &r->answer.error) || (!route->read && !route->write && !route->run && !r->command.len))
         request_finish(r);
     else
         request_send(r);
@@ -356,6 +385,8 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
     t->count = o->count;
     t->tls = o->tls ? tls_context_hold(o->tls) : NULL;
     t->access = o->access;
+    t->audit = o->audit;
+    random_system(&t->ids, sizeof t->ids);
     if (t->access)
         access_table_watch(t->access, on_revoked, t);
     t->metrics.requests = mem_array(route_count * METRICS_STATUS_CLASSES, sizeof *t->metrics.requests);

@@ -19,6 +19,7 @@ struct http_thread_options {
     struct tls_context *tls;             /* NULL: plain */
     struct control *control;
     struct access_table *access;         /* NULL: no tokens are asked for */
+    struct audit *audit;                 /* NULL: nothing is written down */
     struct http_thread **all;            /* for metrics over all threads; `count` of them, filled before any runs */
     size_t count;
     size_t max_connections;              /* of this thread */
@@ -46,6 +47,8 @@ void http_thread_metrics(struct http_thread *t, struct buf *out);
 
 /* --- for routes' prepare and respond, on the HTTP thread --- */
 
+/* The answer is known, or a stream begins: now it is written down who asked for what. */
+void request_audit(struct request *r, int status);
 /* Sends the answer and frees the request. */
 void request_finish(struct request *r);
 /* The request gave its http_request away, or ended it: counts it and frees it. */

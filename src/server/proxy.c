@@ -76,6 +76,7 @@ static void cut(struct request *r)
 {
     if (r->call)
         http_call_cancel(steal(&r->call));
+    request_audit(r, 499);
     if (atomic_load(&r->gone))
         http_request_drop(r->http);
     else if (r->streaming)
@@ -100,6 +101,7 @@ static void on_head(struct http_call *call, const struct http_response *res, voi
     struct request *r = arg;
     r->streaming = true;
     r->answer.status = res->status;
+    request_audit(r, res->status);
     const char *type = http_headers_get(&res->headers, "Content-Type");
     const char *position = http_headers_get(&res->headers, LOG_POSITION_HEADER);
     struct http_header headers[] = {{"Content-Type", type ? type : "application/octet-stream"},
@@ -151,6 +153,7 @@ static void on_upgrade(struct http_call *call, struct http_response *res, struct
 {
     struct request *r = arg;
     r->call = NULL;
+    request_audit(r, 101);
     struct stream *client = http_upgrade(r->http, EXEC_PROTOCOL, NULL, 0);
     if (client)
         splice_start(http_thread_splices(r->thread), client, agent, r->who.holder);

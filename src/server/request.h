@@ -27,6 +27,8 @@ struct http_call;
 #define HEADER_TIMEOUT "X-Mentat-Timeout"        /* how long the request may take to be answered */
 #define HEADER_FORWARDED "X-Mentat-Forwarded"    /* the server that hands it on */
 
+#define REQUEST_ID_SIZE 17                       /* 64 bits, hexadecimal, and the end of the text */
+
 enum consistency { CONSISTENCY_DEFAULT, CONSISTENCY_STALE, CONSISTENCY_STRONG };
 
 struct answer {
@@ -45,6 +47,8 @@ struct request {
     struct http_request *http;       /* immutable until it is answered, so that the core thread may read it too */
     const struct route *route;
     struct identity who;
+    char id[REQUEST_ID_SIZE];
+    bool audited;                    /* its line is written */
     atomic_bool gone;                /* the client left: nobody reads the answer */
     int64_t started_ns;
 

@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "audit/audit.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/open_files.h"
@@ -27,6 +28,7 @@ struct server {
     struct control control;
     struct tls_context *tls;
     struct access_table *access;
+    struct audit *audit;
     struct http_thread **threads;
     size_t thread_count;
     struct queue stopped;                /* messages of threads that stopped */
@@ -49,6 +51,16 @@ static int lock_directory(struct server *s, struct error *err)
         return 0;
     return error_set(err, ERROR_EXISTS, "another mentat-server runs on data_dir %s; stop it, or give this one another "
                      "data_dir", folder);
+}
+
+#define AUDIT_FILES 16u
+
+static int open_audit(struct server *s, struct error *err)
+{
+    const struct server_config *c = s->config;
+    struct audit_options o = {.dir = c->audit_dir, .server = c->name, .file_bytes = ((uint64_t)c->audit_mb << 20) / AUDIT_FILES,
+                              .files_most = AUDIT_FILES, .keep_ms = c->audit_keep_ms};
+    return c->audit == AUDIT_OFF ? 0 : audit_open(&s->audit, &o, err);
 }
 
 static int open_tls(struct server *s, struct error *err)
@@ -85,7 +97,7 @@ static size_t connections_each(const struct server_config *c, size_t threads)
 
 static int open_threads(struct server *s, struct error *err)
 {
-    struct http_thread_options options = {.config = s->config, .tls = s->tls, .access = s->access, .control = &s->control};
+    struct http_thread_options options = {.config = s->config, .tls = s->tls, .access = s->access, .audit = s->audit, .control = &s->control};
     if (address_parse(s->config->bind, (int)s->config->port, &options.address, err) ||
         address_check_free(&options.address, err))
         return -1;         /* sockets share their port by SO_REUSEPORT, which another server could join unseen */
@@ -181,7 +193,7 @@ static int start(struct server *s, struct error *err)
 {
     if (s->config->access == ACCESS_TOKENS)
         s->access = access_table_new();
-    if (open_tls(s, err))
+    if (open_audit(s, err) || open_tls(s, err))
         return -1;
     if (open_threads(s, err) ||
         server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
@@ -220,6 +232,7 @@ static int run_once(const struct server_config *config, bool *again, struct erro
     server_addresses_clear(&s.addresses);
     tls_context_free(s.tls);
     access_table_free(s.access);
+    audit_close(s.audit);
     if (s.lock_fd >= 0)
         close(s.lock_fd);
     int closed = uv_loop_close(&s.loop);

@@ -8,6 +8,7 @@
 #include "net/address.h"
 
 static const char *const access_names[] = {"open", "tokens", NULL};
+static const char *const audit_names[] = {"auto", "off", "on", "required", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 
 #define CONFIG(key, number, kind_, member, ...) \
@@ -56,6 +57,14 @@ static const struct field server_config_fields[] = {
     CONFIG("access", 36, FIELD_ENUM, access, .names = access_names, .default_text = "open",
            .help = "Who may use the API: `open`: whoever reaches it, with TLS by a certificate of tls_ca; `tokens`: whoever "
                    "shows a token, and agents and servers by their certificates."),
+    CONFIG("audit", 37, FIELD_ENUM, audit, .names = audit_names, .default_text = "auto",
+           .help = "Whether it is written down who changed what, ran commands in tasks or read logs: `on`, `off`; `required`: "
+                   "refused while that cannot be written; `auto`: on with `access: tokens`."),
+    CONFIG("audit_dir", 38, FIELD_STRING, audit_dir, .help = "Where the audit files are; default: audit in data_dir."),
+    CONFIG("audit_mb", 39, FIELD_SIZE_MB, audit_mb, .default_text = "1024", .min = 2, .max = 1048576,
+           .help = "How much of them is kept, in files of a sixteenth of that."),
+    CONFIG("audit_keep", 40, FIELD_DURATION, audit_keep_ms, .default_text = "365d", .min = 60000, .max = 315360000000,
+           .help = "How long they are kept."),
     CONFIG("heartbeat", 10, FIELD_DURATION, heartbeat_ms, .default_text = "3s", .min = 100, .max = 3600000,
            .help = "How often agents report that they are alive."),
     CONFIG("node_grace", 11, FIELD_DURATION, node_grace_ms, .default_text = "15s", .min = 200, .max = 86400000,
@@ -133,6 +142,8 @@ static int check(const struct server_config *c, struct error *err)
         return error_set(err, ERROR_INVALID, "access: tokens would be read on their way; set tls_cert, tls_key and tls_ca too");
     if (c->data_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "data_dir: %s is not an absolute path", c->data_dir);
+    if (c->audit_dir[0] != '/')
+        return error_set(err, ERROR_INVALID, "audit_dir: %s is not an absolute path", c->audit_dir);
     if (c->backup_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "backup_dir: %s is not an absolute path", c->backup_dir);
     if (!text_is_name(c->name))
@@ -168,5 +179,9 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
         config->expect = config->servers.n ? (int64_t)config->servers.n : 1;
     if (!config->backup_dir)
         config->backup_dir = mem_printf("%s/backups", config->data_dir);
+    if (!config->audit_dir)
+        config->audit_dir = mem_printf("%s/audit", config->data_dir);
+    if (config->audit == AUDIT_AUTO)
+        config->audit = config->access == ACCESS_TOKENS ? AUDIT_ON : AUDIT_OFF;
     return check(config, err);
 }

@@ -7,6 +7,7 @@
 #define SERVER_CONFIG_FILE "/etc/mentat/server.yaml"
 
 enum server_access { ACCESS_OPEN, ACCESS_TOKENS };
+enum server_audit { AUDIT_AUTO, AUDIT_OFF, AUDIT_ON, AUDIT_REQUIRED };
 
 struct server_config {
     char *name;                      /* default: the host's name */
@@ -25,6 +26,9 @@ struct server_config {
     char *tls_cert, *tls_key, *tls_ca;
     bool allow_insecure;
     int access;                      /* enum server_access */
+    int audit;                       /* enum server_audit */
+    char *audit_dir;
+    int64_t audit_mb, audit_keep_ms;
     int64_t heartbeat_ms, node_grace_ms, mass_loss_hold_ms;
     char *backup_dir, *backup_command;
     int64_t backup_every_ms, backup_keep_ms;

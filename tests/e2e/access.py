@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Who may do what: a cluster of three servers that asks for tokens, an agent with a certificate, and everybody else."""
 import http.client
+import json
 import os
 import re
 import ssl
@@ -11,7 +12,7 @@ import unittest
 
 from authority import Authority
 from cluster_lib import Cluster
-from lib import Agent, PATIENCE, Server, Workdir, call, exec_service, job, program, wait_for
+from lib import Agent, PATIENCE, Server, SmallDisk, Workdir, call, exec_service, job, program, wait_for
 
 REFUSED = "a request was refused"
 
@@ -294,6 +295,76 @@ class Access(unittest.TestCase):
         self.mt("role", "delete", "shop-team", token=self.admin, check=0)
         self.mt("token", "revoke", made.split(".")[0], token=self.admin, check=0)
         self.mt("nodes", token=made, check=4)
+
+
+    # --- audit ---
+
+    def audit_lines(self, i=0):
+        lines = []
+        folder = os.path.join(self.server(i).flags["data_dir"], "audit")
+        for name in sorted(os.listdir(folder)):
+            with open(os.path.join(folder, name)) as f:
+                lines += [json.loads(line) for line in f]
+        return lines
+
+    def test_it_is_written_down_who_did_what(self):
+        token = self.make_token("auditee", "deployer")
+        self.assertEqual(self.submit(self.admin, "watched", 1).status, 200)
+        made = self.submit(token, "watched", 1)
+        refused = self.ask("POST", "/v1/cluster/tokens", {}, token)
+        alloc = wait_for(lambda: [a for a in self.server().items("/v1/allocs?service=watched") if a["state"] in ("running", "healthy")],
+                         30, "its replica")[0]["id"]
+        self.ask("GET", f"/v1/allocs/{alloc}/logs", token=token)
+        self.ask("GET", "/v1/services", token=token)
+        self.ask("POST", "/v1/jobs", {}, "nobody.0123")
+        lines = self.audit_lines()
+        mine = [(l["method"], l["path"], l["status"]) for l in lines if l.get("token") == token.split(".")[0]]
+        self.assertEqual(mine, [("POST", "/v1/jobs", 200), ("POST", "/v1/cluster/tokens", 403), ("GET", f"/v1/allocs/{alloc}/logs", 200)])
+        by_id = {l.get("request"): l for l in lines}
+        self.assertEqual(by_id[made.headers["X-Mentat-Request"]]["who"], "auditee")
+        self.assertIn("cluster", next(l for l in lines if l.get("token") == token.split(".")[0] and l["status"] == 403)["error"])
+        self.assertTrue(any(l.get("kind") == "nobody" and l["status"] == 401 for l in lines))
+        self.assertEqual([l for l in lines if l.get("path", "").startswith("/v1/agent/") and l["status"] == 200], [])
+        # What a follower hands on has the same id in the leader's file.
+        leader = self.cluster.servers.index(self.cluster.leader())
+        answer = call(self.server((leader + 1) % 3).port, "POST", "/v1/services/watched/scale", {"count": 0}, self.bearer(token), 30,
+                      tls=self.authority.context())
+        self.assertEqual(answer.status, 200)
+        there = [l for l in self.audit_lines(leader) if l.get("request") == answer.headers["X-Mentat-Request"]]
+        self.assertEqual([(l["who"], l.get("handed_on")) for l in there], [("auditee", True)])
+        folder = os.path.join(self.server().flags["data_dir"], "audit")
+        self.mt("audit", "verify", folder, address=False, check=0)
+        # A copy in which one word was changed.
+        copy = Workdir()
+        name = sorted(os.listdir(folder))[0]
+        with open(os.path.join(folder, name)) as f:
+            text = f.read().replace('"who":"auditee"', '"who":"nobody"', 1)
+        with open(copy.join(name), "w") as f:
+            f.write(text)
+        self.assertIn("the chain is broken here", self.mt("audit", "verify", copy.path, address=False, check=1).stderr)
+
+
+class FullAudit(unittest.TestCase):
+    """audit: required on a disk that is full."""
+
+    def test_writes_are_refused_until_there_is_room(self):
+        disk = SmallDisk(1)
+        self.addCleanup(disk.remove)
+        s = Server(audit="required", audit_dir=disk.join("audit"))
+        self.addCleanup(lambda: s.kill())
+        s.start()
+        self.assertEqual(s.post("/v1/jobs", job("a", exec_service("a", 0))).status, 200)
+        disk.fill()
+        # The one that fills the file is done, and told of; from then on nothing is.
+        wait_for(lambda: s.post("/v1/jobs", job("b", exec_service("b", 0))).status == 507, 20, "the refusal")
+        self.assertIn("audit: required", s.post("/v1/jobs", job("c", exec_service("c", 0))).error["message"])
+        self.assertEqual(s.get("/v1/jobs").status, 200)
+        self.assertNotIn("c", [j["name"] for j in s.items("/v1/jobs")])
+        disk.make_room()
+        self.assertEqual(s.post("/v1/jobs", job("c", exec_service("c", 0))).status, 200)
+        self.assertIn("the audit file cannot be written", s.process.text())
+        done = subprocess.run([program("mt"), "audit", "verify", disk.join("audit")], capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
 
 class Founding(unittest.TestCase):

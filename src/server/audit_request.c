@@ -1,0 +1,59 @@
+#include "server/audit_request.h"
+
+#include "base/log.h"
+
+static const char *const kinds[] = {
+    [IDENTITY_NOBODY] = "nobody", [IDENTITY_LOCAL] = "local", [IDENTITY_TOKEN] = "token", [IDENTITY_AGENT] = "agent",
+    [IDENTITY_SERVER] = "server",
+};
+
+bool audit_wants(const struct route *route)
+{
+    bool reads = route->method == HTTP_METHOD_GET || route->right == RIGHT_READ;
+    return route->right != RIGHT_AGENT && (!reads || route->right == RIGHT_EXEC || route->right == RIGHT_LOGS);
+}
+
+static int write_line(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,
+                 const struct error *problem, struct error *err)
+{
+    char name[TLS_NAME_SIZE];
+    bool was_failing = audit_failing(a), failed = problem && problem->code != ERROR_NONE;
+    struct audit_record record = {
+        .request = id, .kind = kinds[who->kind], .who = *who->name ? who->name : NULL,
+        .token = who->holder ? who->holder->id : NULL, .peer = http->peer, .method = http_method_name(http->method),
+        .path = http->target, .status = status, .error = failed ? problem->text : NULL,
+        .handed_on = tls_peer_role(http->tls, "server", name),
+    };
+    int rc = audit_write(a, &record, err);
+    if (rc && !was_failing)
+        LOG_E("the audit file cannot be written", "error", err->text);
+    else if (!rc && was_failing)
+        LOG_I("the audit file can be written again");
+    return rc;
+}
+
+int audit_admit(struct audit *a, struct error *err)
+{
+    struct error why;
+    if (!a || !audit_failing(a) || audit_note(a, "lines before this one could not be written", &why) == 0)
+        return 0;
+    return error_set(err, ERROR_NO_SPACE, "who does what cannot be written down (%s), and this server's configuration says "
+                     "`audit: required`; make room, or set `audit: on`", why.text);
+}
+
+void audit_request(struct audit *a, struct request *r, int status)
+{
+    struct error err;
+    if (!a || r->audited || !audit_wants(r->route))
+        return;
+    r->audited = true;
+    write_line(a, r->http, &r->who, r->id, status, &r->answer.error, &err);
+}
+
+void audit_refused(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,
+                   const struct error *err)
+{
+    struct error ignored;
+    if (a)
+        write_line(a, http, who, id, status, err, &ignored);
+}
