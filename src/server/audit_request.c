@@ -44,10 +44,8 @@ int audit_admit(struct audit *a, struct error *err)
 void audit_request(struct audit *a, struct request *r, int status)
 {
     struct error err;
-    if (!a || r->audited || !audit_wants(r->route))
-        return;
-    r->audited = true;
-    write_line(a, r->http, &r->who, r->id, status, &r->answer.error, &err);
+    if (a && audit_wants(r->route))
+        write_line(a, r->http, &r->who, r->id, status, &r->answer.error, &err);
 }
 
 void audit_refused(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,

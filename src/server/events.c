@@ -163,11 +163,12 @@ int events_read(struct control *c, struct request *r, struct error *err)
 
 static void cut(struct request *r)
 {
+    request_answered(r, 200);
     if (!atomic_load(&r->gone))
         http_stream_end(r->http);
     else
         http_request_drop(r->http);
-    request_done(r, 200);
+    request_done(r);
 }
 
 static void on_drain(struct http_request *http)

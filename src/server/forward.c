@@ -51,9 +51,9 @@ static void hand_back(struct request *r, struct http_response *res)
             headers[n++] = (struct http_header){answer_headers[i], value};
     }
     int status = res->status;
-    request_audit(r, status);
+    request_answered(r, status);
     http_respond(r->http, status, headers, n, &res->body);
-    request_done(r, status);
+    request_done(r);
 }
 
 static void on_done(struct http_call *call, struct http_response *res, const struct error *err, void *arg)
@@ -62,9 +62,9 @@ static void on_done(struct http_call *call, struct http_response *res, const str
     r->call = NULL;
     r->cut = NULL;
     if (atomic_load(&r->gone)) {
-        request_audit(r, 499);
+        request_answered(r, 499);
         http_request_drop(r->http);
-        request_done(r, 499);
+        request_done(r);
     } else if (err) {
         another_leader(r, err->code != ERROR_UNAVAILABLE, err->text);
     } else if (res->status == 503) {
@@ -80,9 +80,9 @@ static void cut(struct request *r)
 {
     http_call_cancel(steal(&r->call));
     if (atomic_load(&r->gone)) {
-        request_audit(r, 499);
+        request_answered(r, 499);
         http_request_drop(r->http);
-        request_done(r, 499);
+        request_done(r);
     } else {
         unknown(r, "this server is stopping");
     }

@@ -87,20 +87,24 @@ static bool counts_latency(const struct request *r)
     return !r->streaming && !r->wait_ms && !r->target;
 }
 
-void request_audit(struct request *r, int status)
-{
-    audit_request(r->thread->audit, r, status);
-}
-
-void request_done(struct request *r, int status)
+void request_answered(struct request *r, int status)
 {
     struct http_thread *t = r->thread;
     size_t row = (size_t)(r->route - routes);
     size_t class = (size_t)status / 100 < METRICS_STATUS_CLASSES ? (size_t)status / 100 : METRICS_STATUS_CLASSES - 1;
+    if (r->answered)
+        return;
+    r->answered = true;
     atomic_fetch_add_explicit(&t->metrics.requests[row * METRICS_STATUS_CLASSES + class], 1, memory_order_relaxed);
     if (counts_latency(r))
         histogram_add(r->route->method == HTTP_METHOD_GET ? &t->metrics.reads : &t->metrics.writes,
                       (int64_t)uv_hrtime() - r->started_ns);
+    audit_request(t->audit, r, status);
+}
+
+void request_done(struct request *r)
+{
+    struct http_thread *t = r->thread;
     atomic_fetch_sub_explicit(&t->metrics.active, 1, memory_order_relaxed);
     TAILQ_REMOVE(&t->active, r, active_link);
     request_delete(r);
@@ -129,9 +133,9 @@ void request_finish(struct request *r)
 {
     struct answer *a = &r->answer;
     if (atomic_load(&r->gone)) {
-        request_audit(r, 499);
+        request_answered(r, 499);
         http_request_drop(r->http);
-        request_done(r, 499);
+        request_done(r);
         return;
     }
     if (a->error.code != ERROR_NONE) {
@@ -147,9 +151,9 @@ void request_finish(struct request *r)
     char index[24], lag[TIME_TEXT_SIZE];
     int n = add_headers(r, headers, index, lag);
     int status = a->status;
-    request_audit(r, status);
+    request_answered(r, status);
     http_respond(r->http, status, headers, (size_t)n, &a->body);
-    request_done(r, status);
+    request_done(r);
 }
 
 static void answered(struct request *r)

@@ -47,11 +47,12 @@ void http_thread_metrics(struct http_thread *t, struct buf *out);
 
 /* --- for routes' prepare and respond, on the HTTP thread --- */
 
-/* The answer is known, or a stream begins: now it is written down who asked for what. */
-void request_audit(struct request *r, int status);
+/* The answer is known, or a stream begins: it is counted, and written down who asked for what, before the client knows.
+ * Nothing the second time. */
+void request_answered(struct request *r, int status);
 /* Sends the answer and frees the request. */
 void request_finish(struct request *r);
-/* The request gave its http_request away, or ended it: counts it and frees it. */
-void request_done(struct request *r, int status);
+/* The request gave its http_request away, or ended it: frees it. */
+void request_done(struct request *r);
 /* To the core thread once more (event streams). When there is no room, answers so and ends it. */
 void request_send(struct request *r);

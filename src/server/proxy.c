@@ -76,17 +76,17 @@ static void cut(struct request *r)
 {
     if (r->call)
         http_call_cancel(steal(&r->call));
-    request_audit(r, 499);
-    if (atomic_load(&r->gone))
+    if (atomic_load(&r->gone)) {
+        request_answered(r, 499);
         http_request_drop(r->http);
-    else if (r->streaming)
+    } else if (r->streaming)
         http_stream_abort(r->http);
     else {
         error_set(&r->answer.error, ERROR_UNAVAILABLE, "this server is stopping");
         request_finish(r);
         return;
     }
-    request_done(r, 499);
+    request_done(r);
 }
 
 static void on_drain(struct http_request *http)
@@ -101,7 +101,7 @@ static void on_head(struct http_call *call, const struct http_response *res, voi
     struct request *r = arg;
     r->streaming = true;
     r->answer.status = res->status;
-    request_audit(r, res->status);
+    request_answered(r, res->status);
     const char *type = http_headers_get(&res->headers, "Content-Type");
     const char *position = http_headers_get(&res->headers, LOG_POSITION_HEADER);
     struct http_header headers[] = {{"Content-Type", type ? type : "application/octet-stream"},
@@ -121,12 +121,11 @@ static void on_stream_done(struct http_call *call, struct http_response *res, co
     struct request *r = arg;
     r->call = NULL;
     if (r->streaming) {
-        int status = r->answer.status;
         if (err)
             http_stream_abort(r->http);
         else
             http_stream_end(r->http);
-        request_done(r, status);
+        request_done(r);
         return;
     }
     if (err)
@@ -153,13 +152,13 @@ static void on_upgrade(struct http_call *call, struct http_response *res, struct
 {
     struct request *r = arg;
     r->call = NULL;
-    request_audit(r, 101);
+    request_answered(r, 101);
     struct stream *client = http_upgrade(r->http, EXEC_PROTOCOL, NULL, 0);
     if (client)
         splice_start(http_thread_splices(r->thread), client, agent, r->who.holder);
     else
         stream_close(agent);
-    request_done(r, 101);
+    request_done(r);
 }
 
 /* The agent's path is ours with the whole id, or without the node, and our query is its query. */

@@ -48,7 +48,7 @@ struct request {
     const struct route *route;
     struct identity who;
     char id[REQUEST_ID_SIZE];
-    bool audited;                    /* its line is written */
+    bool answered;                   /* counted, and written down */
     atomic_bool gone;                /* the client left: nobody reads the answer */
     int64_t started_ns;
 
