@@ -5,7 +5,7 @@
 #   make demo       the demo, from nothing to running services
 #   make asan tsan  sanitizer builds in build-asan/, build-tsan/; their reports become files in reports/ there
 #   make debug      unoptimised build in build-debug/
-#   make release    static, stripped programs and their SHA-256 in dist/
+#   make release    a release in dist/: static programs, installer, Debian package, SBOM, SHA-256 of all
 all:
 
 help:

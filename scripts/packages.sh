@@ -11,6 +11,8 @@ tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-
        zsh fish mandoc qemu-system-x86 cpio
        squashfs-tools e2fsprogs nftables kmod xz-utils zstd)
 bench=(jq etcd-server)
+# Hosts with systemd that are installed, and published to.
+tests+=(systemd systemd-container openssh-client openssh-server e2fsprogs)
 # To boot small hosts with, where the machine has no kernel of its own (a container, say).
 ls /boot/vmlinuz-* >/dev/null 2>&1 || tests+=('linux-image-cloud-amd64|linux-image-virtual')
 

@@ -1,21 +1,39 @@
 #!/usr/bin/env bash
-# The three programs as they are given away: static, stripped, with their SHA-256, in dist/. The same source gives the same
+# A release in dist/: the three programs, static and stripped; install.sh with what it installs; the package for Debian and
+# Ubuntu; sbom.cdx.json, which names what is linked into the programs; and SHA256SUMS of all. The same source gives the same
 # bytes, wherever it lies; only the compiler and the distribution's libraries have a say.
-#   scripts/release.sh            builds
-#   scripts/release.sh --verify   builds them twice, from copies in directories of different names, and compares;
-#                                 dist/ stays as it is
+#   scripts/release.sh                  builds
+#   scripts/release.sh --verify         builds twice, from copies in directories of different names, and compares; dist/
+#                                       stays as it is
+#   scripts/release.sh --assemble BUILD DIR   a release in DIR from the programs of another build, without an SBOM
 set -euo pipefail
 cd "$(dirname "$0")/.."
 programs=(mt mentat-server mentat-agent)
 most_bytes=8000000
+# The time that files in packages have: that of the last change, or, where there is no history, a day that never changes.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
+export SOURCE_DATE_EPOCH
+
+# assemble BUILD DIR: the release of what was built there.
+assemble() {
+    local build=$1 dist=$2 program version
+    rm -rf "$dist" && mkdir -p "$dist"
+    for program in "${programs[@]}"; do strip -o "$dist/$program" "$build/bin/$program"; done
+    install -m 0644 packaging/*.service packaging/*.conf packaging/*.yaml packaging/layout.sh "$dist/"
+    install -m 0755 packaging/install.sh "$dist/"
+    version=$("$dist/mt" --version | sed 's/^mt //')
+    packaging/deb/build.sh "$dist" "$version"
+}
+
+sums() { (cd "$1" && LC_ALL=C sha256sum -- * >.sums && mv .sums SHA256SUMS); }
 
 # build DIST: from the source in this directory.
 build() {
     [ -f build-release/build.ninja ] || meson setup build-release --buildtype=release -Dtests=false >/dev/null
     ninja -C build-release "${programs[@]/#/bin/}" >/dev/null
-    rm -rf "$1" && mkdir -p "$1"
-    for program in "${programs[@]}"; do strip -o "$1/$program" "build-release/bin/$program"; done
-    (cd "$1" && sha256sum "${programs[@]}" >SHA256SUMS)
+    assemble build-release "$1"
+    scripts/sbom.py build-release "$1" >"$1/sbom.cdx.json"
+    sums "$1"
 }
 
 # check DIST: each program is what is promised.
@@ -28,6 +46,15 @@ check() {
         [[ $libraries == *"not a dynamic executable"* ]] || { echo "$program needs libraries: $libraries" >&2; return 1; }
         "$1/$program" --version >/dev/null
     done
+    # The SBOM speaks of these programs, and knows what each has at least.
+    for program in "${programs[@]}"; do
+        jq -e --arg program "$program" --arg sum "$(sha256sum "$1/$program" | cut -d ' ' -f 1)" '
+            (.components[] | select(.name == $program) | .hashes[0].content == $sum) and
+            (.dependencies[] | select(.ref == $program) | .dependsOn |
+             all(("libc6-dev", "libssl-dev") as $name | any(.[]; contains("/" + $name + "@")); .))' \
+            "$1/sbom.cdx.json" >/dev/null || { echo "the SBOM does not describe $program" >&2; return 1; }
+    done
+    (cd "$1" && sha256sum --quiet -c SHA256SUMS)
 }
 
 verify() {
@@ -49,7 +76,9 @@ verify() {
 }
 
 case "${1:-}" in
-'')       build "$PWD/dist"; check "$PWD/dist"; ls -l dist; cat dist/SHA256SUMS ;;
---verify) verify ;;
-*)        echo "usage: $0 [--verify]" >&2; exit 2 ;;
+'')         build "$PWD/dist"; check "$PWD/dist"; ls -l dist; cat dist/SHA256SUMS ;;
+--verify)   verify ;;
+--assemble) [ $# -eq 3 ] || { echo "usage: $0 --assemble BUILD DIR" >&2; exit 2; }
+            assemble "$2" "$3"; sums "$3" ;;
+*)          echo "usage: $0 [--verify | --assemble BUILD DIR]" >&2; exit 2 ;;
 esac

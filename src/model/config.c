@@ -155,7 +155,7 @@ static int problems_to_error(struct problem_list *problems, const char *file, st
     return error_set(err, ERROR_INVALID, "%s", text.data);
 }
 
-static int read_file(const char *path, bool required, struct value *root, struct error *err)
+int config_read_file(const char *path, bool required, struct value *root, struct error *err)
 {
     CLEANUP_BUF struct buf text = {0};
     if (file_read(path, VALUE_BYTES_MAX, &text, err) < 0)
@@ -187,7 +187,7 @@ int config_load(const struct type *t, int argc, char **argv, const char *default
     const char *file = given ? given : default_file;
     struct value root = {.kind = VALUE_MAP};
     struct problem_list problems = {0};
-    int rc = file ? read_file(file, given != NULL, &root, err) : 0;
+    int rc = file ? config_read_file(file, given != NULL, &root, err) : 0;
     if (!rc && root.kind != VALUE_MAP)
         rc = error_set(err, ERROR_INVALID, "%s: wanted keys and values", file);
     if (!rc)

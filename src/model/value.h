@@ -26,6 +26,8 @@ struct value_entry {
  * Duplicate keys are problems; in YAML so are aliases, anchors, tags and a second document. */
 int value_from_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems);
 int value_from_json(const char *text, size_t len, struct value *out, struct problem_list *problems);
+/* A configuration file. Of one with comments only, or that is not there and is not required, *root stays as it is. */
+int config_read_file(const char *path, bool required, struct value *root, struct error *err);
 /* The plain scalars of YAML 1.2's core schema: what `text` is when written without quotes. */
 enum value_kind value_plain_kind(const char *text);
 void value_clear(struct value *v);

@@ -63,20 +63,10 @@ bool host_exists(const struct host *h, const char *path)
 
 static void read_config(struct host *h, const char *dir, const char *name, struct value *out)
 {
-    CLEANUP_FREE char *path = mem_printf("%s/%s", dir, name);
-    CLEANUP_BUF struct buf text = {0}, report = {0};
-    struct problem_list problems = {0};
-    if (!host_read(h, path, &text)) {
-        if (host_exists(h, path) && !h->config_problem)
-            h->config_problem = mem_printf("%s cannot be read by this user", path);
-        return;
-    }
-    if (value_from_yaml(text.data, text.len, out, &problems)) {
-        problem_list_format(&problems, path, &report);
-        report.data[strcspn(report.data, "\n")] = '\0';
-        mem_set_string(&h->config_problem, report.data);
-    }
-    problem_list_clear(&problems);
+    CLEANUP_FREE char *path = mem_printf("%s%s/%s", h->root, dir, name);
+    struct error err = {0};
+    if (config_read_file(path, false, out, &err))
+        mem_set_string(&h->config_problem, err.text);
 }
 
 void host_open(struct host *h, const char *root, const char *config_dir, const char *user)

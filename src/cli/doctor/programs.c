@@ -52,7 +52,7 @@ void doctor_docker(const struct host *h, struct finding *f)
     if (engine)
         judge_docker(engine, f);
     else
-        find(f, VERDICT_FAILED, "%s", err.text);
+        find(f, VERDICT_FAILED, "the engine at %s does not answer", socket);
     if (api)
         api_free(api);
     if (engine && host_find_user(h, h->user).exists && !host_user_may_use(h, h->user, socket))

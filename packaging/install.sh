@@ -1,0 +1,202 @@
+#!/bin/sh
+# Installs Mentat on this host, from a release: the directory that this script lies in, or --from DIR.
+#
+#   install.sh [install]      lays out the host, puts the programs there, enables the services. On a host that has Mentat
+#                             already this is an upgrade: what runs is restarted, and tasks go on
+#   install.sh uninstall      removes programs and services; configuration, state and volumes stay
+#
+#   --from DIR        where the release is
+#   --start           starts the services too
+#   --downgrade       lets an older release take the place of a newer one
+#   --data-disk DEV   mounts this disk at /mnt/unikernel-volumes, by its UUID in /etc/fstab. An empty one gets ext4; one that
+#                     has the data disk of an earlier installation (its label is mentat-data) is taken as it is; one that
+#                     holds anything else is refused and not touched
+#   --purge           with uninstall: configuration and state go too. Volumes stay
+#   --root DIR        installs into a directory that is a system's root: an image, a chroot. Nothing is started
+#
+# May be run again after any end: every step is done anew, or was done. Exit status: 0 done, 1 failed, 2 wrong usage.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+programs="mt mentat-server mentat-agent"
+files="mentat-server.service mentat-agent.service sysctl.conf tmpfiles.conf modules.conf server.yaml agent.yaml layout.sh"
+label=mentat-data
+mount_point=/mnt/unikernel-volumes
+
+usage() {
+    [ $# -eq 0 ] || echo "install.sh: $*" >&2
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p;}' "$0" >&2
+    exit 2
+}
+
+action=install from=$here root='' start=false downgrade=false purge=false data_disk=''
+while [ $# -gt 0 ]; do
+    case "$1" in
+    install | uninstall) action=$1 ;;
+    --from | --root | --data-disk)
+        [ $# -ge 2 ] || usage "$1 needs a value"
+        case "$1" in
+        --from) from=$2 ;;
+        --root) root=$2 ;;
+        --data-disk) data_disk=$2 ;;
+        esac
+        shift
+        ;;
+    --start) start=true ;;
+    --downgrade) downgrade=true ;;
+    --purge) purge=true ;;
+    *) usage "unknown: $1" ;;
+    esac
+    shift
+done
+[ "$action" = uninstall ] || ! $purge || usage "--purge belongs to uninstall"
+
+die() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+[ "$(id -u)" -eq 0 ] || die "run it as root"
+from=$(cd "$from" 2>/dev/null && pwd) || die "--from: there is no such directory"
+if [ -n "$root" ]; then
+    root=$(cd "$root" 2>/dev/null && pwd) || die "--root: there is no such directory"
+    [ "$root" != / ] || root=''
+fi
+[ -r "$from/layout.sh" ] || die "$from is no release: layout.sh is missing"
+. "$from/layout.sh"
+bin=$root/opt/mentat/bin
+
+# --- what is checked before anything is changed ---
+
+# Each file is the one that was released. Sums of files that are not used here may be of files that were not copied.
+check_sums() {
+    [ -r "$from/SHA256SUMS" ] || die "$from/SHA256SUMS is missing: copy the whole release"
+    sums=$(mktemp)
+    for file in $programs $files install.sh; do
+        grep "^[0-9a-f]\{64\}  $file\$" "$from/SHA256SUMS" >>"$sums" || { rm "$sums"; die "SHA256SUMS has no line for $file"; }
+    done
+    (cd "$from" && sha256sum --quiet -c "$sums") || { rm "$sums"; die "the release is damaged: copy it again"; }
+    rm "$sums"
+}
+
+# release_of PROGRAM: "0.1.0"; "" when it does not run.
+release_of() { "$1" --version 2>/dev/null | sed -n 's/^mt //p'; }
+
+check_release() {
+    new=$(release_of "$from/mt")
+    [ -n "$new" ] || die "$from/mt does not run on this host: Mentat needs Linux on x86_64"
+    [ -x "$bin/mt" ] || return 0
+    old=$(release_of "$bin/mt")
+    [ -n "$old" ] && [ "$old" != "$new" ] || return 0
+    newest=$(printf '%s\n%s\n' "$old" "$new" | sort -V | tail -n 1)
+    [ "$newest" = "$new" ] || $downgrade ||
+        die "release $old is installed, which is newer than $new; --downgrade takes the older one all the same"
+}
+
+check_package() {
+    [ ! -e "$root/var/lib/dpkg/info/mentat.list" ] ||
+        die "this host has the package mentat: use apt to upgrade or remove it"
+}
+
+# --- the data disk ---
+
+# What a disk holds; "" when it is empty. A disk without anything that is known by name is empty only when it begins with
+# zeros: it may be a database's own.
+disk_holds() {
+    known=$(blkid -p -o value -s TYPE -s PTTYPE "$1" 2>/dev/null | tr '\n' ' ')
+    if [ -n "$known" ]; then
+        echo "$known"
+    elif [ -n "$(lsblk -nro NAME "$1" 2>/dev/null | tail -n +2)" ]; then
+        echo "partitions or volumes"
+    elif ! head -c 4194304 "$1" | cmp -s -n 4194304 - /dev/zero; then
+        echo "data that is not zeros"
+    fi
+}
+
+mount_data_disk() {
+    [ -b "$data_disk" ] || die "--data-disk: $data_disk is no disk"
+    disk=$(readlink -f "$data_disk")
+    if [ "$(findmnt -nro SOURCE "$root$mount_point" 2>/dev/null)" = "$disk" ]; then return; fi
+    ! findmnt -nro TARGET -S "$disk" >/dev/null || die "--data-disk: $data_disk is mounted at $(findmnt -nro TARGET -S "$disk" | head -n 1)"
+    ! mountpoint -q "$root$mount_point" || die "--data-disk: another disk is mounted at $mount_point"
+    holds=$(disk_holds "$disk")
+    if [ -z "$holds" ]; then
+        mkfs.ext4 -q -L "$label" "$disk" || die "$data_disk could not be formatted"
+    elif [ "$(blkid -p -o value -s LABEL "$disk")" != "$label" ]; then
+        die "--data-disk: $data_disk holds something ($holds); it was not touched. To use it, empty it yourself: wipefs -a $data_disk"
+    fi
+    uuid=$(blkid -p -o value -s UUID "$disk")
+    install -d "$root$mount_point"
+    grep -q "^UUID=$uuid " "$root/etc/fstab" 2>/dev/null ||
+        echo "UUID=$uuid $mount_point $(blkid -p -o value -s TYPE "$disk") defaults,nofail,nodev,nosuid,discard 0 2" >>"$root/etc/fstab"
+    mount -o nodev,nosuid "$disk" "$root$mount_point" || die "$data_disk could not be mounted"
+    ! layout_lives || systemctl daemon-reload
+}
+
+# --- what is done ---
+
+# put MODE SOURCE TARGET: whole or not at all. A program that runs keeps its old file, which a shim still needs.
+put() {
+    install -D -m "$1" "$from/$2" "$root$3.new"
+    mv -f "$root$3.new" "$root$3"
+}
+
+put_files() {
+    for program in $programs; do put 0755 "$program" "/opt/mentat/bin/$program"; done
+    for unit in $layout_units; do put 0644 "$unit" "/etc/systemd/system/$unit"; done
+    put 0644 sysctl.conf /etc/sysctl.d/60-mentat.conf
+    put 0644 tmpfiles.conf /etc/tmpfiles.d/mentat.conf
+    put 0644 modules.conf /etc/modules-load.d/mentat.conf
+    # For uninstalling, when the release is long gone.
+    put 0644 layout.sh /opt/mentat/share/layout.sh
+    put 0755 install.sh /opt/mentat/share/install.sh
+    install -d "$root/usr/local/bin"
+    ln -sfn /opt/mentat/bin/mt "$root/usr/local/bin/mt"
+}
+
+do_install() {
+    check_package
+    check_sums
+    check_release
+    layout_user
+    [ -z "$data_disk" ] || mount_data_disk
+    layout_directories
+    changed=false
+    for program in $programs; do cmp -s "$from/$program" "$bin/$program" || changed=true; done
+    for unit in $layout_units; do cmp -s "$from/$unit" "$root/etc/systemd/system/$unit" || changed=true; done
+    put_files
+    layout_config "$from"
+    layout_kernel "$root/etc/sysctl.d/60-mentat.conf" "$root/etc/tmpfiles.d/mentat.conf"
+    layout_enable
+    ! $changed || layout_restart
+    if $start && layout_lives; then systemctl start $layout_units; fi
+    echo "Mentat $new is installed"
+    $start || [ -n "$root" ] || systemctl -q is-active mentat-agent 2>/dev/null || {
+        echo "next: write /etc/mentat/server.yaml and agent.yaml, look with \`mt doctor\`, and start it:"
+        echo "  systemctl start $layout_units"
+    }
+}
+
+do_uninstall() {
+    check_package
+    tasks=$(layout_tasks)
+    [ -z "$tasks" ] || die "tasks still run here (processes $tasks): move them away first, mt node drain $(hostname)"
+    layout_stop
+    for program in $programs; do rm -f "$bin/$program" "$bin/$program.new"; done
+    for unit in $layout_units; do
+        rm -f "$root/etc/systemd/system/$unit" "$root/etc/systemd/system/multi-user.target.wants/$unit"
+    done
+    rm -f "$root/etc/sysctl.d/60-mentat.conf" "$root/etc/tmpfiles.d/mentat.conf" "$root/etc/modules-load.d/mentat.conf"
+    if [ "$(readlink "$root/usr/local/bin/mt")" = /opt/mentat/bin/mt ]; then rm "$root/usr/local/bin/mt"; fi
+    rm -rf "$root/opt/mentat/share"
+    rmdir "$bin" "$root/opt/mentat" 2>/dev/null || true
+    ! layout_lives || systemctl daemon-reload
+    if $purge; then
+        layout_purge
+        echo "Mentat is gone, with its configuration and state; volumes are still at $mount_point"
+    else
+        echo "Mentat is removed; configuration, state and volumes are still there"
+    fi
+}
+
+do_"$action"

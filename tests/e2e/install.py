@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+"""From a release to a host that runs Mentat: install.sh and the package, in hosts with systemd, and on roots that are
+directories. Installing again, upgrades under running tasks, what is refused, and what removal leaves."""
+import contextlib
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import PATIENCE, ROOT, Workdir, wait_for  # noqa: E402
+from machine_lib import Machine, assemble_release, missing  # noqa: E402
+
+UNITS = ("mentat-server.service", "mentat-agent.service")
+WEB = """
+name: web
+driver: exec
+config: {command: /bin/sleep, args: ["86400"]}
+resources: {cpus: 0.1, memory_mb: 16}
+"""
+
+
+def setUpModule():
+    global work, release
+    if missing():
+        raise unittest.SkipTest(missing())
+    work = Workdir()
+    release = work.join("release")
+    assemble_release(release)
+
+
+def tearDownModule():
+    work.remove()
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def change_release(source, target, **files):
+    """A copy of a release with other contents of some files, and the sums of these."""
+    shutil.copytree(source, target)
+    for name, content in files.items():
+        with open(os.path.join(target, name.replace("_", "-")), "ab" if content.startswith(b"+") else "wb") as f:
+            f.write(content.removeprefix(b"+"))
+    os.unlink(os.path.join(target, "SHA256SUMS"))
+    names = sorted(os.listdir(target))
+    sums = subprocess.run(["sha256sum", *names], cwd=target, check=True, capture_output=True, text=True).stdout
+    with open(os.path.join(target, "SHA256SUMS"), "w") as f:
+        f.write(sums)
+
+
+class Hosts(unittest.TestCase):
+    def setUp(self):
+        newer = work.join("newer")
+        if not os.path.exists(newer):
+            # The same programs with a byte more, which is another release to everything but themselves.
+            change_release(release, newer, mt=b"+\0", mentat_server=b"+\0", mentat_agent=b"+\0")
+        self.host = Machine({"/release": release, "/newer": newer})
+        self.addCleanup(self.host.stop)
+
+    def install(self, *args, release="/release", status=0):
+        done = self.host.run("sh", f"{release}/install.sh", *args, check=False)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def active(self):
+        return [self.host.run("systemctl", "is-active", unit, check=False).stdout.strip() for unit in UNITS]
+
+    def ready(self):
+        wait_for(lambda: '"ready"' in self.host.run("mt", "nodes", "-o", "json", check=False).stdout, 30, "the node")
+
+    def main_pids(self):
+        return [self.host.run("systemctl", "show", "-P", "MainPID", unit).stdout.strip() for unit in UNITS]
+
+    def run_task(self):
+        self.host.run("mt", "run", "-", stdin=WEB)
+        return self.task()
+
+    def task(self):
+        """The one task: its allocation, its restarts, and its process."""
+        allocs = json.loads(self.host.run("mt", "allocs", "web", "-o", "json").stdout)
+        self.assertEqual(len(allocs), 1, allocs)
+        return allocs[0]["id"], allocs[0]["restarts"], self.task_process()
+
+    def task_process(self):
+        pids = self.host.run("sh", "-c", "grep -lx sleep /proc/[0-9]*/comm").stdout.split()
+        self.assertEqual(len(pids), 1, pids)
+        return pids[0]
+
+    def test_from_nothing_to_gone(self):
+        self.assertIn("systemctl start", self.install())
+        self.assertEqual(self.active(), ["inactive"] * 2)
+        self.install("--start")
+        self.assertEqual(self.active(), ["active"] * 2)
+        self.ready()
+        self.check_layout()
+        task = self.run_task()
+
+        # Again: nothing changes, so nothing is restarted.
+        before = self.main_pids()
+        self.install()
+        self.assertEqual(self.main_pids(), before)
+
+        # Restarts, however they come, leave the task alone.
+        self.host.run("systemctl", "restart", *UNITS)
+        self.ready()
+        self.assertEqual(self.task(), task)
+        self.host.run("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "mentat-agent")
+        wait_for(lambda: self.active() == ["active"] * 2, 30, "the agent's return")
+        self.ready()
+        self.assertEqual(self.task(), task)
+        before = self.main_pids()
+        self.install(release="/newer")
+        after = self.main_pids()
+        self.assertFalse(set(before) & set(after) or "0" in after, (before, after))
+        self.ready()
+        self.assertEqual(self.task(), task)
+
+        # What still runs would be nobody's.
+        self.assertIn("tasks still run here", self.install("uninstall", status=1))
+        self.assertEqual(self.active(), ["active"] * 2)
+        self.host.run("mt", "stop", "web", "--purge")
+        self.host.run("sh", "-c", "echo kept >/mnt/unikernel-volumes/file; echo '# mine' >>/etc/mentat/agent.yaml")
+        self.host.run("sh", "/opt/mentat/share/install.sh", "uninstall")
+        self.assertEqual(self.active(), ["inactive"] * 2)
+        for path in ("/opt/mentat", "/usr/local/bin/mt", "/etc/sysctl.d/60-mentat.conf", *(f"/etc/systemd/system/{u}" for u in UNITS)):
+            self.assertFalse(os.path.lexists(self.host.path(path)), path)
+        self.assertTrue(glob.glob(self.host.path("/var/lib/mentat/state/*")))
+
+        # Configuration and state of before; then nothing but the volumes.
+        self.install("--start")
+        self.ready()
+        self.assertTrue(read(self.host.path("/etc/mentat/agent.yaml")).endswith(b"# mine\n"))
+        self.install("uninstall", "--purge")
+        for path in ("/etc/mentat", "/var/lib/mentat", "/tmp/mentat"):
+            self.assertFalse(os.path.exists(self.host.path(path)), path)
+        self.assertEqual(self.host.run("id", "mentat", check=False).returncode, 1)
+        self.assertTrue(os.path.exists(self.host.path("/mnt/unikernel-volumes/file")))
+
+    def check_layout(self):
+        groups = self.host.run("id", "-nG", "mentat").stdout.split()
+        self.assertEqual(sorted(groups), ["docker", "kvm", "mentat"])
+        user = self.host.run("systemctl", "show", "-P", "User", UNITS[0]).stdout.strip()
+        self.assertEqual(user, "mentat")
+        rows = {r["check"]: r for r in json.loads(self.host.run("mt", "doctor", "-o", "json", check=False).stdout)}
+        for check in ("layout", "config", "ports"):
+            self.assertEqual(rows[check]["state"], "ok", rows[check])
+        self.assertIn("4647 is mentat-agent's", rows["ports"]["found"])
+        reserved = self.host.run("sysctl", "-n", "net.ipv4.ip_local_reserved_ports").stdout.strip()
+        self.assertEqual(reserved, "20000-32000")
+        # The server has no rights and no files but its own.
+        self.assertEqual(self.host.run("sh", "-c", f"grep CapEff /proc/{self.main_pids()[0]}/status").stdout.split()[1], "0" * 16)
+
+    def test_publish(self):
+        """Over SSH, onto a host whose task goes on."""
+        host, keys = self.host, work.join("keys")
+        os.makedirs(keys, exist_ok=True)
+        for name in ("host", "user"):
+            if not os.path.exists(f"{keys}/{name}"):
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{keys}/{name}"], check=True)
+        host.run("sh", "-c", "useradd -r sshd; usermod -p '*' root; mkdir -p -m 0755 /run/sshd /etc/ssh; mkdir -p -m 0700 /root/.ssh")
+        for path, content in (("/etc/ssh/key", read(f"{keys}/host")), ("/root/.ssh/authorized_keys", read(f"{keys}/user.pub")),
+                              ("/etc/ssh/config", b"Port 2222\nSubsystem sftp internal-sftp\nListenAddress 127.0.0.1\nHostKey /etc/ssh/key\nUsePAM no\n")):
+            with open(host.path(path), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+                f.write(content)
+        host.run("/usr/sbin/sshd", "-f", "/etc/ssh/config")
+
+        def publish(directory, *args):
+            return subprocess.run(
+                ["nsenter", "-t", host.pid, "-n", os.path.join(ROOT, "scripts", "publish.sh"), "--from", directory,
+                 "--ssh-option", "Port=2222", "--ssh-option", f"IdentityFile={keys}/user", "--ssh-option",
+                 "StrictHostKeyChecking=no", "--ssh-option", f"UserKnownHostsFile={keys}/known", "root@127.0.0.1", *args],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120 * PATIENCE)
+
+        done = publish(release, "--", "--start")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.ready()
+        task, before = self.run_task(), self.main_pids()
+        done = publish(work.join("newer"))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertFalse(set(before) & set(self.main_pids()))
+        self.ready()
+        self.assertEqual(self.task(), task)
+        self.assertEqual(glob.glob(host.path("/tmp/mentat-release.*")), [])
+        # A release that does not start is told, not left for the users to notice.
+        broken = work.join("broken")
+        change_release(release, broken, mentat_server=b"#!/bin/sh\nexit 1\n")
+        done = publish(broken)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("do not stay up", done.stderr)
+        damaged = work.join("damaged")
+        shutil.copytree(release, damaged)
+        os.truncate(f"{damaged}/mt", 1000)
+        self.assertIn("is damaged", publish(damaged).stderr)
+        self.assertEqual(self.task_process(), task[2])
+
+    def test_the_package(self):
+        """As install.sh, by dpkg, whose own database is new here."""
+        self.host.run("sh", "-c", "mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/log /var/cache && touch /var/lib/dpkg/status")
+        deb = os.path.basename(glob.glob(f"{release}/*.deb")[0])
+        dpkg = ["dpkg", "--force-depends"]
+        self.host.run(*dpkg, "-i", f"/release/{deb}")
+        self.host.run("systemctl", "start", *UNITS)
+        self.ready()
+        self.check_layout()
+        task = self.run_task()
+        before = self.main_pids()
+        self.host.run(*dpkg, "-i", f"/release/{deb}")        # an upgrade to the same
+        self.assertFalse(set(before) & set(self.main_pids()))
+        self.ready()
+        self.assertEqual(self.task(), task)
+        self.assertIn("use apt", self.install(status=1))
+        self.assertEqual(self.host.run(*dpkg, "-r", "mentat", check=False).returncode, 1)
+        self.host.run("mt", "stop", "web", "--purge")
+        self.host.run(*dpkg, "-r", "mentat")
+        self.assertEqual(self.active(), ["inactive"] * 2)
+        self.assertFalse(os.path.exists(self.host.path("/opt/mentat/bin")))
+        self.assertTrue(glob.glob(self.host.path("/var/lib/mentat/state/*")))
+        self.host.run("dpkg", "--purge", "mentat")
+        self.assertFalse(os.path.exists(self.host.path("/var/lib/mentat")))
+        # The two ways do not mix.
+        self.install()
+        done = self.host.run(*dpkg, "-i", f"/release/{deb}", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("install.sh uninstall", done.stderr)
+
+
+class Root(unittest.TestCase):
+    """A directory that is a system's root: nothing is started there, so what is refused is seen quickly."""
+
+    def setUp(self):
+        self.work = Workdir()
+        self.addCleanup(self.work.remove)
+        self.root = self.work.join("root")
+        for directory in ("etc", "tmp", "mnt", "var/lib"):
+            os.makedirs(os.path.join(self.root, directory))
+        for name, text in (("passwd", "root:x:0:0:root:/root:/bin/sh\n"), ("group", "root:x:0:\n"), ("shadow", ""), ("gshadow", "")):
+            with open(os.path.join(self.root, "etc", name), "w") as f:
+                f.write(text)
+
+    def run_script(self, *args, source=None, root=True):
+        return subprocess.run(["sh", os.path.join(source or release, "install.sh"), *(["--root", self.root] if root else []), *args],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60 * PATIENCE)
+
+    def install(self, *args, source=None):
+        done = self.run_script(*args, source=source)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def refused(self, words, *args, status=1, **kw):
+        before = self.files()
+        done = self.run_script(*args, **kw)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        self.assertIn(words, done.stderr)
+        self.assertEqual(self.files(), before, "something was changed all the same")
+
+    def files(self):
+        found = {}
+        for directory, _, names in os.walk(self.root):
+            for name in names:
+                path = os.path.join(directory, name)
+                found[path] = os.readlink(path) if os.path.islink(path) else read(path)
+        return found
+
+
+class Directories(Root):
+    def test_again_and_after_any_half(self):
+        self.install()
+        whole = self.files()
+        self.assertTrue(os.path.islink(f"{self.root}/etc/systemd/system/multi-user.target.wants/{UNITS[0]}"))
+        self.install()
+        self.assertEqual(self.files(), whole)
+        # Halves that a power loss may leave: what is missing is made, what was being written is written again.
+        for path in ("opt/mentat/bin/mentat-agent", f"etc/systemd/system/{UNITS[1]}", "etc/sysctl.d/60-mentat.conf"):
+            os.rename(f"{self.root}/{path}", f"{self.root}/{path}.new")
+            with open(f"{self.root}/{path}.new", "r+b") as f:
+                f.truncate(10)
+        shutil.rmtree(f"{self.root}/var/lib/mentat")
+        self.install()
+        self.assertEqual(self.files(), whole)
+
+    def test_sums(self):
+        damaged = self.work.join("damaged")
+        shutil.copytree(release, damaged)
+        with open(f"{damaged}/mentat-agent", "r+b") as f:
+            f.seek(100000)
+            f.write(b"x")
+        self.refused("the release is damaged", source=damaged)
+        os.unlink(f"{damaged}/SHA256SUMS")
+        self.refused("SHA256SUMS is missing", source=damaged)
+        os.unlink(f"{damaged}/layout.sh")
+        self.refused("is no release", source=damaged)
+
+    def test_an_older_release_only_when_told(self):
+        self.install()
+        with open(f"{self.root}/opt/mentat/bin/mt", "w") as f:
+            f.write("#!/bin/sh\necho mt 99.1.0\n")
+        self.refused("release 99.1.0 is installed, which is newer")
+        self.install("--downgrade")
+        self.assertEqual(read(f"{release}/mt"), read(f"{self.root}/opt/mentat/bin/mt"))
+
+    def test_traps_in_a_directory_that_all_may_write(self):
+        os.symlink("/etc", f"{self.root}/tmp/mentat")
+        done = self.run_script()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("/tmp/mentat is a symbolic link", done.stderr)
+        os.unlink(f"{self.root}/tmp/mentat")
+        os.mkdir(f"{self.root}/tmp/mentat")
+        os.chown(f"{self.root}/tmp/mentat", 12345, 12345)
+        done = self.run_script()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("/tmp/mentat belongs to another user", done.stderr)
+        os.rmdir(f"{self.root}/tmp/mentat")
+        self.install()
+
+    def test_bad_usage(self):
+        for args in (["--purge"], ["--from"], ["instal"], ["--data_disk", "x"]):
+            self.refused("", *args, status=2)
+        self.refused("no such directory", "--from", "/no/such/directory")
+
+    def test_removal(self):
+        before = self.files()
+        self.install()
+        self.install("uninstall")
+        self.assertTrue(os.path.exists(f"{self.root}/etc/mentat/server.yaml"))
+        self.install("uninstall", "--purge")
+        self.install("uninstall", "--purge")
+        after = {path: text for path, text in self.files().items() if not path.endswith("-")}       # copies of useradd
+        gone = {path.removeprefix(self.root) for path in set(before) ^ set(after)}
+        self.assertEqual(gone, set())
+
+
+class DataDisk(Root):
+    """Disks that are files."""
+
+    def setUp(self):
+        super().setUp()
+        self.image = self.work.join("disk")
+        self.mount = f"{self.root}/mnt/unikernel-volumes"
+
+    @contextlib.contextmanager
+    def disk(self, make=None, content=b""):
+        """A new disk, made into something by a program, or with bytes of its own."""
+        with open(self.image, "wb") as f:
+            f.truncate(64 << 20)
+            f.seek(3 << 20)
+            f.write(content)
+        if make:
+            subprocess.run([*make, self.image], check=True, capture_output=True)
+        done = subprocess.run(["losetup", "--find", "--show", self.image], capture_output=True, text=True)
+        if done.returncode != 0:
+            self.skipTest("no loop device can be had: " + done.stderr)
+        try:
+            yield done.stdout.strip()
+        finally:
+            subprocess.run(["umount", "-q", self.mount])
+            subprocess.run(["losetup", "-d", done.stdout.strip()], check=True)
+
+    def test_an_empty_disk_is_formatted_and_a_known_one_mounted(self):
+        with self.disk() as disk:
+            self.install("--data-disk", disk)
+            self.assertTrue(os.path.ismount(self.mount))
+            with open(f"{self.mount}/file", "w") as f:
+                f.write("kept")
+            fstab = read(f"{self.root}/etc/fstab")
+            self.assertRegex(fstab.decode(), r"^UUID=[-0-9a-f]{36} /mnt/unikernel-volumes ext4 \S*nofail\S* 0 2\n$")
+            self.install("--data-disk", disk)
+            # The host is made anew, the disk stays.
+            subprocess.run(["umount", self.mount], check=True)
+            self.install("--data-disk", disk)
+            self.assertEqual(read(f"{self.mount}/file"), b"kept")
+            self.assertEqual(read(f"{self.root}/etc/fstab"), fstab)
+
+    def test_a_disk_that_holds_something_is_not_touched(self):
+        for make, content, words in ((["mkfs.ext4", "-q", "-L", "photos"], b"", "ext4"), (["mkswap"], b"", "swap"),
+                                     (None, b"a database without a label", "data that is not zeros")):
+            with self.disk(make, content) as disk:
+                before = read(self.image)
+                done = self.run_script("--data-disk", disk)
+                self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+                self.assertIn(f"holds something ({words}", done.stderr)
+                self.assertFalse(os.path.ismount(self.mount))
+                self.assertTrue(read(self.image) == before, "the disk was changed")
+
+    def test_what_is_no_disk(self):
+        done = self.run_script("--data-disk", "/dev/null")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is no disk", done.stderr)
+
+
+class Units(unittest.TestCase):
+    def test_systemd_takes_them(self):
+        """Every line is known to systemd, and the server's sandbox stays as tight as it is."""
+        directory = os.path.join(ROOT, "packaging")
+        files = [os.path.join(directory, unit) for unit in UNITS]
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
+        complaints = [line for line in done.stderr.splitlines() if "is not executable" not in line and "mentat" in line]
+        self.assertEqual(complaints, [])
+        done = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--threshold=15", files[0]], capture_output=True,
+                              text=True)
+        self.assertEqual(done.returncode, 0, done.stdout[-300:])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
