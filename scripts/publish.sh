@@ -32,10 +32,10 @@ done
 [ -r "$dist/SHA256SUMS" ] || { echo "there is no release in $dist: make release" >&2; exit 1; }
 (cd "$dist" && sha256sum --quiet -c SHA256SUMS) || { echo "the release in $dist is damaged: make release" >&2; exit 1; }
 
-# The package and the SBOM are of no use to install.sh.
+# The package, the archive and the SBOM are of no use to install.sh.
 files=()
 for file in "$dist"/*; do
-    case "$file" in *.deb | *.json) ;; *) files+=("$file") ;; esac
+    case "$file" in *.deb | *.json | *.tar.gz) ;; *) files+=("$file") ;; esac
 done
 
 # What runs there once the release is: as root, with the directory of the release and install.sh's arguments.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A release in dist/: the three programs, static and stripped; install.sh with what it installs; the package for Debian and
-# Ubuntu; sbom.cdx.json, which names what is linked into the programs; and SHA256SUMS of all. The same source gives the same
-# bytes, wherever it lies; only the compiler and the distribution's libraries have a say.
+# A release in dist/: the three programs, static and stripped; install.sh with what it installs, also as one
+# mentat-VERSION.tar.gz; the package for Debian and Ubuntu; sbom.cdx.json, which names what is linked into the programs; and
+# SHA256SUMS of all. The same source gives the same bytes, wherever it lies; only the compiler and the distribution's
+# libraries have a say.
 #   scripts/release.sh                  builds
 #   scripts/release.sh --verify         builds twice, from copies in directories of different names, and compares; dist/
 #                                       stays as it is
@@ -13,6 +14,9 @@ most_bytes=8000000
 # The time that files in packages have: that of the last change, or, where there is no history, a day that never changes.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
 export SOURCE_DATE_EPOCH
+umask 022
+
+sums() { (cd "$1" && rm -f SHA256SUMS && LC_ALL=C sha256sum -- * >.sums && mv .sums SHA256SUMS); }
 
 # assemble BUILD DIR: the release of what was built there.
 assemble() {
@@ -22,10 +26,13 @@ assemble() {
     install -m 0644 packaging/*.service packaging/*.conf packaging/*.yaml packaging/layout.sh "$dist/"
     install -m 0755 packaging/install.sh "$dist/"
     version=$("$dist/mt" --version | sed 's/^mt //')
+    # What install.sh needs as one file, with the sums of what is in it.
+    sums "$dist"
+    tar -C "$dist" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -c . | gzip -n \
+        >"$dist.tar.gz"
+    mv "$dist.tar.gz" "$dist/mentat-$version.tar.gz"
     packaging/deb/build.sh "$dist" "$version"
 }
-
-sums() { (cd "$1" && LC_ALL=C sha256sum -- * >.sums && mv .sums SHA256SUMS); }
 
 # build DIST: from the source in this directory.
 build() {

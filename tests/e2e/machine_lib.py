@@ -3,6 +3,7 @@ this machine's) with everything else empty, in namespaces of its own (systemd-ns
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -25,17 +26,49 @@ def assemble_release(directory):
                    stdout=subprocess.DEVNULL)
 
 
-class Machine:
-    """binds: {path in the host: directory of this machine}, read-only."""
+class Network:
+    """Namespaces that share one network, for hosts of that name each; `addresses` has theirs."""
 
-    def __init__(self, binds):
+    def __init__(self, names):
+        self.prefix = f"mentat-{os.getpid()}"
+        self.addresses = {name: f"10.20.0.{10 + i}" for i, name in enumerate(names)}
+        atexit.register(self.remove)
+        subprocess.run(["ip", "netns", "add", f"{self.prefix}-switch"], check=True)
+        self.ip("switch", "link", "add", "bridge", "type", "bridge")
+        self.ip("switch", "link", "set", "bridge", "up")
+        for name, address in self.addresses.items():
+            subprocess.run(["ip", "netns", "add", f"{self.prefix}-{name}"], check=True)
+            self.ip("switch", "link", "add", f"to-{name}", "type", "veth", "peer", "host0", "netns", f"{self.prefix}-{name}")
+            self.ip("switch", "link", "set", f"to-{name}", "master", "bridge", "up")
+            self.ip(name, "link", "set", "lo", "up")
+            self.ip(name, "address", "add", f"{address}/24", "dev", "host0")
+            self.ip(name, "link", "set", "host0", "up")
+
+    def ip(self, name, *words):
+        subprocess.run(["ip", "-n", f"{self.prefix}-{name}", *words], check=True)
+
+    def path(self, name):
+        return f"/run/netns/{self.prefix}-{name}"
+
+    def remove(self):
+        for name in ("switch", *self.addresses):
+            if os.path.exists(self.path(name)):
+                subprocess.run(["ip", "netns", "delete", f"{self.prefix}-{name}"], check=True)
+
+
+class Machine:
+    """binds, writable: {path in the host: path of this machine}. namespace: its network; default: one without a way out."""
+
+    def __init__(self, binds, namespace=None, writable=None):
         self.work = tempfile.mkdtemp(prefix="mentat-machine-")
         self.name = "mentat-" + uuid.uuid4().hex[:8]
         options = [f"--bind-ro={outside}:{inside}" for inside, outside in binds.items()]
+        options += [f"--bind={outside}:{inside}" for inside, outside in (writable or {}).items()]
+        options.append(f"--network-namespace-path={namespace}" if namespace else "--private-network")
         self.console = open(os.path.join(self.work, "console"), "wb")
         # Its own units are enough: those of this machine's packages have nothing to do there.
         self.child = subprocess.Popen(
-            ["systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--boot", "--register=no", "--keep-unit", "--private-network",
+            ["systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--boot", "--register=no", "--keep-unit",
              "--console=pipe", "--overlay=/usr::/usr", f"--machine={self.name}", *options, "systemd.unit=basic.target", "systemd.firstboot=no",
              "systemd.mask=systemd-networkd-wait-online.service"],
             stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
@@ -52,10 +85,13 @@ class Machine:
             self.pid = f.read().split()[0]
         return self.run("systemctl", "is-active", "basic.target", check=False).stdout.strip() == "active"
 
+    def command(self, *words):
+        """The words as a command in the host."""
+        return ["nsenter", "-t", self.pid, "-m", "-u", "-i", "-n", "-p", "env", "-i", "LC_ALL=C",
+                "PATH=/opt/mentat/bin:/usr/sbin:/usr/bin:/sbin:/bin", *words]
+
     def run(self, *command, check=True, stdin=""):
-        done = subprocess.run(["nsenter", "-t", self.pid, "-m", "-u", "-i", "-n", "-p", *command], input=stdin,
-                              capture_output=True, text=True, timeout=120 * PATIENCE,
-                              env={"PATH": "/opt/mentat/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"})
+        done = subprocess.run(self.command(*command), input=stdin, capture_output=True, text=True, timeout=120 * PATIENCE)
         if check and done.returncode != 0:
             raise AssertionError(f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -63,6 +99,11 @@ class Machine:
     def path(self, path):
         """A file of the host, seen from outside."""
         return f"/proc/{self.pid}/root{path}"
+
+    def cut_power(self):
+        """Everything in it ends at once, with the first process."""
+        os.kill(int(self.pid), signal.SIGKILL)
+        self.child.wait(60 * PATIENCE)
 
     def stop(self):
         if self.child.poll() is None:

@@ -1,0 +1,61 @@
+variable "cluster" {
+  description = "Name of the cluster; only for people."
+  type        = string
+  default     = "mentat"
+}
+
+variable "hosts" {
+  description = "Name to: address (where SSH reaches it), private_address (in the network that the hosts share), user and port of SSH. A user other than root needs sudo without a password."
+  type = map(object({
+    address         = string
+    private_address = string
+    user            = optional(string, "root")
+    port            = optional(number, 22)
+  }))
+}
+
+variable "ssh_private_key_file" {
+  description = "Key for SSH. Only its path is in the state."
+  type        = string
+  default     = "~/.ssh/id_ed25519"
+}
+
+variable "release_file" {
+  description = "The release, dist/mentat-VERSION.tar.gz of `make release`."
+  type        = string
+
+  validation {
+    condition     = fileexists(var.release_file)
+    error_message = "There is no such file; `make release` makes it."
+  }
+}
+
+variable "fetch_firecracker" {
+  description = "As in host-bootstrap."
+  type        = string
+  default     = "false"
+}
+
+variable "firecracker_sha256" {
+  description = "As in host-bootstrap."
+  type        = string
+  default     = ""
+}
+
+variable "fetch_certificates" {
+  description = "As in host-bootstrap."
+  type        = string
+  default     = ""
+}
+
+variable "packages" {
+  description = "As in host-bootstrap."
+  type        = list(string)
+  default     = ["docker.io", "haproxy", "chrony"]
+}
+
+variable "data_disk" {
+  description = "As in host-bootstrap."
+  type        = string
+  default     = ""
+}

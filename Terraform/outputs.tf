@@ -1,0 +1,22 @@
+output "hosts" {
+  description = "Host to its addresses."
+  value       = { for name, address in local.hosts : name => { private = address, external = module.google.external_addresses[name] } }
+}
+
+output "ingress_address" {
+  description = "Where names of services should point."
+  value       = module.google.ingress_address
+}
+
+output "next" {
+  description = "What to type next."
+  value       = <<-END
+    # wait until it says "cluster ready", about five minutes after apply:
+    gcloud compute instances tail-serial-port-output ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id}
+    # look:
+    gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} --command "sudo bash -lc 'mt cluster status; mt nodes; mt doctor'"
+    # use it from here, through SSH:
+    gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} -- -N -L 4646:${local.hosts[local.names[0]]}:4646 &
+    mt --address ${local.tls ? "https" : "http"}://127.0.0.1:4646 nodes
+  END
+}

@@ -1,0 +1,182 @@
+variable "project_id" {
+  description = "Project of Google Cloud that everything is made in."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "A project id is 6 to 30 lower-case letters, digits and hyphens, begins with a letter and does not end with a hyphen. It is not the project's name or number."
+  }
+}
+
+variable "cluster" {
+  description = "Name of the cluster; names of everything begin with it."
+  type        = string
+  default     = "mentat"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{3,18}[a-z0-9]$", var.cluster))
+    error_message = "The cluster's name is 5 to 20 lower-case letters, digits and hyphens, begins with a letter and does not end with a hyphen."
+  }
+}
+
+variable "host_count" {
+  description = "How many hosts: 3 bear the loss of one, 5 of two."
+  type        = number
+  default     = 3
+
+  validation {
+    condition     = contains([1, 3, 5], var.host_count)
+    error_message = "1, 3 or 5 hosts: an even number bears no more losses than one less."
+  }
+}
+
+variable "region" {
+  description = "Where the hosts are."
+  type        = string
+  default     = "europe-west1"
+}
+
+variable "zones" {
+  description = "Zones of the region; hosts are spread over them in turn."
+  type        = list(string)
+  default     = ["europe-west1-b", "europe-west1-c", "europe-west1-d"]
+
+  validation {
+    condition     = length(var.zones) > 0 && length(distinct(var.zones)) == length(var.zones)
+    error_message = "At least one zone, each once."
+  }
+}
+
+variable "machine_type" {
+  description = "8 vCPU and 32 GB, of a family that has nested virtualisation (n2, c2, n1; not e2, n2d or t2d)."
+  type        = string
+  default     = "n2-standard-8"
+
+  validation {
+    condition     = can(regex("^(n1|n2|c2|c3)-", var.machine_type))
+    error_message = "Firecracker needs nested virtualisation, which the families n1, n2, c2 and c3 have."
+  }
+}
+
+variable "image" {
+  description = "Image of the boot disk: Ubuntu 24.04 LTS or Debian 12."
+  type        = string
+  default     = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
+}
+
+variable "boot_disk_gb" {
+  description = "Size of the boot disk, an SSD."
+  type        = number
+  default     = 150
+
+  validation {
+    condition     = var.boot_disk_gb >= 20
+    error_message = "A boot disk smaller than 20 GB has no room for images."
+  }
+}
+
+variable "data_disk_gb" {
+  description = "Size of the data disk, an SSD, mounted at /mnt/unikernel-volumes."
+  type        = number
+  default     = 512
+
+  validation {
+    condition     = var.data_disk_gb >= 10
+    error_message = "A data disk has at least 10 GB."
+  }
+}
+
+variable "subnet_cidr" {
+  description = "The private subnet between the hosts."
+  type        = string
+  default     = "10.20.0.0/24"
+
+  validation {
+    condition     = can(cidrhost(var.subnet_cidr, 20)) && can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.)", var.subnet_cidr))
+    error_message = "The subnet is a private range such as 10.20.0.0/24, of /27 or larger."
+  }
+}
+
+variable "reserved_cidrs" {
+  description = "Ranges that are used inside the hosts, which the subnet must not overlap: Docker's bridges, and microVMs."
+  type        = list(string)
+  default     = ["172.17.0.0/16", "172.18.0.0/15", "172.20.0.0/14", "172.24.0.0/13", "192.168.0.0/16", "10.64.0.0/10"]
+}
+
+variable "ssh_source_ranges" {
+  description = "Who may reach SSH."
+  type        = list(string)
+  default     = ["0.0.0.0/0"]
+
+  validation {
+    condition     = alltrue([for range in var.ssh_source_ranges : can(cidrhost(range, 0))])
+    error_message = "Each is a range such as 203.0.113.0/24."
+  }
+}
+
+variable "api_source_ranges" {
+  description = "Who may reach the Mentat API (4646) from outside: a VPN's range, for example. Empty: nobody, which is the only choice without certificates."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for range in var.api_source_ranges : can(cidrhost(range, 0))])
+    error_message = "Each is a range such as 203.0.113.0/24."
+  }
+}
+
+variable "snapshot_days" {
+  description = "How many days snapshots of the data disks are kept; one is made each day."
+  type        = number
+  default     = 7
+
+  validation {
+    condition     = var.snapshot_days >= 1
+    error_message = "Snapshots are kept at least a day."
+  }
+}
+
+variable "release_file" {
+  description = "The release, dist/mentat-VERSION.tar.gz of `make release`."
+  type        = string
+  default     = "../dist/mentat-0.1.0.tar.gz"
+
+  validation {
+    condition     = fileexists(var.release_file)
+    error_message = "There is no such file; `make release` makes it."
+  }
+}
+
+variable "firecracker_url" {
+  description = "Where the hosts get Firecracker v1.7.0: the .tgz of its release, at a place of your own. Empty: they do without."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.firecracker_url == "" || can(regex("^https://[^'\"\\s]+$", var.firecracker_url))
+    error_message = "An https address."
+  }
+}
+
+variable "firecracker_sha256" {
+  description = "SHA-256 of that file."
+  type        = string
+  default     = ""
+}
+
+variable "certificate_secret_prefix" {
+  description = "With certificates: the beginning of the names of secrets in Secret Manager, PREFIX-1, PREFIX-2, … (by server id), each a .tar with ca.pem, server.pem, server.key, agent.pem and agent.key. They are made by hand, so that no key is in Terraform's state. Empty: no TLS, and the API is closed to the outside."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{0,200}$", var.certificate_secret_prefix))
+    error_message = "Letters, digits, hyphens and underscores."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Hosts cannot be deleted by mistake."
+  type        = bool
+  default     = true
+}

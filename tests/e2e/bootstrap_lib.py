@@ -1,0 +1,43 @@
+"""The script and the cloud-init document of Terraform's module host-bootstrap, rendered without Terraform: its templates hold
+names of values alone. tests/e2e/terraform.py compares the two ways where a Terraform is at hand."""
+import base64
+import json
+import os
+import re
+
+from lib import ROOT
+
+MODULE = os.path.join(ROOT, "Terraform", "modules", "host-bootstrap")
+
+
+def render(template, values):
+    """What templatefile() gives for such a template: ${NAME}, and $${ for ${."""
+    with open(os.path.join(MODULE, "templates", template)) as f:
+        text = f.read()
+    assert "%{" not in text, f"{template}: a directive, which only Terraform renders"
+
+    def value(match):
+        if match.group(0) == "$${":
+            return "${"
+        v = values[match.group(1)]
+        return {True: "true", False: "false"}.get(v, str(v)) if isinstance(v, bool) else str(v)
+    return re.sub(r"\$\$\{|\$\{(\w+)\}", value, text)
+
+
+def scripts(hosts, fetch_release, release_sha256, cluster="lab", packages=("docker.io", "haproxy", "chrony"), data_disk=""):
+    """Host to its script, as the module's main.tf has it for a cluster without certificates. hosts: name to address."""
+    names = sorted(hosts)
+    servers = json.dumps([f"{hosts[name]}:4646" for name in names], separators=(",", ":"))
+    return {name: render("bootstrap.sh.tftpl", {
+        "cluster": cluster, "name": name, "address": hosts[name], "servers": servers, "expect": len(names),
+        "server_id": names.index(name) + 1, "packages": " ".join(packages), "fetch_release": fetch_release,
+        "release_sha256": release_sha256, "fetch_firecracker": "false", "firecracker_sha256": "",
+        "fetch_certificates": "false", "data_disk": data_disk, "tls": False, "scheme": "http", "mt_options": "",
+        "server_access": "allow_insecure: true", "agent_access": "allow_insecure: true"}) for name in names}
+
+
+def cloud_init(scripts_of_hosts, cluster="lab"):
+    """Host to its cloud-init document."""
+    return {name: render("cloud-init.yaml.tftpl", {
+        "cluster": cluster, "name": name, "script_base64": base64.b64encode(script.encode()).decode()})
+        for name, script in scripts_of_hosts.items()}

@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Terraform's configuration says what the reference setup says, and what it puts on hosts makes a cluster of them: three hosts
+with systemd on a network of their own run the script of host-bootstrap, lose one, and get it back."""
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import bootstrap_lib  # noqa: E402
+from hcl_lib import read_module  # noqa: E402
+from lib import ROOT, Workdir, wait_for  # noqa: E402
+from machine_lib import Machine, Network, assemble_release, missing  # noqa: E402
+
+TERRAFORM = os.path.join(ROOT, "Terraform")
+tool = shutil.which("tofu") or shutil.which("terraform")
+
+
+class Reference(unittest.TestCase):
+    """Each line of the reference setup, from the configuration itself."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.root = read_module(TERRAFORM)
+        cls.google = read_module(os.path.join(TERRAFORM, "modules", "google"))
+
+    def default(self, name):
+        return self.root.one("variable", name)["default"].strip('"')
+
+    def resource(self, kind, name):
+        return self.google.one("resource", kind, name)
+
+    def passed(self, name):
+        """What the root gives to the google module under that name."""
+        return self.root.one("module", "google")[name]
+
+    def test_hosts(self):
+        self.assertEqual(self.default("host_count"), "3")
+        self.assertEqual(self.default("machine_type"), "n2-standard-8")      # 8 vCPU, 32 GB
+        self.assertRegex(self.default("image"), r"ubuntu-2404-lts")
+        self.assertEqual(len(self.root.one("variable", "zones").texts("default")), 3)
+        host = self.resource("google_compute_instance", "host")
+        self.assertEqual(host.one("advanced_machine_features")["enable_nested_virtualization"], "true")
+        self.assertEqual(host["machine_type"], "var.machine_type")
+        self.assertEqual(host["for_each"], "var.hosts")
+        self.assertIn("% length", next(b["zone"] for b in self.google.all("locals") if "zone" in b.attributes))
+        for name in ("machine_type", "image", "boot_disk_gb", "data_disk_gb", "zones", "subnet_cidr"):
+            self.assertEqual(self.passed(name), f"var.{name}")
+
+    def test_disks(self):
+        self.assertEqual((self.default("boot_disk_gb"), self.default("data_disk_gb")), ("150", "512"))
+        boot = self.resource("google_compute_instance", "host").one("boot_disk").one("initialize_params")
+        self.assertEqual((boot["size"], boot["type"]), ("var.boot_disk_gb", '"pd-ssd"'))
+        data = self.resource("google_compute_disk", "data")
+        self.assertEqual((data["size"], data["type"]), ("var.data_disk_gb", '"pd-ssd"'))
+        self.assertEqual(data.one("lifecycle")["prevent_destroy"], "true")
+        attached = self.resource("google_compute_instance", "host").one("attached_disk")
+        device = attached["device_name"].strip('"')
+        self.assertEqual(self.root.one("module", "bootstrap")["data_disk"], f'"/dev/disk/by-id/google-{device}"')
+
+    def test_snapshots(self):
+        policy = self.resource("google_compute_resource_policy", "daily").one("snapshot_schedule_policy")
+        self.assertEqual(policy.one("schedule").one("daily_schedule")["days_in_cycle"], "1")
+        self.assertEqual(policy.one("retention_policy")["max_retention_days"], "var.snapshot_days")
+        self.assertEqual((self.default("snapshot_days"), self.passed("snapshot_days")), ("7", "var.snapshot_days"))
+        attachment = self.resource("google_compute_disk_resource_policy_attachment", "data")
+        self.assertEqual(attachment["for_each"], "var.hosts")
+        self.assertIn("google_compute_disk.data", attachment["disk"])
+
+    def test_network_and_firewall(self):
+        self.assertEqual(self.resource("google_compute_network", "mentat")["auto_create_subnetworks"], "false")
+        rules = {rule.labels[1]: rule for rule in self.google.all("resource", "google_compute_firewall")}
+        self.assertEqual(set(rules), {"ssh", "ingress", "api", "internal"}, "a rule that the reference setup does not know")
+
+        def opened(name):
+            return {(a["protocol"].strip('"'), port) for a in rules[name].all("allow") for port in (a.texts("ports") if "ports" in a.attributes else [""])}
+        self.assertEqual(opened("ssh"), {("tcp", "22")})
+        self.assertEqual(opened("ingress"), {("tcp", "80"), ("tcp", "443")})
+        self.assertEqual(opened("api"), {("tcp", "4646")})
+        self.assertEqual(rules["ssh"]["source_ranges"], "var.ssh_source_ranges")
+        self.assertEqual(rules["ingress"].texts("source_ranges"), ["0.0.0.0/0"])
+        self.assertEqual(rules["api"]["source_ranges"], "var.api_source_ranges")
+        # Nobody, unless it is said: 4646 is external or VPN by a variable.
+        self.assertEqual(self.default("api_source_ranges"), "[ ]")
+        self.assertTrue({("tcp", "4647"), ("tcp", "4648")} <= opened("internal"))
+        self.assertEqual(rules["internal"]["source_tags"], "[ local.tag ]")
+        self.assertNotIn("source_ranges", rules["internal"].attributes)
+        for rule in rules.values():
+            self.assertEqual((rule["direction"], rule["target_tags"]), ('"INGRESS"', "[ local.tag ]"))
+
+    def test_the_account_of_hosts_may_read_and_nothing_else(self):
+        roles = [r["role"].strip('"') for r in self.google.blocks if r.kind == "resource" and "role" in r.attributes]
+        self.assertEqual(sorted(roles), ["roles/secretmanager.secretAccessor", "roles/storage.objectViewer"])
+        self.assertEqual(self.resource("google_storage_bucket", "release")["public_access_prevention"], '"enforced"')
+
+    def test_ingress_is_checked(self):
+        self.assertEqual(self.resource("google_compute_forwarding_rule", "ingress").texts("ports"), ["80", "443"])
+        check = self.resource("google_compute_region_backend_service", "ingress")["health_checks"]
+        self.assertIn("google_compute_region_health_check.ingress", check)
+
+    def test_variables_are_described_and_all_are_used(self):
+        for directory in (TERRAFORM, *(os.path.join(TERRAFORM, "modules", m) for m in ("host-bootstrap", "existing-hosts"))):
+            module = read_module(directory)
+            text = "".join(open_text(os.path.join(directory, f)) for f in os.listdir(directory) if f.endswith(".tf"))
+            for variable in module.all("variable"):
+                name = variable.labels[0]
+                self.assertGreater(len(variable["description"]), 10, name)
+                uses = len(re.findall(rf"\bvar\.{name}\b", text)) - sum(str(b.attributes).count(f"var.{name}") for b in variable.blocks)
+                self.assertGreater(uses, 0, f"{directory}: {name} is not used")
+
+    def test_the_release_is_the_one_that_is_made(self):
+        version = re.search(r"version: '([^']+)'", open_text(os.path.join(ROOT, "meson.build"))).group(1)
+        self.assertEqual(self.default("release_file"), f"../dist/mentat-{version}.tar.gz")
+
+
+def open_text(path):
+    with open(path) as f:
+        return f.read()
+
+
+class Documents(unittest.TestCase):
+    def setUp(self):
+        self.hosts = {"h1": "10.0.0.1", "h2": "10.0.0.2", "h3": "10.0.0.3"}
+        self.scripts = bootstrap_lib.scripts(self.hosts, 'cp /srv/release "$1"', "0" * 64, packages=("docker.io", "haproxy", "chrony"))
+
+    def test_scripts_are_shell_and_documents_carry_them(self):
+        for name, document in bootstrap_lib.cloud_init(self.scripts).items():
+            self.assertEqual(subprocess.run(["sh", "-n"], input=self.scripts[name], text=True).returncode, 0)
+            self.assertTrue(document.startswith("#cloud-config\n"))
+            carried = base64.b64decode(re.search(r"content: (\S+)\n", document).group(1)).decode()
+            self.assertEqual(carried, self.scripts[name])
+            self.assertIn(f"hostname: {name}\n", document)
+            if shutil.which("cloud-init"):
+                with open(os.path.join(self.work(), name), "w") as f:
+                    f.write(document)
+                done = subprocess.run(["cloud-init", "schema", "-c", f.name], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def work(self):
+        work = Workdir()
+        self.addCleanup(work.remove)
+        return work.path
+
+    @unittest.skipUnless(tool, "neither tofu nor terraform is installed")
+    def test_terraform_renders_the_same(self):
+        work = self.work()
+        with open(os.path.join(work, "main.tf"), "w") as f:
+            f.write(f'module "bootstrap" {{\n  source = "{bootstrap_lib.MODULE}"\n  cluster = "lab"\n'
+                    f'  hosts = {json.dumps(self.hosts)}\n  fetch_release = "cp /srv/release \\"$1\\""\n'
+                    f'  release_sha256 = "{"0" * 64}"\n}}\noutput "cloud_init" {{ value = module.bootstrap.cloud_init }}\n')
+        for arguments in (["init", "-input=false"], ["validate"], ["apply", "-auto-approve", "-input=false"]):
+            done = subprocess.run([tool, *arguments, "-no-color"], cwd=work, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        out = subprocess.run([tool, "output", "-json", "cloud_init"], cwd=work, check=True, capture_output=True, text=True)
+        self.assertEqual(json.loads(out.stdout), bootstrap_lib.cloud_init(self.scripts))
+        done = subprocess.run([tool, "fmt", "-check", "-recursive", TERRAFORM], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+
+@unittest.skipIf(missing(), missing())
+class Three(unittest.TestCase):
+    """Three hosts with systemd, one network."""
+
+    def setUp(self):
+        self.work = Workdir()
+        self.addCleanup(self.work.remove)
+        assemble_release(self.work.join("release"))
+        archive, = (n for n in os.listdir(self.work.join("release")) if n.endswith(".tar.gz"))
+        with open(self.work.join("release", archive), "rb") as f:
+            digest = hashlib.sha256(f.read()).hexdigest()
+        self.network = Network(("h1", "h2", "h3"))
+        self.addCleanup(self.network.remove)
+        scripts = bootstrap_lib.scripts(self.network.addresses, f'cp /release/{archive} "$1"', digest, packages=())
+        for name, script in scripts.items():
+            with open(self.work.join(name), "w") as f:
+                f.write(script)
+        self.machines = {}
+        self.addCleanup(lambda: [m.stop() for m in self.machines.values()])
+
+    def boot(self, name):
+        state = self.work.join(name + "-var")
+        os.makedirs(state, exist_ok=True)
+        machine = Machine({"/release": self.work.join("release"), "/bootstrap": self.work.join(name)},
+                          namespace=self.network.path(name), writable={"/var/lib/mentat": state})
+        machine.run("hostname", name)
+        self.machines[name] = machine
+        return machine
+
+    def mt(self, name, *args, check=True, stdin=""):
+        return self.machines[name].run("mt", "--address", f"http://{self.network.addresses[name]}:4646", *args, check=check, stdin=stdin)
+
+    def healthy(self, name, service, count):
+        """The nodes of its replicas, once so many run."""
+        allocs = json.loads(self.mt(name, "allocs", service, "-o", "json").stdout)
+        nodes = [a["node_name"] for a in allocs if a["state"] in ("running", "healthy")]
+        return nodes if len(nodes) == count else None
+
+    def test_a_cluster_comes_up_bears_a_loss_and_heals(self):
+        bootstraps = []
+        for name in self.network.addresses:
+            machine = self.boot(name)
+            bootstraps.append(subprocess.Popen(machine.command("sh", "/bootstrap"), stdin=subprocess.DEVNULL,
+                                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        for bootstrap in bootstraps:
+            said, _ = bootstrap.communicate(timeout=240)
+            self.assertEqual(bootstrap.returncode, 0, said)
+            self.assertIn("cluster ready", said)
+        self.assertEqual(len(json.loads(self.mt("h2", "nodes", "-o", "json").stdout)), 3)
+        self.mt("h1", "run", "-", stdin="name: web\ndriver: exec\ncount: 3\nspread: node\n"
+                "config: {command: /bin/sleep, args: ['86400']}\nresources: {cpus: 0.1, memory_mb: 16}\n")
+        wait_for(lambda: self.healthy("h2", "web", 3), 60, "three replicas")
+
+        # The script once more, on a host that runs: it stays one of the three.
+        again = self.machines["h3"].run("sh", "/bootstrap")
+        self.assertIn("cluster ready", again.stdout)
+
+        # The power of one host goes; the two others take its replica, and changes.
+        leader = next(s["server"]["name"] for s in json.loads(self.mt("h1", "cluster", "status", "-o", "json").stdout)
+                      if (s.get("status") or {}).get("role") == "leader")
+        self.machines.pop(leader).cut_power()
+        left = next(iter(self.machines))
+        wait_for(lambda: self.mt(left, "scale", "web", "4", check=False).returncode == 0, 60, "a change without the dead host")
+        wait_for(lambda: len(set(self.healthy(left, "web", 4) or ())) == 2, 90, "all replicas on the two others")
+
+        # It comes back with its disk, and the three are whole.
+        machine = self.boot(leader)
+        machine.run("sh", "/bootstrap")
+        wait_for(lambda: all(n["state"] == "ready" for n in json.loads(self.mt(leader, "nodes", "-o", "json").stdout)), 60,
+                 "three ready nodes")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
