@@ -12,6 +12,7 @@
 #include "agent/api.h"
 #include "agent/cgroup.h"
 #include "agent/facts.h"
+#include "agent/ingress/ingress.h"
 #include "agent/runner.h"
 #include "agent/sync.h"
 #include "base/file.h"
@@ -37,6 +38,7 @@ struct agent {
     struct runner *runner;
     struct agent_api *api;
     struct sync *sync;
+    struct ingress_node *ingress;    /* NULL: the node takes no requests from outside */
     struct tls_context *tls;
     struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
     uint64_t index;
@@ -236,9 +238,29 @@ static void read_servers(struct str_list *out, char *text)
         str_list_add(out, line);
 }
 
+static void on_ingress(void *ctx, struct agent_ingress *table)
+{
+    ingress_follow(((struct agent *)ctx)->ingress, table);
+}
+
+static void on_ingress_report(void *ctx, struct ingress_report *report)
+{
+    ingress_report(((struct agent *)ctx)->ingress, report);
+}
+
+static void on_ingress_news(void *ctx)
+{
+    struct agent *a = ctx;
+    if (a->sync)
+        sync_ingress_report(a->sync);
+}
+
 static const struct sync_handlers sync_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
     .cluster = on_cluster,
+}, ingress_handlers = {
+    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
+    .cluster = on_cluster, .ingress = on_ingress, .ingress_report = on_ingress_report,
 };
 
 static void on_report(void *ctx)
@@ -264,18 +286,30 @@ static void close_all(struct agent *a)
     uv_close((uv_handle_t *)&a->facts_timer, NULL);
     sync_close(steal(&a->sync));
     agent_api_close(steal(&a->api));
+    if (a->ingress)
+        ingress_close(steal(&a->ingress));
     runner_close(steal(&a->runner));
     drivers_close(steal(&a->drivers));           /* what they still have to do keeps the loop running */
 }
 
-static void on_all_stopped(void *ctx)
+static void on_proxy_stopped(void *ctx)
 {
     struct agent *a = ctx;
-    LOG_I("all tasks have ended");
     close_all(a);
     CLEANUP_FREE char *allocs = mem_printf("%s/allocs", a->config->data_dir);
     rmdir(allocs);
     cgroup_remove_root(&a->cgroups);
+}
+
+/* The proxy served to the last. */
+static void on_all_stopped(void *ctx)
+{
+    struct agent *a = ctx;
+    LOG_I("all tasks have ended");
+    if (a->ingress)
+        ingress_stop(a->ingress, on_proxy_stopped, a);
+    else
+        on_proxy_stopped(a);
 }
 
 static void on_signal(uv_signal_t *s, int number)
@@ -353,6 +387,29 @@ static int begin_runner(struct agent *a, struct error *err)
     return 0;
 }
 
+static void on_old_proxy_stopped(void *ctx)
+{
+    struct agent *a = ctx;
+    LOG_I("the proxy is gone: this node takes no requests from outside any more");
+    ingress_close(steal(&a->ingress));
+}
+
+/* A node that was one may have a proxy still. */
+static int begin_ingress(struct agent *a, struct error *err)
+{
+    const struct agent_config *c = a->config;
+    CLEANUP_FREE char *directory = mem_printf("%s/ingress", c->data_dir);
+    if (!c->ingress && access(directory, F_OK) < 0)
+        return 0;
+    int rc = ingress_open(&(struct ingress_options){
+        .loop = &a->loop, .config = &c->proxy, .directory = directory, .node = c->name, .cgroups = &a->cgroups,
+        .report = on_ingress_news, .ctx = a,
+    }, &a->ingress, err);
+    if (rc == 0 && !c->ingress)
+        ingress_stop(a->ingress, on_old_proxy_stopped, a);
+    return rc;
+}
+
 static int begin_network(struct agent *a, struct error *err)
 {
     const struct agent_config *c = a->config;
@@ -380,7 +437,7 @@ static int begin_network(struct agent *a, struct error *err)
     a->sync = sync_new(&a->loop, &(struct sync_options){
         .node_id = a->node.id, .servers = &c->servers, .known = &a->known_servers,
         .cluster = c->new_cluster ? NULL : a->known_cluster, .tls = a->tls, .index = c->new_cluster ? 0 : a->index,
-        .seed = seed, .handlers = &sync_handlers, .ctx = a,
+        .seed = seed, .handlers = c->ingress ? &ingress_handlers : &sync_handlers, .ctx = a,
     });
     sync_report(a->sync);
     return 0;
@@ -403,7 +460,7 @@ static int begin(struct agent *a, struct error *err)
     CLEANUP_FREE char *allocs = mem_printf("%s/allocs", a->config->data_dir);
     if (dir_make(allocs, 0755, err) < 0 || store_open(a->config->data_dir, &a->loop, &a->store, err) < 0)
         return -1;
-    return begin_node(a, err) < 0 || begin_runner(a, err) < 0 || begin_network(a, err) < 0 ? -1 : 0;
+    return begin_node(a, err) < 0 || begin_runner(a, err) < 0 || begin_ingress(a, err) < 0 || begin_network(a, err) < 0 ? -1 : 0;
 }
 
 int agent_run(const struct agent_config *config, struct error *err)
@@ -421,6 +478,8 @@ int agent_run(const struct agent_config *config, struct error *err)
     } else {
         if (a->api)
             agent_api_close(a->api);
+        if (a->ingress)
+            ingress_close(a->ingress);
         if (a->runner)
             runner_close(a->runner);
         if (a->drivers)

@@ -77,6 +77,9 @@ static const struct field agent_config_fields[] = {
     CONFIG("docker", 27, FIELD_OBJECT, docker, .type = &docker_config_type, .help = "Containers."),
     CONFIG("security", 28, FIELD_OBJECT, security, .type = &agent_security_type,
            .help = "What this node allows, whatever the servers say."),
+    CONFIG("ingress", 30, FIELD_BOOL, ingress,
+           .help = "Take requests from outside for the cluster's services, by a proxy on this node."),
+    CONFIG("proxy", 31, FIELD_OBJECT, proxy, .type = &ingress_config_type, .help = "That proxy."),
     {0},
 };
 
@@ -108,7 +111,7 @@ static int check(const struct agent_config *c, struct error *err)
     if (!tls && !is_loopback(c->bind) && !c->allow_insecure)
         return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the agent API to the network; set tls_cert, "
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
-    if (check_security_config(&c->security, err) < 0)
+    if (check_security_config(&c->security, err) < 0 || ingress_config_check(&c->proxy, err) < 0)
         return -1;
     if (c->data_dir[0] != '/' || c->volume_root[0] != '/')
         return error_set(err, ERROR_INVALID, "%s: must be an absolute path",

@@ -78,6 +78,7 @@ void facts_gather(const struct agent_config *config, struct node *node)
         mem_set_string(&node->arch, u.machine);
         mem_set_string(&node->kernel, u.release);
     }
+    node->ingress = config->ingress;
     node->kvm = access("/dev/kvm", R_OK | W_OK) == 0;
     for (uint32_t i = 0; i < config->meta.n; i++)
         kv_set(&node->meta, config->meta.v[i].key, config->meta.v[i].value);

@@ -1,5 +1,5 @@
 /* Happy path: register → welcome → heartbeats by timer, one waiting GET for work after the other, reports when there
- * are any. Three channels (register or heartbeat, work, report) share one current server: a failure of any moves all
+ * are any. The channels (register or heartbeat, work, report, and two of ingress nodes) share one current server: a failure of any moves all
  * to the next, and each channel pauses by its own count of failures. When the server cannot be reached (rather than
  * answers that it cannot serve now) requests that wait there are given up at once. Away from the first server of the list
  * a heartbeat goes there now and then, and when it is answered all go back. A 404 means that the servers do not know this
@@ -27,7 +27,7 @@
 #define SYNC_CONNECT_MS 2000
 #define SYNC_HOME_AFTER_MS 30000
 
-enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_COUNT };
+enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_INGRESS, CHANNEL_INGRESS_REPORT, CHANNEL_COUNT };
 
 struct channel {
     struct sync *sync;
@@ -59,6 +59,9 @@ struct sync {
     uint64_t index, floor;           /* floor: full work older than this comes from a server that lags */
     uint64_t asked_floor;            /* the floor when the registration was sent */
     struct agent_report flying;      /* the report that is on its way */
+    uint64_t ingress_index;          /* of the table of routes that was taken over */
+    bool ingress_known;              /* one was */
+    uint64_t ingress_news, ingress_sent, ingress_told;   /* count up: news for the servers, and how far they have it */
     int closing;
 };
 
@@ -68,6 +71,10 @@ static void report_start(struct channel *c);
 static void session_done(struct channel *c, struct http_response *res);
 static void work_done(struct channel *c, struct http_response *res);
 static void report_done(struct channel *c, struct http_response *res);
+static void ingress_start(struct channel *c);
+static void ingress_done(struct channel *c, struct http_response *res);
+static void ingress_report_start(struct channel *c);
+static void ingress_report_done(struct channel *c, struct http_response *res);
 
 static const struct channel_row {
     const char *name;
@@ -77,6 +84,8 @@ static const struct channel_row {
     [CHANNEL_SESSION] = {"session", session_start, session_done},
     [CHANNEL_WORK] = {"work", work_start, work_done},
     [CHANNEL_REPORT] = {"report", report_start, report_done},
+    [CHANNEL_INGRESS] = {"ingress", ingress_start, ingress_done},
+    [CHANNEL_INGRESS_REPORT] = {"ingress-report", ingress_report_start, ingress_report_done},
 };
 
 /* --- calls --- */
@@ -319,6 +328,8 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
               LOG_U64(welcome->index), "node", LOG_U64(s->asked_floor));
         s->floor = welcome->index;
         s->full_next = true;
+        s->ingress_index = 0;
+        s->ingress_known = false;
     }
     struct channel *work = &s->channels[CHANNEL_WORK], *report = &s->channels[CHANNEL_REPORT];
     if (work->call && s->full_next) {
@@ -329,6 +340,11 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
         work_start(work);
     if (s->reports_due && !report->call)
         report_start(report);
+    if (!s->handlers->ingress)
+        return;
+    if (!s->channels[CHANNEL_INGRESS].call)
+        ingress_start(&s->channels[CHANNEL_INGRESS]);
+    sync_ingress_report(s);          /* the servers may know this node no more */
 }
 
 static void session_done(struct channel *c, struct http_response *res)
@@ -421,13 +437,86 @@ static void report_done(struct channel *c, struct http_response *res)
         report_start(c);
 }
 
+/* --- ingress nodes --- */
+
+static void ingress_start(struct channel *c)
+{
+    struct sync *s = c->sync;
+    if (!s->registered)
+        return;
+    CLEANUP_FREE char *path = mem_printf("/v1/agent/ingress?node=%s&index=%" PRIu64 "&wait=%ds", s->node_id,
+                                         s->ingress_index, SYNC_WAIT_SECONDS);
+    call(c, HTTP_METHOD_GET, path, NULL, SYNC_WAIT_SECONDS * 1000 + SYNC_ANSWER_MS);
+}
+
+static void ingress_done(struct channel *c, struct http_response *res)
+{
+    struct sync *s = c->sync;
+    struct agent_ingress table;
+    if (!parse(c, &agent_ingress_type, res, &table))
+        return;
+    bool changed = !s->ingress_known || table.index > s->ingress_index, lags = table.index < s->ingress_index;
+    if (changed) {
+        s->ingress_known = true;
+        s->ingress_index = table.index;
+        s->handlers->ingress(s->ctx, &table);
+    }
+    type_clear(&agent_ingress_type, &table);
+    if (lags) {
+        next_server(s, c->server, false);
+        try_again(c);
+        return;
+    }
+    c->failures = 0;
+    int64_t took = time_monotonic_ms() - c->sent_at;
+    if (changed || took >= SYNC_QUIET_MS)
+        ingress_start(c);
+    else
+        try_in(c, SYNC_QUIET_MS);
+}
+
+static void ingress_report_start(struct channel *c)
+{
+    struct sync *s = c->sync;
+    if (!s->registered || s->ingress_told == s->ingress_news)
+        return;
+    s->ingress_sent = s->ingress_news;
+    struct ingress_report report;
+    type_init(&ingress_report_type, &report);
+    s->handlers->ingress_report(s->ctx, &report);
+    mem_set_string(&report.node_id, s->node_id);
+    CLEANUP_BUF struct buf body = {0};
+    type_to_json(&ingress_report_type, &report, &body);
+    type_clear(&ingress_report_type, &report);
+    call(c, HTTP_METHOD_POST, "/v1/agent/ingress", &body, SYNC_ANSWER_MS);
+}
+
+static void ingress_report_done(struct channel *c, struct http_response *res)
+{
+    c->failures = 0;
+    c->sync->ingress_told = c->sync->ingress_sent;
+    ingress_report_start(c);
+}
+
+/* --- the end of a turn --- */
+
 static void on_prepare(uv_prepare_t *h)
 {
     struct sync *s = h->data;
     uv_prepare_stop(h);
-    struct channel *c = &s->channels[CHANNEL_REPORT];
-    if (!c->call && !uv_is_active((uv_handle_t *)&c->timer))
-        report_start(c);
+    const enum channel_kind kinds[] = {CHANNEL_REPORT, CHANNEL_INGRESS_REPORT};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct channel *c = &s->channels[kinds[i]];
+        if (!c->call && !uv_is_active((uv_handle_t *)&c->timer))
+            channel_rows[c->kind].start(c);
+    }
+}
+
+void sync_ingress_report(struct sync *s)
+{
+    s->ingress_news++;
+    if (!s->channels[CHANNEL_INGRESS_REPORT].call)
+        uv_prepare_start(&s->prepare, on_prepare);
 }
 
 void sync_report(struct sync *s)

@@ -24,6 +24,10 @@ struct sync_handlers {
     void (*servers)(void *ctx, const struct str_list *addresses);
     /* The servers are of this cluster, another one than before; to be stored. May be NULL. */
     void (*cluster)(void *ctx, const char *cluster);
+    /* The table of routes of an ingress node, to be taken over out of `table`. NULL: this node is none, and does not ask. */
+    void (*ingress)(void *ctx, struct agent_ingress *table);
+    /* How its proxy stands (report is initialised). NULL as `ingress`. */
+    void (*ingress_report)(void *ctx, struct ingress_report *report);
 };
 
 struct sync_options {
@@ -49,6 +53,8 @@ void sync_close(struct sync *s);
 void sync_register(struct sync *s);
 /* There is something to collect. Sent at the end of this turn of the loop, when no report is on its way. */
 void sync_report(struct sync *s);
+/* There is news for ingress_report; sent at the end of this turn of the loop, when none is on its way. */
+void sync_ingress_report(struct sync *s);
 /* Of the last work that was taken over; to be stored. */
 uint64_t sync_index(const struct sync *s);
 bool sync_registered(const struct sync *s);

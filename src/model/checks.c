@@ -7,6 +7,7 @@
 #include "base/cron.h"
 #include "base/pattern.h"
 #include "base/text.h"
+#include "model/ingress_rules.h"
 #include "model/model.h"
 
 enum { PORTS_MAX = 256, SERVICES_MAX = 1000 };
@@ -221,8 +222,12 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
         PROBLEM("listen", "is for `protocol: tcp`");
     if (i->protocol == PROTOCOL_HTTP && !i->host)
         PROBLEM("host", "is required: the host name of the requests");
-    if (i->path && !is_absolute(i->path))
-        PROBLEM("path", "must begin with /");
+    const char *host_problem = i->host ? ingress_host_problem(i->host) : NULL;
+    const char *path_problem = i->path ? ingress_path_problem(i->path) : NULL;
+    if (host_problem)
+        PROBLEM("host", "%s", host_problem);
+    if (path_problem)
+        PROBLEM("path", "%s", path_problem);
 }
 
 void check_secret_ref(const void *object, const char *path, struct problem_list *problems)

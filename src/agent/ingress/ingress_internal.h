@@ -1,0 +1,83 @@
+/* The inside of the ingress, shared by ingress.c (steps and life), drain.c (when a leaving replica is idle)
+ * and certificate_step.c. */
+#pragma once
+#include "agent/ingress/certificates.h"
+#include "agent/ingress/changes.h"
+#include "agent/ingress/files.h"
+#include "agent/ingress/ingress.h"
+#include "agent/ingress/plan.h"
+#include "agent/ingress/process.h"
+#include "agent/ingress/workers.h"
+
+enum proxy_state { PROXY_UNKNOWN /* it is looked for, or starts */, PROXY_GONE, PROXY_RUNNING };
+
+struct ingress_node {
+    struct ingress_options o;
+    char *directory;
+    struct render_options render;
+    struct process *process;
+    struct admin *admin;
+    struct worker_list workers;
+    uv_timer_t timer;                /* the next step */
+    uv_timer_t drain_timer;          /* the next look at leaving replicas */
+    uv_timer_t audit_timer;
+    int open_handles;
+
+    enum proxy_state proxy;
+    bool busy;                       /* a step is under way */
+    int64_t look_at;                 /* when the master is to be asked for its processes; INT64_MAX: never */
+    int64_t began_at, start_after;   /* of the process; when it may be started again */
+    int64_t start_pause_ms;
+
+    struct agent_ingress table;
+    bool have_table, table_new;
+    struct layout wanted;
+    bool planned;                    /* wanted is what the table says */
+    uint64_t generation;             /* of wanted */
+    char structure[STRUCTURE_SIZE];
+    bool files_old;
+    struct files_write *writing;
+
+    bool reloading;
+    int64_t reloaded_at;
+    long failed_before;              /* reloads that had failed */
+    int current_before;
+    unsigned rounds;                 /* of changes for this generation */
+
+    uint64_t applied;
+    bool in_force;                   /* `applied` is the table's, in every process */
+    char *left_out, *failing;        /* why not all is in force */
+
+    size_t drain_asked;              /* answers of this round that are missing */
+    bool drain_failed;
+    uint64_t drain_generation;
+    int64_t drain_pause_ms;
+
+    struct certificate_list certificates;
+    bool certificates_known;
+    struct certificate_look *certificate_look;
+    uv_timer_t certificate_timer;
+    unsigned certificate_rounds;
+
+    bool closing;
+    void (*stopped)(void *ctx);      /* it is being ended for good */
+    void *stopped_ctx;
+};
+
+/* Takes the next step now, or in a while. */
+void ingress_step(struct ingress_node *in);
+void ingress_step_in(struct ingress_node *in, int64_t ms);
+
+/* It is being ended for good: what is still under way is awaited, then all is taken away. */
+void ingress_stopped(struct ingress_node *in);
+
+/* The table came into force: looks at its leaving replicas until all are idle. */
+void drain_watch(struct ingress_node *in);
+/* It leaves, and nothing of it is under way any more. */
+bool drain_idle(const struct slot *s);
+
+/* Looks at the files of certificates from now on. */
+void certificate_watch(struct ingress_node *in);
+void certificate_forget(struct ingress_node *in);
+/* A step: the next certificate that the proxy lacks, has otherwise or should not have. */
+bool step_certificates(struct ingress_node *in);

@@ -1,0 +1,240 @@
+#include "agent/ingress/plan.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "model/ingress_rules.h"
+
+#define SLOTS_MIN 4
+#define SLOTS_MAX 1024
+#define WEIGHT_MAX 256
+
+struct plan {
+    struct layout *layout;
+    const struct agent_ingress *table;
+    const struct plan_limits *limits;
+    char *problem;
+    uint32_t left_out;
+};
+
+static void leave_out(struct plan *p, const struct ingress_route *r, const char *why)
+{
+    p->left_out++;
+    if (!p->problem)
+        p->problem = mem_printf("ingress of %s: %s", r->service && text_is_name(r->service) ? r->service : "a service", why);
+}
+
+/* --- slots --- */
+
+static bool same_address(const struct slot *s, const struct ingress_target *t)
+{
+    return s->port == (int)t->port && !strcmp(s->ip, t->ip);
+}
+
+/* The slot that it has; else, of a proxy that was found running, the one with its address; else the one free for longest. */
+static struct slot *slot_for(struct backend *b, const struct ingress_target *t)
+{
+    struct slot *adopted = NULL, *spare = NULL;
+    for (uint32_t i = 0; i < b->n_slots; i++) {
+        struct slot *s = &b->slots[i];
+        if (!strcmp(s->alloc, t->alloc))
+            return s;
+        if (*s->alloc)
+            continue;
+        if (s->mode != SLOT_OUT && !adopted && same_address(s, t))
+            adopted = s;
+        if (s->mode == SLOT_OUT && (!spare || s->freed_at < spare->freed_at))
+            spare = s;
+    }
+    return adopted ? adopted : spare;
+}
+
+/* A switch from one set of replicas to another needs twice as many slots as there are replicas. */
+static uint32_t slots_wanted(uint32_t targets)
+{
+    uint32_t n = SLOTS_MIN;
+    while (n < targets * 2 && n < SLOTS_MAX)
+        n *= 2;
+    return n;
+}
+
+static bool target_ok(const struct ingress_target *t)
+{
+    struct in6_addr address;
+    return t->alloc && id_valid(t->alloc) && t->ip && strlen(t->ip) < INET6_ADDRSTRLEN &&
+           (inet_pton(AF_INET, t->ip, &address) == 1 || inet_pton(AF_INET6, t->ip, &address) == 1) &&
+           t->port > 0 && t->port < 65536;
+}
+
+static void slot_fill(struct slot *s, const struct ingress_target *t, bool sticky)
+{
+    snprintf(s->alloc, sizeof s->alloc, "%s", t->alloc);
+    snprintf(s->ip, sizeof s->ip, "%s", t->ip);
+    s->port = (int)t->port;
+    s->weight = t->weight < 0 ? 0 : t->weight > WEIGHT_MAX ? WEIGHT_MAX : (int)t->weight;
+    s->leaving = t->leaving;
+    s->mode = t->leaving ? SLOT_DRAIN : SLOT_READY;
+    /* A draining server, or one of weight 0, still gets the requests that carry its cookie. */
+    if (sticky && (t->leaving || !s->weight))
+        s->mode = SLOT_OUT;
+}
+
+static bool targets_have(const struct ingress_target_list *targets, const char *alloc)
+{
+    for (uint32_t i = 0; i < targets->n; i++)
+        if (targets->v[i].alloc && !strcmp(targets->v[i].alloc, alloc))
+            return true;
+    return false;
+}
+
+static void slot_release(struct backend *b, struct slot *s)
+{
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < b->n_slots; i++)
+        if (b->slots[i].freed_at > last)
+            last = b->slots[i].freed_at;
+    *s = (struct slot){.freed_at = last + 1};
+}
+
+static void backend_follow(struct plan *p, struct backend *b, const struct ingress_route *r)
+{
+    const struct ingress_target_list *targets = &r->targets;
+    backend_grow(b, slots_wanted(targets->n));
+    for (uint32_t i = 0; i < b->n_slots; i++)
+        if (*b->slots[i].alloc && !targets_have(targets, b->slots[i].alloc))
+            slot_release(b, &b->slots[i]);
+    for (uint32_t i = 0; i < targets->n; i++) {
+        const struct ingress_target *t = &targets->v[i];
+        if (!target_ok(t)) {
+            leave_out(p, r, "a replica has no address that a proxy can reach");
+            continue;
+        }
+        struct slot *s = slot_for(b, t);
+        if (!s) {
+            uint32_t n = b->n_slots;
+            backend_grow(b, n * 2);
+            s = &b->slots[n];
+        }
+        slot_fill(s, t, b->sticky);
+    }
+    /* What a proxy that was found running served and the servers do not know. */
+    for (uint32_t i = 0; i < b->n_slots; i++)
+        if (!*b->slots[i].alloc && b->slots[i].mode != SLOT_OUT)
+            slot_release(b, &b->slots[i]);
+}
+
+/* --- routes --- */
+
+static char *backend_name(const struct ingress_route *r)
+{
+    const struct ingress *i = &r->ingress;
+    if (i->protocol == PROTOCOL_TCP)
+        return mem_printf("%s.%s.tcp%" PRId64, r->service, i->port, i->listen);
+    return mem_printf("%s.%s%s", r->service, i->port, i->sticky ? ".sticky" : "");
+}
+
+static bool others_port(const struct layout *l, const struct ingress_route *r)
+{
+    CLEANUP_FREE char *own = backend_name(r);
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->backends[i]->tcp && !l->backends[i]->unused && l->backends[i]->listen == r->ingress.listen &&
+            strcmp(l->backends[i]->name, own))
+            return true;
+    return false;
+}
+
+static const char *route_problem(const struct plan *p, const struct ingress_route *r)
+{
+    const struct ingress *i = &r->ingress;
+    if (!r->service || !text_is_name(r->service) || !i->port || !text_is_name(i->port))
+        return "its service or port has no proper name";
+    if (i->protocol == PROTOCOL_TCP) {
+        if (i->listen < 1 || i->listen > 65535)
+            return "`listen` is not a port";
+        if (others_port(p->layout, r))
+            return "its `listen` port is another service's too";
+        return p->limits->port_problem ? p->limits->port_problem(p->limits->ctx, (int)i->listen) : NULL;
+    }
+    if (i->protocol != PROTOCOL_HTTP || !i->host || ingress_host_problem(i->host) || ingress_path_problem(i->path ? i->path : "/"))
+        return "its host or path cannot be served";
+    if (i->tls && !p->limits->https)
+        return "this node has no https_port";
+    return NULL;
+}
+
+static void map_add(struct plan *p, enum map_kind map, const struct ingress_route *r, const char *key, const char *value)
+{
+    if (kv_get(&p->layout->maps[map], key))
+        leave_out(p, r, "its host and path are another service's too");
+    else
+        kv_set(&p->layout->maps[map], key, value);
+}
+
+static void route_follow(struct plan *p, const struct ingress_route *r)
+{
+    const char *why = route_problem(p, r);
+    if (why) {
+        leave_out(p, r, why);
+        return;
+    }
+    CLEANUP_FREE char *name = backend_name(r);
+    struct backend *b = layout_add(p->layout, name);
+    /* Entries of the same port share it: their replicas are the same. */
+    if (b->unused || !b->n_slots) {
+        b->unused = false;
+        b->tcp = r->ingress.protocol == PROTOCOL_TCP;
+        b->sticky = !b->tcp && r->ingress.sticky;
+        b->listen = (int)r->ingress.listen;
+        mem_set_string(&b->service, r->service);
+        backend_follow(p, b, r);
+    }
+    if (b->tcp)
+        return;
+    CLEANUP_FREE char *key = ingress_claim(&r->ingress);
+    const char *redirect = r->ingress.redirect_https;
+    if (r->ingress.tls)
+        map_add(p, MAP_HTTPS, r, key, name);
+    if (p->limits->http && r->ingress.tls && (!redirect || !strcmp(redirect, "true")))
+        map_add(p, MAP_HTTP, r, key, MAP_REDIRECT);
+    else if (p->limits->http)
+        map_add(p, MAP_HTTP, r, key, name);
+}
+
+void plan_follow(struct layout *layout, const struct agent_ingress *table, const struct plan_limits *limits, char **problem)
+{
+    struct plan p = {.layout = layout, .table = table, .limits = limits};
+    for (uint32_t i = 0; i < layout->n; i++)
+        layout->backends[i]->unused = true;
+    for (int i = 0; i < MAP_COUNT; i++)
+        kv_clear(&layout->maps[i]);
+    for (uint32_t i = 0; i < table->routes.n; i++)
+        route_follow(&p, &table->routes.v[i]);
+    for (uint32_t i = 0; i < layout->n; i++)
+        for (uint32_t k = 0; layout->backends[i]->unused && k < layout->backends[i]->n_slots; k++)
+            if (layout->backends[i]->slots[k].mode != SLOT_OUT || *layout->backends[i]->slots[k].alloc)
+                slot_release(layout->backends[i], &layout->backends[i]->slots[k]);
+    if (p.left_out > 1)
+        *problem = mem_printf("%s (and %u more)", p.problem, p.left_out - 1);
+    else
+        *problem = steal(&p.problem);
+    free(p.problem);
+}
+
+void plan_adopt(struct layout *layout, const struct layout *running)
+{
+    for (uint32_t i = 0; i < running->n; i++) {
+        const struct backend *from = running->backends[i];
+        struct backend *b = layout_add(layout, from->name);
+        backend_grow(b, from->n_slots);
+        for (uint32_t k = 0; k < from->n_slots; k++) {
+            b->slots[k] = from->slots[k];
+            b->slots[k].alloc[0] = '\0';
+        }
+        b->unused = true;
+        b->sticky = strstr(b->name, ".sticky") != NULL;
+    }
+}

@@ -1,0 +1,51 @@
+#include "model/ingress_rules.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/text.h"
+
+#define LABEL "abcdefghijklmnopqrstuvwxyz0123456789-_"
+#define LABEL_MAX 63
+
+const char *ingress_host_problem(const char *host)
+{
+    const char *rest = text_has_prefix(host, "*.") ? host + 2 : host;
+    if (strlen(host) > INGRESS_HOST_MAX)
+        return "is too long: a host name has at most 253 characters";
+    if (strchr(rest, '*'))
+        return "can have `*` only as its whole first label: `*.example.com`";
+    if (strpbrk(rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+        return "must be in lower case";
+    if (strchr(rest, ':') || strchr(rest, '/'))
+        return "must be a host name alone, without scheme, port and path";
+    for (;; rest++) {
+        size_t n = strspn(rest, LABEL);
+        if (!n || n > LABEL_MAX || rest[0] == '-' || rest[n - 1] == '-' || (rest[n] && rest[n] != '.'))
+            return "is not a host name: use letters, digits, hyphens and dots";
+        rest += n;
+        if (!*rest)
+            return NULL;
+    }
+}
+
+const char *ingress_path_problem(const char *path)
+{
+    if (path[0] != '/')
+        return "must begin with /";
+    if (strlen(path) > INGRESS_PATH_MAX)
+        return "is too long: at most 512 characters are possible";
+    if (path[strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~%!$&*+,=:@")])
+        return "may hold letters, digits and /-._~%!$&*+,=:@ only; write other characters as %XX, as clients send them";
+    if (strstr(path, "//"))
+        return "must not have two slashes in a row";
+    return NULL;
+}
+
+char *ingress_claim(const struct ingress *i)
+{
+    if (i->protocol != PROTOCOL_HTTP)
+        return mem_printf("tcp:%" PRId64, i->listen);
+    const char *path = i->path ? i->path : "/";
+    return mem_printf("%s%s%s", i->host, path, path[strlen(path) - 1] == '/' ? "" : "/");
+}

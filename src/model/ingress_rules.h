@@ -1,0 +1,15 @@
+/* Ingress rules: which hosts and paths an `ingress` entry may name, and what it claims by them. The proxy's configuration is
+ * made of these texts: what passes here holds nothing that means something there. */
+#pragma once
+#include "model/model.h"
+
+#define INGRESS_HOST_MAX 253
+#define INGRESS_PATH_MAX 512
+
+/* NULL: fine; else what is wrong and what to do, static text. */
+const char *ingress_host_problem(const char *host);
+const char *ingress_path_problem(const char *path);
+
+/* What only one entry of the cluster can have: "tcp:PORT", or "HOST/PATH/" with a slash at the end, by which "/a" and "/a/"
+ * are one. The caller's. The entry is a checked one. */
+char *ingress_claim(const struct ingress *i);

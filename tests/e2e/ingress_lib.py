@@ -1,0 +1,284 @@
+"""For the tests of the ingress: a table of routes without servers, replicas inside the test, and a client that counts."""
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import socket
+import threading
+import time
+import urllib.parse
+
+from lib import Agent, free_port, wait_for
+
+HAPROXY = os.environ.get("MENTAT_HAPROXY", "/usr/sbin/haproxy")
+
+
+class Quiet(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+    def handle_error(self, request, address):
+        """Who hung up is no news."""
+
+
+class TableServer:
+    """Speaks the agents' routes: no work, and the table of routes that the test sets."""
+
+    def __init__(self):
+        self.index, self.routes = 1, []
+        self.report, self.changed = {}, threading.Condition()
+        self.stopping = False
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def answer(self, status, body=None):
+                text = json.dumps(body).encode() if body is not None else b""
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/v1/agent/register":
+                    outer.node = body["node"]
+                    self.answer(200, {"heartbeat": "1s", "index": 1, "servers": [], "cluster": "test"})
+                    return
+                if self.path == "/v1/agent/ingress":
+                    with outer.changed:
+                        outer.report = body
+                        outer.changed.notify_all()
+                self.answer(204)
+
+            def do_GET(self):
+                path, _, query = self.path.partition("?")
+                index = int(urllib.parse.parse_qs(query)["index"][0])
+                with outer.changed:
+                    outer.changed.wait_for(lambda: outer.stopping or index == 0 or
+                                           (path.endswith("/ingress") and index < outer.index), 5)
+                    if path == "/v1/agent/ingress":
+                        self.answer(200, {"index": outer.index, "routes": outer.routes})
+                    else:
+                        self.answer(200, {"index": 1, "full": True})
+
+            def log_message(self, *args):
+                pass
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_address[1]
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def set(self, routes):
+        """The table from now on; returns its index."""
+        with self.changed:
+            self.routes, self.index = routes, self.index + 1
+            self.changed.notify_all()
+            return self.index
+
+    def applied(self, index=None, timeout=10):
+        """Waits until the node says that the table is in force."""
+        index = index or self.index
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.report.get("applied", 0) >= index, timeout):
+                raise AssertionError(f"table {index} is not in force; the last report: {self.report}")
+            return self.report
+
+    def idle(self, alloc, timeout=10):
+        with self.changed:
+            if not self.changed.wait_for(lambda: alloc in (self.report.get("idle") or []), timeout):
+                raise AssertionError(f"{alloc} is not idle; the last report: {self.report}")
+
+    def put(self, routes):
+        self.set(routes)
+        return self.applied()
+
+    def stop(self):
+        with self.changed:
+            self.stopping = True
+            self.changed.notify_all()
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class Replica:
+    """Answers with its name; /slow?N takes N seconds, /size?N gives N bytes, others say what they were asked."""
+
+    numbers = iter(range(1, 1 << 20))
+
+    def __init__(self, name, version=1):
+        self.name, self.version = name, version
+        self.alloc = "%012x" % next(Replica.numbers)
+        self.requests, self.peers = [], set()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self):
+                outer.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                path, _, number = self.path.partition("?")
+                body = f"{outer.name} {self.path}".encode()
+                if path == "/slow":
+                    time.sleep(float(number))
+                if path == "/size":
+                    body = b"x" * int(number)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("X-Replica", outer.name)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.do_GET()
+
+            def log_message(self, *args):
+                pass
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_address[1]
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def target(self, weight=100, leaving=False):
+        return {"alloc": self.alloc, "version": self.version, "ip": "127.0.0.1", "port": self.port, "weight": weight,
+                "leaving": leaving}
+
+    def stop(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class Load:
+    """Clients that ask all the time and check every answer: half of them on kept connections, half on a new one for each
+    request. Whatever is not a whole, right answer is an error."""
+
+    def __init__(self, agent, host="web.example.com", clients=4, pause=0.002, check=lambda status, body: status == 200):
+        self.agent, self.host, self.check, self.pause = agent, host, check, pause
+        self.errors, self.answers, self.lock = [], {}, threading.Lock()
+        self.times = []              # of the answers: (when, by whom)
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(i % 2 == 0,), daemon=True) for i in range(clients)]
+        for t in self.threads:
+            t.start()
+
+    def _run(self, keep):
+        connection, number = None, 0
+        while not self.stopping.is_set():
+            number += 1
+            path = f"/{threading.get_ident()}/{number}"
+            try:
+                # A kept connection may be closed by the proxy between two requests, and says so when it does.
+                connection = connection or http.client.HTTPConnection(self.agent.ip, self.agent.http_port, timeout=10)
+                connection.request("GET", path, headers={"Host": self.host, **({} if keep else {"Connection": "close"})})
+                response = connection.getresponse()
+                body = response.read().decode()
+                closing = response.will_close
+                self._count(response, body, path)
+            except (OSError, http.client.HTTPException) as e:
+                with self.lock:
+                    self.errors.append((time.monotonic(), repr(e), "kept" if keep else "new"))
+                closing = True
+            if closing and connection:
+                connection.close()
+                connection = None
+            self.stopping.wait(self.pause)
+        if connection:
+            connection.close()
+
+    def _count(self, response, body, path):
+        who = response.headers.get("X-Replica", "")
+        with self.lock:
+            if not self.check(response.status, body) or (who and body != f"{who} {path}"):
+                self.errors.append((time.monotonic(), response.status, body[:200]))
+            self.answers[who] = self.answers.get(who, 0) + 1
+            self.times.append((time.monotonic(), who))
+
+    def last(self, who):
+        """When this replica answered last."""
+        with self.lock:
+            return max((t for t, w in self.times if w == who), default=0)
+
+    def more(self, n, timeout=20):
+        """Waits for n more answers."""
+        wanted = len(self.times) + n
+        wait_for(lambda: len(self.times) >= wanted, timeout, "more answers")
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(30)
+        return self.errors
+
+
+def route(service, targets, host="web.example.com", path="/", port="http", **ingress):
+    return {"service": service, "job": "j", "ingress": {"host": host, "path": path, "port": port, **ingress},
+            "targets": targets}
+
+
+class IngressAgent(Agent):
+    """An agent with a proxy on free ports of loopback."""
+
+    def __init__(self, server, name, ip="127.0.0.1", **flags):
+        self.http_port, self.https_port = free_port(), free_port()
+        super().__init__(server, name, ip, **{
+            "ingress": "true", "proxy.haproxy": HAPROXY, "proxy.bind": ip, "proxy.http_port": self.http_port,
+            "proxy.https_port": self.https_port, **flags})
+        self.flags["proxy.certificates"] = self.workdir.join("certificates")
+        os.mkdir(self.workdir.join("certificates"))
+
+    def start(self, **more):
+        flags = {k.replace("proxy.", "proxy."): v for k, v in {**self.flags, **more}.items()}
+        self.flags, kept = flags, self.flags
+        try:
+            return super().start()
+        finally:
+            self.flags = kept
+
+    def directory(self):
+        return os.path.join(self.flags["data_dir"], "ingress")
+
+    def master(self):
+        """Its proxy's master: a process in that directory which is no shim and has no parent in it."""
+        pids = self.proxy_pids()
+        for pid in pids:
+            with open(f"/proc/{pid}/stat") as f:
+                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+            if parent not in pids:
+                return pid
+        return None
+
+    def workers(self):
+        return [pid for pid in self.proxy_pids() if pid != self.master()]
+
+    def proxy_pids(self):
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    words = f.read().split(b"\0")
+                if words[0].decode() == HAPROXY and os.readlink(f"/proc/{pid}/cwd").startswith(self.directory()):
+                    found.append(int(pid))
+        return sorted(found)
+
+    def get_page(self, path="/", host="web.example.com", method="GET", headers=None, timeout=10):
+        connection = http.client.HTTPConnection(self.ip, self.http_port, timeout=timeout)
+        try:
+            connection.request(method, path, headers={"Host": host, **(headers or {})})
+            response = connection.getresponse()
+            body = response.read()
+            return response.status, response.headers, body.decode()
+        finally:
+            response = None
+            connection.close()
+
+    def left_over(self):
+        left = super().left_over()
+        if os.path.exists(self.directory()):
+            left.append(self.directory())
+        return left + [f"proxy {pid}" for pid in self.proxy_pids()]
