@@ -11,10 +11,13 @@
 #include "base/timefmt.h"
 #include "net/address.h"
 
-#define START_MS 30000
+#define START_MS 120000
 #define CALL_MS 30000
 #define STOP_MS 60000
 #define POLL_MS 5
+#define PORTS_FROM 10000
+#define PORTS 10000
+#define PORTS_EACH 16           /* of processes one after the other */
 
 /* --- waiting --- */
 
@@ -266,20 +269,24 @@ static void make_loop(struct cluster *c, size_t connections)
     c->client = http_client_new(&c->loop, &o);
 }
 
-char *cluster_free_target(struct error *err)
+/* Below those that the kernel gives to connections: between this look and its use nobody gets it by chance. */
+static int free_port(struct cluster *c, struct error *err)
 {
-    const struct address any = {.host = "127.0.0.1"};
-    int port = address_probe(&any, ADDRESS_TCP);
-    if (port >= 0)
-        return mem_printf("http://127.0.0.1:%d", port);
-    error_set(err, ERROR_SYSTEM, "no free port on 127.0.0.1");
-    return NULL;
+    if (!c->port)
+        c->port = PORTS_FROM + (int)getpid() * PORTS_EACH % PORTS;
+    for (int tries = 0; tries < PORTS; tries++) {
+        const struct address a = {.host = "127.0.0.1", .port = c->port};
+        c->port = c->port + 1 < PORTS_FROM + PORTS ? c->port + 1 : PORTS_FROM;
+        if (address_probe(&a, ADDRESS_TCP) > 0)
+            return a.port;
+    }
+    return error_set(err, ERROR_SYSTEM, "no free port on 127.0.0.1 from %d to %d", PORTS_FROM, PORTS_FROM + PORTS - 1);
 }
 
-static int free_port(struct error *err)
+char *cluster_free_target(struct cluster *c, struct error *err)
 {
-    CLEANUP_FREE char *target = cluster_free_target(err);
-    return target ? atoi(strrchr(target, ':') + 1) : -1;
+    int port = free_port(c, err);
+    return port < 0 ? NULL : mem_printf("http://127.0.0.1:%d", port);
 }
 
 static int start_servers(struct cluster *c, const struct cluster_options *o, size_t count, struct error *err)
@@ -288,7 +295,7 @@ static int start_servers(struct cluster *c, const struct cluster_options *o, siz
     CLEANUP_BUF struct buf all = {0};
     INVARIANT(count <= CLUSTER_SERVERS);
     for (size_t i = 0; i < count; i++) {
-        if ((ports[i] = free_port(err)) < 0 || (raft_ports[i] = free_port(err)) < 0)
+        if ((ports[i] = free_port(c, err)) < 0 || (raft_ports[i] = free_port(c, err)) < 0)
             return -1;
         buf_printf(&all, "%s\"127.0.0.1:%d\"", i ? ", " : "servers: [", ports[i]);
     }
@@ -314,7 +321,7 @@ int cluster_start(struct cluster *c, const struct cluster_options *o, struct err
         return -1;
     if (!o->agent)
         return 0;
-    int port = free_port(err);
+    int port = free_port(c, err);
     if (port < 0)
         return -1;
     CLEANUP_FREE char *agent = mem_printf(

@@ -22,6 +22,7 @@ struct cluster {
     struct child children[CLUSTER_CHILDREN];     /* in the order of their start: servers first */
     size_t child_count;
     const struct child *agent;   /* NULL: none */
+    int port;                    /* the next one to try */
     char dir[256];
     const char *filesystem;      /* what dir is on: "ext4" */
     char *target;                /* of the leader: "http://127.0.0.1:PORT" */
@@ -46,7 +47,7 @@ const struct child *cluster_run(struct cluster *c, const char *name, const char 
 void cluster_stop_server(struct cluster *c, size_t server);
 int cluster_start_server(struct cluster *c, size_t server, struct error *err);
 /* "http://127.0.0.1:PORT" with a port that is free. The caller's; NULL with err. */
-char *cluster_free_target(struct error *err);
+char *cluster_free_target(struct cluster *c, struct error *err);
 
 /* Runs the loop until done() holds. Fails after limit_ms, when a program ended, or when cancelled. */
 int cluster_wait(struct cluster *c, bool (*done)(void *arg), void *arg, int64_t limit_ms, struct error *err);

@@ -48,7 +48,7 @@ char *etcd_start(struct cluster *c, size_t servers, struct error *err)
     CLEANUP_BUF struct buf all = {0};
     int rc = program ? 0 : error_set(err, ERROR_NOT_FOUND, "there is no etcd in PATH");
     for (size_t i = 0; i < servers && !rc; i++) {
-        rc = (clients[i] = cluster_free_target(err)) && (peers[i] = cluster_free_target(err)) ? 0 : -1;
+        rc = (clients[i] = cluster_free_target(c, err)) && (peers[i] = cluster_free_target(c, err)) ? 0 : -1;
         if (!rc)
             buf_printf(&all, "%se%zu=%s", i ? "," : "", i, peers[i]);
     }

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#define PLACE_MS 300000
-
 static int register_nodes(struct cluster *c, const struct fill *f, struct error *err)
 {
     for (size_t i = 0; i < f->nodes; i++) {
@@ -40,8 +38,8 @@ static void remember(struct fill *f, const char *id)
     f->allocs[f->alloc_count++] = mem_strdup(id);
 }
 
-/* Says that all which the node was given and was not reported yet runs. */
-static int report_node(struct cluster *c, struct fill *f, size_t node, json_t *seen, struct error *err)
+/* Says that all which the node was given runs. */
+static int report_node(struct cluster *c, struct fill *f, size_t node, struct error *err)
 {
     CLEANUP_FREE char *path = mem_printf("/v1/agent/allocs?node=%012zx", node);
     json_t *work = NULL, *alloc;
@@ -52,12 +50,11 @@ static int report_node(struct cluster *c, struct fill *f, size_t node, json_t *s
     buf_printf(&report, "{\"node_id\":\"%012zx\",\"allocs\":[", node);
     json_array_foreach(json_object_get(work, "allocs"), i, alloc) {
         const char *id = json_string_value(json_object_get(alloc, "id"));
-        if (!id || json_object_get(seen, id))
+        if (!id)
             continue;
         buf_printf(&report, "%s{\"id\":\"%s\",\"seq\":1,\"state\":\"running\",\"reason\":\"started\","
                    "\"time\":\"2026-01-01T00:00:00Z\",\"started_at\":\"2026-01-01T00:00:00Z\",\"ip\":\"127.0.0.1\"}",
                    f->alloc_count > before ? "," : "", id);
-        json_object_set_new(seen, id, json_true());
         remember(f, id);
     }
     json_decref(work);
@@ -65,20 +62,22 @@ static int report_node(struct cluster *c, struct fill *f, size_t node, json_t *s
     return f->alloc_count == before ? 0 : cluster_call(c, HTTP_METHOD_POST, "/v1/agent/report", report.data, NULL, err);
 }
 
+static bool are_placed(const json_t *answer, void *arg)
+{
+    const struct fill *f = arg;
+    return (size_t)json_integer_value(json_object_get(answer, "allocs")) >= f->wanted;
+}
+
 int fill_state(struct cluster *c, struct fill *f, struct error *err)
 {
-    json_t *seen = json_object();
-    int rc = register_nodes(c, f, err) || submit_services(c, f, err) ? -1 : 0;
-    uint64_t until = uv_hrtime() + PLACE_MS * 1000000ULL;
-    while (!rc && f->alloc_count < f->wanted) {
-        for (size_t i = 0; i < f->nodes && !rc; i++)
-            rc = report_node(c, f, i, seen, err);
-        if (!rc && uv_hrtime() > until)
-            rc = error_set(err, ERROR_TIMEOUT, "only %zu of %zu allocations were placed within %d s", f->alloc_count,
-                           f->wanted, PLACE_MS / 1000);
-    }
-    json_decref(seen);
-    return rc;
+    if (register_nodes(c, f, err) || submit_services(c, f, err) ||
+        cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/cluster", NULL, are_placed, f, err))
+        return -1;
+    for (size_t i = 0; i < f->nodes; i++)
+        if (report_node(c, f, i, err))
+            return -1;
+    return f->alloc_count >= f->wanted
+               ? 0 : error_set(err, ERROR_INTERNAL, "the nodes were given %zu of %zu allocations", f->alloc_count, f->wanted);
 }
 
 void fill_clear(struct fill *f)
