@@ -236,6 +236,8 @@ static void read_or_wait(struct control *c, struct request *r)
         r->waited = true;
         if (!wait_add(c, r))
             control_refuse(r, ERROR_TOO_MANY, "too many requests wait for changes already; ask without index, or later");
+    } else if (rc == READ_LATER) {
+        say_lag(c, r);
     } else if (!missed(c, r)) {
         say_lag(c, r);
         control_answer(r);

@@ -40,6 +40,7 @@ enum scope {
 };
 
 #define READ_NOT_YET 1
+#define READ_LATER 2        /* it ends the request itself, by control_answer */
 
 enum body_rule { BODY_NONE, BODY_REQUIRED, BODY_OPTIONAL };
 
@@ -67,7 +68,8 @@ struct route {
     /* HTTP thread, before anything else: checks input, may write request->command or, in routes without read and
      * write, the answer. */
     int (*prepare)(struct request *r, struct error *err);
-    /* Core thread: fills the answer from the state. READ_NOT_YET puts it back to wait, unless request->expired. */
+    /* Core thread: fills the answer from the state. READ_NOT_YET puts it back to wait, unless request->expired; see also
+     * READ_LATER. */
     int (*read)(struct control *c, struct request *r, struct error *err);
     /* Core thread: the command to propose, for routes whose prepare did not make it. */
     int (*write)(struct control *c, struct request *r, struct error *err);

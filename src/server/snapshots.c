@@ -1,5 +1,5 @@
-/* A snapshot by schedule: the timer fires → the state is written down on the core thread → a worker writes the file and
- * removes old ones, then runs the hook with the file's name. A failure is told, and tried again soon. */
+/* A snapshot by schedule: the timer fires → a worker writes the state down, which does not change meanwhile → a worker writes
+ * the file and removes old ones, then runs the hook with the file's name. A failure is told, and tried again soon. */
 #include "server/snapshots.h"
 
 #include <dirent.h>
@@ -49,21 +49,52 @@ struct backups {
     unsigned failures;           /* in a row */
 };
 
-void snapshot_take(const struct control *c, struct buf *out)
-{
-    CLEANUP_BUF struct buf state = {0};
+/* --- writing the state down --- */
+
+struct taking {
+    uv_work_t work;
+    struct control *c;
+    struct snapshot_info info;   /* borrows the texts below */
     char cluster[24], hash[24];
-    struct consensus_stats stats;
-    control_stats(c, &stats);
-    snprintf(cluster, sizeof cluster, "%" PRIu64, stats.cluster_id);
-    snprintf(hash, sizeof hash, "%016" PRIx64, core_hash(c->core));
+    struct buf *out;
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+static void write_down(uv_work_t *work)
+{
+    struct taking *t = work->data;
+    CLEANUP_BUF struct buf state = {0};
+    core_snapshot(t->c->core, &state);
+    t->info.state_bytes = state.len;
+    snapshot_file_write(&t->info, state.data, state.len, t->out);
+}
+
+static void on_written_down(uv_work_t *work, int status)
+{
+    struct taking *t = work->data;
+    consensus_release_state(t->c->consensus);
+    t->done(t->ctx);
+    free(t);
+}
+
+bool snapshot_take(struct control *c, struct buf *out, void (*done)(void *ctx), void *ctx)
+{
     static char version[] = MENTAT_VERSION;
-    core_snapshot(c->core, &state);
-    struct snapshot_info info = {.taken_at = time_now_ms(), .index = core_index(c->core), .cluster_id = cluster,
-                                 .server = c->config->name, .version = version, .state_hash = hash,
-                                 .state_bytes = state.len};
-    control_count(c, &info.nodes, &info.services, &info.allocs);
-    snapshot_file_write(&info, state.data, state.len, out);
+    if (!c->consensus || !consensus_hold_state(c->consensus))
+        return false;
+    struct taking *t = NEW(struct taking);
+    struct consensus_stats stats;
+    *t = (struct taking){.c = c, .out = out, .done = done, .ctx = ctx};
+    control_stats(c, &stats);
+    snprintf(t->cluster, sizeof t->cluster, "%" PRIu64, stats.cluster_id);
+    snprintf(t->hash, sizeof t->hash, "%016" PRIx64, core_hash(c->core));
+    t->info = (struct snapshot_info){.taken_at = time_now_ms(), .index = core_index(c->core), .cluster_id = t->cluster,
+                                     .server = c->config->name, .version = version, .state_hash = t->hash};
+    control_count(c, &t->info.nodes, &t->info.services, &t->info.allocs);
+    t->work.data = t;
+    uv_queue_work(c->loop, &t->work, write_down, on_written_down);
+    return true;
 }
 
 /* --- the directory --- */
@@ -178,6 +209,7 @@ static void remove_old(const struct server_config *config)
 /* --- one snapshot --- */
 
 static void arm(struct backups *b, int64_t due_ms);
+static void on_timer(uv_timer_t *timer);
 
 static void failed(struct backups *b, const char *what)
 {
@@ -271,6 +303,19 @@ static void on_written(uv_work_t *work, int status)
         backups_stop(b);
 }
 
+static void on_taken(void *ctx)
+{
+    struct backups *b = ctx;
+    b->work.data = b;
+    uv_queue_work(b->c->loop, &b->work, write_file, on_written);
+}
+
+static void try_again(struct backups *b, const char *why)
+{
+    mem_set_string(&b->failing, why);
+    uv_timer_start(&b->timer, on_timer, CONTACT_LOOK_MS, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct backups *b = timer->data;
@@ -283,17 +328,17 @@ static void on_timer(uv_timer_t *timer)
         return;
     }
     if (!control_in_contact(c)) {
-        mem_set_string(&b->failing, "this server is not in contact with a leader: its state may be old");
-        uv_timer_start(&b->timer, on_timer, CONTACT_LOOK_MS, 0);
+        try_again(b, "this server is not in contact with a leader: its state may be old");
+        return;
+    }
+    if (!snapshot_take(c, &b->bytes, on_taken, b)) {
+        try_again(b, "this server takes over a snapshot of its leader");
         return;
     }
     CLEANUP_FREE char *name = name_of_time(now, core_index(c->core));
     b->path = mem_printf("%s/%s", c->config->backup_dir, name);
     b->error = (struct error){0};
-    snapshot_take(c, &b->bytes);
     b->working = true;
-    b->work.data = b;
-    uv_queue_work(c->loop, &b->work, write_file, on_written);
 }
 
 static void arm(struct backups *b, int64_t due_ms)
@@ -352,11 +397,17 @@ const char *backups_failing(const struct backups *b)
 
 /* --- routes --- */
 
+static void on_taken_for_request(void *ctx)
+{
+    control_answer(ctx);
+}
+
 API_READ(api_snapshot)
 {
     r->answer.content_type = "application/octet-stream";
-    snapshot_take(c, &r->answer.body);
-    return 0;
+    if (snapshot_take(c, &r->answer.body, on_taken_for_request, r))
+        return READ_LATER;
+    return error_set(err, ERROR_UNAVAILABLE, "this server takes over a snapshot of its leader; try again");
 }
 
 API_PREPARE(api_snapshots)

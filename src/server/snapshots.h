@@ -4,8 +4,9 @@
 
 #include "server/control.h"
 
-/* Appends a snapshot file of the state as it is. Core thread. */
-void snapshot_take(const struct control *c, struct buf *out);
+/* Appends a snapshot file of the state as it is to out, on a worker, then calls done on the core thread; nothing is applied
+ * until then. False: not now, this server takes over a snapshot of its leader. */
+bool snapshot_take(struct control *c, struct buf *out, void (*done)(void *ctx), void *ctx);
 
 /* --- by schedule: each server for itself; the newest of the last days stay --- */
 struct backups;
