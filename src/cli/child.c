@@ -105,7 +105,10 @@ char *child_find_program(const char *name, struct error *err)
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0) {
-        error_set_errno(err, errno, "cannot find out where this program is (/proc/self/exe)");
+        if (access("/proc/self", F_OK))
+            error_set(err, ERROR_UNSUPPORTED, "/proc is not there, which programs and their tasks need: mount -t proc proc /proc");
+        else
+            error_set_errno(err, errno, "cannot find out where this program is (/proc/self/exe)");
         return NULL;
     }
     self[n] = '\0';

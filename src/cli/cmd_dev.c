@@ -1,6 +1,6 @@
-/* A whole cluster in one command: a temporary directory, mentat-server, mentat-agent, then `mt run FILE` as a child, so
- * that signals are ours alone to handle. Whatever happens from the first start on, the end is the same: the agent with
- * its tasks, the server, the directory. Signals stay blocked and are taken by wait_signal. */
+/* A whole cluster in one command: a temporary directory, servers, an agent, then `mt run FILE` as a child, so that signals
+ * are ours alone to handle. Whatever happens from the first start on, the end is the same: the agent with its tasks, the
+ * servers, the directory. Signals stay blocked and are taken by wait_signal. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,13 +23,18 @@
 #define AGENT_STOP_MS 60000      /* tasks may take their kill timeouts */
 #define SERVER_STOP_MS 15000
 #define POLL_MS 20
+#define SERVERS_MOST 5
+
+static const char *const server_names[SERVERS_MOST] = {"server 1", "server 2", "server 3", "server 4", "server 5"};
 
 struct dev {
     struct cli *cli;
     char dir[256];
-    int port, agent_port;
-    char *address;
-    struct child server, agent, run;
+    long long count;             /* of servers */
+    int ports[SERVERS_MOST], raft_ports[SERVERS_MOST], agent_port;
+    struct buf address;          /* of all servers, as --address takes them */
+    struct child servers[SERVERS_MOST], agent, run;
+    bool lost[SERVERS_MOST];     /* it ended, and that was told */
     struct api *api;
     sigset_t signals;
     bool stop, hurry;            /* we were asked to end; once more */
@@ -44,17 +49,30 @@ static int probe(int port)
     return rc < 0 ? -1 : rc;
 }
 
+static int take_port(long long base, int offset, int *out, struct error *err)
+{
+    *out = probe(base ? (int)base + offset : 0);
+    return *out >= 0 ? 0 : error_set(err, ERROR_EXISTS, "port %lld is taken (is another `mt dev` running?); end what has it, or "
+                                     "give --port N (0 takes free ones)", base + offset);
+}
+
+/* The first server's, the agent's and the first server's for others, as in a real cluster; then two for each further one. */
 static int choose_ports(struct dev *d, struct error *err)
 {
     long long port = PORT_DEFAULT;
-    if (args_number(d->cli->args, "port", 0, 65534, &port, err))
+    d->count = 1;
+    if (args_number(d->cli->args, "servers", 1, SERVERS_MOST, &d->count, err) ||
+        args_number(d->cli->args, "port", 0, 65535 - 2 * SERVERS_MOST, &port, err))
         return -1;
-    d->port = probe((int)port);
-    d->agent_port = d->port < 0 ? -1 : probe(port ? (int)port + 1 : 0);
-    if (d->port < 0 || d->agent_port < 0)
-        return error_set(err, ERROR_EXISTS, "port %lld is taken (is another `mt dev` running?); end what has it, or give "
-                         "--port N (N and N+1 are used; 0 takes free ones)", d->port < 0 ? port : port + 1);
-    d->address = mem_printf("http://127.0.0.1:%d", d->port);
+    if (d->count % 2 == 0)
+        return error_set(err, ERROR_INVALID, "--servers: 1, 3 or 5; %lld survive no more losses than %lld", d->count, d->count - 1);
+    if (take_port(port, 0, &d->ports[0], err) || take_port(port, 1, &d->agent_port, err))
+        return -1;
+    for (int i = 0; i < d->count; i++) {
+        if ((i && take_port(port, 2 * i + 1, &d->ports[i], err)) || take_port(port, 2 * i + 2, &d->raft_ports[i], err))
+            return -1;
+        buf_printf(&d->address, "%shttp://127.0.0.1:%d", i ? "," : "", d->ports[i]);
+    }
     return 0;
 }
 
@@ -73,31 +91,57 @@ static int make_dir(struct dev *d, struct error *err)
 
 /* --- programs --- */
 
-static int start_program(struct dev *d, struct child *c, const char *name, const char *config, struct error *err)
+/* suffix: of the names of its files. */
+static int start_program(struct dev *d, struct child *c, const char *program, const char *suffix, const char *config,
+                         struct error *err)
 {
-    CLEANUP_FREE char *path = child_find_program(name, err);
-    CLEANUP_FREE char *config_path = mem_printf("%s/%s.yaml", d->dir, name);
-    char *argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)"--config", config_path, NULL};
-    c->name = name;
-    c->log_path = mem_printf("%s/%s.log", d->dir, name);
+    CLEANUP_FREE char *path = child_find_program(program, err);
+    CLEANUP_FREE char *config_path = mem_printf("%s/%s%s.yaml", d->dir, program, suffix);
+    char *argv[] = {(char *)(uintptr_t)program, (char *)(uintptr_t)"--config", config_path, NULL};
+    c->log_path = mem_printf("%s/%s%s.log", d->dir, program, suffix);
     if (!path || file_write(config_path, config, strlen(config), 0644, err))
         return -1;
     return child_start(c, path, argv, err);
 }
 
-static int start_server(struct dev *d, struct error *err)
+static void add_servers(const struct dev *d, struct buf *config)
 {
-    CLEANUP_FREE char *config = mem_printf("name: dev\ndata_dir: %s/state\nbind: 127.0.0.1\nport: %d\n", d->dir, d->port);
-    return start_program(d, &d->server, "mentat-server", config, err);
+    buf_add_string(config, "servers: [");
+    for (int i = 0; i < d->count; i++)
+        buf_printf(config, "%s\"127.0.0.1:%d\"", i ? ", " : "", d->ports[i]);
+    buf_add_string(config, "]\n");
+}
+
+static int start_server(struct dev *d, int i, struct error *err)
+{
+    CLEANUP_BUF struct buf config = {0};
+    char suffix[16] = "";
+    if (d->count > 1)
+        snprintf(suffix, sizeof suffix, "-%d", i + 1);
+    buf_printf(&config, "name: dev%s\ndata_dir: %s/state%s\nbind: 127.0.0.1\nport: %d\nraft_port: %d\n", suffix, d->dir, suffix,
+               d->ports[i], d->raft_ports[i]);
+    if (d->count > 1)
+        add_servers(d, &config);
+    d->servers[i].name = d->count > 1 ? server_names[i] : "mentat-server";
+    return start_program(d, &d->servers[i], "mentat-server", suffix, config.data, err);
+}
+
+static int start_servers(struct dev *d, struct error *err)
+{
+    for (int i = 0; i < d->count; i++)
+        if (start_server(d, i, err))
+            return -1;
+    return 0;
 }
 
 static int start_agent(struct dev *d, struct error *err)
 {
-    CLEANUP_FREE char *config = mem_printf(
-        "name: dev\ndata_dir: %s/agent\nvolume_root: %s/volumes\nservers: [\"127.0.0.1:%d\"]\nbind: 127.0.0.1\nport: %d\n"
-        "ip: 127.0.0.1\ncgroup_root: mentat-dev-%d\nstop_tasks_on_exit: true\n",
-        d->dir, d->dir, d->port, d->agent_port, (int)getpid());
-    return start_program(d, &d->agent, "mentat-agent", config, err);
+    CLEANUP_BUF struct buf config = {0};
+    buf_printf(&config, "name: dev\ndata_dir: %s/agent\nvolume_root: %s/volumes\nbind: 127.0.0.1\nport: %d\nip: 127.0.0.1\n"
+               "cgroup_root: mentat-dev-%d\nstop_tasks_on_exit: true\n", d->dir, d->dir, d->agent_port, (int)getpid());
+    add_servers(d, &config);
+    d->agent.name = "mentat-agent";
+    return start_program(d, &d->agent, "mentat-agent", "", config.data, err);
 }
 
 /* A signal that came within wait_ms; 0 when none did. Sets stop when it is one that ends us. */
@@ -111,11 +155,16 @@ static int wait_signal(struct dev *d, int wait_ms)
     return signum;
 }
 
-static bool server_ready(struct dev *d)
+static bool servers_ready(struct dev *d)
 {
     struct error err;
-    CLEANUP(json_decref) json_t *ready = api_get(d->api, "/v1/readyz", &err);
-    return ready != NULL;
+    CLEANUP(json_decref) json_t *list = api_list(d->api, "/v1/cluster/servers", &err);
+    long long voters = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach(list, i, row)
+        voters += !strcmp(json_text(row, "server.membership"), "voter");
+    return voters == d->count;
 }
 
 static bool node_ready(struct dev *d)
@@ -125,16 +174,21 @@ static bool node_ready(struct dev *d)
     return !strcmp(json_text(json_array_get(nodes, 0), "state"), "ready");
 }
 
-/* Waits until ready() holds; fails when the program ends or takes too long. 0 too when we were asked to end. */
-static int wait_ready(struct dev *d, struct child *c, bool (*ready)(struct dev *d), struct error *err)
+static int ended(struct child *c, const char *when, struct error *err)
 {
     char how[48];
+    child_how_ended(c, how, sizeof how);
+    child_show_log(c);
+    return error_set(err, ERROR_SYSTEM, "%s %s%s", c->name, how, when);
+}
+
+/* Waits until ready() holds; fails when one of the n programs ends or it takes too long. 0 too when we were asked to end. */
+static int wait_ready(struct dev *d, struct child *c, long long n, bool (*ready)(struct dev *d), struct error *err)
+{
     for (int64_t until = time_monotonic_ms() + START_MS; !d->stop; wait_signal(d, POLL_MS)) {
-        if (!child_running(c)) {
-            child_how_ended(c, how, sizeof how);
-            child_show_log(c);
-            return error_set(err, ERROR_SYSTEM, "%s %s while it started", c->name, how);
-        }
+        for (int i = 0; i < n; i++)
+            if (!child_running(&c[i]))
+                return ended(&c[i], " while it started", err);
         if (ready(d))
             return 0;
         if (time_monotonic_ms() > until) {
@@ -150,7 +204,7 @@ static int start_run(struct dev *d, struct error *err)
     const struct args *a = d->cli->args;
     char *argv[64];
     size_t n = 0;
-    const char *const fixed[] = {"mt", "run", cli_operand(d->cli, 0), "--address", d->address};
+    const char *const fixed[] = {"mt", "run", cli_operand(d->cli, 0), "--address", d->address.data};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
         argv[n++] = (char *)(uintptr_t)fixed[i];
     if (args_has(a, "no-color"))
@@ -171,35 +225,53 @@ static int start_all(struct dev *d, struct error *err)
 {
     if (choose_ports(d, err) || make_dir(d, err))
         return -1;
-    d->api = api_new(&(struct api_options){.addresses = d->address}, err);
-    if (!d->api || start_server(d, err) || wait_ready(d, &d->server, server_ready, err))
+    d->api = api_new(&(struct api_options){.addresses = d->address.data}, err);
+    if (!d->api || start_servers(d, err) || wait_ready(d, d->servers, d->count, servers_ready, err))
         return -1;
-    if (!d->stop && (start_agent(d, err) || wait_ready(d, &d->agent, node_ready, err)))
+    if (!d->stop && (start_agent(d, err) || wait_ready(d, &d->agent, 1, node_ready, err)))
         return -1;
     if (d->stop)
         return 0;
-    cli_say(d->cli, "server at %s, agent at 127.0.0.1:%d, files in %s", d->address, d->agent_port, d->dir);
-    if (d->port != PORT_DEFAULT)
-        cli_say(d->cli, "in another terminal: export MENTAT_ADDR=%s", d->address);
+    cli_say(d->cli, "server%s at %s, agent at 127.0.0.1:%d, files in %s", d->count > 1 ? "s" : "", d->address.data, d->agent_port,
+            d->dir);
+    if (d->ports[0] != PORT_DEFAULT || d->count > 1)
+        cli_say(d->cli, "in another terminal: export MENTAT_ADDR=%s", d->address.data);
     if (cli_operand(d->cli, 0))
         return start_run(d, err);
     cli_say(d->cli, "ready; `mt run FILE` starts services, Ctrl-C ends the cluster");
     return 0;
 }
 
-/* Until a signal asks us to end. -1 when a program ended by itself. */
+/* One of several may be killed, to see what happens. */
+static int look_at_servers(struct dev *d, struct error *err)
+{
+    char how[48];
+    long long left = 0;
+    for (int i = 0; i < d->count; i++)
+        left += child_running(&d->servers[i]);
+    for (int i = 0; i < d->count; i++) {
+        struct child *c = &d->servers[i];
+        if (c->pid || d->lost[i])
+            continue;
+        d->lost[i] = true;
+        if (!left)
+            return ended(c, "", err);
+        child_how_ended(c, how, sizeof how);
+        cli_say(d->cli, "%s (127.0.0.1:%d) %s; %s", c->name, d->ports[i], how,
+                left > d->count / 2 ? "the others go on" : "the others are no majority, and have no leader");
+    }
+    return 0;
+}
+
+/* Until a signal asks us to end. -1 when the agent or all servers ended by themselves. */
 static int live(struct dev *d, struct error *err)
 {
     bool running = d->run.pid != 0;
-    char how[48];
     for (; !d->stop; wait_signal(d, -1)) {
-        struct child *const programs[] = {&d->server, &d->agent};
-        for (size_t i = 0; i < ARRAY_LEN(programs); i++)
-            if (!child_running(programs[i])) {
-                child_how_ended(programs[i], how, sizeof how);
-                child_show_log(programs[i]);
-                return error_set(err, ERROR_SYSTEM, "%s %s", programs[i]->name, how);
-            }
+        if (look_at_servers(d, err))
+            return -1;
+        if (!child_running(&d->agent))
+            return ended(&d->agent, "", err);
         if (running && !child_running(&d->run)) {
             running = false;
             cli_say(d->cli, "%s; Ctrl-C ends the cluster",
@@ -232,19 +304,23 @@ static void stop_child(struct dev *d, struct child *c, int limit_ms)
 static void stop_all(struct dev *d)
 {
     if (d->agent.pid)
-        cli_say(d->cli, "\nstopping the tasks, the agent and the server");
+        cli_say(d->cli, "\nstopping the tasks, the agent and the server%s", d->count > 1 ? "s" : "");
     stop_child(d, &d->run, SERVER_STOP_MS);
     stop_child(d, &d->agent, AGENT_STOP_MS);
-    stop_child(d, &d->server, SERVER_STOP_MS);
+    for (int i = 0; i < d->count; i++)
+        child_signal(&d->servers[i], SIGTERM);
+    for (int i = 0; i < d->count; i++)
+        stop_child(d, &d->servers[i], SERVER_STOP_MS);
     if (d->api)
         api_free(d->api);
     if (d->dir[0] && args_has(d->cli->args, "keep"))
         cli_say(d->cli, "files are kept in %s", d->dir);
     else if (d->dir[0])
         dir_remove(d->dir);
-    child_clear(&d->server);
+    for (int i = 0; i < SERVERS_MOST; i++)
+        child_clear(&d->servers[i]);
     child_clear(&d->agent);
-    free(d->address);
+    buf_free(&d->address);
 }
 
 static int run(struct cli *cli)
@@ -277,8 +353,10 @@ static int run(struct cli *cli)
 }
 
 static const struct option_row options[] = {
-    {"port", 0, "N", "Port of the server, N+1 is the agent's; 0 takes free ones; default 4646.", NULL},
-    {"keep", 0, NULL, "Keeps the temporary directory, with the logs of server and agent.", NULL},
+    {"servers", 0, "N", "So many servers: 1, 3 or 5; default 1.", NULL},
+    {"port", 0, "N", "Port of the server, N+1 is the agent's, those behind it are for servers; 0 takes free ones; default "
+                     "4646.", NULL},
+    {"keep", 0, NULL, "Keeps the temporary directory, with the logs of servers and agent.", NULL},
     JOBFILE_VAR_OPTION,
     {0},
 };
@@ -286,5 +364,6 @@ static const struct option_row options[] = {
 const struct command_row cmd_dev = {
     .name = "dev", .operands = "[FILE]", .max = 1, .kind = OPERAND_FILE, .options = options, .run = run,
     .summary = "a whole cluster on this machine in one command, then FILE on it, until Ctrl-C",
-    .help = "Server and agent listen on loopback only. At the end all tasks are stopped and nothing is left.",
+    .help = "Servers and agent listen on loopback only. At the end all tasks are stopped and nothing is left. With several "
+            "servers one may be killed: the others go on.",
 };

@@ -44,6 +44,17 @@ static void cell_drivers_detail(const json_t *row, const json_t *value, struct b
     }
 }
 
+/* A host may do without other drivers; one whose exec driver does not work has a fault. */
+static void cell_node_reason(const json_t *row, const json_t *value, struct buf *out)
+{
+    size_t i;
+    json_t *d;
+    buf_add_string(out, value && json_is_string(value) ? json_string_value(value) : "");
+    json_array_foreach(json_object_get(row, "drivers"), i, d)
+        if (!strcmp(json_text(d, "name"), "exec") && !json_is_true(json_at(d, "healthy")))
+            buf_printf(out, "%sexec does not work: %s", out->len ? "; " : "", json_text(d, "detail"));
+}
+
 static void cell_event_what(const json_t *row, const json_t *value, struct buf *out)
 {
     const char *service = json_text(row, "service"), *subject = json_text(row, "subject");
@@ -128,7 +139,7 @@ const struct column view_nodes[] = {
     {"CPUS", "cpus", .right = true}, {"MEMORY MIB", "memory_mb", .right = true},
     {"DISK MIB", "disk_mb", .right = true, .wide = true}, {"DRIVERS", "drivers", cell_drivers},
     {"ADDRESS", "address", .wide = true}, {"KERNEL", "kernel", .wide = true}, {"VERSION", "version", .wide = true},
-    {"REASON", "state_reason"}, {0},
+    {"REASON", "state_reason", cell_node_reason}, {0},
 };
 const struct column view_node[] = {
     {"Node", "name"}, {"Id", "id"}, {"State", "state"}, {"Reason", "state_reason"}, {"Since", "state_since", cell_time},

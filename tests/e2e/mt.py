@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from unittest import mock
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Process, Workdir, program, wait_for  # noqa: E402
+from lib import PATIENCE, Process, Workdir, program, sanitized, wait_for  # noqa: E402
 
 WEB = """
 job: shop
@@ -47,12 +48,12 @@ restart: {attempts: 0, then: fail}
 class Dev:
     """A cluster by `mt dev`."""
 
-    def __init__(self):
+    def __init__(self, *args):
         self.work = Workdir()
-        self.process = Process("mt", ["dev", "--port", "0"], self.work.join("dev.log"))
+        self.process = Process("mt", ["dev", "--port", "0", *args], self.work.join("dev.log"))
         wait_for(lambda: "ready" in self.process.text() or not self.process.alive(), 60, "the cluster's readiness")
         assert self.process.alive(), self.process.text()
-        self.address = re.search(r"http://[0-9.:]+", self.process.text()).group(0)
+        self.address = re.search(r"http://[0-9.:,/htp]+[0-9]", self.process.text()).group(0)
         self.dir = re.search(r"files in (\S+)", self.process.text()).group(1)
 
     def mt(self, *args, stdin=""):
@@ -235,6 +236,45 @@ class DevTest(unittest.TestCase):
         self.assertIn("killing the tasks", dev.process.text())
         self.assertFalse(os.path.exists(dev.dir))
         wait_for(lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
+
+    def test_three_servers_lose_one_and_leave_nothing(self):
+        dev = Dev("--servers", "3")
+        rows = dev.json("cluster", "status")
+        self.assertEqual([r["server"]["membership"] for r in rows], ["voter"] * 3)
+        leader = next(r["status"]["address"] for r in rows if r["status"]["role"] == "leader")
+        self.assertEqual(dev.mt("run", dev.file("web.yaml", WEB), "--var", "TAIL=sleep 1000").returncode, 0)
+        tree = processes_of(dev, [a["id"] for a in dev.json("allocs")])
+        self.assertGreaterEqual(len(tree), 7, "three servers, agent, two of web, talker")
+
+        def leads(pid):
+            with open(f"/proc/{pid}/cmdline") as f:
+                words = f.read().split("\0")
+            if words[0] != "mentat-server":
+                return False
+            with open(words[2]) as f:
+                return f"\nport: {leader.rsplit(':', 1)[1]}\n" in f.read()
+        os.kill(next(filter(leads, tree)), signal.SIGKILL)
+        wait_for(lambda: "the others go on" in dev.process.text(), 10, "a word on the loss")
+        self.assertEqual(dev.mt("scale", "web", "3").returncode, 0)
+        dev.process.child.send_signal(signal.SIGINT)
+        self.assertEqual(dev.process.child.wait(60 * PATIENCE), 0)
+        self.assertFalse(os.path.exists(dev.dir))
+        wait_for(lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
+        done = subprocess.run([program("mt"), "dev", "--servers", "2"], capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("1, 3 or 5", done.stderr)
+
+    @unittest.skipIf(sanitized("mt"), "a sanitizer's programs need libraries")
+    def test_without_proc_it_says_so(self):
+        root = Workdir()
+        self.addCleanup(root.remove)
+        os.mkdir(root.join("tmp"))
+        for name in ("mt", "mentat-server", "mentat-agent"):
+            shutil.copy(program(name), root.join(name))
+        done = subprocess.run(["chroot", root.path, "/mt", "dev", "--port", "0"], capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("mount -t proc proc /proc", done.stderr)
+        self.assertEqual(os.listdir(root.join("tmp")), [])
 
     def test_a_taken_port_is_told(self):
         dev = Dev()
