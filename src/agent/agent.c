@@ -369,7 +369,8 @@ static int begin_runner(struct agent *a, struct error *err)
         LOG_W("limits of tasks do not work fully here", "reason", a->cgroups.warning);
     struct driver_env *env = NEW(struct driver_env);
     *env = (struct driver_env){.loop = &a->loop, .node = c->name, .data_dir = c->data_dir, .cgroups = &a->cgroups,
-                                .ip = a->ip, .volume_root = c->volume_root, .docker = &c->docker, .changed = on_drivers_change, .ctx = a};
+                                .ip = a->ip, .volume_root = c->volume_root, .docker = &c->docker,
+                                .firecracker = &c->firecracker, .changed = on_drivers_change, .ctx = a};
     a->drivers_env = env;
     if (drivers_open(env, &c->drivers, &a->drivers, err) < 0)
         return -1;

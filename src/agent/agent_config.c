@@ -75,6 +75,7 @@ static const struct field agent_config_fields[] = {
     CONFIG("gc_max_mb", 26, FIELD_SIZE_MB, gc_max_mb, .default_text = "1024", .min = 0, .max = 1 << 30,
            .help = "How much disk the files of dead allocations may take."),
     CONFIG("docker", 27, FIELD_OBJECT, docker, .type = &docker_config_type, .help = "Containers."),
+    CONFIG("firecracker", 34, FIELD_OBJECT, firecracker, .type = &firecracker_config_type, .help = "MicroVMs."),
     CONFIG("security", 28, FIELD_OBJECT, security, .type = &agent_security_type,
            .help = "What this node allows, whatever the servers say."),
     CONFIG("ingress", 30, FIELD_BOOL, ingress,
@@ -113,9 +114,12 @@ static int check(const struct agent_config *c, struct error *err)
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
     if (check_security_config(&c->security, err) < 0 || ingress_config_check(&c->proxy, err) < 0)
         return -1;
-    if (c->data_dir[0] != '/' || c->volume_root[0] != '/')
-        return error_set(err, ERROR_INVALID, "%s: must be an absolute path",
-                         c->data_dir[0] != '/' ? "data_dir" : "volume_root");
+    const struct { const char *key, *path; } paths[] = {
+        {"data_dir", c->data_dir}, {"volume_root", c->volume_root}, {"firecracker.run_dir", c->firecracker.run_dir},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+        if (paths[i].path[0] != '/')
+            return error_set(err, ERROR_INVALID, "%s: must be an absolute path", paths[i].key);
     if (!text_is_name(c->name))
         return error_set(err, ERROR_INVALID, "name: \"%s\" is not a node name: use lower-case letters, digits and "
                          "hyphens, at most 63", c->name);
@@ -164,6 +168,8 @@ int agent_config_load(int argc, char **argv, struct agent_config *config, struct
         config->name = host_name();
     if (!config->servers.n)
         str_list_add(&config->servers, "127.0.0.1:4646");
+    if (!config->firecracker.image_roots.n)
+        str_list_add(&config->firecracker.image_roots, "/srv/images");
     if (!config->bind)
         config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
     return check(config, err);

@@ -1,6 +1,7 @@
 /* Agent configuration: /etc/mentat/agent.yaml and the flags of the same names, from one table. */
 #pragma once
 #include "agent/drivers/docker_config.h"
+#include "agent/drivers/firecracker_config.h"
 #include "agent/ingress/ingress_config.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -36,6 +37,7 @@ struct agent_config {
     bool new_cluster;
     int64_t gc_age_ms, gc_max_allocs, gc_max_mb;
     struct docker_config docker;
+    struct firecracker_config firecracker;
     struct agent_security security;
     bool ingress;                    /* it takes requests from outside, by `proxy` */
     struct ingress_config proxy;

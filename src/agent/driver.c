@@ -10,6 +10,7 @@
 static const struct driver *const table[] = {
     &driver_exec,
     &driver_docker,
+    &driver_firecracker,
 };
 
 struct drivers {

@@ -14,6 +14,7 @@
 
 struct cgroup_root;
 struct docker_config;
+struct firecracker_config;
 
 /* What drivers need of their agent. Borrowed: must outlive the drivers. */
 struct driver_env {
@@ -24,6 +25,7 @@ struct driver_env {
     const char *ip;                   /* the host's address at which tasks are reached; NULL: every one */
     const char *volume_root;
     const struct docker_config *docker;  /* NULL: no containers here */
+    const struct firecracker_config *firecracker;    /* NULL: no microVMs here */
     void (*changed)(void *ctx);       /* what drivers_probe tells has changed; may be NULL */
     void *ctx;
 };
@@ -185,4 +187,4 @@ struct task_exec {
     void *arg;
 };
 
-extern const struct driver driver_exec, driver_docker;
+extern const struct driver driver_exec, driver_docker, driver_firecracker;

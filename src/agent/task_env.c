@@ -18,7 +18,7 @@ void task_add_address(struct buf *out, const char *ip, const char *port)
 
 int64_t task_outer_port(enum driver_kind driver, const struct alloc_port *port)
 {
-    return driver == DRIVER_DOCKER ? port->host : task_port(driver, port);
+    return driver == DRIVER_DOCKER || driver == DRIVER_FIRECRACKER ? port->host : task_port(driver, port);
 }
 
 /* --- variables --- */

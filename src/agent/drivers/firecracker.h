@@ -1,0 +1,117 @@
+/* Firecracker driver: what its files share. A task is a virtual machine of its own behind a shim (shim_vm.c).
+ *
+ *   firecracker.c          the driver: probing, starting, adopting, removing
+ *   firecracker_machine.c  one machine: its directory, drives and configuration; blocking, for a worker
+ *   firecracker_network.c  bridge, taps, addresses and rules; blocking, for a worker
+ *   firecracker_volume.c   block images of volumes; blocking, for a worker
+ *   ../vm_image.h          images
+ */
+#pragma once
+#include <sys/types.h>
+
+#include "agent/drivers/firecracker_config.h"
+#include "agent/drivers/shim_task.h"
+#include "agent/vm_image.h"
+#include "guest/drive.h"
+
+#define FIRECRACKER_VERSION "1.7."   /* the API that is spoken is that of 1.7 */
+
+struct firecracker {
+    struct shim_tasks tasks;
+    const struct driver_env *env;
+    const struct firecracker_config *config;
+    char *binary, *jailer;           /* paths; jailer NULL: without */
+    char *dir;                       /* DATA_DIR/firecracker */
+    char *runs;                      /* RUN_DIR/NAME OF BINARY: the machines' directories */
+    struct vm_images *images;
+    struct network *network;         /* NULL: machines have none */
+    char *version, *trouble;         /* as last probed; trouble NULL: works */
+    bool probing, closing;
+    unsigned working;                /* workers, on the loop's side */
+    uv_work_t probe;
+    struct error probe_error;
+    char probe_version[64];
+    int64_t probed_at;
+    uv_mutex_t lock;                 /* over what workers change together: numbers, bridge, rules */
+    uv_timer_t *gc_timer;
+};
+
+/* --- a machine --- */
+struct machine_volume {
+    char *image;                     /* file on the host */
+    char *target;
+    int64_t size_mb;
+    bool read_only;
+};
+
+/* All that a worker needs to make one start ready, copied: the loop goes on meanwhile. */
+struct machine {
+    struct firecracker *f;           /* borrowed; the driver is not closed while workers work */
+    char *id;                        /* ALLOC-RUN: of the jail, the slot and the directory; never used twice */
+    char *alloc_id, *alloc_dir, *service, *job;
+    int64_t replica;
+    uint64_t run;
+    struct config config;
+    struct kv_list env;
+    struct resources resources;
+    struct logs logs;
+    struct alloc_port_list ports;
+    struct machine_volume *volumes;
+    uint32_t n_volumes;
+    /* set by machine_prepare */
+    int slot;                        /* number on this node: address and user come from it */
+    struct shim_spec shim;
+};
+/* Copies what the spec has. */
+struct machine *machine_new(struct firecracker *f, const struct task_spec *spec);
+void machine_free(struct machine *m);
+/* Makes everything ready, m->shim at the end. When it fails, nothing is left. */
+int machine_prepare(struct machine *m, struct error *err);
+/* Takes away what a machine of this id has outside of its allocation's directory; nothing of it runs any more. */
+void machine_clean(struct firecracker *f, const char *id);
+/* machine_clean for a machine, for those of an allocation, or (NULL) for all whose shim is gone; what of these still runs
+ * is killed. */
+void machines_sweep(struct firecracker *f, const char *which);
+
+/* The requests that configure a machine, in order. Pure. Paths are as the monitor sees them. */
+struct machine_drive { const char *id, *path; bool read_only; };
+struct machine_plan {
+    int64_t vcpus, memory_mb;
+    const char *kernel, *initrd, *kernel_args;
+    const char *log, *vsock;         /* NULL: none */
+    const struct machine_drive *drives;
+    uint32_t n_drives;
+    const char *tap, *mac;           /* NULL: no network */
+    struct rate_limits limits;
+};
+void machine_requests(const struct machine_plan *plan, struct str_list *out);
+/* Kernel command line; extra may be NULL. */
+char *machine_kernel_args(const char *extra);
+
+/* --- numbers: each machine of a node has one; kept as links DIR/slots/NUMBER -> ID --- */
+/* The first free number from `first` to `last`. ERROR_UNAVAILABLE when there is none. */
+int slot_take(const char *dir, const char *id, int first, int last, int *slot, struct error *err);
+/* The number of an id; -1: it has none. */
+int slot_find(const char *dir, const char *id);
+void slot_free(const char *dir, int slot);
+/* Every id that has a number. */
+void slots_list(const char *dir, struct str_list *ids);
+
+/* --- network --- */
+struct network;
+/* ERROR_INVALID: the configuration is wrong; ERROR_DENIED: not allowed here. */
+int network_open(struct firecracker *f, struct network **out, struct error *err);
+void network_close(struct network *n);
+int network_first(const struct network *n);
+int network_last(const struct network *n);
+/* "10.88.0.7"; "10.88.0.7/24"; "06:00:0a:58:00:07"; the name of the tap. The caller's. */
+char *network_address(const struct network *n, int slot);
+char *network_address_bits(const struct network *n, int slot);
+char *network_gateway(const struct network *n);
+char *network_mac(const struct network *n, int slot);
+char *network_tap(const struct network *n, int slot);
+/* Bridge and rules are made with the first machine. The tap belongs to uid. */
+int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err);
+void network_detach(struct network *n, int slot);
+/* The bridge and the rules go too, when no machine has a number any more. */
+void network_remove(struct network *n);

@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""MicroVMs by the real programs: the firecracker driver on stand-ins of Firecracker and its jailer, which boot real Linux
+guests under QEMU in software. MENTAT_ROUNDS is the number of rounds of kills."""
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+import urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import PATIENCE, Server, wait_for  # noqa: E402
+from vmm_lib import VmAgent, Vmm, isolate, missing  # noqa: E402
+
+ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "6"))
+
+SERVICE = """
+name: {name}
+driver: firecracker
+{more}
+config:
+  image: {image}
+  command: [/bin/sh, -c]
+  args: ["{script}"]
+  {config}
+restart: {{attempts: 0, then: fail}}
+deploy: {{health_timeout_secs: 120, auto_revert: false}}
+resources: {{cpus: 0.1}}
+"""
+# What may be killed: the agent, and by their arguments the guest, the monitor and the shim.
+VICTIMS = ["agent", "qemu-system", "vmm.py", "mentat-agent\0shim"]
+WEB = "mkdir -p /www; hostname >/www/index.html; exec httpd -f -p 8080 -h /www"
+WEB_MORE = """ports: [{name: http, port: 8080}]
+health: {type: http, port: http, path: /, interval: 500ms, timeout: 400ms}"""
+
+
+def busybox_root(directory):
+    """A root file system of busybox alone."""
+    for name in ("bin", "etc"):
+        os.makedirs(f"{directory}/{name}")
+    subprocess.run(["cp", "/bin/busybox", directory + "/bin/busybox"], check=True)
+    for tool in subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True).stdout.split():
+        if tool != "busybox":
+            os.symlink("busybox", f"{directory}/bin/{tool}")
+    with open(directory + "/etc/passwd", "w") as f:
+        f.write("root:x:0:0::/root:/bin/sh\nweb:x:100:101::/:/bin/sh\n")
+    with open(directory + "/etc/group", "w") as f:
+        f.write("root:x:0:\nweb:x:101:\nmore:x:102:web\n")
+    return directory
+
+
+def page(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as a:
+        return a.read().decode().strip()
+
+
+class Machines(unittest.TestCase):
+    """One server and one agent for all of a class; each test ends with a host on which nothing is left."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.vmm = Vmm()
+        cls.server = Server().start()
+        cls.agent = VmAgent(cls.server, "n1", cls.vmm).start()
+        cls.root = busybox_root(cls.agent.images.join("busybox"))
+        wait_for(cls.healthy, 30, "the driver")
+
+    @classmethod
+    def tearDownClass(cls):
+        left = cls.agent.end() + cls.agent.left_on_host()
+        cls.server.stop()
+        assert not left, left
+
+    @classmethod
+    def healthy(cls):
+        nodes = cls.server.get("/v1/nodes").json["items"]
+        return nodes and any(d["name"] == "firecracker" and d["healthy"] for d in nodes[0]["drivers"])
+
+    def tearDown(self):
+        for s in self.server.items("/v1/services"):
+            self.server.mt("stop", s["name"], "--purge")
+        wait_for(lambda: not self.machines(), 30, "the end of all machines")
+
+    def machines(self):
+        slots = self.agent.flags["data_dir"] + "/firecracker/slots"
+        return os.listdir(slots) if os.path.isdir(slots) else []
+
+    def submit(self, name, script="exec sleep 10000", more="", config="", image=None, wait=False):
+        text = SERVICE.format(name=name, script=script, more=more, config=config, image=image or self.root)
+        a = self.server.mt("run", "-", *([] if wait else ["--detach"]), stdin=text, timeout=180)
+        self.assertEqual(a.returncode, 0, a.stdout + a.stderr)
+
+    def alloc(self, service):
+        found = [a for a in self.server.items("/v1/allocs") if a["service"] == service]
+        return max(found, key=lambda a: a["create_index"]) if found else None
+
+    def wait_state(self, service, *states, timeout=60):
+        def there():
+            a = self.alloc(service)
+            assert a and a["state"] in states, a
+            return a
+        return wait_for(there, timeout, f"{service} as {states}")
+
+    def mt(self, *args, **kw):
+        a = self.server.mt(*args, **kw)
+        self.assertEqual(a.returncode, 0, a.stdout + a.stderr)
+        return a.stdout
+
+    def run_task(self, name, script, **kw):
+        """A service that ends; what is said of its end."""
+        self.submit(name, script, **kw)
+        return self.wait_state(name, "failed", "complete", "lost")
+
+    def processes(self, word):
+        """Those of this test's network namespace with the word in their arguments."""
+        found, own = [], os.readlink("/proc/self/ns/net")
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+                if word.encode() in f.read() and os.readlink(f"/proc/{pid}/ns/net") == own:
+                    found.append(int(pid))
+        return found
+
+
+class Guest(Machines):
+    def test_a_service_in_a_machine(self):
+        """One machine, looked at from all sides, as booting it takes the longest."""
+        self.submit("web", "echo out $GREETING; echo trouble >&2; id; " + WEB, WEB_MORE, wait=True,
+                    config="env: {GREETING: hello}\n  vcpus: 2\n  rate_limits: {disk_ops_per_second: 5000}")
+        a = self.alloc("web")
+        port = a["ports"][0]["host"]
+        self.assertEqual(page(port), "web-0")
+        logs = self.server.mt("logs", "web")
+        self.assertEqual(logs.stdout.splitlines(), ["out hello", "uid=0(root) gid=0(root)"])
+        self.assertEqual(logs.stderr.splitlines(), ["trouble"])
+        self.check_requests(a)
+        self.check_commands()
+        self.check_environment(a)
+        self.check_adoption(a, port)
+        # Stopped: the guest's program is asked to end.
+        self.mt("stop", "web")
+        self.assertEqual(self.alloc("web")["state"], "complete")
+
+    def check_requests(self, a):
+        """What the monitor was told, in order; the stand-in has refused what the real one would."""
+        seen = [r for r in self.vmm.requests() if r["id"].startswith(a["id"])]
+        self.assertEqual([r["path"] for r in seen],
+                         ["/logger", "/machine-config", "/boot-source", "/drives/config", "/drives/image",
+                          "/network-interfaces/eth0", "/entropy", "/vsock", "/actions"])
+        by_path = {r["path"]: r["body"] for r in seen}
+        self.assertEqual(by_path["/machine-config"], {"vcpu_count": 2, "mem_size_mib": 128})
+        self.assertEqual(by_path["/drives/image"]["rate_limiter"], {"ops": {"size": 5000, "refill_time": 1000}})
+        self.assertTrue(by_path["/drives/image"]["is_read_only"])
+        self.assertEqual(by_path["/boot-source"]["kernel_image_path"], "/vmlinux")
+
+    def check_commands(self):
+        run = lambda *args, **kw: self.server.mt("exec", "web", "--", *args, **kw)  # noqa: E731
+        a = run("sh", "-c", "cat; echo problem >&2; exit 7", stdin="from the host\n")
+        self.assertEqual((a.returncode, a.stdout, a.stderr), (7, "from the host\n", "problem\n"))
+        # More than any window, both ways.
+        big = "0123456789abcdef" * 20000
+        a = run("sh", "-c", "tee /tmp/x | md5sum; wc -c </tmp/x", stdin=big)
+        self.assertEqual(a.stdout.split()[-1], str(len(big)), a.stdout + a.stderr)
+        a = run("cat", "/tmp/x")
+        self.assertEqual(len(a.stdout), len(big))
+        self.assertEqual(a.stdout, big)
+        a = run("/no/such")
+        self.assertNotEqual(a.returncode, 0)
+        self.assertIn("does not exist in the image", a.stderr)
+        # The root file system is the image's, written over.
+        self.assertEqual(run("sh", "-c", "touch /bin/new && ls /bin/new").stdout, "/bin/new\n")
+        self.assertFalse(os.path.exists(self.root + "/bin/new"))
+
+    def check_environment(self, a):
+        env = self.mt("exec", "web", "--", "env")
+        for line in ("MENTAT_SERVICE=web", "MENTAT_REPLICA=0", "MENTAT_PORT_HTTP=8080", f"MENTAT_ALLOC_ID={a['id']}", "GREETING=hello"):
+            self.assertIn(line, env.splitlines())
+        self.assertIn(" web-0", self.mt("exec", "web", "--", "cat", "/etc/hosts"))
+        self.assertEqual(self.mt("exec", "web", "--", "nproc").strip(), "2")
+        gateway = self.mt("exec", "web", "--", "sh", "-c", "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'").strip()
+        self.mt("exec", "web", "--", "ping", "-c", "1", "-W", "5", gateway)
+
+    def check_adoption(self, a, port):
+        guests = self.processes("qemu-system")
+        self.agent.kill()
+        self.assertEqual(page(port), "web-0")
+        self.agent.start()
+        self.agent.wait_api()
+        wait_for(lambda: self.server.mt("exec", "web", "--", "true").returncode == 0, 30, "the adopted machine")
+        self.assertEqual(self.processes("qemu-system"), guests)
+        self.assertEqual(self.alloc("web")["id"], a["id"])
+        self.assertEqual(self.alloc("web")["restarts"], 0)
+
+    def test_users_and_ends(self):
+        self.assertEqual(self.run_task("code", "id; exit 3", config="user: web")["exit_code"], 3)
+        self.assertEqual(self.mt("logs", "code").strip(), "uid=100(web) gid=101(web) groups=102(more)")
+        a = self.run_task("oom", "dd if=/dev/zero of=/dev/null bs=30M & exec dd if=/dev/zero of=/dev/null bs=60M", config="memory_mb: 96")
+        self.assertTrue(a["oom"], a)
+        self.assertRegex(a["reason"], "out of memory.*96 MB")
+        a = self.run_task("fine", "echo done", more="mode: task")
+        self.assertEqual((a["state"], a["exit_code"]), ("complete", 0))
+        # A monitor that is killed takes its machine with it.
+        self.submit("killed")
+        self.wait_state("killed", "running")
+        for pid in self.processes("qemu-system"):
+            os.kill(pid, signal.SIGKILL)
+        self.assertRegex(self.wait_state("killed", "failed")["reason"], "ended by itself")
+
+    def test_stops(self):
+        self.submit("asked", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.1; done", more="kill: {timeout: 30s}")
+        self.submit("deaf", "trap '' TERM; echo ready; while :; do sleep 0.1; done", more="kill: {timeout: 1s}")
+        for name in ("asked", "deaf"):
+            wait_for(lambda: "ready" in self.server.mt("logs", name).stdout, 60, f"{name} to be ready")
+            self.mt("stop", name)
+        self.assertIn("bye", self.mt("logs", "asked"))
+        self.assertEqual(self.alloc("deaf")["exit_signal"], 9)
+
+    def test_what_cannot_start_says_why(self):
+        text = os.path.join(self.agent.images.path, "text")
+        with open(text, "w") as f:
+            f.write("nothing to boot")
+        for name, words, kw in (
+                ("nofile", "No such file", {"image": self.agent.images.join("none")}),
+                ("elsewhere", "not below firecracker.image_roots", {"image": "/etc"}),
+                ("text", "it is none of", {"image": text}),
+                ("kernel", "no uncompressed kernel", {"config": f"kernel: {text}"}),
+                ("command", "`/bin/nothing` does not exist in the image", {"script": "", "config": "", "command": "/bin/nothing"}),
+                ("user", "user `nobody` does not exist in the image", {"config": "user: nobody"}),
+                ("panic", "ended by itself.*Kernel panic", {"config": "kernel_args: rdinit=/nothing root=/dev/nothing"})):
+            command = kw.pop("command", None)
+            if command:
+                kw["image"] = self.root
+                spec = SERVICE.format(name=name, script="", more="", config="", image=self.root).replace("[/bin/sh, -c]", f"[{command}]")
+                self.server.mt("run", "-", "--detach", stdin=spec)
+            else:
+                self.submit(name, **kw)
+            self.assertRegex(self.wait_state(name, "failed")["reason"], words)
+        wait_for(lambda: not self.machines(), 10, "the end of what could not start")
+
+
+class Volumes(Machines):
+    def image(self, name):
+        return f"{self.agent.flags['volume_root']}/{name}/0/volume.ext4"
+
+    def volume(self, name, size_mb):
+        return f"volumes: [{{source: {self.agent.flags['volume_root']}/{name}, target: /data, size_mb: {size_mb}}}]"
+
+    def test_a_volume_stays_grows_and_is_checked(self):
+        script = "echo start >>/data/starts; sync; cat /data/starts | wc -l; df -m /data | tail -n 1; exec sleep 1000"
+        for round, size in ((1, 16), (2, 40), (3, 8)):
+            self.submit("data", script, config=self.volume("data", size), wait=True)
+            wait_for(lambda: "/data" in self.server.mt("logs", "data").stdout, 30, "its words")
+            logs = self.mt("logs", "data").split()
+            self.assertEqual(int(logs[0]), round)
+            self.assertAlmostEqual(int(logs[2]), max(16, size if round < 3 else 40), delta=12)
+            self.mt("stop", "data", "--purge")
+            wait_for(lambda: not self.machines(), 30, "its end")
+            subprocess.run(["e2fsck", "-fn", self.image("data")], check=True, capture_output=True)
+
+    def test_rounds_of_kills(self):
+        """Whatever is killed, at any step: the service comes back with its data, nothing is left, nothing is damaged."""
+        seed = int(os.environ.get("MENTAT_SEED", random.randrange(1 << 30)))
+        print("MENTAT_SEED", seed, flush=True)
+        rng = random.Random(seed)
+        script = "echo $MENTAT_ALLOC_ID >>/data/starts; sync; " + WEB
+        text = SERVICE.format(name="hard", script=script, more=WEB_MORE, config=self.volume("hard", 16), image=self.root).replace(
+            "{attempts: 0, then: fail}", "{attempts: 1000, window: 1h, delay: 100ms}")
+        self.server.mt("run", "-", "--detach", stdin=text)
+        self.wait_state("hard", "healthy", timeout=120)
+        for _ in range(ROUNDS):
+            victim = rng.choice(VICTIMS)
+            time.sleep(rng.random() * 3)         # anywhere between a start and a long life
+            if victim == "agent":
+                self.agent.kill()
+                time.sleep(rng.random())
+                self.agent.start()
+                self.agent.wait_api()
+            else:
+                for pid in self.processes(victim):
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+            if rng.random() < 0.3:
+                continue                         # the next blow falls while it comes up
+            self.wait_state("hard", "healthy", timeout=120)
+        a = self.wait_state("hard", "healthy", timeout=120)
+        self.assertEqual(page(a["ports"][0]["host"]), "hard-0")
+        self.assertLessEqual(len(self.processes("qemu-system")), 1, "two machines have the volume")
+        self.assertGreaterEqual(len(self.mt("exec", "hard", "--", "cat", "/data/starts").split()), 1)
+        self.mt("stop", "hard")
+        wait_for(lambda: not self.machines(), 30, "its end")
+        wait_for(lambda: not any(map(self.processes, VICTIMS[1:])), 10, "the end of its processes")
+        subprocess.run(["e2fsck", "-fn", self.image("hard")], check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    why = missing()
+    if why:
+        print("skipped:", why)
+        sys.exit(77)
+    isolate()
+    unittest.main(verbosity=2)

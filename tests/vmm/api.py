@@ -1,0 +1,163 @@
+"""What Firecracker 1.7's API takes, as far as the driver speaks it, and the order in which it takes it. A request that the
+real one would refuse is refused here, with the same status: an unknown field, a wrong type, a missing file, a second
+start."""
+import os
+import re
+import stat
+
+BODY_MAX = 51200
+BOOT_ARGS_MAX = 2048
+
+
+class Fault(Exception):
+    pass
+
+
+def text(v):
+    return isinstance(v, str)
+
+
+def flag(v):
+    return isinstance(v, bool)
+
+
+def whole(v):
+    return isinstance(v, int) and not isinstance(v, bool) and v >= 0
+
+
+def one_of(*words):
+    return lambda v: v in words
+
+
+def fields(required, **kinds):
+    """A check of an object: every field known and of its kind, the required ones there."""
+    def check(v):
+        if not isinstance(v, dict):
+            return False
+        for key, value in v.items():
+            if key not in kinds:
+                raise Fault(f"unknown field `{key}`, expected one of {', '.join(kinds)}")
+            if not kinds[key](value):
+                raise Fault(f"invalid value of `{key}`: {value!r}")
+        for key in required.split():
+            if key not in v:
+                raise Fault(f"missing field `{key}`")
+        return True
+    return check
+
+
+BUCKET = fields("size refill_time", size=whole, one_time_burst=whole, refill_time=whole)
+LIMITER = fields("", bandwidth=BUCKET, ops=BUCKET)
+BODIES = {
+    "/logger": fields("", log_path=text, level=one_of("Error", "Warning", "Info", "Debug", "Trace", "Off"), show_level=flag,
+                      show_log_origin=flag, module=text),
+    "/metrics": fields("metrics_path", metrics_path=text),
+    "/machine-config": fields("mem_size_mib vcpu_count", mem_size_mib=whole, vcpu_count=whole, smt=flag,
+                              track_dirty_pages=flag, cpu_template=text, huge_pages=one_of("None", "2M")),
+    "/boot-source": fields("kernel_image_path", kernel_image_path=text, initrd_path=text, boot_args=text),
+    "/drives/": fields("drive_id is_root_device path_on_host is_read_only", drive_id=text, is_root_device=flag,
+                       path_on_host=text, is_read_only=flag, cache_type=one_of("Unsafe", "Writeback"),
+                       io_engine=one_of("Sync", "Async"), rate_limiter=LIMITER, partuuid=text, socket=text),
+    "/network-interfaces/": fields("iface_id host_dev_name", iface_id=text, host_dev_name=text, guest_mac=text,
+                                   rx_rate_limiter=LIMITER, tx_rate_limiter=LIMITER),
+    "/entropy": fields("", rate_limiter=LIMITER),
+    "/vsock": fields("guest_cid uds_path", guest_cid=whole, uds_path=text, vsock_id=text),
+    "/actions": fields("action_type", action_type=one_of("FlushMetrics", "InstanceStart", "SendCtrlAltDel")),
+}
+
+
+class Machine:
+    """The state of one monitor. root: what its paths are below, with a jailer; start(machine) boots the guest."""
+
+    def __init__(self, root, start):
+        self.root, self.start = root, start
+        self.config = {"vcpu_count": 1, "mem_size_mib": 128}
+        self.boot, self.drives, self.interfaces, self.vsock = None, [], [], None
+        self.entropy = self.started = self.logged = False
+
+    def path(self, p):
+        return self.root + p if self.root and p.startswith("/") else p
+
+    def readable(self, p, what, write=False):
+        real = self.path(p)
+        try:
+            with open(real, "r+b" if write else "rb") as f:
+                if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+                    raise Fault(f"{what}: {p} is no file")
+                return f.read(4)
+        except OSError as e:
+            raise Fault(f"{what}: {p}: {e.strerror}")
+
+    def put(self, path, body):
+        base, ident = path, None
+        if path.startswith(("/drives/", "/network-interfaces/")):
+            base, ident = path.rsplit("/", 1)
+            base += "/"
+            if not re.fullmatch(r"[A-Za-z0-9_]+", ident):
+                raise Fault(f"invalid id {ident!r}")
+        if base not in BODIES:
+            raise Fault(f"Invalid request method and/or path: PUT {path}.")
+        if not BODIES[base](body):
+            raise Fault("the body is no object")
+        if ident is not None and body.get("drive_id", body.get("iface_id")) != ident:
+            raise Fault("The id from the path does not match the id from the body!")
+        if self.started and base != "/actions":
+            raise Fault("The requested operation is not supported after starting the microVM.")
+        getattr(self, "put_" + base.strip("/").replace("-", "_"))(body)
+
+    def put_logger(self, b):
+        if self.logged:
+            raise Fault("Logger is already initialized")
+        self.logged = True
+        self.readable(b["log_path"], "logger", write=True)
+
+    def put_metrics(self, b):
+        self.readable(b["metrics_path"], "metrics", write=True)
+
+    def put_machine_config(self, b):
+        if not 1 <= b["vcpu_count"] <= 32 or b["mem_size_mib"] < 1:
+            raise Fault("The vCPU number or memory size is invalid")
+        self.config = b
+
+    def put_boot_source(self, b):
+        if self.readable(b["kernel_image_path"], "kernel") != b"\x7fELF":
+            raise Fault("The kernel image is no ELF file")
+        if "initrd_path" in b:
+            self.readable(b["initrd_path"], "initrd")
+        if len(b.get("boot_args", "")) > BOOT_ARGS_MAX:
+            raise Fault("The kernel command line is too long")
+        self.boot = b
+
+    def put_drives(self, b):
+        self.readable(b["path_on_host"], f"drive {b['drive_id']}", write=not b["is_read_only"])
+        if b["is_root_device"] and any(d["is_root_device"] for d in self.drives):
+            raise Fault("A root block device already exists")
+        self.drives = [d for d in self.drives if d["drive_id"] != b["drive_id"]] + [b]
+
+    def put_network_interfaces(self, b):
+        if not os.path.exists("/proc/self/net/dev") or not re.search(
+                rf"^ *{re.escape(b['host_dev_name'])}:", open("/proc/self/net/dev").read(), re.M):
+            raise Fault(f"Open tap device failed: {b['host_dev_name']}: no such device")
+        if "guest_mac" in b and not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", b["guest_mac"]):
+            raise Fault("the MAC address is invalid")
+        self.interfaces.append(b)
+
+    def put_entropy(self, b):
+        self.entropy = True
+
+    def put_vsock(self, b):
+        if b["guest_cid"] < 3:
+            raise Fault("the guest's CID is invalid")
+        if os.path.exists(self.path(b["uds_path"])):
+            raise Fault("Error binding to the host-side Unix socket: address in use")
+        self.vsock = b
+
+    def put_actions(self, b):
+        if b["action_type"] != "InstanceStart":
+            raise Fault(f"{b['action_type']} is not supported here")
+        if self.started:
+            raise Fault("The microVM is already running.")
+        if not self.boot:
+            raise Fault("Cannot start microvm without kernel configuration.")
+        self.started = True
+        self.start(self)

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Stands in for `firecracker`: serves its API on a unix socket (api.py) and, at InstanceStart, boots the same kernel,
+initial file system, drives and tap under QEMU's microvm machine in software, with the serial line on its own standard
+files, as the real one has it. There is no vsock device behind /vsock: the guest finds none.
+
+Settings by environment: VMM_ROOT (set by the jailer: paths are below it), VMM_RECORD (file to which each request is
+appended, a line of JSON), VMM_NULL (no guest is booted; what the guest would say is said at once), VMM_QEMU (more
+arguments)."""
+import ctypes
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import api  # noqa: E402
+
+VERSION = "1.7.0"
+PR_SET_PDEATHSIG = 1
+
+
+def arguments(argv):
+    known = {"--id", "--api-sock", "--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us"}
+    out = {"--id": "anonymous-instance", "--api-sock": "/run/firecracker.socket"}
+    rest = list(argv)
+    while rest:
+        key = rest.pop(0)
+        if key == "--version":
+            print(f"Firecracker v{VERSION}\n")
+            sys.exit(0)
+        if key not in known or not rest:
+            print(f"Arguments parsing error: unexpected argument '{key}'", file=sys.stderr)
+            sys.exit(153)
+        out[key] = rest.pop(0)
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", out["--id"]):
+        print("Invalid instance ID", file=sys.stderr)
+        sys.exit(153)
+    return out
+
+
+def host_khz():
+    with open("/proc/cpuinfo") as f:
+        found = re.search(r"^cpu MHz\s*: ([0-9.]+)", f.read(), re.M)
+    return int(float(found.group(1)) * 1000) if found else 2000000
+
+
+def qemu_command(m):
+    """The reference for each part is what the real one does with the same configuration."""
+    # A distribution's kernel finds its devices by ACPI alone, and there the keyboard controller too.
+    args = " ".join(a for a in m.boot.get("boot_args", "").split() if a != "i8042.nopnp" and a != "pci=off")
+    args = args.replace("reboot=k", "reboot=t") + f" tsc_early_khz={host_khz()}"
+    command = ["qemu-system-x86_64", "-M", "microvm,acpi=on,pcie=off,rtc=on", "-accel", "tcg", "-cpu", "max",
+               "-m", str(m.config["mem_size_mib"]), "-smp", str(m.config["vcpu_count"]), "-nodefaults", "-no-user-config",
+               "-display", "none", "-no-reboot", "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
+               "-kernel", m.path(m.boot["kernel_image_path"]), "-append", args]
+    if "initrd_path" in m.boot:
+        command += ["-initrd", m.path(m.boot["initrd_path"])]
+    # The root drive comes first, the others in the order in which they were put.
+    for d in sorted(m.drives, key=lambda d: not d["is_root_device"]):
+        cache = "writeback" if d.get("cache_type") == "Writeback" else "unsafe"
+        command += ["-drive", f"id={d['drive_id']},file={m.path(d['path_on_host'])},format=raw,if=none,cache={cache},"
+                    f"readonly={'on' if d['is_read_only'] else 'off'}", "-device", f"virtio-blk-device,drive={d['drive_id']}"]
+    for n in m.interfaces:
+        command += ["-netdev", f"tap,id={n['iface_id']},ifname={n['host_dev_name']},script=no,downscript=no",
+                    "-device", f"virtio-net-device,netdev={n['iface_id']},mac={n.get('guest_mac', '06:00:00:00:00:01')}"]
+    if m.entropy:
+        command += ["-device", "virtio-rng-device"]
+    return command + ["-device", "i8042"] + shlex.split(os.environ.get("VMM_QEMU", ""))
+
+
+class Monitor:
+    def __init__(self, args):
+        root = os.environ.get("VMM_ROOT", "")
+        self.machine = api.Machine(root, self.boot)
+        self.id, self.guest = args["--id"], None
+        path = root + args["--api-sock"] if root else args["--api-sock"]
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(8)
+        self.connections = {}
+        # A child's end wakes the loop.
+        self.wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *a: None)
+
+    def boot(self, machine):
+        if os.environ.get("VMM_NULL"):
+            return
+        libc = ctypes.CDLL(None)
+        self.guest = subprocess.Popen(qemu_command(machine), stdin=0, stdout=1, stderr=2,
+                                      env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+                                      preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+
+    def record(self, method, path, body):
+        if os.environ.get("VMM_RECORD"):
+            with open(os.environ["VMM_RECORD"], "a") as f:
+                f.write(json.dumps({"id": self.id, "method": method, "path": path, "body": body}) + "\n")
+
+    def request(self, method, path, raw):
+        """Status and body of the answer."""
+        try:
+            body = json.loads(raw) if raw else None
+            self.record(method, path, body)
+            if method == "GET" and path == "/":
+                state = "Running" if self.machine.started else "Not started"
+                return 200, json.dumps({"id": self.id, "state": state, "vmm_version": VERSION, "app_name": "Firecracker"})
+            if method != "PUT":
+                raise api.Fault(f"Invalid request method and/or path: {method} {path}.")
+            if body is None:
+                raise api.Fault("Empty PUT request.")
+            self.machine.put(path, body)
+            return 204, ""
+        except (api.Fault, ValueError) as e:
+            return 400, json.dumps({"fault_message": str(e)})
+
+    def readable(self, c):
+        data = c.recv(65536)
+        if not data:
+            self.connections.pop(c)
+            c.close()
+            return
+        buffer = self.connections[c] = self.connections[c] + data
+        head, separator, rest = buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        lines = head.decode().split("\r\n")
+        length = next((int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length:")), 0)
+        if length > api.BODY_MAX:
+            c.sendall(b"HTTP/1.1 400 \r\nContent-Length: 0\r\n\r\n")
+            return
+        if len(rest) < length:
+            return
+        method, path, _ = lines[0].split(" ", 2)
+        self.connections[c] = rest[length:]
+        status, body = self.request(method, path, rest[:length].decode())
+        words = {200: "OK", 204: "No Content", 400: "Bad Request"}[status]
+        length = "" if status == 204 else f"Content-Length: {len(body)}\r\n"
+        c.sendall(f"HTTP/1.1 {status} {words}\r\nServer: Firecracker API\r\nConnection: keep-alive\r\n{length}\r\n{body}".encode())
+
+    def run(self):
+        while self.guest is None or self.guest.poll() is None:
+            ready, _, _ = select.select([self.listener, self.wake, *self.connections], [], [])
+            for r in ready:
+                if r is self.wake:
+                    os.read(self.wake, 64)
+                elif r is self.listener:
+                    self.connections[self.listener.accept()[0]] = b""
+                else:
+                    self.readable(r)
+        return 0 if self.guest.returncode == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(Monitor(arguments(sys.argv[1:])).run())

@@ -1,0 +1,127 @@
+"""For tests of microVMs: the stand-ins as programs of a directory, a guest kernel, and agents that use both."""
+import atexit
+import contextlib
+import ctypes
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
+from lib import ROOT, Agent, Workdir  # noqa: E402
+
+# One that other users can run too: this one may be somebody's own.
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+# Kept between runs, by the content of what it is made from.
+CACHE = os.environ.get("MENTAT_TEST_CACHE", "/tmp/mentat-test-cache")
+
+
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+
+
+def isolate():
+    """A network and mounts of this process's own: nothing of a test is seen outside, and all of it goes with the test."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET | CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "cannot make namespaces")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def missing():
+    """Why microVMs cannot be tested here; None: they can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    for program in ("qemu-system-x86_64", "mksquashfs", "mke2fs", "nft", "modprobe", "cpio"):
+        if not shutil.which(program):
+            return f"{program} is not installed; scripts/packages.sh all does that"
+    if not os.path.exists("/dev/net/tun"):
+        return "/dev/net/tun does not exist"
+    return None
+
+
+def guest_kernel():
+    """The directory of vmlinux and modules.cpio, made out of the distribution's kernel."""
+    directory = os.path.join(CACHE, "kernel")
+    subprocess.run([os.path.join(ROOT, "scripts", "guest-kernel.sh"), directory], check=True, stderr=subprocess.DEVNULL)
+    return directory
+
+
+class Vmm:
+    """The stand-ins, as users other than root can run them too; what they record."""
+
+    def __init__(self, **settings):
+        self.workdir = Workdir()
+        os.chmod(self.workdir.path, 0o755)
+        self.record = self.workdir.join("requests")
+        with open(self.record, "w"):
+            os.chmod(self.record, 0o666)
+        for name in ("api.py", "vmm.py", "jailer.py"):
+            shutil.copy(os.path.join(HERE, name), self.workdir.join(name))
+        settings = {"VMM_RECORD": self.record, **settings}
+        exports = "".join(f"export {k}='{v}'\n" for k, v in settings.items())
+        self.firecracker = self.script("firecracker", exports + f"exec {PYTHON} {self.workdir.join('vmm.py')} \"$@\"\n")
+        self.jailer = self.script("jailer", f"exec {PYTHON} {self.workdir.join('jailer.py')} \"$@\"\n")
+
+    def script(self, name, text):
+        path = self.workdir.join(name)
+        with open(path, "w") as f:
+            f.write("#!/bin/sh\n" + text)
+        os.chmod(path, 0o755)
+        return path
+
+    def requests(self):
+        with open(self.record) as f:
+            return [json.loads(line) for line in f]
+
+
+class VmAgent(Agent):
+    """An agent with the firecracker driver on the stand-ins; its own bridge, network, users and directories."""
+    count = 0
+
+    def __init__(self, server, name, vmm, ip="127.0.0.1", **flags):
+        VmAgent.count += 1
+        number = VmAgent.count
+        self.images = Workdir()
+        self.runs = Workdir()
+        os.chmod(self.runs.path, 0o755)
+        kernel = guest_kernel()
+        self.bridge = f"mtt{number}"
+        super().__init__(server, name, ip=ip, drivers="firecracker", **{
+            "firecracker.binary": vmm.firecracker, "firecracker.jailer": vmm.jailer,
+            "firecracker.kernel": kernel + "/vmlinux", "firecracker.modules": kernel + "/modules.cpio",
+            "firecracker.run-dir": self.runs.path, "firecracker.image-roots": self.images.path,
+            # Software emulation takes several times the memory of its guest.
+            "cpus": 16, "firecracker.overhead-mb": 512, "firecracker.kvm-check": "false", "firecracker.bridge": self.bridge,
+            "firecracker.network": f"10.88.{number}.0/24", "firecracker.uid-base": 870000 + 1000 * number,
+            **flags})
+        atexit.register(self.sweep_host)
+
+    def left_on_host(self):
+        """Taps, bridges, rules, jails, mounts, numbers: what is left of machines."""
+        links = self.links()
+        rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+        with open("/proc/self/mounts") as f:
+            mounts = [line.split()[1] for line in f if f" {self.runs.path}/" in line]
+        return links + [line for line in rules.splitlines() if self.bridge in line] + mounts \
+            + glob.glob(self.runs.path + "/*/*") + glob.glob(self.flags["data_dir"] + "/firecracker/slots/*") \
+            + glob.glob(self.flags["data_dir"] + "/firecracker/net/*")
+
+    def links(self):
+        out = subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout
+        return [i["ifname"] for i in json.loads(out) if i["ifname"].startswith(self.bridge)]
+
+    def sweep_host(self):
+        """After a failed test."""
+        with open("/proc/self/mounts") as f:
+            mounts = [line.split()[1] for line in f if f" {self.runs.path}/" in line]
+        for path in reversed(mounts):
+            subprocess.run(["umount", "-l", path])
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+                if self.runs.path.encode() in f.read():
+                    os.kill(int(pid), signal.SIGKILL)
