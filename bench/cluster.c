@@ -106,8 +106,8 @@ static bool exchange_done(void *arg)
     return ((struct exchange *)arg)->done;
 }
 
-int cluster_call_to(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
-                    json_t **json, struct error *err)
+static int call(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
+                struct buf *answer, struct error *err)
 {
     struct exchange x = {0};
     struct http_header type = {"Content-Type", "application/json"};
@@ -115,8 +115,6 @@ int cluster_call_to(struct cluster *c, const char *target, enum http_method meth
         .method = method, .target = target, .path = path, .headers = &type, .header_count = body ? 1 : 0, .body = body,
         .body_len = body ? strlen(body) : 0, .response_timeout_ms = CALL_MS, .on_done = on_done, .arg = &x,
     };
-    if (json)
-        *json = NULL;
     struct http_call *call = http_call_start(c->client, &o);
     int rc = cluster_wait(c, exchange_done, &x, 2 * CALL_MS, err);
     if (rc)
@@ -126,10 +124,34 @@ int cluster_call_to(struct cluster *c, const char *target, enum http_method meth
     else if (x.status >= 300)
         rc = error_set(err, error_code_from_http_status(x.status), "%s %s: %d %.300s", http_method_name(method), path,
                        x.status, x.body.data ? x.body.data : "");
-    else if (json && x.body.len && !(*json = json_loadb(x.body.data, x.body.len, 0, NULL)))
-        rc = error_set(err, ERROR_CORRUPT, "the answer to %s is not JSON", path);
-    buf_free(&x.body);
+    *answer = x.body;
     return rc;
+}
+
+int cluster_call_to(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
+                    json_t **json, struct error *err)
+{
+    CLEANUP_BUF struct buf answer = {0};
+    int rc = call(c, target, method, path, body, &answer, err);
+    if (json)
+        *json = NULL;
+    if (!rc && json && answer.len && !(*json = json_loadb(answer.data, answer.len, 0, NULL)))
+        rc = error_set(err, ERROR_CORRUPT, "the answer to %s is not JSON", path);
+    return rc;
+}
+
+int cluster_metric(struct cluster *c, const char *target, const char *name, double *value, struct error *err)
+{
+    CLEANUP_BUF struct buf text = {0};
+    size_t len = strlen(name);
+    if (call(c, target, HTTP_METHOD_GET, "/v1/metrics", NULL, &text, err))
+        return -1;
+    for (const char *line = text.data; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (!strncmp(line, name, len) && line[len] == ' ') {
+            *value = strtod(line + len, NULL);
+            return 0;
+        }
+    return error_set(err, ERROR_NOT_FOUND, "there is no metric %s", name);
 }
 
 int cluster_call(struct cluster *c, enum http_method method, const char *path, const char *body, json_t **json,

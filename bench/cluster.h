@@ -60,6 +60,8 @@ int cluster_call(struct cluster *c, enum http_method method, const char *path, c
 /* The same, to another target. */
 int cluster_call_to(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
                     json_t **json, struct error *err);
+/* The value of a metric without labels. */
+int cluster_metric(struct cluster *c, const char *target, const char *name, double *value, struct error *err);
 /* Asks again and again until ready() takes the answer. */
 int cluster_wait_answer(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
                         bool (*ready)(const json_t *answer, void *arg), void *arg, struct error *err);

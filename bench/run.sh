@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One whole run of the measurements, on a machine that does nothing else meanwhile; about three minutes.
+# One whole run of the measurements, on a machine that does nothing else meanwhile; about seven minutes.
 #   bench/run.sh            prints a JSON line about the machine, then one for each figure
 #   bench/run.sh --write    puts them into docs/performance.md too
 # The programs come from $MENTAT_BIN, else from build/bin; servers and agents keep their state below $TMPDIR or /var/tmp.
@@ -36,6 +36,8 @@ figures() {
     for servers in 1 3; do
         "$bench" commit --servers "$servers"
     done
+    "$bench" state
+    python3 tests/e2e/failover.py 100
 }
 
 # The lines as Markdown.

@@ -132,7 +132,12 @@ static int measure_writes(struct state_bench *b, struct error *err)
 {
     if (write_until(b, b->leader, SNAPSHOTS, err) || !b->write_count)
         return -1;
+    double seconds, count;
+    if (cluster_metric(&b->cluster, b->cluster.target, "mentat_snapshot_seconds_sum", &seconds, err) ||
+        cluster_metric(&b->cluster, b->cluster.target, "mentat_snapshot_seconds_count", &count, err))
+        return -1;
     print(b, "snapshot_mb", snapshot_mb(b), "MiB");
+    print(b, "snapshot_ms", seconds / count * 1000, "ms");
     print(b, "write_while_snapshots_p50_ms", figure_percentile(b->writes_ms, b->write_count, 0.5), "ms");
     print(b, "write_while_snapshots_worst_ms", figure_percentile(b->writes_ms, b->write_count, 1), "ms");
     return 0;

@@ -83,6 +83,8 @@ API_READ(api_metrics)
     metric_histogram(out, "mentat_apply_seconds", NULL, &c->metrics.apply);
     metric_help(out, "mentat_decide_seconds", "histogram", "Time of one search for decisions.");
     metric_histogram(out, "mentat_decide_seconds", NULL, &c->metrics.decide);
+    metric_help(out, "mentat_snapshot_seconds", "histogram", "Time of writing down the whole state; nothing is applied meanwhile.");
+    metric_histogram(out, "mentat_snapshot_seconds", NULL, &c->metrics.snapshot);
     return 0;
 }
 

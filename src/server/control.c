@@ -127,9 +127,16 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
         c->members_changed = true;
 }
 
+void control_write_down(struct control *c, struct buf *out)
+{
+    uint64_t start = uv_hrtime();
+    core_snapshot(c->core, out);
+    histogram_add(&c->metrics.snapshot, (int64_t)(uv_hrtime() - start));
+}
+
 static void on_snapshot(void *ctx, struct buf *out)
 {
-    core_snapshot(((struct control *)ctx)->core, out);
+    control_write_down(ctx, out);
 }
 
 static void *on_read_state(void *ctx, const void *bytes, size_t len, struct error *err)

@@ -81,6 +81,8 @@ void control_stop(struct control *c);
 /* After the loop ended. */
 void control_free(struct control *c);
 
+/* Writes down the whole state, which is held meanwhile. Any thread. */
+void control_write_down(struct control *c, struct buf *out);
 /* How many there are, ended allocations too. */
 void control_count(const struct control *c, int64_t *nodes, int64_t *services, int64_t *allocs);
 /* As consensus_stats; zero while there is no consensus yet. */

@@ -19,6 +19,7 @@ struct control_metrics {
     struct histogram propose;        /* from the proposal of a client's write to its application */
     struct histogram apply;          /* of one command */
     struct histogram decide;         /* of one core_decide */
+    struct histogram snapshot;       /* of writing down the whole state; by several threads */
     uint64_t applied, decisions, nodes_down, refused, backup_failures, forwarded, denied;
 };
 

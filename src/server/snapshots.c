@@ -65,7 +65,7 @@ static void write_down(uv_work_t *work)
 {
     struct taking *t = work->data;
     CLEANUP_BUF struct buf state = {0};
-    core_snapshot(t->c->core, &state);
+    control_write_down(t->c, &state);
     t->info.state_bytes = state.len;
     snapshot_file_write(&t->info, state.data, state.len, t->out);
 }

@@ -20,7 +20,7 @@ SMALL = {
     "commit": (["--servers", "3", "--inflight", "2", "--milliseconds", "50"],
                ["commits_per_second", "commit_p50_ms", "commit_p99_ms"]),
     "state": (["--allocs", "200"],
-              ["leader_state_resident_mb", "follower_state_resident_mb", "snapshot_mb", "write_while_snapshots_p50_ms",
+              ["leader_state_resident_mb", "follower_state_resident_mb", "snapshot_mb", "snapshot_ms", "write_while_snapshots_p50_ms",
                "write_while_snapshots_worst_ms", "restart_ms", "restart_by_snapshot_ms", "elections_meanwhile"]),
 }
 
