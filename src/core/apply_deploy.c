@@ -174,8 +174,9 @@ void deployment_change(struct core *c, const struct decide_deployment *p)
     if (!d || d->d.state > DEPLOYMENT_PAUSED || p->state < 0 || p->state > DEPLOYMENT_CANCELLED)
         return;
     const char *reason = p->reason ? p->reason : "";
-    if (p->healthy > d->d.healthy)
+    if (p->healthy > d->d.healthy || (d->held && !p->held))
         d->progress_at = c->now;
+    d->held = p->held;
     d->d.desired = p->desired;
     d->d.placed = p->placed;
     d->d.healthy = p->healthy;

@@ -4,6 +4,7 @@
 
 #include "core/apply.h"
 #include "core/beside.h"
+#include "core/ingress.h"
 #include "core/peers.h"
 
 static bool restart_needed(const struct service *before, const struct service *after, bool *changed)
@@ -164,7 +165,8 @@ static int check_submit(struct core *c, const struct command_job_submit *p, stru
         if (s && !s->stopped && strcmp(s->job->name, p->job.name) != 0)
             return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s; choose another name, or stop it there "
                              "first", s->name, s->job->name);
-        if (policy_admits(c, &p->job.services.v[i], err))
+        if (policy_admits(c, &p->job.services.v[i], err)
+            || ingress_admits(c, &p->job.services.v[i], p->job.name, err))
             return -1;
     }
     return 0;
@@ -361,7 +363,7 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
         return error_set(err, ERROR_CONFLICT, "version %llu is the current one", (unsigned long long)p->to_version);
     char why[48], taken_back[128];
     struct service spec = to->v.spec;      /* shallow: copied by the new version */
-    if (policy_admits(c, &spec, err))
+    if (policy_admits(c, &spec, err) || ingress_admits(c, &spec, NULL, err))
         return -1;
     if (beside)
         spec.count = s->current->v.spec.count;

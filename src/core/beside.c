@@ -112,7 +112,9 @@ static void settle_side(struct pass *p, const struct slot *slot, bool new, bool 
 {
     struct side side = look(p, slot, new);
     stop_side(p, slot, new, side.keep, side.draining, "another allocation runs this replica");
-    if (!side.keep && place)
+    if (!side.keep && place && new && p->waits_for)
+        p->busy++;
+    else if (!side.keep && place)
         place_side(p, slot, new, &side);
     else if (!side.keep && side.draining)
         pass_stop(p, side.draining, NULL, true, "its node drains");

@@ -111,6 +111,7 @@ struct decide_deployment {
     int64_t desired, placed, healthy, unhealthy;
     bool set_share; int64_t share;                      /* its part of the requests, in percent */
     bool promote;                                       /* the version before need not stand by any more */
+    bool held;                                          /* another service comes first */
 };
 struct decide_deployment_list { struct decide_deployment *v; uint32_t n; };
 /* What the reconciler found of one service: shown by status and explain on every server. */

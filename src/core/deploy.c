@@ -65,7 +65,7 @@ static void replace_rolling(struct pass *p)
 
 void deploy_replace(struct pass *p)
 {
-    if (may_replace(p))
+    if (may_replace(p) && !p->waits_for)
         replace_rolling(p);
 }
 
@@ -139,6 +139,8 @@ static struct verdict judge_slots(struct pass *p)
 void verdict_progress(struct pass *p, struct verdict *v)
 {
     int64_t until = p->deployment->progress_at + PROGRESS_DEADLINE_MS;
+    if (p->waits_for || p->deployment->held)
+        return;
     if (p->d->now < until)
         pass_wake(p, until);
     else
@@ -148,6 +150,8 @@ void verdict_progress(struct pass *p, struct verdict *v)
 
 char *verdict_waits(const struct pass *p)
 {
+    if (p->waits_for)
+        return mem_printf("waits for service %s, which is not healthy yet", p->waits_for->name);
     if (p->unplaced)
         return mem_printf("waits for room: %s", p->why_unplaced.len ? p->why_unplaced.data : "no node has any");
     return mem_strdup("not all replicas serve yet");
@@ -173,7 +177,8 @@ void verdict_give(struct pass *p, struct verdict *v)
     }
     reason = steal(&v->reason);
     v->reason = reason;
-    if (!is_news(d, v))
+    v->counts.held = p->waits_for != NULL;
+    if (!is_news(d, v) && v->counts.held == p->deployment->held)
         return;
     struct decide_deployment *to = list_add((struct list *)&p->d->out.deployments, command_decide_type.fields[3].type);
     *to = v->counts;

@@ -27,6 +27,35 @@ void ingress_forget(struct core *c, struct service_entry *s)
     STAILQ_REMOVE(&c->ingress_changed, s, service_entry, ingress_link);
 }
 
+static int refuse_same_way(const struct service *spec, const struct ingress *way, const struct service_entry *other,
+                           struct error *err)
+{
+    if (way->protocol == PROTOCOL_TCP)
+        return error_set(err, ERROR_CONFLICT, "ingress of service %s: service %s of job %s has port %lld already; give it "
+                         "another one, or take it out there first", spec->name, other->name, other->job->name,
+                         (long long)way->listen);
+    return error_set(err, ERROR_CONFLICT, "ingress of service %s: service %s of job %s has host %.200s with path %.100s already; "
+                     "give it another one, or take it out there first", spec->name, other->name, other->job->name, way->host,
+                     way->path ? way->path : "/");
+}
+
+int ingress_admits(const struct core *c, const struct service *spec, const char *job, struct error *err)
+{
+    struct service_entry *s;
+    if (!spec->ingress.n)
+        return 0;
+    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services) {
+        const struct ingress_list *ways = &s->current->v.spec.ingress;
+        if (s->stopped || strcmp(s->name, spec->name) == 0 || (job && strcmp(s->job->name, job) == 0))
+            continue;
+        for (uint32_t i = 0; i < spec->ingress.n; i++)
+            for (uint32_t k = 0; k < ways->n; k++)
+                if (ingress_same_way(&spec->ingress.v[i], &ways->v[k]))
+                    return refuse_same_way(spec, &ways->v[k], s, err);
+    }
+    return 0;
+}
+
 /* --- ingress nodes --- */
 
 static bool is_live(const struct node_entry *n)

@@ -11,6 +11,10 @@ void ingress_node_changed(struct core *c, struct node_entry *n);        /* it ca
 void ingress_tell(struct core *c);                                      /* at the end of each command */
 void ingress_rebuild(struct core *c);                                   /* after a snapshot was read, which changed nothing */
 
+/* Refuses ways in that another service has. job: services of this one do not count, they are submitted with it; NULL: only
+ * the service itself does not. */
+int ingress_admits(const struct core *c, const struct service *spec, const char *job, struct error *err);
+
 /* True when each ingress node that lives has followed this table, or a newer one; also when there is none. */
 bool ingress_followed(const struct core *c, uint64_t index);
 

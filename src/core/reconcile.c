@@ -302,6 +302,10 @@ static void settle_missing(struct pass *p, const struct slot *slot)
     char reason[96];
     if (slot->done || (slot->node && slot->node->n.state != NODE_READY))
         return;
+    if (p->waits_for) {
+        p->busy++;
+        return;
+    }
     if (slot_must_wait(slot, p->want.spec) || service_must_wait(p->s)) {
         p->busy++;
         return;
@@ -460,6 +464,8 @@ static void say_reason(const struct pass *p, struct buf *reason)
     if (p->unplaced)
         buf_printf(reason, "%u replica%s placed: %s", p->unplaced, p->unplaced == 1 ? " is not" : "s are not",
                    p->why_unplaced.len ? p->why_unplaced.data : "there is no room");
+    if (p->waits_for)
+        buf_printf(reason, "%swaits for service %s, which is not healthy yet", reason->len ? "; " : "", p->waits_for->name);
     if (p->why_failed.len)
         buf_printf(reason, "%s%s", reason->len ? "; " : "", p->why_failed.data);
 }
@@ -495,6 +501,7 @@ void reconcile_service(struct decider *d, struct service_entry *s)
     struct decide_service to = {0};
     p.deployment = state_running_deployment(s);
     p.beside = beside_deployment(s);
+    p.waits_for = order_waits_for(d->c, s);
     bool moved = !s->stopped && step_schedule(&p, &to);
     slots_build(d->c, s, &p.want, &p.slots);
     settle_leaving(&p);

@@ -4,6 +4,7 @@
 #include "core/beside.h"
 #include "core/eligible.h"
 #include "core/ingress.h"
+#include "core/order.h"
 #include "core/slots.h"
 
 #define PLACES_PER_DECISION 2000u
@@ -26,6 +27,7 @@ struct pass {
     struct slots_want want;
     struct slots slots;
     struct deployment_entry *deployment;   /* the running or paused one; NULL: none */
+    const struct service_entry *waits_for; /* see order.h: no replica of the new version starts; NULL: none */
     struct deployment_entry *beside;       /* see beside.h; NULL: none */
     int64_t wake;
     bool acted, full, left_over;           /* full: no room for another plain replica; left_over: the batch was full */

@@ -29,7 +29,8 @@ TABLE(version_entry, version_entry_rows, "");
 ROWS(deployment_entry, OBJECT(deployment_entry, d, 1, deployment), BOOL(deployment_entry, revert, 2),
      INT(deployment_entry, progress_at, 3), UINT(deployment_entry, epoch, 4), BOOL(deployment_entry, beside, 5),
      BOOL(deployment_entry, promoted, 6), UINT(deployment_entry, from_version, 7),
-     UINT(deployment_entry, from_epoch, 8), UINT(deployment_entry, share_index, 9), INT(deployment_entry, share_at, 10));
+     UINT(deployment_entry, from_epoch, 8), UINT(deployment_entry, share_index, 9), INT(deployment_entry, share_at, 10),
+     BOOL(deployment_entry, held, 11));
 TABLE(deployment_entry, deployment_entry_rows, "");
 ROWS(service_entry, STRING(service_entry, name, 1), UINT(service_entry, stable_version, 2),
      UINT(service_entry, last_version, 3), INT(service_entry, generation, 4), INT(service_entry, next_run_at, 5),

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "core/ingress.h"
+#include "core/order.h"
 #include "core/keys.h"
 #include "core/peers.h"
 
@@ -230,6 +231,7 @@ void state_touch_service(struct core *c, struct service_entry *s)
     changed(c, CORE_SERVICE);
     state_set_dirty(c, s);
     ingress_set_changed(c, s);
+    order_wake(c, s);
 }
 
 void state_touch_alloc(struct core *c, struct alloc_entry *a)
@@ -578,6 +580,7 @@ void state_set_current(struct core *c, struct service_entry *s, struct version_e
     TAILQ_INSERT_TAIL(&s->versions, v, link);
     v->names_peers = spec_names_peers(&v->v.spec);
     s->current = v;
+    s->job->ordered |= v->v.spec.after.n > 0;
     s->last_version = v->v.version;
     bool every = v->v.spec.mode == MODE_EVERY_NODE;
     if (every && !s->in_every)

@@ -126,6 +126,7 @@ struct job_entry {
     uint64_t create_index, modify_index;
     TAILQ_HEAD(, service_entry) services;
     RB_ENTRY(job_entry) by_name;
+    bool ordered;                       /* derived: some service of it came after another once */
 };
 
 struct deployment_entry {
@@ -139,6 +140,7 @@ struct deployment_entry {
     uint64_t from_version, from_epoch;  /* of the older ones */
     uint64_t share_index;               /* of the ingress table with its traffic_percent */
     int64_t share_at;                   /* command time */
+    bool held;                          /* another service comes first: its time does not run */
     /* links */
     struct service_entry *service;
     TAILQ_ENTRY(deployment_entry) link;

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/cron.h"
 #include "base/pattern.h"
@@ -10,7 +11,7 @@
 #include "model/ingress_rules.h"
 #include "model/model.h"
 
-enum { PORTS_MAX = 256, SERVICES_MAX = 1000 };
+enum { PORTS_MAX = 256, SERVICES_MAX = 1000, AFTER_MAX = 32 };
 
 /* Adds a problem at path.key. */
 #define PROBLEM(key, ...)                                       \
@@ -365,12 +366,19 @@ static void check_driver(const struct service *s, const char *path, struct probl
                 enum_name(driver_kind_names, (int)s->driver));
 }
 
+static void check_after(const struct service *s, const char *path, struct problem_list *problems)
+{
+    if (s->after.n > AFTER_MAX)
+        PROBLEM("after", "names %u services; at most %d are possible", s->after.n, AFTER_MAX);
+}
+
 void check_service(const void *object, const char *path, struct problem_list *problems)
 {
     const struct service *s = object;
     check_driver(s, path, problems);
     check_mode(s, path, problems);
     check_strategy(s, path, problems);
+    check_after(s, path, problems);
     check_ports(s, path, problems);
     check_texts(s, path, problems);
     CLEANUP_FREE char *env = join(path, "env");
@@ -389,6 +397,121 @@ void check_service(const void *object, const char *path, struct problem_list *pr
     }
 }
 
+/* --- jobs --- */
+
+/* "/x/" is "/x". */
+static size_t path_length(const char *path)
+{
+    size_t n = path ? strlen(path) : 0;
+    while (n && path[n - 1] == '/')
+        n--;
+    return n;
+}
+
+bool ingress_same_way(const struct ingress *a, const struct ingress *b)
+{
+    if (a->protocol != b->protocol)
+        return false;
+    if (a->protocol == PROTOCOL_TCP)
+        return a->listen == b->listen;
+    size_t n = path_length(a->path);
+    return a->host && b->host && !strcasecmp(a->host, b->host) && n == path_length(b->path)
+           && !strncmp(a->path ? a->path : "", b->path ? b->path : "", n);
+}
+
+/* The way in number k of service i, against all before it. */
+static void check_way(const struct job *j, uint32_t i, uint32_t k, const char *path, struct problem_list *problems)
+{
+    const struct ingress *way = &j->services.v[i].ingress.v[k];
+    for (uint32_t o = 0; o <= i; o++)
+        for (uint32_t m = 0; m < j->services.v[o].ingress.n && (o < i || m < k); m++)
+            if (ingress_same_way(way, &j->services.v[o].ingress.v[m])) {
+                CLEANUP_FREE char *at = mem_printf("services[%u].ingress[%u]", i, k);
+                PROBLEM(at, "is the same way in as services[%u].ingress[%u]: give it another host or path, or take one out", o,
+                        m);
+                return;
+            }
+}
+
+/* Its index, or -1. */
+static int64_t find_service(const struct job *j, const char *name)
+{
+    for (uint32_t i = 0; i < j->services.n; i++)
+        if (j->services.v[i].name && !strcmp(j->services.v[i].name, name))
+            return i;
+    return -1;
+}
+
+static void check_names_after(const struct job *j, uint32_t i, const char *path, struct problem_list *problems)
+{
+    const struct service *s = &j->services.v[i];
+    for (uint32_t k = 0; k < s->after.n; k++) {
+        CLEANUP_FREE char *at = mem_printf("services[%u].after[%u]", i, k);
+        int64_t other = find_service(j, s->after.v[k]);
+        if (other < 0)
+            PROBLEM(at, "the job has no service `%.63s`", s->after.v[k]);
+        else if (j->services.v[other].schedule)
+            PROBLEM(at, "`%s` runs by a schedule: there is nothing to wait for", s->after.v[k]);
+    }
+}
+
+static bool can_start(const struct job *j, uint32_t i, const bool *started)
+{
+    const struct str_list *after = &j->services.v[i].after;
+    for (uint32_t k = 0; k < after->n; k++) {
+        int64_t other = find_service(j, after->v[k]);
+        if (other >= 0 && !started[other])
+            return false;
+    }
+    return true;
+}
+
+/* Among services of which none can start, each waits for another one: following that leads around a circle. */
+static void tell_circle(const struct job *j, uint32_t i, const bool *started, const char *path, struct problem_list *problems)
+{
+    CLEANUP_BUF struct buf text = {0};
+    CLEANUP_FREE char *at = NULL;
+    int64_t first = -1;
+    for (uint32_t step = 0; step < 2 * j->services.n && (int64_t)i != first; step++) {
+        const struct service *s = &j->services.v[i];
+        if (step == j->services.n) {              /* by now it is within the circle */
+            first = i;
+            at = mem_printf("services[%u].after", i);
+        }
+        if (first >= 0)
+            buf_printf(&text, "%s%s waits for ", s->name, text.len ? ", which" : "");
+        for (uint32_t k = 0; k < s->after.n; k++) {
+            int64_t next = find_service(j, s->after.v[k]);
+            if (next >= 0 && !started[next]) {
+                i = (uint32_t)next;
+                break;
+            }
+        }
+    }
+    PROBLEM(at, "%.400s%s, so that none of them would ever start", text.data, j->services.v[i].name);
+}
+
+static void check_order(const struct job *j, const char *path, struct problem_list *problems)
+{
+    CLEANUP_FREE bool *started = mem_array(j->services.n + 1, sizeof(bool));
+    bool more = true;
+    for (uint32_t i = 0; i < j->services.n; i++) {
+        check_names_after(j, i, path, problems);
+        started[i] = !j->services.v[i].name;
+    }
+    while (more) {
+        more = false;
+        for (uint32_t i = 0; i < j->services.n; i++)
+            if (!started[i] && can_start(j, i, started))
+                started[i] = more = true;
+    }
+    for (uint32_t i = 0; i < j->services.n; i++)
+        if (!started[i]) {
+            tell_circle(j, i, started, path, problems);
+            return;
+        }
+}
+
 void check_job(const void *object, const char *path, struct problem_list *problems)
 {
     const struct job *j = object;
@@ -402,4 +525,8 @@ void check_job(const void *object, const char *path, struct problem_list *proble
                 CLEANUP_FREE char *at = mem_printf("services[%u].name", i);
                 PROBLEM(at, "the name `%s` is taken by services[%u]", j->services.v[i].name, k);
             }
+    for (uint32_t i = 0; i < j->services.n; i++)
+        for (uint32_t k = 0; k < j->services.v[i].ingress.n; k++)
+            check_way(j, i, k, path, problems);
+    check_order(j, path, problems);
 }

@@ -91,6 +91,7 @@ struct service {
     struct secret_ref_list secrets;
     struct logs logs;
     struct kv_list meta;
+    struct str_list after;           /* services of the job that are healthy first */
     char *adopt;                     /* internal: id of a container that replica 0 takes over, once, instead of making one */
 };
 struct service_list { struct service *v; uint32_t n; };
@@ -290,6 +291,9 @@ extern const char *const driver_kind_names[], *const service_mode_names[], *cons
     *const alloc_state_names[], *const alloc_desired_names[], *const alloc_leaving_names[], *const node_state_names[],
     *const deployment_state_names[], *const service_state_names[], *const restart_then_names[],
     *const pull_policy_names[], *const security_profile_names[], *const secret_change_names[];
+
+/* True when both are the same way in: host and path, or port. */
+bool ingress_same_way(const struct ingress *a, const struct ingress *b);
 
 /* services.yaml: a job, or a single service. ${VAR} from --var is replaced first when vars is not NULL; other ${…}
  * stay for the agent. Fills defaults and validates everything. */

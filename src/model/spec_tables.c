@@ -263,6 +263,9 @@ static const struct field service_fields[] = {
     LIST(service, secrets, 23, secret_ref, .help = "Secrets that the task gets."),
     OBJECT(service, logs, 24, logs, .help = "How the task's output is kept."),
     MAP(service, meta, 25, .flags = FIELD_NO_RESTART, .help = "Free keys and values."),
+    STR_LIST(service, after, 29, .flags = FIELD_NO_RESTART | FIELD_SCALAR_OK,
+             .help = "Services of the same job: replicas of a new version start only once these are healthy; tasks, once they "
+                     "have completed."),
     STRING(service, adopt, 28, .flags = FIELD_INTERNAL | FIELD_NO_RESTART, .help = "Id of the container that it was at first."),
     {0},
 };

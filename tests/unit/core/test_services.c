@@ -249,9 +249,115 @@ static void what_is_wrong_in_a_submit_is_said_and_changes_nothing(void **state)
     cluster_clear(&c);
 }
 
+#define ORDERED "job: j\nservices:\n" \
+                "  - {name: api, driver: exec, config: {command: /x%s}, after: db}\n" \
+                "  - {name: db, driver: exec, config: {command: /x%s}, count: 2, after: init}\n" \
+                "  - {name: init, driver: exec, config: {command: /x}, mode: task}\n"
+
+static void submit_ordered(struct cluster *c, const char *api, const char *db)
+{
+    CLEANUP_FREE char *yaml = mem_printf(ORDERED, api, db);
+    assert_true(cluster_submit_yaml(c, yaml, NULL));
+    cluster_decide(c);
+}
+
+static unsigned running(struct cluster *c, const char *service)
+{
+    return cluster_count(c, service, DESIRED_RUN, true);
+}
+
+static void services_start_after_those_that_they_name(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    submit_ordered(&c, "", "");
+    assert_int_equal(running(&c, "init"), 1);
+    assert_int_equal(running(&c, "db") + running(&c, "api"), 0);
+    struct service_status s = cluster_status(&c, "api");
+    assert_string_equal(s.reason, "waits for service db, which is not healthy yet");
+    type_clear(&service_status_type, &s);
+    cluster_pass(&c, 3600 * 1000);                        /* that is not its failure */
+    cluster_report_all(&c, "init", ALLOC_COMPLETE);
+    assert_int_equal(running(&c, "db"), 2);
+    assert_int_equal(running(&c, "api"), 0);
+    cluster_report_all(&c, "db", ALLOC_RUNNING);
+    assert_int_equal(running(&c, "api"), 1);
+    cluster_report_all(&c, "api", ALLOC_RUNNING);
+    s = cluster_status(&c, "api");
+    assert_int_equal(s.state, SERVICE_RUNNING);
+    type_clear(&service_status_type, &s);
+    cluster_clear(&c);
+}
+
+static void what_runs_is_not_held_back(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    submit_ordered(&c, "", "");
+    cluster_report_all(&c, "init", ALLOC_COMPLETE);
+    cluster_report_all(&c, "db", ALLOC_RUNNING);
+    cluster_report_all(&c, "api", ALLOC_RUNNING);
+    cluster_report_all(&c, "db", ALLOC_FAILED);
+    cluster_report_all(&c, "api", ALLOC_FAILED);
+    cluster_pass(&c, 5000);
+    assert_int_equal(running(&c, "api"), 1);              /* although db does not serve */
+    cluster_clear(&c);
+}
+
+static void a_rollout_waits_for_that_of_the_service_before(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    submit_ordered(&c, "", "");
+    cluster_report_all(&c, "init", ALLOC_COMPLETE);
+    cluster_report_all(&c, "db", ALLOC_RUNNING);
+    cluster_report_all(&c, "api", ALLOC_RUNNING);
+    submit_ordered(&c, "y", "y");
+    assert_int_equal(running(&c, "api"), 1);
+    assert_int_equal(running(&c, "db"), 3);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(core_service(c.core, "api")->version, 2);
+        cluster_report_all(&c, "db", ALLOC_RUNNING);
+        cluster_stop_all(&c, "db");
+    }
+    assert_int_equal(running(&c, "api"), 2);
+    cluster_clear(&c);
+}
+
+static bool submit_way(struct cluster *c, const char *job, const char *service, const char *way)
+{
+    CLEANUP_FREE char *yaml = mem_printf("job: %s\nservices:\n  - {name: %s, driver: exec, config: {command: /x}, "
+                                         "ports: [{name: p, port: 80}], ingress: [%s]}\n", job, service, way);
+    return cluster_submit_yaml(c, yaml, NULL);
+}
+
+static void a_way_in_has_one_service(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    assert_true(submit_way(&c, "a", "one", "{host: a.example, path: /x, port: p}"));
+    assert_true(submit_way(&c, "b", "two", "{host: a.example, path: /y, port: p}"));
+    assert_false(submit_way(&c, "b", "two", "{host: A.example, path: /x/, port: p}"));
+    assert_int_equal(c.error.code, ERROR_CONFLICT);
+    assert_non_null(strstr(c.error.text, "service one of job a has host a.example with path /x already"));
+    assert_true(submit_way(&c, "a", "one", "{protocol: tcp, listen: 9000, port: p}"));
+    assert_true(submit_way(&c, "b", "two", "{host: a.example, path: /x, port: p}"));
+    assert_false(cluster_rollback(&c, "one", 1));         /* to the way that it left to another */
+    assert_non_null(strstr(c.error.text, "service two of job b has host a.example"));
+    assert_false(submit_way(&c, "d", "three", "{protocol: tcp, listen: 9000, port: p}"));
+    assert_non_null(strstr(c.error.text, "port 9000"));
+    cluster_delete(&c, "one", false);
+    assert_true(submit_way(&c, "d", "three", "{protocol: tcp, listen: 9000, port: p}"));
+    cluster_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(services_start_after_those_that_they_name),
+        cmocka_unit_test(what_runs_is_not_held_back),
+        cmocka_unit_test(a_rollout_waits_for_that_of_the_service_before),
+        cmocka_unit_test(a_way_in_has_one_service),
         cmocka_unit_test(a_submitted_service_is_placed_and_its_deployment_succeeds),
         cmocka_unit_test(an_unchanged_service_stays_untouched),
         cmocka_unit_test(a_change_that_needs_no_restart_carries_replicas_over),

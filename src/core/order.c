@@ -1,0 +1,61 @@
+#include "core/order.h"
+
+#include <string.h>
+
+static bool is_ready(struct core *c, const struct service_entry *s)
+{
+    const struct deployment_entry *d = TAILQ_LAST(&s->deployments, deployment_list_head);
+    struct service_status status;
+    if (d && d->d.state == DEPLOYMENT_RUNNING)
+        return false;
+    core_service_status(c, s->name, &status);
+    bool ready = status.state == SERVICE_COMPLETE || (status.state == SERVICE_RUNNING && s->current->v.spec.mode != MODE_TASK);
+    type_clear(&service_status_type, &status);
+    return ready;
+}
+
+static bool may_be_held(const struct service_entry *s)
+{
+    const struct service *spec = &s->current->v.spec;
+    const struct deployment_entry *d = state_running_deployment(s);
+    if (s->stopped || !spec->after.n || spec->schedule)
+        return false;
+    if (spec->mode != MODE_TASK)
+        return d && d->d.state == DEPLOYMENT_RUNNING;
+    struct alloc_entry *a;
+    RB_FOREACH(a, alloc_replica_tree, (struct alloc_replica_tree *)&s->allocs)
+        if (a->epoch == s->current->epoch)
+            return false;
+    return true;
+}
+
+const struct service_entry *order_waits_for(struct core *c, const struct service_entry *s)
+{
+    const struct str_list *after = &s->current->v.spec.after;
+    if (!may_be_held(s))
+        return NULL;
+    for (uint32_t i = 0; i < after->n; i++) {
+        const struct service_entry *other = state_service(c, after->v[i]);
+        if (other && other->job == s->job && !other->stopped && !is_ready(c, other))
+            return other;
+    }
+    return NULL;
+}
+
+static bool names(const struct str_list *after, const char *name)
+{
+    for (uint32_t i = 0; i < after->n; i++)
+        if (strcmp(after->v[i], name) == 0)
+            return true;
+    return false;
+}
+
+void order_wake(struct core *c, const struct service_entry *s)
+{
+    struct service_entry *other;
+    if (!s->job || !s->job->ordered)
+        return;
+    TAILQ_FOREACH(other, &s->job->services, in_job)
+        if (other->current && names(&other->current->v.spec.after, s->name))
+            state_set_dirty(c, other);
+}
