@@ -337,7 +337,7 @@ static void a_way_in_has_one_service(void **state)
     cluster_init(&c, 2);
     assert_true(submit_way(&c, "a", "one", "{host: a.example, path: /x, port: p}"));
     assert_true(submit_way(&c, "b", "two", "{host: a.example, path: /y, port: p}"));
-    assert_false(submit_way(&c, "b", "two", "{host: A.example, path: /x/, port: p}"));
+    assert_false(submit_way(&c, "b", "two", "{host: a.example, path: /x/, port: p}"));
     assert_int_equal(c.error.code, ERROR_CONFLICT);
     assert_non_null(strstr(c.error.text, "service one of job a has host a.example with path /x already"));
     assert_true(submit_way(&c, "a", "one", "{protocol: tcp, listen: 9000, port: p}"));
