@@ -147,6 +147,17 @@ static enum phase fail(struct allocation *a, const char *reason)
     return PHASE_DEAD;
 }
 
+/* For interpolation. peers is filled, and the caller's to clear. */
+static struct task_facts facts_of(struct allocation *a, struct kv_list *peers)
+{
+    const struct runner_env *env = runner_env(a->runner);
+    runner_peers(a->runner, a, peers);
+    return (struct task_facts){
+        .spec = spec_of(a), .alloc = &a->record.alloc, .node_name = env->node_name, .ip = env->ip,
+        .node_meta = env->node_meta, .peers = peers,
+    };
+}
+
 /* What runs already is taken over once, by replica 0, until it was. */
 static const char *adopts(const struct allocation *a)
 {
@@ -166,11 +177,7 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
     if (env->admits && env->admits(env->ctx, spec_of(a), &err) < 0)
         return fail(a, err.text);
     struct kv_list peers = {0};
-    runner_peers(a->runner, a, &peers);
-    struct task_facts facts = {
-        .spec = spec_of(a), .alloc = &a->record.alloc, .node_name = env->node_name, .ip = env->ip,
-        .node_meta = env->node_meta, .peers = &peers,
-    };
+    struct task_facts facts = facts_of(a, &peers);
     CLEANUP_FREE char *dir = runner_alloc_dir(a->runner, a->record.alloc.id);
     struct launch *l;
     int rc = launch_build(&facts, dir, env->volume_root, &l, &err);
@@ -301,13 +308,24 @@ static void begin_health(struct allocation *a)
     const struct alloc_port_list *ports = &a->record.alloc.ports;
     if (h->type == HEALTH_NONE)
         return;
+    struct health check;
+    struct kv_list peers = {0};
+    struct task_facts facts = facts_of(a, &peers);
+    type_copy(&health_type_table, &check, h);
+    str_list_clear(&check.command);
+    /* launch_build has seen that it can be done, with the same configuration of the node. */
+    struct error err;
+    if (task_args(&facts, &h->command, &check.command, &err) < 0)
+        LOG_W("variables in a health check cannot be replaced", "alloc", a->record.alloc.id, "error", err.text);
+    kv_clear(&peers);
     int port = 0;
     for (uint32_t i = 0; i < ports->n && !port; i++)
         if (!h->port || !strcmp(h->port, ports->v[i].name))
             port = (int)ports->v[i].host;
     a->health = health_start(runner_env(a->runner)->loop, &(struct health_target){
-        .health = h, .host = runner_env(a->runner)->ip, .port = port, .task = a->task,
+        .health = &check, .host = runner_env(a->runner)->ip, .port = port, .task = a->task,
     }, &events, a);
+    type_clear(&health_type_table, &check);
 }
 
 static void end_health(struct allocation *a)

@@ -43,6 +43,15 @@ static int add_volumes(const struct task_facts *facts, const char *volume_root, 
     return 0;
 }
 
+/* The health check's command is interpolated when checks begin; that it can be is known before the task starts. */
+static int health_try(const struct task_facts *facts, struct error *err)
+{
+    struct str_list command = {0};
+    int result = task_args(facts, &facts->spec->health.command, &command, err);
+    str_list_clear(&command);
+    return result < 0 ? error_context(err, "health.command") : 0;
+}
+
 int launch_build(const struct task_facts *facts, const char *alloc_dir, const char *volume_root, struct launch **out,
                  struct error *err)
 {
@@ -59,6 +68,7 @@ int launch_build(const struct task_facts *facts, const char *alloc_dir, const ch
     if (task_args(facts, &facts->spec->config.entrypoint, &l->config.entrypoint, err) < 0 ||
         task_args(facts, &facts->spec->config.command, &l->config.command, err) < 0 ||
         task_args(facts, &facts->spec->config.args, &l->config.args, err) < 0 ||
+        health_try(facts, err) < 0 ||
         task_env(facts, &l->env, err) < 0 ||
         add_volumes(facts, volume_root, &facts->spec->config.volumes, l, err) < 0 ||
         add_volumes(facts, volume_root, &facts->spec->volumes, l, err) < 0)

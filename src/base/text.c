@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 bool text_has_prefix(const char *s, const char *prefix)
 {
     return !strncmp(s, prefix, strlen(prefix));
@@ -14,6 +16,22 @@ bool text_is_name(const char *s)
     if (!n || n > 63 || s[0] == '-' || s[n - 1] == '-')
         return false;
     return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == n;
+}
+
+char *text_make_name(const char *s, const char *otherwise)
+{
+    char name[64];
+    size_t n = 0;
+    for (; *s && n < sizeof name - 1; s++) {
+        char c = *s >= 'A' && *s <= 'Z' ? (char)(*s - 'A' + 'a') : *s;
+        bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (letter || (n && name[n - 1] != '-'))
+            name[n++] = letter ? c : '-';
+    }
+    while (n && name[n - 1] == '-')
+        n--;
+    name[n] = '\0';
+    return mem_strdup(n ? name : otherwise);
 }
 
 void text_tame(char *s, bool keep_lines)

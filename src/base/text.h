@@ -6,6 +6,9 @@
 bool text_has_prefix(const char *s, const char *prefix);
 /* Names of jobs, services, nodes, ports: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters (RFC 1123 label). */
 bool text_is_name(const char *s);
+/* The nearest name that satisfies this: "/shop_api.1" gives "shop-api-1"; otherwise where nothing is left. The caller frees
+ * it. */
+char *text_make_name(const char *s, const char *otherwise);
 bool text_is_utf8(const void *p, size_t n);
 /* Puts spaces for control characters (also those of two bytes, U+0080 to U+009F): a terminal would obey them, move the
  * cursor or hide something. Line ends stay when keep_lines. */

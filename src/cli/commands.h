@@ -15,6 +15,7 @@ extern const struct command_row
     cmd_events,
     cmd_exec,
     cmd_explain,
+    cmd_import,
     cmd_login,
     cmd_logout,
     cmd_logs,

@@ -26,7 +26,7 @@ static int read_stdin(struct buf *out, struct error *err)
     return 0;
 }
 
-static int read_vars(const struct args *a, struct kv_list *vars, struct error *err)
+int jobfile_vars(const struct args *a, struct kv_list *vars, struct error *err)
 {
     for (size_t i = 0; i < a->value_count; i++) {
         if (strcmp(a->values[i].option->name, "var"))
@@ -54,7 +54,7 @@ int jobfile_read(struct cli *cli, struct job *job)
     struct problem_list problems = {0};
     struct error err = {0};
     *job = (struct job){0};
-    int rc = read_vars(cli->args, &vars, &err);
+    int rc = jobfile_vars(cli->args, &vars, &err);
     if (!rc)
         rc = jobfile_text(path, &text, &err);
     if (rc) {

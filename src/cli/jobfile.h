@@ -11,5 +11,7 @@ int jobfile_text(const char *path, struct buf *out, struct error *err);
 /* A YAML file ("-": standard input) of any type into object, which the caller clears. On -1 err begins with `failed`, and
  * names each problem's place. */
 int jobfile_object(const char *path, const struct type *type, void *object, const char *failed, struct error *err);
+/* What --var says. */
+int jobfile_vars(const struct args *a, struct kv_list *vars, struct error *err);
 /* The row of --var, for tables of options. */
 #define JOBFILE_VAR_OPTION {"var", 0, "K=V", "Puts V where the file has ${K}; may be repeated.", NULL}

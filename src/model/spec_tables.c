@@ -106,7 +106,7 @@ static const struct field health_fields[] = {
     ENUM(health, type, 1, health_type_names, .default_text = "none", .help = "How the replica is checked."),
     STRING(health, port, 2, .help = "Name of the port; may be left out when the service has one port."),
     STRING(health, path, 3, .help = "http: path of the request, default /; every 2xx and 3xx answer is healthy."),
-    STR_LIST(health, command, 4, .flags = FIELD_SCALAR_OK, .help = "exec: command that exits with 0 when healthy."),
+    STR_LIST(health, command, 4, .flags = FIELD_SCALAR_OK | FIELD_EXPAND, .help = "exec: command that exits with 0 when healthy."),
     DURATION(health, interval_ms, "interval", 5, RANGE(100, 86400000), .default_text = "5s", .help = "Time between checks."),
     DURATION(health, timeout_ms, "timeout", 6, RANGE(10, 3600000), .default_text = "2s", .help = "Time that a check may take."),
     INT(health, healthy, 7, RANGE(1, 1000), .default_text = "1", .help = "Good checks in a row until healthy."),

@@ -27,6 +27,18 @@ void value_clear(struct value *v)
     *v = (struct value){0};
 }
 
+void value_copy(struct value *to, const struct value *from)
+{
+    *to = (struct value){.kind = from->kind, .text = mem_strdup(from->text), .line = from->line, .column = from->column,
+                         .loose = from->loose};
+    for (uint32_t i = 0; i < from->n; i++) {
+        value_add(to, from->entries[i].key);
+        to->entries[i].line = from->entries[i].line;
+        to->entries[i].column = from->entries[i].column;
+        value_copy(&to->entries[i].value, &from->entries[i].value);
+    }
+}
+
 struct value *value_add(struct value *container, const char *key)
 {
     /* Powers of two: grown when n reaches one. */

@@ -25,12 +25,15 @@ struct value_entry {
 /* Each reads one whole document; *out is the caller's to clear. Returns 0, or -1 with problems (then *out is empty).
  * Duplicate keys are problems; in YAML so are aliases, anchors, tags and a second document. */
 int value_from_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems);
+/* The same for files of others, with anchors, aliases, merge keys (<<) and tags, which are passed over. */
+int value_from_foreign_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems);
 int value_from_json(const char *text, size_t len, struct value *out, struct problem_list *problems);
 /* A configuration file. Of one with comments only, or that is not there and is not required, *root stays as it is. */
 int config_read_file(const char *path, bool required, struct value *root, struct error *err);
 /* The plain scalars of YAML 1.2's core schema: what `text` is when written without quotes. */
 enum value_kind value_plain_kind(const char *text);
 void value_clear(struct value *v);
+void value_copy(struct value *to, const struct value *from);         /* deep; `to` is raw memory */
 struct value *value_add(struct value *container, const char *key);   /* a new NULL entry; valid until the next one */
 const struct value_entry *value_get(const struct value *map, const char *key);
 /* For what another program wrote: of the wrong kind, or not there, is nothing. Keys joined by '/': "State/Status". */
@@ -44,6 +47,9 @@ void value_describe(const struct value *v, struct buf *out);
 /* Replaces ${NAME} in every text by what vars has; the names that the agent fills in (${replica}, ${port.http}, …) stay,
  * others are problems. vars may be NULL: then every ${…} that is not the agent's is one. */
 void value_substitute(struct value *v, const struct kv_list *vars, struct problem_list *problems);
+
+/* A text in which no variable is replaced, by neither --var nor the agent. The caller frees it. */
+char *value_literal(const char *text);
 
 /* The value at "services[0].health.interval", or the nearest one above it that exists. */
 const struct value *value_at(const struct value *root, const char *path);

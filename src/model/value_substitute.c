@@ -98,3 +98,14 @@ void value_substitute(struct value *v, const struct kv_list *vars, struct proble
     path.data[0] = '\0';
     substitute(v, vars, &path, problems);
 }
+
+char *value_literal(const char *text)
+{
+    struct buf out = {0};
+    for (const char *p = text; *p; p++) {
+        if (p[0] == '$' && p[1] == '{')
+            buf_add_char(&out, '$');
+        buf_add_char(&out, *p);
+    }
+    return out.data ? buf_steal(&out) : mem_strdup("");
+}

@@ -1,14 +1,22 @@
 /* One YAML document into a value, from libyaml's events. What services.yaml does not need, and what makes YAML
- * dangerous (aliases, anchors, tags, several documents), is refused with its place. */
+ * dangerous (aliases, anchors, tags, several documents), is refused with its place. The files of others have these: an
+ * alias becomes a copy, and how much can be copied is limited. */
 #include <string.h>
 #include <yaml.h>
 
 #include "model/value.h"
 
+#define COPIED_MAX 100000               /* values that aliases may stand for, in all */
+
+struct anchor { char *name; struct value value; };
+
 struct reader {
     yaml_parser_t parser;
     struct problem_list *problems;
     bool stopped;                       /* the text cannot be read any further */
+    bool foreign;                       /* anchors and their like are allowed */
+    struct anchor *anchors;
+    size_t n_anchors, copied;
 };
 
 static void refuse(struct reader *r, yaml_mark_t at, const char *message)
@@ -39,9 +47,9 @@ static bool next(struct reader *r, yaml_event_t *event)
 static void read_scalar(struct reader *r, const yaml_event_t *event, struct value *out)
 {
     const char *text = (const char *)event->data.scalar.value;
-    if (event->data.scalar.anchor)
+    if (event->data.scalar.anchor && !r->foreign)
         refuse(r, event->start_mark, "anchors (&name) are not allowed: write the value out");
-    if (event->data.scalar.tag)
+    if (event->data.scalar.tag && !r->foreign)
         refuse(r, event->start_mark, "tags (!name) are not allowed: remove it");
     if (strlen(text) != event->data.scalar.length)
         refuse(r, event->start_mark, "a text must not contain a NUL character");
@@ -52,6 +60,7 @@ static void read_scalar(struct reader *r, const yaml_event_t *event, struct valu
 }
 
 static void read_value(struct reader *r, yaml_event_t *event, struct value *out, int depth);
+static void alias_put(struct reader *r, const yaml_event_t *event, struct value *out);
 
 static void read_list(struct reader *r, struct value *out, int depth)
 {
@@ -119,6 +128,39 @@ static bool read_key(struct reader *r, yaml_event_t *event, struct value *map, i
     return fits;
 }
 
+static void merge_from(struct value *map, const struct value *from)
+{
+    for (uint32_t i = 0; from->kind == VALUE_MAP && i < from->n; i++) {
+        const struct value_entry *e = &from->entries[i];
+        if (value_get(map, e->key))
+            continue;
+        value_add(map, e->key);
+        map->entries[map->n - 1].line = e->line;
+        map->entries[map->n - 1].column = e->column;
+        value_copy(&map->entries[map->n - 1].value, &e->value);
+    }
+}
+
+/* "<<": a map, or a list of maps, whose keys are here where the map itself does not have them. */
+static void merge_keys(struct reader *r, struct value *map)
+{
+    uint32_t at = 0;
+    while (at < map->n && strcmp(map->entries[at].key, "<<"))
+        at++;
+    if (at == map->n)
+        return;
+    struct value_entry merge = map->entries[at];
+    memmove(map->entries + at, map->entries + at + 1, (map->n - at - 1) * sizeof *map->entries);
+    map->n--;
+    free(merge.key);
+    merge_from(map, &merge.value);
+    for (uint32_t i = 0; merge.value.kind == VALUE_LIST && i < merge.value.n; i++)
+        merge_from(map, &merge.value.entries[i].value);
+    if (merge.value.kind != VALUE_MAP && merge.value.kind != VALUE_LIST)
+        problem_add_at(r->problems, "", merge.line, merge.column, "`<<` takes a map, or a list of maps");
+    value_clear(&merge.value);
+}
+
 static void read_map(struct reader *r, struct value *out, int depth)
 {
     yaml_event_t event;
@@ -139,6 +181,54 @@ static void read_map(struct reader *r, struct value *out, int depth)
     }
     if (out->n > 1)
         drop_repeated(r, out);
+    if (r->foreign)
+        merge_keys(r, out);
+}
+
+/* --- anchors and aliases --- */
+
+static size_t count_values(const struct value *v)
+{
+    size_t n = 1;
+    for (uint32_t i = 0; i < v->n; i++)
+        n += count_values(&v->entries[i].value);
+    return n;
+}
+
+static void anchor_keep(struct reader *r, const yaml_char_t *name, const struct value *v)
+{
+    r->copied += count_values(v);
+    if (r->copied > COPIED_MAX)
+        return;
+    r->anchors = mem_realloc_array(r->anchors, r->n_anchors + 1, sizeof *r->anchors);
+    r->anchors[r->n_anchors].name = mem_strdup((const char *)name);
+    value_copy(&r->anchors[r->n_anchors++].value, v);
+}
+
+/* The last of a name counts. */
+static void alias_put(struct reader *r, const yaml_event_t *event, struct value *out)
+{
+    const char *name = (const char *)event->data.alias.anchor;
+    for (size_t i = r->n_anchors; i-- > 0; ) {
+        if (strcmp(r->anchors[i].name, name))
+            continue;
+        r->copied += count_values(&r->anchors[i].value);
+        if (r->copied <= COPIED_MAX) {
+            value_copy(out, &r->anchors[i].value);
+            return;
+        }
+        break;
+    }
+    refuse(r, event->start_mark, r->copied > COPIED_MAX ? "aliases stand for too much here: write the values out"
+                                                        : "no anchor (&name) of this name comes before it");
+    r->stopped = true;
+}
+
+static const yaml_char_t *anchor_of(const yaml_event_t *event)
+{
+    return event->type == YAML_SCALAR_EVENT ? event->data.scalar.anchor
+         : event->type == YAML_SEQUENCE_START_EVENT ? event->data.sequence_start.anchor
+         : event->type == YAML_MAPPING_START_EVENT ? event->data.mapping_start.anchor : NULL;
 }
 
 static void read_value(struct reader *r, yaml_event_t *event, struct value *out, int depth)
@@ -155,16 +245,20 @@ static void read_value(struct reader *r, yaml_event_t *event, struct value *out,
         read_scalar(r, event, out);
         break;
     case YAML_SEQUENCE_START_EVENT:
-        if (event->data.sequence_start.anchor || event->data.sequence_start.tag)
+        if ((event->data.sequence_start.anchor || event->data.sequence_start.tag) && !r->foreign)
             refuse(r, event->start_mark, "anchors and tags are not allowed: write the list out");
         read_list(r, out, depth);
         break;
     case YAML_MAPPING_START_EVENT:
-        if (event->data.mapping_start.anchor || event->data.mapping_start.tag)
+        if ((event->data.mapping_start.anchor || event->data.mapping_start.tag) && !r->foreign)
             refuse(r, event->start_mark, "anchors and tags are not allowed: write the map out");
         read_map(r, out, depth);
         break;
     case YAML_ALIAS_EVENT:
+        if (r->foreign) {
+            alias_put(r, event, out);
+            break;
+        }
         refuse(r, event->start_mark, "aliases (*name) are not allowed: write the value out");
         break;
     default:
@@ -172,6 +266,8 @@ static void read_value(struct reader *r, yaml_event_t *event, struct value *out,
         r->stopped = true;
         break;
     }
+    if (r->foreign && anchor_of(event) && !r->stopped)
+        anchor_keep(r, anchor_of(event), out);
 }
 
 static void read_stream(struct reader *r, struct value *out)
@@ -197,7 +293,7 @@ static void read_stream(struct reader *r, struct value *out)
         problem_add_at(r->problems, "", 1, 1, "the file is empty");
 }
 
-int value_from_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems)
+static int read_document(const char *text, size_t len, bool foreign, struct value *out, struct problem_list *problems)
 {
     *out = (struct value){0};
     if (len > VALUE_BYTES_MAX) {
@@ -205,7 +301,7 @@ int value_from_yaml(const char *text, size_t len, struct value *out, struct prob
         return -1;
     }
     uint32_t before = problems->n;
-    struct reader r = {.problems = problems};
+    struct reader r = {.problems = problems, .foreign = foreign};
     INVARIANT(yaml_parser_initialize(&r.parser));
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text ? text : ""), len);
     read_stream(&r, out);
@@ -213,5 +309,20 @@ int value_from_yaml(const char *text, size_t len, struct value *out, struct prob
     /* What could be read of a damaged text would only give misleading further problems. */
     if (r.stopped)
         value_clear(out);
+    for (size_t i = 0; i < r.n_anchors; i++) {
+        free(r.anchors[i].name);
+        value_clear(&r.anchors[i].value);
+    }
+    free(r.anchors);
     return problems->n > before ? -1 : 0;
+}
+
+int value_from_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems)
+{
+    return read_document(text, len, false, out, problems);
+}
+
+int value_from_foreign_yaml(const char *text, size_t len, struct value *out, struct problem_list *problems)
+{
+    return read_document(text, len, true, out, problems);
 }

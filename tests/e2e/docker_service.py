@@ -197,6 +197,63 @@ class Adopt(ServiceTest):
         self.assertIn("docker-legacy", done.stderr)
 
 
+COMPOSE = """
+x-env: &env {LOG: info}
+services:
+  web:
+    image: app:${TAG:-1}
+    command: sh -c "echo $$FROM $$LOG $${HI} > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"
+    environment: {<<: *env, HI: "${GREETING?}", EMPTY: "${NOTHING:-}"}
+    env_file: app.env
+    ports: ["127.0.0.1:PORT:8080"]
+    healthcheck: {test: "test -s /tmp/index.html && [ $${HI} = hi ]", interval: 1s, timeout: 1s}
+    mem_limit: 48m
+    pids_limit: 50
+    stop_grace_period: 0s
+    privileged: true
+    lables: [x]
+  idle:
+    image: app:1
+    profiles: [extra]
+"""
+
+
+class Import(ServiceTest):
+    def test_a_compose_file_runs(self):
+        self.policy(POLICY)
+        port = free_port()
+        compose = self.file(COMPOSE.replace("PORT", str(port)), "compose.yaml")
+        self.file("# comment\nexport GREETING='hi'\n", ".env")
+        self.file("LOG=lost\nFROM=file # not the image\n", "app.env")
+        out = self.server.workdir.join("services.yaml")
+        done = self.mt("import", compose, "--out", out, "--name", "shop")
+        for line in (":9:13: services.web.ports: `127.0.0.1:", ":14:5: services.web.privileged: no security profile allows it",
+                     ":15:5: services.web.lables: Mentat has nothing like it", ":16:3: services.idle: the service is started by"):
+            self.assertIn(line, done.stderr)
+        with open(out) as f:
+            text = f.read()
+        self.assertIn("#   15:5: services.web.lables: Mentat has nothing like it\n", text)
+        self.mt("validate", out)
+        self.mt("run", out)
+        wait_for(lambda: self.alloc("web")["state"] == "healthy", 30, "its health")
+        self.assertEqual(call(port, "GET", "/index.html").body, b"file info hi\n")
+        self.mt("stop", "web")
+        self.assertIn("idle", self.mt("import", compose, "--profile", "extra").stdout)
+
+    def test_what_is_no_compose_file_is_told(self):
+        def refused(text, *words):
+            done = self.mt("import", self.file(text, "bad.yaml"), status=2)
+            self.assertEqual(done.stdout, "")
+            for word in words:
+                self.assertIn(word, done.stderr)
+        refused("a: b", "bad.yaml:1:1: no compose file")
+        refused("services: {a: {image: *x}}", ":1:23: no anchor")
+        refused("services: {a: 5}", "no service can be taken over")
+        bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+            f"a{k}: &a{k} [{','.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 9)) + "services: {x: {image: y}}\n"
+        refused(bomb, "aliases stand for too much")
+
+
 if __name__ == "__main__":
     enter_namespaces()
     unittest.main(verbosity=2)

@@ -72,22 +72,10 @@ static bool lists_equal(const struct value *a, const struct value *b)
     return equal;
 }
 
-/* Whatever the agent would replace in it is left to the program. */
-static char *literal(const char *text)
-{
-    struct buf out = {0};
-    for (const char *p = text; *p; p++) {
-        if (p[0] == '$' && p[1] == '{')
-            buf_add_char(&out, '$');
-        buf_add_char(&out, *p);
-    }
-    return out.data ? buf_steal(&out) : mem_strdup("");
-}
-
 static void add_literals(struct str_list *to, const struct value *list)
 {
     for (uint32_t i = 0; i < list->n; i++) {
-        CLEANUP_FREE char *text = literal(item_text(list, i));
+        CLEANUP_FREE char *text = value_literal(item_text(list, i));
         str_list_add(to, text);
     }
 }
@@ -316,30 +304,9 @@ static void describe_env(struct describe *d)
         const char *pair = item_text(env, i), *equals = strchr(pair, '=');
         if (!equals || equals == pair || list_has(theirs, pair))
             continue;
-        CLEANUP_FREE char *key = mem_strndup(pair, (size_t)(equals - pair)), *value = literal(equals + 1);
+        CLEANUP_FREE char *key = mem_strndup(pair, (size_t)(equals - pair)), *value = value_literal(equals + 1);
         kv_set(&d->s->config.env, key, value);
     }
-}
-
-/* The shell's ${NAME}, which a health check's command cannot have, as $NAME where that says the same. */
-static char *without_braces(const char *text)
-{
-    static const char of_names[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
-    CLEANUP_BUF struct buf out = {0};
-    while (*text) {
-        if (text[0] != '$' || text[1] != '{') {
-            buf_add_char(&out, *text++);
-            continue;
-        }
-        size_t n = strspn(text + 2, of_names);
-        const char *after = text + 2 + n;
-        if (!n || isdigit((unsigned char)text[2]) || *after != '}' || (after[1] && strchr(of_names, after[1])))
-            return NULL;
-        buf_add_char(&out, '$');
-        buf_add(&out, text + 2, n);
-        text = after + 1;
-    }
-    return out.data ? buf_steal(&out) : mem_strdup("");
 }
 
 static int64_t ms_or(const struct value *health, const char *key, int64_t otherwise)
@@ -361,13 +328,7 @@ static void describe_health(struct describe *d)
         str_list_add(&h->command, "-c");
     }
     for (uint32_t i = 1; i < test->n; i++) {
-        CLEANUP_FREE char *word = shell ? without_braces(item_text(test, i)) : strstr(item_text(test, i), "${") ? NULL
-                                : mem_strdup(item_text(test, i));
-        if (!word) {
-            str_list_clear(&h->command);
-            say(&d->out->notes, "its health check has ${…} in it and is not taken over: add `health` to the file");
-            return;
-        }
+        CLEANUP_FREE char *word = value_literal(item_text(test, i));
         str_list_add(&h->command, word);
     }
     h->type = HEALTH_EXEC;
@@ -571,21 +532,6 @@ static void describe_rest(struct describe *d)
         say(&d->out->obstacles, "it does not run (%.40s): start it, or write a services.yaml", status ? status : "?");
 }
 
-/* "/shop_api.1" is "shop-api-1". */
-static char *name_make(const char *name)
-{
-    struct buf out = {0};
-    for (; *name && out.len < 63; name++) {
-        int c = tolower((unsigned char)*name);
-        bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-        if (letter || (out.len && out.data[out.len - 1] != '-'))
-            buf_add_char(&out, letter ? (char)c : '-');
-    }
-    while (out.len && out.data[out.len - 1] == '-')
-        out.data[--out.len] = 0;
-    return out.len ? buf_steal(&out) : (buf_free(&out), mem_strdup("container"));
-}
-
 static void describe_place(struct describe *d)
 {
     struct constraint *c = list_add((struct list *)(void *)&d->s->constraints, &constraint_type);
@@ -602,7 +548,7 @@ int docker_describe(const struct value *container, const struct value *image, co
         return error_set(err, ERROR_CORRUPT, "the Docker engine's description of the container is not understood");
     mem_set_string(&out->id, id);
     mem_set_string(&out->name, name + (*name == '/'));
-    out->job.name = name_make(out->name);
+    out->job.name = text_make_name(out->name, "container");
     struct describe d = {.container = container, .image = image, .facts = facts, .out = out};
     d.s = list_add((struct list *)(void *)&out->job.services, &service_type);
     d.s->name = mem_strdup(out->job.name);
