@@ -323,7 +323,7 @@ static int start_servers(struct cluster *c, const struct cluster_options *o, siz
     }
     buf_add_string(&all, "]\n");
     for (size_t i = 0; i < count; i++) {
-        CLEANUP_FREE char *config = mem_printf("name: bench-%zu\ndata_dir: %s/state-%zu\nport: %d\nraft_port: %d\n%s%s", i,
+        CLEANUP_FREE char *config = mem_printf("name: bench-%zu\nnew_cluster_policy: open\ndata_dir: %s/state-%zu\nport: %d\nraft_port: %d\n%s%s", i,
                                                c->dir, i, ports[i], raft_ports[i], count > 1 ? all.data : "",
                                                o->server_config ? o->server_config : "");
         c->targets[i] = mem_printf("http://127.0.0.1:%d", ports[i]);

@@ -118,7 +118,8 @@ static int start_server(struct dev *d, int i, struct error *err)
     char suffix[16] = "";
     if (d->count > 1)
         snprintf(suffix, sizeof suffix, "-%d", i + 1);
-    buf_printf(&config, "name: dev%s\ndata_dir: %s/state%s\nbind: 127.0.0.1\nport: %d\nraft_port: %d\n", suffix, d->dir, suffix,
+    buf_printf(&config, "name: dev%s\ndata_dir: %s/state%s\nbind: 127.0.0.1\nport: %d\nraft_port: %d\n"
+               "new_cluster_policy: open\n", suffix, d->dir, suffix,
                d->ports[i], d->raft_ports[i]);
     if (d->count > 1)
         add_servers(d, &config);
@@ -234,6 +235,7 @@ static int start_all(struct dev *d, struct error *err)
         return 0;
     cli_say(d->cli, "server%s at %s, agent at 127.0.0.1:%d, files in %s", d->count > 1 ? "s" : "", d->address.data, d->agent_port,
             d->dir);
+    cli_say(d->cli, "every service may use every security profile here; other clusters begin with a policy (mt policy get)");
     if (d->ports[0] != PORT_DEFAULT || d->count > 1)
         cli_say(d->cli, "in another terminal: export MENTAT_ADDR=%s", d->address.data);
     if (cli_operand(d->cli, 0))
@@ -365,5 +367,6 @@ const struct command_row cmd_dev = {
     .name = "dev", .operands = "[FILE]", .max = 1, .kind = OPERAND_FILE, .options = options, .run = run,
     .summary = "a whole cluster on this machine in one command, then FILE on it, until Ctrl-C",
     .help = "Servers and agent listen on loopback only. At the end all tasks are stopped and nothing is left. With several "
-            "servers one may be killed: the others go on.",
+            "servers one may be killed: the others go on. Every service may use every security profile, which another "
+            "cluster has to be told first (mt policy set).",
 };

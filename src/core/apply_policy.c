@@ -13,6 +13,8 @@ int apply_policy_set(struct core *c, const void *payload, struct buf *body, stru
 {
     const struct command_policy_set *p = payload;
     struct problem_list problems = {0};
+    if (p->initial && core_member_next(c, NULL))
+        return 0;
     if (p->policy.profiles.n + p->policy.exceptions.n > RULES_MOST)
         return error_set(err, ERROR_INVALID, "a policy can have %d rules at most", RULES_MOST);
     type_validate(&policy_type, &p->policy, "", &problems);

@@ -58,7 +58,7 @@ ROWS(command_restore, STRING(command_restore, upload, 1), INT(command_restore, s
      UINT(command_restore, hash, 3), INT(command_restore, taken_at, 4));
 ROWS(command_event, STRING(command_event, kind, 1), STRING(command_event, subject, 2), STRING(command_event, to, 3),
      STRING(command_event, reason, 4));
-ROWS(command_policy_set, OBJECT(command_policy_set, policy, 1, policy));
+ROWS(command_policy_set, OBJECT(command_policy_set, policy, 1, policy), BOOL(command_policy_set, initial, 2));
 ROWS(command_role_set, OBJECT(command_role_set, role, 1, role));
 ROWS(command_role_delete, STRING(command_role_delete, name, 1));
 ROWS(command_token_create, OBJECT(command_token_create, token, 1, access_token));

@@ -82,7 +82,7 @@ struct command_restore { char *upload; int64_t size; uint64_t hash; int64_t take
 
 struct command_event { char *kind, *subject, *to, *reason; };    /* something that the leader saw, for the events alone */
 /* In place of the one before. What runs goes on; it is for what is submitted from now on. */
-struct command_policy_set { struct policy policy; };
+struct command_policy_set { struct policy policy; bool initial; };     /* initial: nothing in a cluster that has members */
 
 struct command_role_set { struct role role; };                   /* in place of the one of its name */
 struct command_role_delete { char *name; };                      /* refused while a token carries it */

@@ -99,7 +99,8 @@ struct service_list { struct service *v; uint32_t n; };
  * is `name`. */
 struct job { char *name; struct service_list services; };
 
-/* --- policy.yaml: what services may, over the whole cluster; empty: no exceptions, every profile for everybody --- */
+/* --- policy.yaml: what services may, over the whole cluster; empty: no exceptions, every profile for everybody. A new
+ * cluster begins with policy_restricted of model/profile.h --- */
 struct policy_profile { char *name; struct str_list services; };         /* only these services may use it */
 struct policy_profile_list { struct policy_profile *v; uint32_t n; };
 struct policy_exception { struct str_list services, allow; char *why; }; /* allow: privileges beyond the profile */

@@ -6,6 +6,8 @@
 #include "base/text.h"
 #include "model/checks.h"
 
+extern const struct type policy_profile_type;
+
 /* What Docker gives containers by itself. */
 static const char *const engine_capabilities[] = {
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP",
@@ -30,12 +32,14 @@ static const struct profile profiles[] = {
     [PROFILE_DOCKER_LEGACY] = {
         .name = "docker-legacy", .driver = DRIVER_DOCKER,
         .help = "A container as Docker itself runs them, for images that need root or write to their own files.",
+        .named = true,
         .may = {UNCONFINED, .capabilities = engine_capabilities, .n_capabilities = ARRAY_LEN(engine_capabilities),
                 .pids = 4096},
     },
     [PROFILE_EXEC_INTERNAL] = {
         .name = "exec-internal", .driver = DRIVER_EXEC,
         .help = "A process of the host within its limits, for programs that are trusted as the host is.",
+        .named = true,
         .may = {UNCONFINED},
     },
 };
@@ -165,11 +169,33 @@ bool policy_matches(const struct str_list *patterns, const char *service)
     return false;
 }
 
-static bool allows(const struct policy *p, const char *service, const char *privilege)
+void policy_restricted(struct policy *p)
+{
+    type_init(&policy_type, p);
+    for (size_t k = PROFILE_FIRECRACKER; k < ARRAY_LEN(profiles); k++) {
+        if (!profiles[k].named)
+            continue;
+        struct policy_profile *named = list_add((struct list *)(void *)&p->profiles, &policy_profile_type);
+        mem_set_string(&named->name, profiles[k].name);
+    }
+}
+
+/* "pids:4096": as many at most. */
+static bool bound_allows(const char *rule, const char *privilege, int64_t amount)
+{
+    size_t n = strlen(privilege);
+    return amount && !strncmp(rule, privilege, n) && rule[n] == ':' && strtoll(rule + n + 1, NULL, 10) >= amount;
+}
+
+/* amount: how much of it, where it is a number; else 0. */
+static bool allows(const struct policy *p, const char *service, const char *privilege, int64_t amount)
 {
     for (uint32_t i = 0; i < p->exceptions.n; i++) {
         const struct policy_exception *e = &p->exceptions.v[i];
-        if (policy_matches(&e->services, service) && policy_matches(&e->allow, privilege))
+        bool allowed = policy_matches(&e->allow, privilege);
+        for (uint32_t k = 0; k < e->allow.n && !allowed; k++)
+            allowed = bound_allows(e->allow.v[k], privilege, amount);
+        if (allowed && policy_matches(&e->services, service))
             return true;
     }
     return false;
@@ -180,15 +206,23 @@ int policy_check(const struct policy *p, const struct service *s, struct error *
     const struct profile *profile = profile_of(s->driver, s->security.profile);
     for (uint32_t i = 0; i < p->profiles.n; i++)
         if (!strcmp(p->profiles.v[i].name, profile->name) && !policy_matches(&p->profiles.v[i].services, s->name))
-            return error_set(err, ERROR_DENIED, "service %s: the cluster's policy does not let it use profile %s; `mt policy "
-                             "get` shows who may", s->name, profile->name);
+            return error_set(err, ERROR_DENIED, "service %s: the cluster's policy does not let it use profile %s; what would: "
+                             "profiles: [{name: %s, services: [%s]}], see `mt policy get` and `mt policy set`", s->name,
+                             profile->name, profile->name, s->name);
     struct str_list loosened = {0};
     int result = 0;
+    struct privileges now;
+    privileges_of(s, &now);
     privileges_loosened(s, &loosened);
-    for (uint32_t i = 0; result == 0 && i < loosened.n; i++)
-        if (!allows(p, s->name, loosened.v[i]))
+    for (uint32_t i = 0; result == 0 && i < loosened.n; i++) {
+        const char *what = loosened.v[i];
+        int64_t amount = !strcmp(what, PIDS) ? now.pids : !strcmp(what, TMPFS) ? now.tmpfs_mb : 0;
+        CLEANUP_FREE char *rule = amount ? mem_printf("\"%s:%lld\"", what, (long long)amount) : mem_strdup(what);
+        if (!allows(p, s->name, what, amount))
             result = error_set(err, ERROR_DENIED, "service %s: %s goes beyond profile %s, and the cluster's policy has no "
-                               "exception for it; `mt policy get` shows the exceptions", s->name, loosened.v[i], profile->name);
+                               "exception for it; what would allow it: exceptions: [{services: [%s], allow: [%s]}], see `mt "
+                               "policy get` and `mt policy set`", s->name, what, profile->name, s->name, rule);
+    }
     str_list_clear(&loosened);
     return result;
 }
@@ -231,15 +265,23 @@ void check_policy_profile(const void *object, const char *path, struct problem_l
         unknown_name(problems, path, "name", p->name, "a profile", security_profile_names + 1);
 }
 
+static bool is_bound(const char *rule, const char *prefix)
+{
+    size_t n = strlen(prefix), digits = text_has_prefix(rule, prefix) ? strspn(rule + n, "0123456789") : 0;
+    return digits && digits < 10 && !rule[n + digits];
+}
+
 void check_policy_exception(const void *object, const char *path, struct problem_list *problems)
 {
     const struct policy_exception *e = object;
     for (uint32_t i = 0; i < e->allow.n; i++) {
         const char *name = e->allow.v[i];
+        bool bound = is_bound(name, PIDS ":") || is_bound(name, TMPFS ":");
         bool capability = text_has_prefix(name, CAPABILITIES ".") &&
                           (!strcmp(name, CAPABILITIES ".*") || enum_value(capability_names, name + strlen(CAPABILITIES ".")) >= 0);
-        if (!capability && strcmp(name, "*") && enum_value(privilege_names, name) < 0)
-            unknown_name(problems, path, "allow", name, "a privilege: a key of `security`, pids, capabilities.NAME or `*`",
+        if (!capability && !bound && strcmp(name, "*") && enum_value(privilege_names, name) < 0)
+            unknown_name(problems, path, "allow", name, "a privilege: a key of `security`, pids (or pids:MOST, tmpfs_mb:MOST), "
+                         "capabilities.NAME or `*`",
                          privilege_names);
     }
 }

@@ -20,6 +20,7 @@ struct profile {
     const char *name;
     enum driver_kind driver;
     const char *help;
+    bool named;                      /* in a new cluster only for services that the policy names */
     struct privileges may;
 };
 
@@ -37,6 +38,9 @@ extern const char *const privilege_names[];
 int security_check(const struct service *s, struct error *err);
 /* Whether the cluster's policy lets this service use its profile, and go beyond it. */
 int policy_check(const struct policy *p, const struct service *s, struct error *err);
+/* What a new cluster begins with: the profiles that are not for all by themselves are for services that it will name.
+ * Fills raw memory; the caller clears it. */
+void policy_restricted(struct policy *p);
 /* "web", "web-*" or "*". */
 bool policy_matches(const struct str_list *patterns, const char *service);
 

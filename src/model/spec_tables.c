@@ -198,7 +198,8 @@ TABLE(policy_profile, policy_profile_fields, "Who may use a profile.", .check = 
 static const struct field policy_exception_fields[] = {
     STR_LIST(policy_exception, services, 1, .flags = FIELD_REQUIRED, .help = "The services: names, `web-*`, or `*`."),
     STR_LIST(policy_exception, allow, 2, .flags = FIELD_REQUIRED,
-             .help = "What they may beyond their profile: keys of `security`, pids, capabilities.NAME, or `*`."),
+             .help = "What they may beyond their profile: keys of `security`, pids, capabilities.NAME, or `*`; `pids:8000` and "
+                     "`tmpfs_mb:512` up to so many."),
     STRING(policy_exception, why, 3, .help = "Why, for whoever reads it later."),
     {0},
 };

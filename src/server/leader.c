@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "model/profile.h"
 
 #define RETRY_MS 1000           /* after a decision that could not be written */
 #define LOOK_MS 1000            /* how often silence is looked at */
@@ -185,6 +186,23 @@ static void on_liveness_timer(uv_timer_t *timer)
     }
 }
 
+static void on_policy(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
+{
+}
+
+/* A new cluster begins with a policy that everybody can read and change, not with rules that stand nowhere. It is the
+ * first leader's first word, before anybody can submit. What this server knows may be old: the state decides whether the
+ * cluster is new. */
+static void begin_policy(struct control *c)
+{
+    struct command_policy_set payload = {.initial = true};
+    if (c->config->new_cluster_policy == POLICY_OPEN || core_member_next(c->core, NULL))
+        return;
+    policy_restricted(&payload.policy);
+    propose(c, COMMAND_POLICY_SET, &payload, on_policy);
+    type_clear(&policy_type, &payload.policy);
+}
+
 const char *leader_hold(const struct control *c)
 {
     return c->hold;
@@ -195,6 +213,7 @@ void leader_begin(struct control *c)
     free(steal(&c->hold));
     c->look = true;
     if (c->role == CONSENSUS_LEADER) {
+        begin_policy(c);
         liveness_fresh(c);
     } else {
         liveness_clear(&c->liveness);

@@ -14,6 +14,8 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", NULL
 #define CONFIG(key, number, kind_, member, ...) \
     {.name = key, .tag = number, .kind = kind_, .offset = offsetof(struct server_config, member), __VA_ARGS__}
 
+static const char *const new_cluster_policy_names[] = {"restricted", "open", NULL};
+
 static const struct field server_config_fields[] = {
     CONFIG("name", 1, FIELD_STRING, name, .help = "Name of this server; default: the host's name."),
     CONFIG("data_dir", 2, FIELD_STRING, data_dir, .default_text = "/var/lib/mentat/state",
@@ -67,6 +69,9 @@ static const struct field server_config_fields[] = {
            .help = "How long they are kept."),
     CONFIG("heartbeat", 10, FIELD_DURATION, heartbeat_ms, .default_text = "3s", .min = 100, .max = 3600000,
            .help = "How often agents report that they are alive."),
+    CONFIG("new_cluster_policy", 40, FIELD_ENUM, new_cluster_policy, .names = new_cluster_policy_names,
+           .default_text = "restricted", .help = "The policy of a cluster that this server founds. restricted: exec-internal and "
+           "docker-legacy are for services that the policy names, and it names none; open: every profile is for all."),
     CONFIG("node_grace", 11, FIELD_DURATION, node_grace_ms, .default_text = "15s", .min = 200, .max = 86400000,
            .help = "A node that was silent for so long is down."),
     CONFIG("mass_loss_hold", 21, FIELD_DURATION, mass_loss_hold_ms, .default_text = "10m", .min = 0, .max = 86400000,

@@ -6,6 +6,8 @@
 
 #define SERVER_CONFIG_FILE "/etc/mentat/server.yaml"
 
+enum new_cluster_policy { POLICY_RESTRICTED, POLICY_OPEN };
+
 enum server_access { ACCESS_OPEN, ACCESS_TOKENS };
 enum server_audit { AUDIT_AUTO, AUDIT_OFF, AUDIT_ON, AUDIT_REQUIRED };
 
@@ -29,6 +31,7 @@ struct server_config {
     int audit;                       /* enum server_audit */
     char *audit_dir;
     int64_t audit_mb, audit_keep_ms;
+    int new_cluster_policy;          /* enum new_cluster_policy */
     int64_t heartbeat_ms, node_grace_ms, mass_loss_hold_ms;
     char *backup_dir, *backup_command;
     int64_t backup_every_ms, backup_keep_ms;

@@ -54,7 +54,7 @@ class Alone(unittest.TestCase):
             self.assertEqual((done.returncode, done.stderr), (0, ""), name)
             self.assertTrue(done.stdout.startswith(name + " "), done.stdout)
         port, agent_port = free_port(), free_port()
-        server = self.start("/mentat-server", "--name=s1", "--data-dir=/state", f"--port={port}", "--reserve-mb=1")
+        server = self.start("/mentat-server", "--name=s1", "--data-dir=/state", f"--port={port}", "--reserve-mb=1", "--new-cluster-policy=open")
         wait_for(lambda: self.healthy(server, port), 20, "the server's health")
         wait_for(lambda: call(port, "GET", "/v1/readyz").status == 200, 20, "the server's readiness")
         agent = self.start("/mentat-agent", "--name=n1", "--data-dir=/agent", "--volume-root=/volumes",

@@ -197,6 +197,49 @@ class Adopt(ServiceTest):
         self.assertIn("docker-legacy", done.stderr)
 
 
+class Policy(unittest.TestCase):
+    """Who may use which profile, from the first moment of a cluster on; no agent is needed."""
+
+    def setUp(self):
+        self.server = Server(new_cluster_policy="restricted").start()
+        self.addCleanup(self.server.stop)
+
+    def mt(self, *args, status=0, stdin=""):
+        done = self.server.mt(*args, stdin=stdin)
+        self.assertEqual(done.returncode, status, (args, done.stdout, done.stderr))
+        return done
+
+    def run_job(self, text, status=0):
+        return self.mt("run", "--detach", "-", stdin=text, status=status).stderr
+
+    def test_a_new_cluster_names_who_may_do_more(self):
+        wait_for(lambda: re.findall("name: (.*)", self.mt("policy", "get").stdout) == ["docker-legacy", "exec-internal"],
+                 what="the policy of a new cluster")
+        docker = "name: app\ndriver: docker\nconfig: {image: 'app:1'}\n"
+        process = "name: tool\ndriver: exec\nconfig: {command: /bin/sleep, args: ['1']}\n"
+        self.run_job(docker)
+        legacy = docker.replace("app", "old", 1) + "security: {profile: docker-legacy}\n"
+        self.assertIn("does not let it use profile docker-legacy; what would: profiles: [{name: docker-legacy, services: [old]}]",
+                      self.run_job(legacy, 4))
+        self.assertIn("profile exec-internal", self.run_job(process, 4))
+        many = docker.replace("app", "many", 1) + "resources: {pids: 600}\nsecurity: {tmpfs_mb: 100}\n"
+        self.assertIn("tmpfs_mb goes beyond profile docker-hardened", self.run_job(many, 4))
+        self.mt("policy", "set", "-", stdin="""
+profiles: [{name: docker-legacy, services: [old]}, {name: exec-internal, services: ["to*"]}]
+exceptions: [{services: [many], allow: ["pids:600", "tmpfs_mb:100"]}]""")
+        for text in (legacy, process, many):
+            self.run_job(text)
+        self.assertIn('what would allow it: exceptions: [{services: [many], allow: ["pids:601"]}]',
+                      self.run_job(many.replace("600", "601"), 4))
+        self.assertIn("is not a privilege", self.mt("policy", "set", "-", stdin="exceptions: [{services: [a], allow: ['pids:x']}]",
+                                                    status=2).stderr)
+        # What was set stays, whoever leads.
+        before = self.mt("policy", "get").stdout
+        self.server.kill()
+        self.server.start()
+        self.assertEqual(self.mt("policy", "get").stdout, before)
+
+
 COMPOSE = """
 x-env: &env {LOG: info}
 services:

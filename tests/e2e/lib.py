@@ -192,7 +192,8 @@ class Server:
     def __init__(self, workdir=None, **flags):
         self.workdir = workdir or Workdir()
         self.port = free_port()
-        self.flags = {"data_dir": self.workdir.join("state"), "port": self.port, "name": "s1", "reserve_mb": 1, **flags}
+        self.flags = {"data_dir": self.workdir.join("state"), "port": self.port, "name": "s1", "reserve_mb": 1,
+                      "new_cluster_policy": "open", **flags}
         self.process, self.program = None, "mentat-server"
         self.tls, self.headers = None, {}        # how the test speaks to it
 

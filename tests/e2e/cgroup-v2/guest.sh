@@ -57,7 +57,7 @@ run() {
     until_ 30 "case \$(state $id) in pending|starting) false ;; esac"
 }
 
-mentat-server --data-dir /var/lib/state --reserve-mb 1 >/tmp/server.log 2>&1 &
+mentat-server --data-dir /var/lib/state --reserve-mb 1 --new-cluster-policy open >/tmp/server.log 2>&1 &
 until_ 30 "mt nodes" || { not_ok "the server starts" "$(cat /tmp/server.log)" "$(mt nodes 2>&1; echo $?)"; finish; }
 agent
 until_ 60 '[ "$(mt nodes -q)" = host ]' || not_ok "the agent registers" "$(cat /tmp/agent.log)"
