@@ -41,13 +41,21 @@ static int var_node_name(const struct task_facts *f, const char *key, struct buf
     return 0;
 }
 
-static int var_port(const struct task_facts *f, const char *key, struct buf *out, struct error *err)
+static const struct alloc_port *port_find(const struct task_facts *f, const char *name)
 {
     for (uint32_t i = 0; i < f->alloc->ports.n; i++)
-        if (!strcmp(f->alloc->ports.v[i].name, key)) {
-            buf_printf(out, "%lld", (long long)task_port(f->spec->driver, &f->alloc->ports.v[i]));
-            return 0;
-        }
+        if (!strcmp(f->alloc->ports.v[i].name, name))
+            return &f->alloc->ports.v[i];
+    return NULL;
+}
+
+static int var_port(const struct task_facts *f, const char *key, struct buf *out, struct error *err)
+{
+    const struct alloc_port *port = port_find(f, key);
+    if (port) {
+        buf_printf(out, "%lld", (long long)task_port(f->spec->driver, port));
+        return 0;
+    }
     return error_set(err, ERROR_INVALID, "${port.%s}: the service has no port of this name; add it under `ports`", key);
 }
 
@@ -59,11 +67,12 @@ static int var_peers(const struct task_facts *f, const char *key, struct buf *ou
         buf_add_string(out, peers);
         return 0;
     }
-    CLEANUP_BUF struct buf port = {0};
-    if (var_port(f, key, &port, NULL) < 0)
+    const struct alloc_port *port = port_find(f, key);
+    if (!port)
         return error_set(err, ERROR_INVALID, "${peers.%s}: the service has no port of this name; add it under `ports`",
                          key);
-    task_add_address(out, f->ip, port.data);
+    CLEANUP_FREE char *number = mem_printf("%lld", (long long)task_outer_port(f->spec->driver, port));
+    task_add_address(out, f->ip, number);
     return 0;
 }
 

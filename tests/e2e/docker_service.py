@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Containers by way of the real programs: mt, mentat-server, mentat-agent and a real Docker engine."""
+import fcntl
 import os
+import pty
 import re
+import select
+import signal
+import struct
 import subprocess
 import sys
-import threading
-import time
+import termios
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from docker_lib import Engine, enter_namespaces  # noqa: E402
-from lib import Agent, Server, call, free_port, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, Server, call, free_port, program, wait_for  # noqa: E402
 
 POLICY = "profiles: [{name: docker-legacy, services: ['*']}, {name: exec-internal, services: ['*']}]\n"
 
@@ -63,6 +67,103 @@ class ServiceTest(unittest.TestCase):
         engine.ok("POST", f"/containers/{name}/start")
         self.addCleanup(lambda: engine.call("DELETE", f"/containers/{name}?force=1&v=1"))
         return engine.inspect(name)
+
+
+WEB = """
+name: web
+driver: docker
+count: COUNT
+config:
+  image: app:1
+  command: [/bin/sh, "-c", "echo up $MENTAT_REPLICA; echo peers ${peers.http} >&2; echo $MENTAT_REPLICA > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"]
+resources: {cpus: 0.05, memory_mb: 32, pids: 40}
+ports: [{name: http, port: 8080}]
+health: {type: http, port: http, path: /index.html, interval: 200ms}
+kill: {timeout: 0s}
+spread: node
+"""
+
+
+class Life(ServiceTest):
+    def run_web(self, count):
+        self.mt("run", self.file(WEB.replace("COUNT", str(count))))
+        return self.replicas("web")
+
+    def replicas(self, service):
+        """By number, as they are when all are healthy."""
+        found = [a for a in self.server.items(f"/v1/allocs?service={service}") if a["desired"] == "run" and a["state"] == "healthy"]
+        return {a["replica"]: a for a in found}
+
+    def test_a_service_from_its_file_to_its_end(self):
+        first = self.run_web(1)[0]
+        port = first["ports"][0]["host"]
+        self.assertEqual(call(port, "GET", "/index.html").body, b"0\n")
+        self.assertIn("up 0", self.mt("logs", "web").stdout)
+        done = self.mt("exec", first["id"], "--", "sh", "-c", "cat; id -u; echo no >&2; exit 3", stdin="hello\n", status=3)
+        self.assertEqual((done.stdout, done.stderr), ("hello\n1000\n", "no\n"))
+        self.mt("scale", "web", "2")
+        two = wait_for(lambda: len(self.replicas("web")) == 2 and self.replicas("web"), 30, "the second replica")
+        self.assertEqual(two[0]["id"], first["id"])
+        before = engine.containers(mentat_alloc=first["id"])[0]["Id"]
+        self.mt("restart", "web")
+        after = engine.containers(mentat_alloc=first["id"])[0]["Id"]
+        self.assertNotEqual(before, after)
+        wait_for(lambda: self.mt("logs", first["id"]).stdout.count("up 0") == 2, what="what both containers wrote")
+        self.mt("stop", "web")
+        wait_for(lambda: not engine.containers(mentat_service="web"), 20, "the end of its containers")
+        self.assertIn("up 0", self.mt("logs", first["id"]).stdout)
+
+    def test_a_terminal_that_resizes(self):
+        first = self.run_web(1)[0]
+        main, end = pty.openpty()
+        self.addCleanup(os.close, main)
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 91, 0, 0))
+        child = subprocess.Popen([program("mt"), "exec", first["id"], "--", "sh", "-c",
+                                  "until [ \"$(stty size 2>&1)\" = '30 91' ]; do sleep 0.05; done; stty size; "
+                                  "until [ \"$(stty size)\" = '40 101' ]; do sleep 0.05; done; stty size; read x; echo got $x; exit 6"],
+                                 stdin=end, stdout=end, stderr=end, start_new_session=True,
+                                 env={**os.environ, "MENTAT_ADDR": f"http://127.0.0.1:{self.server.port}"})
+        self.addCleanup(child.kill)
+        os.close(end)
+        seen = b""
+        def until(text):
+            nonlocal seen
+            while text not in seen:
+                ready, _, _ = select.select([main], [], [], 20 * PATIENCE)
+                self.assertTrue(ready, seen)
+                seen += os.read(main, 4096)
+        until(b"30 91")
+        fcntl.ioctl(main, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 101, 0, 0))
+        child.send_signal(signal.SIGWINCH)       # a terminal that is not its controlling one sends none
+        until(b"40 101")
+        os.write(main, b"word\n")
+        until(b"got word")
+        self.assertEqual(child.wait(20 * PATIENCE), 6)
+
+    def test_replicas_on_two_nodes_reach_each_other_by_published_ports(self):
+        for address in ("10.99.0.1", "10.99.0.2"):
+            subprocess.run(["ip", "address", "add", address + "/32", "dev", "lo"], check=True)
+            self.addCleanup(subprocess.run, ["ip", "address", "del", address + "/32", "dev", "lo"], check=True)
+        for name, address in (("a", "10.99.0.1"), ("b", "10.99.0.2")):
+            agent = Agent(self.server, name, ip=address, advertise="127.0.0.1", **{"docker.socket": engine.socket, "reserved_memory_mb": 0}).start()
+            self.addCleanup(lambda agent=agent: self.assertEqual(agent.end(), []))
+        wait_for(lambda: len([n for n in self.server.items("/v1/nodes") for d in n["drivers"]
+                              if n["name"] in "ab" and d["name"] == "docker" and d["healthy"]]) == 2, 30, "two more nodes")
+        self.mt("node", "disable", "n1")
+        # One after the other: two agents that share an engine, as no two hosts do, could make the job's network twice.
+        self.run_web(1)
+        self.mt("scale", "web", "2")
+        self.mt("restart", "web")        # what runs is not told of newcomers
+        two = wait_for(lambda: len(self.replicas("web")) == 2 and self.replicas("web"), 30, "both replicas")
+        self.assertEqual({a["node_name"] for a in two.values()}, {"a", "b"})
+        addresses = [f"{two[k]['ip']}:{two[k]['ports'][0]['host']}" for k in (0, 1)]
+        for k in (0, 1):
+            wait_for(lambda: self.mt("logs", two[k]["id"], "--stderr").stderr.splitlines()[-1] == f"peers {','.join(addresses)}",
+                     what="the addresses of both in the log")
+            for other, address in enumerate(addresses):
+                self.assertEqual(self.mt("exec", two[k]["id"], "--", "wget", "-q", "-O", "-", f"http://{address}/index.html").stdout,
+                                 f"{other}\n")
+        self.mt("stop", "web")
 
 
 class Adopt(ServiceTest):
