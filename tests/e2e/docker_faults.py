@@ -20,7 +20,8 @@ from agent import AgentTest  # noqa: E402
 from docker_lib import enter_namespaces  # noqa: E402
 from lib import Workdir, sanitized, wait_for  # noqa: E402
 
-ROUNDS = int(os.environ.get("MENTAT_TEST_ROUNDS", "10" if sanitized("mentat-agent") else "100"))
+# By hand: MENTAT_ROUNDS=100 meson test -C build docker_faults
+ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "10" if sanitized("mentat-agent") else "20"))
 
 
 def setUpModule():
@@ -140,7 +141,7 @@ class Script(http.server.BaseHTTPRequestHandler):
     def well(self, path):
         labels = (self.server.created or {}).get("Labels", {})
         if path == "/version":
-            return self.answer(200, {"ApiVersion": "1.47", "MinAPIVersion": "1.24", "Version": "27.0"})
+            return self.answer(200, self.server.version)
         if path.startswith("/images/"):
             return self.answer(200, {"Id": "sha256:" + "cd" * 32, "Config": {"User": "1000"}})
         if path.endswith("/containers/create"):
@@ -158,7 +159,8 @@ class Script(http.server.BaseHTTPRequestHandler):
         if path.startswith("/containers/") and path.endswith("/json") and path != "/containers/json":
             if not self.server.created:
                 return self.answer(404, {"message": "No such container"})
-            state = dict(self.container["State"], Status="exited" if self.server.ended.is_set() else "running", ExitCode=5)
+            state = dict(self.container["State"], Status="exited" if self.server.ended.is_set() else "running", ExitCode=5,
+                         FinishedAt=self.server.finished_at)
             return self.answer(200, dict(self.container, State=state, Config={"Labels": labels}))
         if path in ("/containers/json", "/networks"):
             return self.answer(200, [])
@@ -172,6 +174,7 @@ class FakeEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def __init__(self, path):
         self.faults, self.seen, self.created, self.ended = {}, [], None, threading.Event()
+        self.finished_at, self.version = "2026-01-01T00:00:01Z", {"ApiVersion": "1.47", "MinAPIVersion": "1.24", "Version": "27.0"}
         super().__init__(path, Script)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -276,6 +279,15 @@ class Nonsense(AgentTest):
         self.assertEqual(self.reason(alloc), "exit code 5")
         self.assertEqual(self.log_of(alloc), "one\ntwo\nthree\n")
         self.assertEqual(self.log_of(alloc, "stderr"), "err\n")
+
+    def test_an_end_that_the_engine_made_up_is_not_told_as_one(self):
+        """An engine that was killed while it started a container says so of it later."""
+        self.fake.finished_at = "0001-01-01T00:00:00Z"
+        alloc = self.run_one()
+        self.server.wait_states([alloc], "running", 30)
+        self.fake.ended.set()
+        self.assertEqual(self.reason(alloc), "lost: the Docker engine does not know how it ended")
+        self.assertFalse(self.server.reports[alloc].get("exited"))
 
     def test_a_wait_that_lies_and_one_that_stalls(self):
         self.fake.faults = {("POST", "/wait"): lambda h: h.answer(200, {})}

@@ -107,7 +107,8 @@ static void exit_describe(struct docker_task *t)
 {
     struct task_exit *how = &t->how;
     if (!how->known) {
-        snprintf(how->reason, sizeof how->reason, "lost: its container was removed");
+        snprintf(how->reason, sizeof how->reason, t->vague ? "lost: the Docker engine does not know how it ended"
+                                                           : "lost: its container was removed");
         return;
     }
     how->signal = how->code > 128 && how->code <= 128 + 64 ? how->code - 128 : 0;
@@ -171,10 +172,12 @@ static int64_t time_of(const struct value *json, const char *path)
 
 static void exit_read(struct docker_task *t, const struct value *json)
 {
-    t->how.known = true;
     t->how.code = (int)value_number(json, "State/ExitCode") & 0xff;
     t->how.oom = value_true(json, "State/OOMKilled");
     t->how.finished_at = time_of(json, "State/FinishedAt");
+    /* An engine that was killed while it started a container says that it exited with 0, but not when. */
+    t->vague = !t->how.finished_at;
+    t->how.known = !t->vague;
 }
 
 static const char *label(const struct value *json, const char *name)

@@ -108,6 +108,7 @@ struct docker_task {
     bool fresh;                      /* started, not adopted */
     bool foreign;                    /* somebody else made its container: it has another name, and no labels of ours */
     bool told_started, waited, asked;
+    bool vague;                      /* the engine says that it ended, and knows no more */
     int pid;
     struct docker_spec spec;         /* fresh */
     struct docker_image image;
