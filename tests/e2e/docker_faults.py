@@ -131,6 +131,7 @@ class Script(http.server.BaseHTTPRequestHandler):
         self.body = json.loads(body) if body else None
         path = re.sub(r"^/v1\.\d+", "", self.path).split("?")[0]
         self.server.seen.append((self.command, path))
+        self.server.raw_paths.append(self.path)
         for (method, end), fault in self.server.faults.items():
             if method == self.command and path.endswith(end):
                 return fault(self)
@@ -174,6 +175,7 @@ class FakeEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def __init__(self, path):
         self.faults, self.seen, self.created, self.ended = {}, [], None, threading.Event()
+        self.raw_paths = []
         self.finished_at, self.version = "2026-01-01T00:00:01Z", {"ApiVersion": "1.47", "MinAPIVersion": "1.24", "Version": "27.0"}
         super().__init__(path, Script)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -242,6 +244,33 @@ class Nonsense(AgentTest):
         self.faulty({("POST", "/create"): lambda h: h.answer(400, b"")}, "it gave no reason")
         self.faulty({("POST", "/containers/create"): lambda h: h.answer(409, {"message": "the name is taken"})}, "the name is taken")
         self.faulty({("POST", "/start"): lambda h: h.answer(500, {"message": "exec format error"})}, "exec format error")
+
+    def test_each_release_is_spoken_to_in_the_newest_version_that_both_know(self):
+        """Of releases that cannot be installed here, by what they say of themselves; MinAPIVersion is 1.44 from Docker 29 on."""
+        def paths():
+            return {p.split("/")[1] for p in self.fake.raw_paths if p.startswith("/v1.")}
+        for release, least, most, spoken in (("24.0.9", "1.12", "1.43", "v1.43"), ("28.5.1", "1.24", "1.51", "v1.50"),
+                                             ("29.0.0", "1.44", "1.52", "v1.50")):
+            self.agent.kill()
+            self.fake.version = {"ApiVersion": most, "MinAPIVersion": least, "Version": release}
+            self.fake.raw_paths.clear()
+            self.fake.ended.clear()
+            self.fake.created = None
+            self.agent = self.node.start().process
+            alloc = self.run_one()
+            self.server.wait_states([alloc], "running", 30)
+            self.assertEqual(paths(), {spoken}, release)
+            self.fake.ended.set()
+            self.assertEqual(self.reason(alloc), "exit code 5")
+        # From 1.50 on an image's description leaves out what is empty: no user is root.
+        self.faulty({("GET", "/images/x:1/json"): lambda h: h.answer(200, {"Id": "sha256:" + "cd" * 32})}, "runs as root")
+        self.fake.faults = {}
+        for release, least, most, text in (("19.03.15", "1.12", "1.40", "upgrade Docker to 20.10 or newer"),
+                                           ("35.0.0", "1.51", "1.60", "upgrade this agent")):
+            self.agent.kill()
+            self.fake.version = {"ApiVersion": most, "MinAPIVersion": least, "Version": release}
+            self.agent = self.node.start().process
+            self.assertIn(text, self.reason(self.run_one()))
 
     def test_a_create_whose_answer_is_cut_is_found_again(self):
         once = []

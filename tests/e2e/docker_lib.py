@@ -101,6 +101,12 @@ class Engine:
         self.live_restore, self.process, self.config = live_restore, None, {}
 
     def start(self, wait=True):
+        self.launch()
+        if wait:
+            self.wait_up()
+        return self
+
+    def launch(self):
         config = self.workdir.join("daemon.json")
         with open(config, "w") as f:
             json.dump(self.config, f)
@@ -113,14 +119,15 @@ class Engine:
                  self.workdir.join("exec"), "--pidfile", pidfile, "--host", "unix://" + self.socket, "--cgroup-parent",
                  self.group, "--shutdown-timeout", "5"] + (["--live-restore"] if self.live_restore else []),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        if wait:
-            self.wait_up()
-        return self
 
     def wait_up(self):
         wait_for(self.answers, 60, "the Docker engine", every=0.05)
 
     def answers(self):
+        # A child of an engine that was killed may hold the lock of its database for a moment. Elsewhere systemd starts the
+        # engine again.
+        if self.process.poll() is not None and self.log().rstrip().endswith("metadata database: timeout"):
+            self.launch()
         assert self.process.poll() is None, "dockerd ended: " + self.log()[-2000:]
         return self.call("GET", "/_ping").status == 200
 
