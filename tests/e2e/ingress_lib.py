@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import urllib.parse
@@ -105,6 +106,54 @@ class TableServer:
         self.http.server_close()
 
 
+class LyingServer:
+    """Stands between agents and a server. Leaving replicas look like all others to the agents, and are idle for the server."""
+
+    def __init__(self, server):
+        leaving = {}
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def pass_on(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+                ingress = self.path.startswith("/v1/agent/ingress")
+                if ingress and body:
+                    report = json.loads(body)
+                    body = json.dumps({**report, "idle": sorted(leaving)}).encode()
+                answer = server.call(self.command, self.path, body)
+                text = answer.body
+                if ingress and self.command == "GET" and answer.status == 200:
+                    text = json.dumps(self.hide(answer.json)).encode()
+                self.send_response(answer.status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def hide(self, table):
+                for r in table["routes"]:
+                    for t in r["targets"]:
+                        if t.get("leaving"):
+                            leaving[t["alloc"]] = True
+                            t.update(leaving=False, weight=100)
+                return table
+
+            do_GET = do_POST = pass_on
+
+            def log_message(self, *args):
+                pass
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_address[1]
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
 class Replica:
     """Answers with its name; /slow?N takes N seconds, /size?N gives N bytes, others say what they were asked."""
 
@@ -158,8 +207,8 @@ class Load:
     """Clients that ask all the time and check every answer: half of them on kept connections, half on a new one for each
     request. Whatever is not a whole, right answer is an error."""
 
-    def __init__(self, agent, host="web.example.com", clients=4, pause=0.002, check=lambda status, body: status == 200):
-        self.agent, self.host, self.check, self.pause = agent, host, check, pause
+    def __init__(self, agent, host="web.example.com", clients=4, pause=0.002, method="GET", query=""):
+        self.agent, self.host, self.pause, self.method, self.query = agent, host, pause, method, query
         self.errors, self.answers, self.lock = [], {}, threading.Lock()
         self.times = []              # of the answers: (when, by whom)
         self.stopping = threading.Event()
@@ -171,11 +220,11 @@ class Load:
         connection, number = None, 0
         while not self.stopping.is_set():
             number += 1
-            path = f"/{threading.get_ident()}/{number}"
+            path = f"/{threading.get_ident()}/{number}{self.query}"
             try:
                 # A kept connection may be closed by the proxy between two requests, and says so when it does.
                 connection = connection or http.client.HTTPConnection(self.agent.ip, self.agent.http_port, timeout=10)
-                connection.request("GET", path, headers={"Host": self.host, **({} if keep else {"Connection": "close"})})
+                connection.request(self.method, path, headers={"Host": self.host, **({} if keep else {"Connection": "close"})})
                 response = connection.getresponse()
                 body = response.read().decode()
                 closing = response.will_close
@@ -194,7 +243,7 @@ class Load:
     def _count(self, response, body, path):
         who = response.headers.get("X-Replica", "")
         with self.lock:
-            if not self.check(response.status, body) or (who and body != f"{who} {path}"):
+            if response.status != 200 or body != f"{who} {path}":
                 self.errors.append((time.monotonic(), response.status, body[:200]))
             self.answers[who] = self.answers.get(who, 0) + 1
             self.times.append((time.monotonic(), who))
@@ -214,6 +263,49 @@ class Load:
         for t in self.threads:
             t.join(30)
         return self.errors
+
+
+# A replica as a task: /?ms=N takes that long, /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it
+# is told to: whatever it was doing is lost.
+SERVICE = """
+import http.server, os, sys, time, urllib.parse
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    def do_GET(self):
+        query = urllib.parse.parse_qs(self.path.partition("?")[2])
+        who = os.environ["V"] + "/" + os.environ["MENTAT_ALLOC_ID"]
+        status = int(os.environ.get("STATUS", 200)) if self.path != "/health" else 200
+        time.sleep(int(query.get("ms", ["0"])[0]) / 1000)
+        kb = int(query.get("kb", ["0"])[0])
+        body = b"x" * 1024 * kb if kb else (who + " " + self.path).encode()
+        self.send_response(status)
+        self.send_header("X-Replica", who)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for i in range(10 if kb else 1):
+            part = len(body) // 10 if kb else len(body)
+            self.wfile.write(body[i * part:(i + 1) * part])
+            time.sleep(0.3 if kb else 0)
+    do_POST = do_GET
+    def log_message(self, *args):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+    def handle_error(self, *args):
+        pass
+Server((os.environ["MENTAT_IP"], int(os.environ["MENTAT_PORT_HTTP"])), Handler).serve_forever()
+"""
+
+
+def web_service(name="web", count=2, version="1", deploy=None, ingress=None, **more):
+    return {"name": name, "driver": "exec", "count": count, "spread": "node",
+            "config": {"command": [sys.executable], "args": ["-S", "-c", SERVICE.replace("${", "$${")], "env": {"V": version}},
+            "ports": [{"name": "http", "port": 80}], "resources": {"cpus": 0.05, "memory_mb": 64},
+            "health": {"type": "http", "port": "http", "path": "/health", "interval": "200ms"},
+            "kill": {"timeout": "10s"}, "deploy": deploy or {"strategy": "rolling"},
+            "ingress": ingress or [{"host": f"{name}.example.com", "port": "http"}], **more}
 
 
 def route(service, targets, host="web.example.com", path="/", port="http", **ingress):
@@ -239,6 +331,9 @@ class IngressAgent(Agent):
             return super().start()
         finally:
             self.flags = kept
+
+    def text_end(self):
+        return self.process.text()[-2000:]
 
     def directory(self):
         return os.path.join(self.flags["data_dir"], "ingress")

@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Deploys lose no request: a real server, two agents with a real HAProxy each, replicas that end at once when they are told
+to, and clients that check every answer. The same deploy is noticed when the drain is broken.
+
+  ingress.py                 what CI runs
+  ingress.py --deploys 30    only deploys, 30 of each strategy, and 10,000 requests for the canary's share"""
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from ingress_lib import IngressAgent, LyingServer, Load, web_service  # noqa: E402
+from lib import Server, job, wait_for  # noqa: E402
+
+DEPLOYS, REQUESTS = 1, 300
+
+
+class IngressTest(unittest.TestCase):
+    through = None                   # what stands between the agents and the server
+
+    def setUp(self):
+        self.server = Server().start()
+        self.addCleanup(lambda: self.server.stop())
+        at = self.server
+        if self.through:
+            at = self.through(self.server)
+            self.addCleanup(at.stop)
+        self.agents = [IngressAgent(at, f"n{i}", f"127.0.0.{i + 1}").start() for i in (1, 2)]
+        self.addCleanup(self.end)
+        wait_for(lambda: len(self.server.items("/v1/nodes")) == 2, 20, "two nodes")
+        self.version, self.loads = 0, []
+
+    def end(self):
+        for load in self.loads:
+            load.stop()
+        for agent in self.agents:
+            self.assertEqual(agent.end(), [])
+
+    def service(self):
+        return self.server.get("/v1/services/web").json["status"]
+
+    def submit(self, **more):
+        """A new version; returns its deployment's id, when there is one."""
+        self.version += 1
+        answer = self.server.post("/v1/jobs", job("web", web_service(version=f"v{self.version}", **more)))
+        self.assertLess(answer.status, 300, answer)
+        return answer
+
+    def deployment(self):
+        """The one of the current version."""
+        version = self.service()["version"]
+        return next(d for d in self.server.items("/v1/deployments") if d["service"] == "web" and d["version"] == version)
+
+    def reaches(self, state, timeout=40):
+        try:
+            wait_for(lambda: self.deployment()["state"] == state, timeout, f"a deployment that is {state}")
+        except AssertionError:
+            print(json.dumps([self.deployment(), self.server.items("/v1/allocs"), self.agents[0].text_end()], indent=1))
+            raise
+
+    def serves(self, *versions, timeout=20):
+        """Waits until all proxies answer with all of these versions, and no other."""
+        def look():
+            for agent in self.agents:
+                seen = {agent.get_page("/")[2].split("/")[0] for _ in range(4 * len(versions) + 4)}
+                if seen != set(versions):
+                    return False
+            return True
+        wait_for(look, timeout, f"answers of {versions}", every=0.05)
+
+    def load(self):
+        """For each proxy: kept and new connections; requests that may be sent twice and such that may not."""
+        for agent in self.agents:
+            self.loads.append(Load(agent, clients=2, pause=0.01))
+            self.loads.append(Load(agent, clients=2, pause=0.01, method="POST", query="?ms=40"))
+
+    def lost(self):
+        return [e for load in self.loads for e in load.stop()]
+
+    def first(self, **more):
+        self.submit(**more)
+        self.serves("v1")
+        self.load()
+
+    def download(self):
+        """Half a MB over three seconds; what came of it is in the list that is returned, afterwards."""
+        got = []
+        thread = threading.Thread(target=lambda: got.append(len(self.agents[0].get_page("/?kb=500", timeout=30)[2])))
+        thread.start()
+        return thread, got
+
+
+class DeploysTest(IngressTest):
+    def test_rolling(self):
+        self.first()
+        thread, got = self.download()
+        for _ in range(DEPLOYS * 2):
+            self.submit()
+            self.reaches("successful")
+            self.serves(f"v{self.version}")
+        thread.join()
+        self.assertEqual(got, [500 * 1024])
+        self.assertEqual(self.lost(), [])
+
+    def test_blue_green(self):
+        deploy = {"strategy": "blue-green", "standby_secs": 2}
+        self.first(deploy=deploy)
+        for _ in range(DEPLOYS):
+            self.submit(deploy=deploy)
+            self.serves(f"v{self.version}")
+            self.reaches("successful")
+        # Back while blue still stands by: nothing is started.
+        self.submit(deploy={**deploy, "standby_secs": 60})
+        self.serves(f"v{self.version}")
+        allocs = {a["id"] for a in self.server.items("/v1/allocs")}
+        answer = self.server.post("/v1/services/web/rollback", {})
+        self.assertLess(answer.status, 300, answer)
+        self.serves(f"v{self.version - 1}")
+        self.assertEqual({a["id"] for a in self.server.items("/v1/allocs")} - allocs, set())
+        self.assertEqual(self.lost(), [])
+
+    def test_canary(self):
+        deploy = {"strategy": "canary", "canary_percent": 20}
+        self.submit(deploy=deploy)
+        self.serves("v1")
+        self.submit(deploy=deploy)
+        self.reaches("paused")
+        self.assert_share("v2", "v1", 0.20)
+        self.load()
+        stable = "v1"
+        for i in range(DEPLOYS * 2):
+            if i:
+                self.submit(deploy=deploy)
+                self.reaches("paused")
+            new = f"v{self.version}"
+            self.serves(stable, new)
+            action = "abort" if i % 2 == 0 else "promote"
+            answer = self.server.post(f"/v1/services/web/{action}")
+            self.assertLess(answer.status, 300, answer)
+            stable = new if action == "promote" else stable
+            self.serves(stable)
+        self.assertEqual(self.lost(), [])
+
+    def assert_share(self, new, old, share):
+        """Of what one client asks in turn, while nobody else does: within a point."""
+        for agent in self.agents:
+            for _ in range(100):     # a replica comes in with the next round of the proxy's turns
+                agent.get_page("/")
+            seen = [agent.get_page("/")[2].split("/")[0] for _ in range(REQUESTS)]
+            self.assertEqual(set(seen), {new, old})
+            self.assertLess(abs(seen.count(new) / len(seen) - share), 0.01, seen.count(new))
+
+
+class FaultsTest(IngressTest):
+    def test_drain_and_kills(self):
+        """A node is drained, the agents, then the server are killed and come back, in the middle of deploys."""
+        self.first()
+        self.submit()
+        self.agents[0].kill()
+        self.agents[0].start()
+        self.reaches("successful", 60)
+        self.submit()
+        self.server.kill()
+        self.server.start()
+        self.reaches("successful", 60)
+        self.serves(f"v{self.version}")
+        node = next(n for n in self.server.items("/v1/nodes") if n["name"] == "n2")
+        answer = self.server.post(f"/v1/nodes/{node['id']}/drain", {})
+        self.assertLess(answer.status, 300, answer)
+        wait_for(lambda: not [a for a in self.server.items("/v1/allocs")
+                              if a["node_name"] == "n2" and a["state"] in ("running", "healthy", "stopping")], 40, "the drained node")
+        self.serves(f"v{self.version}")
+        self.assertEqual(self.lost(), [])
+
+
+class BrokenDrainTest(IngressTest):
+    """Replicas are said to be idle as soon as they leave, and the proxies are not told: the clients must notice."""
+    through = LyingServer
+
+    def test_it_is_noticed(self):
+        self.first()
+        for _ in range(2):
+            self.submit()
+            self.reaches("successful")
+        self.assertNotEqual(self.lost(), [])
+
+
+if __name__ == "__main__":
+    if "--deploys" in sys.argv:
+        at = sys.argv.index("--deploys")
+        DEPLOYS, REQUESTS = int(sys.argv[at + 1]), 10000
+        del sys.argv[at:at + 2]
+        sys.argv += ["DeploysTest"]
+    unittest.main(verbosity=2)
