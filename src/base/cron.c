@@ -259,6 +259,13 @@ static bool next_in_span(const struct cron *c, const struct tz_span *span, int64
     return true;
 }
 
+bool cron_comes(const char *expr)
+{
+    struct cron cron;
+    int64_t at_s;
+    return !cron_parse(expr, &cron, NULL) && next_match(&cron, 0, (int64_t)SEARCH_YEARS * 366 * DAY_S, &at_s);
+}
+
 int64_t cron_next(const char *expr, const char *tz_rule, int64_t after_ms)
 {
     struct cron cron;

@@ -3,11 +3,14 @@
  * Also @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually. When neither day field begins with `*`, either
  * of the two is enough, as in Vixie cron. Pure. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
 
 int cron_check(const char *expr, struct error *err);
+/* Whether it ever comes: 30 February does not. expr is a good one. */
+bool cron_comes(const char *expr);
 
 /* The first run after after_ms (both milliseconds since 1970, UTC) by the clock of tz_rule (a POSIX TZ rule, see tz.h;
  * NULL: UTC); INT64_MAX when it never comes (30 February), or when expr or tz_rule is wrong.

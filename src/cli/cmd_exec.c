@@ -23,14 +23,19 @@ static char *find_alloc(struct cli *cli, struct error *err)
     }
     CLEANUP(json_decref) json_t *allocs = target_allocs(cli, t.name, false, err);
     char *id = NULL;
+    CLEANUP_FREE char *first = NULL;
     size_t i, live = 0;
     json_t *a;
     json_array_foreach(allocs, i, a)
-        if (follow_alloc_live(a) && !live++)
+        if (follow_alloc_live(a) && !live++) {
             id = mem_strdup(json_text(a, "id"));
+            first = target_replica_name(a, target_by_node(t.json));
+        }
     if (allocs && live != 1) {
-        error_set(err, live ? ERROR_INVALID : ERROR_NOT_FOUND, live ? "service %s has %zu replicas; say which: %s/0"
-                  : "service %s runs nowhere (%zu replicas); see `mt status %s`", t.name, live, t.name);
+        if (live)
+            error_set(err, ERROR_INVALID, "service %s has %zu replicas; say which, such as %s", t.name, live, first);
+        else
+            error_set(err, ERROR_NOT_FOUND, "service %s runs nowhere; see `mt status %s`", t.name, t.name);
         free(id);
         id = NULL;
     }
@@ -80,7 +85,8 @@ static const struct option_row options[] = {
     {"no-tty", 'T', NULL, "No terminal for the command although there is one here.", NULL}, {0}};
 
 const struct command_row cmd_exec = {
-    .name = "exec", .operands = "ALLOC|SERVICE[/N]", .min = 1, .max = 1, .takes_rest = true, .kind = OPERAND_ALLOC,
+    .name = "exec", .operands = "ALLOC|SERVICE[/N|@NODE]", .min = 1, .max = 1, .takes_rest = true, .kind = OPERAND_ALLOC,
     .options = options, .run = run, .summary = "run a command in a task, with a terminal when there is one here",
-    .help = "The exit status is the command's.",
+    .help = "SERVICE@NODE is the replica on that node, as services that run on every node have them. The exit status is the\n"
+            "command's.",
 };

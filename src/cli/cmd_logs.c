@@ -70,6 +70,7 @@ static int read_all(struct cli *cli, const struct target *target, struct log_sty
     size_t i;
     json_t *a;
     int status = STATUS_DONE;
+    style->by_node = target->kind == TARGET_SERVICE && target_by_node(target->json);
     style->prefixed = json_array_size(allocs) > 1 && !cli->quiet;
     json_array_foreach(allocs, i, a) {
         struct log_source *sources[2];
@@ -88,15 +89,16 @@ static int follow(struct cli *cli, struct log_style *style)
 {
     struct error err = {0};
     struct target target = {0};
-    const char *word = cli_operand(cli, 0), *slash = strchr(word, '/');
-    CLEANUP_FREE char *name = mem_strndup(word, slash ? (size_t)(slash - word) : strlen(word));
-    long long replica = -1;
-    if ((slash && number_parse("the replica's number", slash + 1, 0, 1000000, &replica, &err)) ||
+    const char *word = cli_operand(cli, 0), *mark = strpbrk(word, "/@");
+    CLEANUP_FREE char *name = mem_strndup(word, mark ? (size_t)(mark - word) : strlen(word));
+    struct log_choice choice = {.replica = -1, .node = mark && *mark == '@' ? mark + 1 : NULL};
+    if ((mark && *mark == '/' && number_parse("the replica's number", mark + 1, 0, 1000000, &choice.replica, &err)) ||
         target_find(cli, name, &target, &err))
         return cli_fail(cli, &err);
-    style->prefixed = target.kind == TARGET_SERVICE && replica < 0 && !cli->quiet &&
-                      json_number(target.json, "status.desired") > 1;
-    int status = log_follow(cli, &target, replica, style);
+    style->by_node = target.kind == TARGET_SERVICE && target_by_node(target.json);
+    bool several = target.kind == TARGET_SERVICE && !choice.node && (choice.replica < 0 || style->by_node);
+    style->prefixed = several && !cli->quiet && json_number(target.json, "status.desired") > 1;
+    int status = log_follow(cli, &target, &choice, style);
     target_clear(&target);
     return status;
 }
@@ -129,10 +131,10 @@ static const struct option_row options[] = {
 };
 
 const struct command_row cmd_logs = {
-    .name = "logs", .operands = "SERVICE[/N]|ALLOC", .min = 1, .max = 1, .kind = OPERAND_SERVICE, .options = options,
+    .name = "logs", .operands = "SERVICE[/N|@NODE]|ALLOC", .min = 1, .max = 1, .kind = OPERAND_SERVICE, .options = options,
     .run = run, .summary = "what tasks wrote: of all replicas of a service, or of one",
     .help = "The task's standard output goes to standard output, its standard error to standard error. The lines\n"
-            "of several replicas have the replica in front, with -o wide also its allocation and node, with -q\n"
+            "of several replicas have the replica in front (SERVICE/N, or SERVICE@NODE where it runs on every node), with -o wide also its allocation and node, with -q\n"
             "nothing; -o json makes an object of each line.\n"
             "\n"
             "With -f the replicas of a service are followed as they come and go: replacements, and new ones when\n"

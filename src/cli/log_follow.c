@@ -44,8 +44,8 @@ struct log_follow {
     struct cli *cli;
     struct log_style *style;
     const struct target *target;
-    long long replica;           /* negative: all */
-    long long first_replica;     /* of the first log */
+    struct log_choice choice;
+    char *first;                 /* the replica of the first log */
     struct log_stream *streams;
     json_t *known;               /* allocation → true: its log is, was, or need not be told */
     size_t followed;             /* allocations */
@@ -121,7 +121,7 @@ static void stream_broke(struct log_follow *f, struct log_stream *s, int64_t now
     if (s->told || now - s->broken_since < TELL_MS)
         return;
     s->told = true;
-    note(f, "%s/%lld: %s; trying again", s->source->service, s->source->replica, err->text);
+    note(f, "%s: %s; trying again", s->source->name, err->text);
 }
 
 /* False when it is over for good. */
@@ -144,7 +144,7 @@ static bool stream_step(struct log_follow *f, struct log_stream *s, int64_t now)
         stream_broke(f, s, now);
         return true;
     }
-    CLEANUP_FREE char *which = mem_printf("%s/%lld (%s)", s->source->service, s->source->replica, s->source->alloc);
+    CLEANUP_FREE char *which = mem_printf("%s (%s)", s->source->name, s->source->alloc);
     error_context(&s->part.error, "%s", which);
     f->status = cli_fail(f->cli, &s->part.error);
     return false;
@@ -192,24 +192,25 @@ static void take_alloc(struct log_follow *f, const json_t *a, bool ended_too)
         return;
     if (f->followed == ALLOCS_MAX) {
         if (!f->crowded)
-            fprintf(stderr, "mt: %s has many replicas: only the logs of %d are followed; choose one with %s/N\n",
-                    f->target->name, ALLOCS_MAX, f->target->name);
+            fprintf(stderr, "mt: %s has many replicas: only the logs of %d are followed; choose one with %s%s\n",
+                    f->target->name, ALLOCS_MAX, f->target->name, f->style->by_node ? "@NODE" : "/N");
         f->crowded = true;
         return;
     }
+    CLEANUP_FREE char *name = target_replica_name(a, f->style->by_node);
     if (f->followed++ == 0)
-        f->first_replica = json_number(a, "replica");
-    else if (json_number(a, "replica") != f->first_replica && !f->cli->quiet)
+        f->first = mem_strdup(name);
+    else if (strcmp(name, f->first) && !f->cli->quiet)
         f->style->prefixed = true;
     if (!first)
-        note(f, "%s/%lld is %s on %s, allocation %s", json_text(a, "service"), json_number(a, "replica"),
-             json_text(a, "state"), json_text(a, "node_name"), id);
+        note(f, "%s is %s on %s, allocation %s", name, json_text(a, "state"), json_text(a, "node_name"), id);
     add_streams(f, a);
 }
 
 static bool is_asked(const struct log_follow *f, const json_t *alloc)
 {
-    return f->replica < 0 || json_number(alloc, "replica") == f->replica;
+    return (f->choice.replica < 0 || json_number(alloc, "replica") == f->choice.replica) &&
+           (!f->choice.node || is(alloc, "node_name", f->choice.node));
 }
 
 static void take_allocs(struct log_follow *f, const json_t *allocs)
@@ -251,7 +252,7 @@ static bool nothing_comes(const struct log_follow *f, const json_t *subject, con
     bool scheduled = *json_text(spec, "schedule");
     return is(subject, "status.state", "stopped") || (is(subject, "status.state", "complete") && !scheduled) ||
            (is(subject, "status.state", "failed") && is(spec, "restart.then", "fail") && !scheduled) ||
-           (is(spec, "mode", "service") && f->replica >= json_number(spec, "count"));
+           (is(spec, "mode", "service") && f->choice.replica >= json_number(spec, "count"));
 }
 
 /* 404 is an answer: whatever it was is forgotten. */
@@ -318,9 +319,9 @@ static bool is_quiet(const struct log_follow *f)
     return f->watch.exchange;
 }
 
-int log_follow(struct cli *cli, const struct target *target, long long replica, struct log_style *style)
+int log_follow(struct cli *cli, const struct target *target, const struct log_choice *choice, struct log_style *style)
 {
-    struct log_follow f = {.cli = cli, .style = style, .target = target, .replica = replica, .known = json_object(),
+    struct log_follow f = {.cli = cli, .style = style, .target = target, .choice = *choice, .known = json_object(),
                            .status = STATUS_DONE};
     struct error err = {0};
     CLEANUP_FREE char *waiting = NULL;
@@ -345,6 +346,7 @@ int log_follow(struct cli *cli, const struct target *target, long long replica, 
         stream_free(s);
     }
     json_decref(f.known);
+    free(f.first);
     free(f.watch_path);
     return f.status;
 }

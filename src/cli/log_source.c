@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "cli/api.h"
 #include "cli/table.h"
+#include "cli/target.h"
 #include "model/field.h"
 
 #define LINE_MAX_BYTES (64 * 1024)
@@ -38,8 +40,9 @@ static void write_line(const struct log_source *s, const char *line, size_t len)
         write_json(s, line, len);
         return;
     }
-    const char *color = cli->color ? colors[(size_t)s->replica % ARRAY_LEN(colors)] : "";
-    fprintf(s->to, "%s%s/%lld", color, s->service, s->replica);
+    size_t number = s->style->by_node ? (size_t)hash_bytes(s->node, strlen(s->node), 0) : (size_t)s->replica;
+    const char *color = cli->color ? colors[number % ARRAY_LEN(colors)] : "";
+    fprintf(s->to, "%s%s", color, s->name);
     if (cli->format == OUTPUT_WIDE)
         fprintf(s->to, " %s on %s", s->alloc, s->node);
     fprintf(s->to, " |%s ", *color ? COLOR_OFF : "");
@@ -96,7 +99,7 @@ size_t log_sources_make(const struct log_style *style, const json_t *alloc, stru
         *out[n++] = (struct log_source){
             .style = style, .alloc = mem_strdup(json_text(alloc, "id")), .replica = json_number(alloc, "replica"),
             .service = mem_strdup(json_text(alloc, "service")), .node = mem_strdup(json_text(alloc, "node_name")),
-            .stream = streams[i], .to = i ? stderr : stdout,
+            .name = target_replica_name(alloc, style->by_node), .stream = streams[i], .to = i ? stderr : stdout,
         };
     }
     return n;
@@ -110,6 +113,7 @@ void log_source_free(struct log_source *s)
     buf_free(&s->line);
     free(s->alloc);
     free(s->service);
+    free(s->name);
     free(s->node);
     free(s);
 }

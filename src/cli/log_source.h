@@ -8,6 +8,7 @@
 /* What all sources of a command share. */
 struct log_style {
     const struct cli *cli;
+    bool by_node;                /* replicas are named by their nodes */
     bool prefixed;               /* each line with the replica in front; may be switched on while sources run */
     const char *only;            /* "stdout" or "stderr"; NULL: both */
     const char *query;           /* "&tail=5&follow=true" */
@@ -16,6 +17,7 @@ struct log_style {
 struct log_source {
     const struct log_style *style;
     char *alloc, *service, *node;
+    char *name;                  /* of the replica: web/0, node-agent@n1 */
     long long replica;
     const char *stream;          /* "stdout", "stderr" */
     FILE *to;

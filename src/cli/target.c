@@ -50,25 +50,6 @@ json_t *target_allocs(struct cli *cli, const char *service, bool all, struct err
     return out;
 }
 
-static int find_replica(struct cli *cli, const char *service, const char *number, struct target *out, struct error *err)
-{
-    long long replica;
-    if (number_parse("the replica's number", number, 0, 1000000, &replica, err))
-        return -1;
-    CLEANUP(json_decref) json_t *allocs = target_allocs(cli, service, true, err);
-    if (!allocs)
-        return -1;
-    size_t i;
-    json_t *a;
-    json_array_foreach(allocs, i, a)
-        if (json_number(a, "replica") == replica) {
-            *out = (struct target){TARGET_ALLOC, mem_strdup(json_text(a, "id")), json_incref(a)};
-            return 0;
-        }
-    return error_set(err, ERROR_NOT_FOUND, "service %.64s has no replica %lld yet; see `mt status %.64s`", service, replica,
-                     service);
-}
-
 static json_t *look(struct cli *cli, const char *kind, const char *word, struct error *err)
 {
     struct api *api = cli_api(cli, err);
@@ -78,13 +59,77 @@ static json_t *look(struct cli *cli, const char *kind, const char *word, struct 
     return api_get(api, path, err);
 }
 
+bool target_by_node(const json_t *service)
+{
+    return !strcmp(json_text(service, "current.spec.mode"), "every-node");
+}
+
+char *target_replica_name(const json_t *alloc, bool by_node)
+{
+    const char *service = json_text(alloc, "service");
+    return by_node ? mem_printf("%s@%s", service, json_text(alloc, "node_name"))
+                   : mem_printf("%s/%lld", service, json_number(alloc, "replica"));
+}
+
+/* One allocation out of those that match, which are sorted, the newest of each replica first. `by_node`: they are told
+ * apart by their nodes. */
+static int take_one(const json_t *matching, bool by_node, const char *word, struct target *out, struct error *err)
+{
+    CLEANUP_BUF struct buf names = {0};
+    CLEANUP(json_decref) json_t *seen = json_object();
+    const json_t *first = json_array_get(matching, 0);
+    size_t i;
+    json_t *a;
+    json_array_foreach(matching, i, a) {
+        CLEANUP_FREE char *name = target_replica_name(a, by_node);
+        if (json_object_get(seen, name) || (i && !view_alloc_current(a)))
+            continue;
+        json_object_set_new(seen, name, json_true());
+        buf_printf(&names, "%s%s", names.len ? ", " : "", name);
+    }
+    if (json_object_size(seen) > 1)
+        return error_set(err, ERROR_INVALID, "%.64s is one of %zu: say which: %.300s", word, json_object_size(seen), names.data);
+    *out = (struct target){TARGET_ALLOC, mem_strdup(json_text(first, "id")), json_incref((json_t *)(uintptr_t)first)};
+    return 0;
+}
+
+static json_t *matching(const json_t *allocs, const char *node, long long replica)
+{
+    json_t *out = json_array();
+    size_t i;
+    json_t *a;
+    json_array_foreach(allocs, i, a)
+        if (node ? !strcmp(json_text(a, "node_name"), node) : json_number(a, "replica") == replica)
+            json_array_append(out, a);
+    return out;
+}
+
+/* SERVICE/N or SERVICE@NODE. */
+static int find_replica(struct cli *cli, const char *word, const char *mark, struct target *out, struct error *err)
+{
+    CLEANUP_FREE char *service = mem_strndup(word, (size_t)(mark - word));
+    const char *node = *mark == '@' ? mark + 1 : NULL;
+    long long replica = -1;
+    if (!node && number_parse("the replica's number", mark + 1, 0, 1000000, &replica, err))
+        return -1;
+    CLEANUP(json_decref) json_t *json = look(cli, "/v1/services/", service, err);
+    CLEANUP(json_decref) json_t *allocs = json ? target_allocs(cli, service, true, err) : NULL;
+    if (!allocs)
+        return -1;
+    CLEANUP(json_decref) json_t *found = matching(allocs, node, replica);
+    if (json_array_size(found))
+        return take_one(found, !node && target_by_node(json), word, out, err);
+    return node ? error_set(err, ERROR_NOT_FOUND, "service %.64s runs nothing on node %.64s; see `mt status %.64s`", service, node,
+                            service)
+                : error_set(err, ERROR_NOT_FOUND, "service %.64s has no replica %lld yet; see `mt status %.64s`", service, replica,
+                            service);
+}
+
 int target_find(struct cli *cli, const char *word, struct target *out, struct error *err)
 {
-    const char *slash = strchr(word, '/');
-    if (slash) {
-        CLEANUP_FREE char *service = mem_strndup(word, (size_t)(slash - word));
-        return find_replica(cli, service, slash + 1, out, err);
-    }
+    const char *mark = strpbrk(word, "/@");
+    if (mark)
+        return find_replica(cli, word, mark, out, err);
     struct error first = {0};
     json_t *json = text_is_name(word) ? look(cli, "/v1/services/", word, &first) : NULL;
     if (json) {

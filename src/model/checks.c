@@ -311,6 +311,8 @@ static void check_mode(const struct service *s, const char *path, struct problem
         PROBLEM("schedule", "is for `mode: task`");
     else if (s->schedule && cron_check(s->schedule, &err) < 0)
         PROBLEM("schedule", "%s", err.text);
+    else if (s->schedule && !cron_comes(s->schedule))
+        PROBLEM("schedule", "`%.100s` never comes: its months have no such day", s->schedule);
     if (s->time_zone && !s->schedule)
         PROBLEM("time_zone", "is for services with a `schedule`");
     if (s->mode != MODE_SERVICE && s->count > 1)

@@ -189,7 +189,16 @@ static const struct field *owner_of(const struct context *c, const struct type *
     return NULL;
 }
 
-static void unknown_key(struct context *c, const struct type *t, const struct value_entry *entry, const char *path)
+/* What stands under this key in a file, or there under the other name, when it is asked for here by the wrong one. */
+static const char *other_name(const struct context *c, const struct type *t, const struct value *v, const char *key)
+{
+    for (const struct field *f = t->fields; f->name; f++)
+        if (f->yaml_name && is_offered(c, f) && strcmp(key, c->flags & READ_YAML_NAMES ? f->name : f->yaml_name) == 0)
+            return value_get(v, outer_name(c, f)) ? NULL : outer_name(c, f);
+    return NULL;
+}
+
+static void unknown_key(struct context *c, const struct type *t, const struct value *v, const struct value_entry *entry, const char *path)
 {
     const char *names[128];
     size_t n = 0;
@@ -197,7 +206,9 @@ static void unknown_key(struct context *c, const struct type *t, const struct va
         if (is_offered(c, f))
             names[n++] = outer_name(c, f);
     names[n] = NULL;
-    const char *near = text_nearest(entry->key, names);
+    const char *near = other_name(c, t, v, entry->key);
+    if (!near)
+        near = text_nearest(entry->key, names);
     const struct field *owner = owner_of(c, t, entry->key);
     if (owner)
         problem_add_at(c->problems, path, entry->line, entry->column, "unknown key of %s; it belongs under `%s`", t->name,
@@ -271,7 +282,7 @@ static void read_object(struct context *c, const struct type *t, const struct va
         if (!offered && (c->flags & READ_INTERNAL || (f->name && !(c->flags & READ_YAML_NAMES))))
             continue;                    /* of a newer release, or what the API itself had written */
         if (!offered)
-            unknown_key(c, t, entry, entry_path);
+            unknown_key(c, t, v, entry, entry_path);
         else if (f->only && only && !(f->only & only))
             other_drivers_key(c, f, entry, entry_path, only);
         else

@@ -145,6 +145,27 @@ class LogsTest(unittest.TestCase):
         self.assertEqual(f.end(), 0, f.errors)
         self.check_complete(f.lines)
 
+    def test_replicas_on_every_node_are_told_apart_by_their_nodes(self):
+        other = Agent(self.server, "n2").start()
+        self.addCleanup(lambda: self.assertEqual(other.end(), []))
+        wait_for(lambda: len(self.server.items("/v1/nodes")) == 2, 20, "the second node")
+        self.submit("each", "echo on $MENTAT_NODE; exec sleep 1000", mode="every-node")
+        wait_for(lambda: len(self.running("each")) == 2, 20, "a replica on each node")
+        wait_for(lambda: sorted(self.server.mt("logs", "each").stdout.splitlines()) == ["each@n1 | on n1", "each@n2 | on n2"], 20,
+                 "the lines of both")
+        self.assertEqual(self.server.mt("logs", "each@n2").stdout, "on n2\n")
+        self.assertEqual(self.server.mt("exec", "each@n2", "--", "/bin/sh", "-c", "echo in $MENTAT_NODE").stdout, "in n2\n")
+        for args, word in ((("exec", "each", "--", "/bin/true"), "say which, such as each@n"),
+                           (("logs", "each/0"), "say which: each@n"), (("logs", "each@n3"), "runs nothing on node n3")):
+            done = self.server.mt(*args)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(word, done.stderr)
+        f, both = self.follow("each@n1"), self.follow("each")
+        wait_for(lambda: f.lines and len(both.lines) == 2, 20, "the lines")
+        self.server.call("DELETE", "/v1/jobs/each")
+        self.assertEqual((f.end(), f.lines), (0, ["on n1"]))
+        self.assertEqual((both.end(), sorted(both.lines)), (0, ["each@n1 | on n1", "each@n2 | on n2"]))
+
     def test_a_task_ends_its_follower(self):
         self.submit("once", "echo one; sleep 0.3; echo two", mode="task")
         f = self.follow("once")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unittest
 from unittest import mock
+import urllib.error
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -184,6 +185,38 @@ class MtTest(unittest.TestCase):
         self.assertEqual(self.dev.json("versions", "s")[-1]["spec"]["count"], 0)
         self.assertEqual(self.dev.mt("stop", "s", "--purge").returncode, 0)
         self.assertEqual(self.dev.mt("status", "s").returncode, 1)
+
+    def test_all_services_of_a_job_are_stopped_by_its_name(self):
+        one = "{driver: exec, resources: {cpus: 0.02, memory_mb: 16}, config: {command: /bin/sleep, args: ['1000']}, name: %s}"
+        running = lambda service: [a for a in self.dev.json("allocs", service) if a["state"] == "running"]  # noqa: E731
+        for job, services in (("duo", ("duo-a", "duo-b")), ("pair", ("pair", "other"))):
+            text = f"job: {job}\nservices: [{', '.join(one % s for s in services)}]\n"
+            self.assertEqual(self.dev.mt("run", self.dev.file("job.yaml", text)).returncode, 0)
+        done = self.dev.mt("stop", "duo")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(running("duo-a") + running("duo-b"), [])
+        # A name of both is not guessed.
+        done = self.dev.mt("stop", "pair")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("pair is a service (of job pair) and a job (of services pair, other)", done.stderr)
+        self.assertEqual((len(running("pair")), len(running("other"))), (1, 1))
+        self.assertEqual(self.dev.mt("stop", "--service", "pair").returncode, 0)
+        self.assertEqual((len(running("pair")), len(running("other"))), (0, 1))
+        self.assertEqual(self.dev.mt("stop", "--job", "pair", "--purge").returncode, 0)
+        self.assertEqual(self.dev.mt("status", "other").returncode, 1)
+        for args, word in ((("--job", "nosuch"), "nosuch"), (("nosuch",), "nosuch"), (("--job", "--service", "pair"), "exclude")):
+            done = self.dev.mt("stop", *args)
+            self.assertIn(done.returncode, (1, 2))
+            self.assertIn(word, done.stderr)
+        self.dev.mt("stop", "--purge", "duo-a", "duo-b")
+
+    def test_a_key_of_the_file_format_in_json_is_hinted_at(self):
+        request = urllib.request.Request(self.dev.address + "/v1/jobs", b'{"job": "x", "services": []}', method="POST",
+                                         headers={"Content-Type": "application/json"})
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        self.assertIn("job: unknown key; did you mean `name`?", json.loads(refused.exception.read())["error"]["message"])
+        refused.exception.close()
 
     def test_status_explain_and_events_speak_of_the_same(self):
         alloc = self.dev.json("allocs", "talker")[0]["id"]
