@@ -50,7 +50,9 @@ check() {
         size=$(stat -c %s "$1/$program")
         [ "$size" -le "$most_bytes" ] || { echo "$program has $size bytes, more than $most_bytes" >&2; return 1; }
         libraries=$(LC_ALL=C ldd "$1/$program" 2>&1 || true)
-        [[ $libraries == *"not a dynamic executable"* ]] || { echo "$program needs libraries: $libraries" >&2; return 1; }
+        [[ $libraries =~ "not a dynamic executable"|"statically linked" ]] ||
+            { echo "$program needs libraries: $libraries" >&2; return 1; }
+        check_hardening "$1/$program" "build-release/bin/$program" || return 1
         "$1/$program" --version >/dev/null
     done
     # The SBOM speaks of these programs, and knows what each has at least.
@@ -64,6 +66,20 @@ check() {
     (cd "$1" && sha256sum --quiet -c SHA256SUMS)
 }
 
+# check_hardening STRIPPED UNSTRIPPED: what the compiler and the linker were asked for is in the file. The agent has fixed
+# addresses: meson.build says why.
+check_hardening() {
+    local headers symbols kind=DYN
+    [[ $1 != */mentat-agent ]] || kind=EXEC
+    headers=$(readelf -hlW "$1") symbols=$(nm "$2")
+    [[ $headers =~ Type:\ +$kind ]] || { echo "$1 is not of type $kind" >&2; return 1; }
+    [[ $headers == *GNU_RELRO* ]] || { echo "$1: relocations stay writable" >&2; return 1; }
+    [[ $headers =~ GNU_STACK[^$'\n']*\ RW\  ]] || { echo "$1: its stack is executable" >&2; return 1; }
+    ! [[ $headers =~ LOAD[^$'\n']*RWE ]] || { echo "$1: memory is writable and executable" >&2; return 1; }
+    [[ $symbols == *__stack_chk_fail* && $symbols == *__chk_fail* ]] ||
+        { echo "$1: no stack protector, or no fortified functions" >&2; return 1; }
+}
+
 verify() {
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
@@ -74,8 +90,7 @@ verify() {
         copy=$work/$name
         mkdir "$copy"
         tar -c --exclude='./build*' --exclude=./dist --exclude=./.git . | tar -x -C "$copy"
-        (cd "$copy" && build "$copy/dist")
-        check "$copy/dist"
+        (cd "$copy" && build "$copy/dist" && check "$copy/dist")
     done
     diff "$work/first/dist/SHA256SUMS" "$work/the-second-of-them/dist/SHA256SUMS" ||
         { echo "two builds of the same source differ" >&2; return 1; }
