@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Containers under faults: agent and engine killed again and again, and an engine that answers nonsense."""
+import contextlib
 import datetime
 import http.server
 import json
 import os
 import random
 import re
+import shutil
+import signal
 import socket
 import socketserver
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -17,8 +21,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import docker  # noqa: E402
 from agent import AgentTest  # noqa: E402
-from docker_lib import enter_namespaces  # noqa: E402
-from lib import Workdir, sanitized, wait_for  # noqa: E402
+from docker_lib import Engine, enter_namespaces  # noqa: E402
+from lib import SmallDisk, Workdir, sanitized, wait_for  # noqa: E402
 
 # By hand: MENTAT_ROUNDS=100 meson test -C build docker_faults
 ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "10" if sanitized("mentat-agent") else "20"))
@@ -101,6 +105,79 @@ class Kills(docker.DockerTest):
             self.assertEqual(ours, sorted(set(ours)), "a line is there twice")
             self.assertLessEqual(lost, len(away), "more is lost than a line for each engine that was killed")
         wait_for(lambda: not self.remains(), 60, "the removal of everything")
+
+
+class HostRestart(docker.DockerTest):
+    def end_host(self):
+        """All that a host loses when it goes down: every process, and what lies in /run. Disks stay."""
+        engine = docker.engine
+        self.agent.kill()
+        engine.kill()
+        def its_own():
+            found = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                with contextlib.suppress(OSError):
+                    with open(f"/proc/{pid}/cmdline", "rb") as f, open(f"/proc/{pid}/cgroup") as g:
+                        if engine.workdir.path.encode() in f.read() and int(pid) != os.getpid() or engine.group in g.read():
+                            found.append(int(pid))
+            return found
+        wait_for(lambda: [os.kill(pid, signal.SIGKILL) for pid in its_own()] == [], 20, "the end of every process")
+        with open("/proc/self/mounts") as f:
+            mounts = [m for m in (line.split()[1] for line in f) if m.startswith(engine.workdir.path + "/")]
+        for mount in reversed(mounts):
+            subprocess.run(["umount", "-l", mount], check=True)
+        shutil.rmtree(engine.workdir.join("exec"), ignore_errors=True)
+
+    def test_a_host_that_restarts(self):
+        self.sh("stays", "echo up $$; exec sleep 1000", kill={"timeout": "0s"}, restart={"attempts": 3, "delay": "100ms"})
+        self.sh("ends", "echo begin; exec sleep 1000", mode="task", restart={"attempts": 0})
+        stays, ends = self.up("stays") + self.up("ends")
+        wait_for(lambda: self.log_of(stays) and self.log_of(ends), what="their first lines")
+        before = self.container(stays)["Id"]
+        self.end_host()
+        docker.engine.start()
+        self.start()
+        self.healthy()
+        self.server.wait_states([ends], "failed", 30)
+        report = self.server.reports[ends]
+        self.assertNotEqual((report.get("exited"), report.get("exit_code", 0)), (True, 0), report)      # the engine says 255
+        self.assertEqual(self.log_of(ends), "begin\n")
+        wait_for(lambda: self.server.reports[stays].get("restarts") == 1 and self.server.states([stays]) == ["running"], 30, "its new start")
+        self.assertNotEqual(self.container(stays)["Id"], before)
+        self.stop_all([stays])
+
+
+class FullDisk(docker.DockerTest):
+    """Of the engine, not of the agent."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.other = docker.engine
+        cls.disk = SmallDisk(64)
+        docker.engine = Engine(workdir=cls.disk)
+        docker.engine.config = {"bridge": "none"}    # that is the other engine's
+        docker.engine.start().image("app:1", "USER 1000:1001", "ENV PATH=/bin")
+
+    @classmethod
+    def tearDownClass(cls):
+        docker.engine.end()
+        docker.engine = cls.other
+
+    def test_containers_wait_for_room_and_running_ones_go_on(self):
+        network = {"config": {"network": "none"}}
+        self.sh("early", "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done", kill={"timeout": "0s"}, **network)
+        early, = self.up("early")
+        wait_for(lambda: lines_of(self.log_of(early)), what="its first lines")
+        self.disk.fill()
+        self.sh("late", "exec sleep 1000", kill={"timeout": "0s"}, restart={"attempts": 0}, **network)
+        late, = self.server.want("late")
+        wait_for(lambda: "no space left on device" in self.server.reports.get(late, {}).get("reason", ""), 30, "the want of room to be told")
+        self.assertEqual(self.server.states([late]), ["starting"])
+        self.disk.make_room()
+        self.server.wait_states([late], "running", 30)
+        seen = lines_of(self.log_of(early))[-1]
+        wait_for(lambda: lines_of(self.log_of(early))[-1] > seen, 20, "new lines of the one that ran")
+        self.stop_all([early, late])
 
 
 class Script(http.server.BaseHTTPRequestHandler):
@@ -317,6 +394,29 @@ class Nonsense(AgentTest):
         self.fake.ended.set()
         self.assertEqual(self.reason(alloc), "lost: the Docker engine does not know how it ended")
         self.assertFalse(self.server.reports[alloc].get("exited"))
+
+    def test_a_log_that_stalls_is_fetched_again(self):
+        entry, stalled, go = frame(1, b"2026-01-01T00:00:00.000000001Z one\n"), [], threading.Event()
+        self.addCleanup(go.set)
+
+        def logs(h):
+            if "follow=1" in h.path:
+                self.fake.ended.wait(60)
+                return h.answer(200, b"")
+            if stalled:
+                return h.answer(200, entry)
+            stalled.append(1)
+            h.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(entry) + entry[:-3])
+            h.wfile.flush()
+            go.wait(60)
+            h.close_connection = True
+        self.fake.faults = {("GET", "/logs"): logs}
+        alloc = self.run_one()
+        self.server.wait_states([alloc], "running", 30)
+        self.fake.ended.set()
+        self.assertEqual(self.reason(alloc), "exit code 5")
+        self.assertTrue(stalled)
+        self.assertEqual(self.log_of(alloc), "one\n")
 
     def test_a_wait_that_lies_and_one_that_stalls(self):
         self.fake.faults = {("POST", "/wait"): lambda h: h.answer(200, {})}

@@ -239,7 +239,12 @@ static void container_seen(struct docker_task *t, const struct value *json)
     if (t->foreign && !docker_foreign_seen(t, json))
         return;
     if (!status || !strcmp(status, "created")) {
-        if (t->fresh)
+        struct error err;
+        error_set(&err, ERROR_UNKNOWN_OUTCOME, "the Docker engine went away while it started the container: whether it ran is not "
+                  "known");
+        if (docker_start_was_sent(t))
+            docker_fail_begin(t, &err);
+        else if (t->fresh)
             docker_passwd_begin(t);
         else
             docker_clear_begin(t);

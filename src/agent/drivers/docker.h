@@ -171,6 +171,8 @@ void docker_passwd_begin(struct docker_task *t);         /* the container is mad
 void docker_clear_begin(struct docker_task *t);          /* a container is in the way, or half made */
 /* The start failed once a container may be there: it is said only when nothing is left. NULL: once more. */
 void docker_fail_begin(struct docker_task *t, const struct error *why);
+/* The engine was asked to start this run's container, and may have done it whatever it says. */
+bool docker_start_was_sent(const struct docker_task *t);
 void docker_gift_abandon(struct docker_task *t);         /* the task is let go of, maybe in the middle */
 
 /* --- docker_network.c --- */

@@ -26,7 +26,8 @@
 #define OVERLAP_MS 10000
 #define RETRY_MS 500
 #define FINISH_TRIES 20
-#define FETCH_IDLE_MS 15000
+#define FETCH_IDLE_MS 10000
+#define STALLS_MOST 2                /* of these, before the end is told without the rest */
 
 struct position {
     char time[TIME_SIZE];            /* of the last entry; "" before the first */
@@ -244,6 +245,8 @@ static void on_end(void *arg, const struct engine_answer *a)
         entry_take(&l->streams[LOG_STDOUT], rest->data, rest->len, &err);
         ready_write(l);
     }
+    if (err.code == ERROR_TIMEOUT)
+        l->tries += FINISH_TRIES / STALLS_MOST - 1;
     if (l->finishing && (!err.code || err.code == ERROR_NOT_FOUND || ++l->tries >= FINISH_TRIES)) {
         finish_tell(l, err.code ? &err : NULL);
         return;

@@ -4,12 +4,14 @@
  * it; docker_look then sees it run. Until it is created a failure is told at once, afterwards only when nothing is left
  * of it. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/drivers/docker.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -109,6 +111,34 @@ static void image_seen(struct docker_task *t, const struct engine_answer *a)
         docker_network_begin(t);
 }
 
+/* --- the note that a start was asked for --- */
+
+/* That the engine is asked to start it is noted first: an engine that was killed in the middle may say later that it was
+ * only created, although it ran. */
+static char *note_path(const struct docker_task *t)
+{
+    return mem_printf("%s/docker.start", t->alloc_dir);
+}
+
+static int start_note(const struct docker_task *t, struct error *err)
+{
+    CLEANUP_FREE char *path = note_path(t), *text = mem_printf("%" PRIu64 "\n", t->run);
+    return file_write(path, text, strlen(text), 0640, err);
+}
+
+static void start_forget(const struct docker_task *t)
+{
+    CLEANUP_FREE char *path = note_path(t);
+    unlink(path);
+}
+
+bool docker_start_was_sent(const struct docker_task *t)
+{
+    CLEANUP_FREE char *path = note_path(t);
+    CLEANUP_BUF struct buf text = {0};
+    return file_read(path, 64, &text, NULL) == 0 && text.len && strtoull(text.data, NULL, 10) == t->run;
+}
+
 /* --- create --- */
 
 static bool names_network(const struct error *err)
@@ -136,6 +166,7 @@ static void create_done(void *arg, const struct engine_answer *a)
 
 void docker_create_begin(struct docker_task *t)
 {
+    start_forget(t);
     CLEANUP_BUF struct buf body = {0};
     CLEANUP_FREE char *path = mem_printf("/containers/create?name=mentat-%s", t->alloc_id);
     docker_create_body(&t->spec, &t->image, t->spec.config.user, t->d->agent, t->d->env->ip,
@@ -187,6 +218,8 @@ static void start_done(void *arg, const struct engine_answer *a)
 {
     struct docker_task *t = arg;
     t->call = NULL;
+    if (a->err.code == ERROR_UNAVAILABLE)
+        start_forget(t);             /* nobody heard it */
     if (!a->err.code || engine_absent(&a->err))
         docker_look(t);
     else if (t->fresh && names_network(&a->err) && !t->waited) {
@@ -199,6 +232,11 @@ static void start_done(void *arg, const struct engine_answer *a)
 
 static void start_send(struct docker_task *t)
 {
+    struct error err;
+    if (start_note(t, &err) < 0) {
+        docker_fail_begin(t, &err);
+        return;
+    }
     CLEANUP_FREE char *path = mem_printf("/containers/%s/start", t->container);
     docker_task_call(t, STEP_START, &(struct engine_request){
         .method = HTTP_METHOD_POST, .path = path, .timeout_ms = DOCKER_MAKE_TIMEOUT_MS,
