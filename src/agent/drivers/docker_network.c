@@ -11,8 +11,8 @@
 static void have(struct docker_task *t, const char *id)
 {
     CLEANUP_FREE char *name = docker_job_network(t->job);
-    kv_set(&t->d->networks, name, id);
-    mem_set_string(&t->spec.network, id);
+    mem_set_string(&t->spec.network, id);        /* id may be what is replaced in the next line */
+    kv_set(&t->d->networks, name, t->spec.network);
     docker_create_begin(t);
 }
 
