@@ -4,6 +4,7 @@ guests under QEMU in software. MENTAT_ROUNDS is the number of rounds of kills.""
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -239,6 +240,30 @@ class Guest(Machines):
                 self.submit(name, **kw)
             self.assertRegex(self.wait_state(name, "failed")["reason"], words)
         wait_for(lambda: not self.machines(), 10, "the end of what could not start")
+
+
+class Network(Machines):
+    def test_machines_of_a_job_reach_each_other_and_no_others(self):
+        with open(os.path.join(self.agent.images.path, "job.yaml"), "w") as f:
+            f.write("job: pair\nservices:\n")
+            for name in ("one", "two"):
+                text = SERVICE.format(name=name, script=WEB, more=WEB_MORE, config="", image=self.root)
+                f.write("  - " + text.strip().replace("\n", "\n    ") + "\n")
+        self.mt("run", f.name, timeout=180)
+        self.submit("other", WEB, WEB_MORE, wait=True)
+        address = {n: re.search(r"inet ([0-9.]+)", self.mt("exec", n, "--", "ip", "addr", "show", "eth0")).group(1)
+                   for n in ("one", "two", "other")}
+
+        def get(at, ip):
+            return self.server.mt("exec", at, "--", "sh", "-c", f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {ip} 8080")
+        a = get("one", address["two"])
+        self.assertTrue(a.stdout.endswith("two-0\n"), f"{a}")
+        for at, to in (("one", "other"), ("other", "one")):
+            self.assertEqual(get(at, address[to]).stdout, "", f"{at} reaches {to}")
+        # A machine cannot take another's address.
+        self.mt("exec", "other", "--", "ip", "addr", "add", address["one"] + "/24", "dev", "eth0")
+        a = self.server.mt("exec", "other", "--", "ping", "-c", "1", "-W", "2", "-I", address["one"], address["two"])
+        self.assertNotEqual(a.returncode, 0)
 
 
 class Volumes(Machines):

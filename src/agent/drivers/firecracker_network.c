@@ -138,12 +138,13 @@ static int interface_address(int fd, const char *name, uint32_t address, int bit
     return ioctl(fd, SIOCSIFNETMASK, &r);
 }
 
-static int setting_write(const char *name, const char *interface, struct error *err)
+/* Below /proc/sys/net/ipv4; in the bridge's own part of a folder, when one is given. */
+static int setting_write(const struct network *n, const char *folder, const char *name, char value, struct error *err)
 {
-    CLEANUP_FREE char *path = interface ? mem_printf("/proc/sys/net/ipv4/conf/%s/%s", interface, name)
-                                        : mem_printf("/proc/sys/net/ipv4/%s", name);
+    bool own = *folder;
+    CLEANUP_FREE char *path = mem_printf("/proc/sys/net/ipv4/%s%s%s%s", folder, own ? n->bridge : "", own ? "/" : "", name);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
-    int result = fd < 0 || write(fd, "1", 1) != 1 ? error_set_errno(err, errno, "cannot set %s", path) : 0;
+    int result = fd < 0 || write(fd, &value, 1) != 1 ? error_set_errno(err, errno, "cannot set %s", path) : 0;
     if (fd >= 0)
         close(fd);
     return result;
@@ -160,8 +161,10 @@ static int bridge_make(const struct network *n, struct error *err)
         close(fd);
     if (result < 0)
         return -1;
-    return setting_write("ip_forward", NULL, err) < 0 || setting_write("route_localnet", n->bridge, err) < 0
-        || setting_write("proxy_arp_pvlan", n->bridge, err) < 0 ? -1 : 0;
+    return setting_write(n, "", "ip_forward", '1', err) < 0 || setting_write(n, "conf/", "route_localnet", '1', err) < 0
+        || setting_write(n, "conf/", "proxy_arp_pvlan", '1', err) < 0
+        /* It answers for others at once, not after up to 0.8 s. */
+        || setting_write(n, "neigh/", "proxy_delay", '0', err) < 0 ? -1 : 0;
 }
 
 /* Sets IFLA_BRPORT_ISOLATED: no ioctl does. */
