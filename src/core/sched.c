@@ -186,7 +186,12 @@ void sched_explain_node(struct sched *s, const struct sched_request *request, co
     const struct sched_node *n = sched_node_find(s, node_id);
     struct candidate c;
     int32_t code = n ? ask_node(&a, n, &c) : REASON_CODE(REASON_GONE, 0);
-    *fits = code == 0;
+    bool elsewhere = request->only_for_volume && strcmp(node_id, request->only_node) != 0;
+    *fits = code == 0 && !elsewhere;
+    if (elsewhere) {
+        buf_add_string(text, "the replica's volume is on another node");
+        return;
+    }
     if (code) {
         struct tree_room room = n ? ask_free_room(&a, n) : (struct tree_room){0};
         reason_format(&a, code, &room, n, text);

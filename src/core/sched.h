@@ -26,7 +26,8 @@ struct sched_request {
     int64_t replica;
     const char *prefer_node;          /* where this replica was before (its volume, its cache); may be NULL */
     const char *avoid_node;           /* where it just failed: the last choice; may be NULL */
-    const char *only_node;            /* every-node: this one or none; may be NULL */
+    const char *only_node;            /* this one or none: every-node, or where its volume is; may be NULL */
+    bool only_for_volume;
     const char *ignore_alloc;         /* an allocation that will be gone first (stop before start); may be NULL */
     uint64_t seed;                    /* breaks ties */
 };

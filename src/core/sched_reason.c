@@ -169,6 +169,8 @@ void ask_reasons(const struct ask *a, struct sched_reason_list *why)
     *why = (struct sched_reason_list){mem_array(counts.n, sizeof(*why->v)), counts.n};
     for (uint32_t i = 0; i < counts.n; i++) {
         struct buf text = {0};
+        if (a->request->only_for_volume)
+            buf_add_string(&text, "the replica's volume is on the node: ");
         reason_format(a, counts.v[i].code, &counts.v[i].most, counts.v[i].node, &text);
         why->v[i] = (struct sched_reason){buf_steal(&text), counts.v[i].nodes, mem_strdup(counts.v[i].example)};
     }

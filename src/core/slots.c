@@ -36,23 +36,32 @@ int64_t slot_attempt(const struct slot *slot)
     return alloc_ended_by_itself(slot->last) ? alloc_attempts(slot->last) + 1 : slot->last->a.attempt;
 }
 
+bool spec_has_volume(const struct service *spec)
+{
+    return spec->volumes.n || spec->config.volumes.n;
+}
+
+/* Where the replica's volume is: a block image that is on the node's own disk, and nowhere else. Only a run that began has
+ * made one. NULL: nowhere, or its node was removed, which is how one says that the data is lost. */
+static const char *volume_node(const struct service *spec, const struct alloc_entry *before)
+{
+    bool own = spec->driver == DRIVER_FIRECRACKER && spec_has_volume(spec);
+    return own && before && before->node && before->a.started_at ? before->a.node_id : NULL;
+}
+
 struct sched_request slot_request(const struct slot *slot, const struct service *spec, uint64_t version,
                                   const struct alloc_entry *previous)
 {
     const struct alloc_entry *before = previous ? previous : slot->before;
     bool failed = alloc_ended_by_itself(slot->last);
+    const char *holder = volume_node(spec, before);
     uint64_t turn = hash_mix(version) + (uint64_t)slot_attempt(slot);
     return (struct sched_request){
         .spec = spec, .service = spec->name, .replica = slot->replica,
         .prefer_node = before && !failed ? before->a.node_id : NULL,
-        .avoid_node = failed ? slot->last->a.node_id : NULL,
-        .only_node = slot->node ? slot->node->n.id : NULL,
+        .avoid_node = failed && !holder ? slot->last->a.node_id : NULL,
+        .only_node = slot->node ? slot->node->n.id : holder, .only_for_volume = !slot->node && holder,
         .seed = hash_mix(hash_string(spec->name, turn) ^ (uint64_t)slot->replica)};
-}
-
-bool spec_has_volume(const struct service *spec)
-{
-    return spec->volumes.n || spec->config.volumes.n;
 }
 
 bool spec_stops_first(const struct service *spec)

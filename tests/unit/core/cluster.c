@@ -53,6 +53,8 @@ static void add_node(struct cluster *c, unsigned node, bool ingress)
     n->memory_mb = 4096;
     n->disk_mb = 10000;
     n->ingress = ingress;
+    struct driver_info *vm = list_add_zero((struct list *)&n->drivers, &driver_info_type);
+    *vm = (struct driver_info){.name = mem_strdup("firecracker"), .healthy = true};
     struct driver_info *d = list_add_zero((struct list *)&n->drivers, &driver_info_type);
     d->name = mem_strdup("exec");
     d->healthy = true;

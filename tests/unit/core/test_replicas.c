@@ -285,6 +285,39 @@ static void a_volume_has_one_user_when_the_mode_changes(void **state)
     cluster_clear(&c);
 }
 
+/* Its block image is on one node alone: an empty one on another would be taken for its data. */
+static void a_replica_returns_to_the_node_of_its_volume_or_waits(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 3);
+    cluster_submit_yaml(&c, "job: j\nservices:\n  - name: db\n    driver: firecracker\n    count: 2\n    spread: node\n"
+                            "    config: {image: /x, volumes: [{source: /mnt/db, target: /data}]}\n", NULL);
+    cluster_decide(&c);
+    cluster_report_all(&c, "db", ALLOC_RUNNING);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "db", 0)->id), *node = mem_strdup(cluster_wanted(&c, "db", 0)->node_id);
+    unsigned at = 0;
+    while (strcmp(node, cluster_node_id(at)))
+        at++;
+    /* What fails there starts there again. */
+    cluster_report(&c, id, ALLOC_FAILED);
+    cluster_pass(&c, 60000);
+    assert_string_equal(cluster_wanted(&c, "db", 0)->node_id, node);
+    cluster_report_all(&c, "db", ALLOC_RUNNING);
+    /* Without the node it waits, and says for what. */
+    CLEANUP_FREE char *second = mem_strdup(cluster_wanted(&c, "db", 0)->id);
+    cluster_node_state(&c, at, NODE_INELIGIBLE);
+    cluster_report(&c, second, ALLOC_FAILED);
+    cluster_pass(&c, 600000);
+    assert_int_equal(cluster_count(&c, "db", DESIRED_RUN, true), 1);
+    struct service_status s = cluster_status(&c, "db");
+    assert_non_null(strstr(s.reason, "the replica's volume is on the node: the node is ineligible"));
+    type_clear(&service_status_type, &s);
+    cluster_node_state(&c, at, NODE_READY);
+    cluster_pass(&c, 60000);
+    assert_string_equal(cluster_wanted(&c, "db", 0)->node_id, node);
+    cluster_clear(&c);
+}
+
 #define LARGE "    resources: {cpus: 3}\n    priority: "
 
 static void room_that_a_lost_decision_would_have_taken_is_used(void **state)
@@ -472,6 +505,7 @@ int main(void)
         cmocka_unit_test(a_drain_starts_the_replacement_before_it_stops_the_original),
         cmocka_unit_test(a_drain_of_the_replacement_too_stops_it_before_the_next_one),
         cmocka_unit_test(a_volume_has_one_user_when_the_mode_changes),
+        cmocka_unit_test(a_replica_returns_to_the_node_of_its_volume_or_waits),
         cmocka_unit_test(room_that_a_lost_decision_would_have_taken_is_used),
         cmocka_unit_test(the_reason_for_no_room_follows_the_nodes),
         cmocka_unit_test(every_node_runs_on_each_node_and_leaves_a_draining_one_last),
