@@ -32,6 +32,14 @@ def isolate():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
+def node_addresses(count):
+    """Addresses of this network namespace for nodes, as if they were hosts."""
+    addresses = [f"198.51.100.{i + 1}" for i in range(count)]
+    for a in addresses:
+        subprocess.run(["ip", "addr", "add", a + "/32", "dev", "lo"], check=True)
+    return addresses
+
+
 def missing():
     """Why microVMs cannot be tested here; None: they can."""
     if os.geteuid() != 0:
@@ -98,7 +106,9 @@ class VmAgent(Agent):
             # Software emulation takes several times the memory of its guest.
             "cpus": 16, "firecracker.overhead-mb": 512, "firecracker.kvm-check": "false", "firecracker.bridge": self.bridge,
             "firecracker.network": f"10.88.{number}.0/24", "firecracker.uid-base": 870000 + 1000 * number,
-            **flags})
+            # A guest reaches other nodes, so theirs must be no loopback addresses then.
+            **({} if ip.startswith("127.") else {"bind": ip, "allow_insecure": "true"}), **flags})
+        self.host = ip if "bind" in self.flags else self.host
         atexit.register(self.sweep_host)
 
     def left_on_host(self):
