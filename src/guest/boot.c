@@ -1,5 +1,6 @@
 #include "guest/init.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -221,6 +222,28 @@ int boot_root(const struct drive *d, char *why)
         if (volume_mount(&d->volumes.v[i], why) < 0)
             return -1;
     return 0;
+}
+
+/* As mke2fs leaves it: of root, with nothing but lost+found. */
+static bool volume_is_new(const char *path)
+{
+    struct stat st;
+    DIR *dir = stat(path, &st) == 0 && st.st_uid == 0 && st.st_gid == 0 ? opendir(path) : NULL;
+    bool empty = dir != NULL;
+    for (struct dirent *e; empty && (e = readdir(dir));)
+        empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, "lost+found");
+    if (dir)
+        closedir(dir);
+    return empty;
+}
+
+void boot_volumes_give(const struct drive *d, const struct process_user *user)
+{
+    for (size_t i = 0; i < d->volumes.n; i++) {
+        const struct drive_volume *v = &d->volumes.v[i];
+        if (!v->read_only && user->uid && volume_is_new(v->target) && chown(v->target, user->uid, user->gid) < 0)
+            continue;                /* the program will say what it cannot do */
+    }
 }
 
 void boot_end(const struct drive *d)

@@ -222,6 +222,7 @@ int main(void)
     if (boot_root(&init.drive, why) < 0 || address_set(&init.drive, why) < 0
         || process_user(init.drive.user, &init.user, why) < 0)
         fail(why);
+    boot_volumes_give(&init.drive, &init.user);
     service_start(why);
     /* All its processes are dead once it has ended, so both streams come to their end. */
     while (!init.ended || init.out[0] >= 0 || init.out[1] >= 0)

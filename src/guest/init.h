@@ -23,6 +23,9 @@ int boot_begin(char *why);
 int boot_drive(struct drive *d, char *why);
 /* Mounts the image, what is written over it, and the volumes; makes it the root. */
 int boot_root(const struct drive *d, char *why);
+/* Volumes that are new become the user's; after that, what they hold says whose they are. */
+struct process_user;
+void boot_volumes_give(const struct drive *d, const struct process_user *user);
 /* Everything on disk, nothing mounted that would have to be repaired. */
 void boot_end(const struct drive *d);
 

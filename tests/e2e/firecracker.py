@@ -61,10 +61,11 @@ def page(port):
 
 class Machines(unittest.TestCase):
     """One server and one agent for all of a class; each test ends with a host on which nothing is left."""
+    settings = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.vmm = Vmm()
+        cls.vmm = Vmm(**cls.settings)
         cls.server = Server().start()
         cls.agent = VmAgent(cls.server, "n1", cls.vmm).start()
         cls.root = busybox_root(cls.agent.images.join("busybox"))
@@ -242,6 +243,24 @@ class Guest(Machines):
         wait_for(lambda: not self.machines(), 10, "the end of what could not start")
 
 
+class Vsock(Machines):
+    """The line that QEMU has not: the host's side of it, with a guest that is played."""
+    settings = {"VMM_NULL": "1"}
+
+    def test_a_guest_over_vsock(self):
+        self.submit("web", wait=True)
+        logs = self.server.mt("logs", "web")
+        self.assertEqual((logs.stdout, logs.stderr), ("over vsock\n", "trouble\n"))
+        a = self.server.mt("exec", "web", "--", "some", "words", stdin="and input")
+        self.assertEqual((a.returncode, a.stdout), (5, "some words\nand input"))
+        self.agent.kill()
+        self.agent.start()
+        self.agent.wait_api()
+        wait_for(lambda: self.server.mt("exec", "web", "--", "x").returncode == 5, 30, "the adopted machine")
+        self.mt("stop", "web")
+        self.assertEqual(self.alloc("web")["exit_signal"], 15)
+
+
 class Network(Machines):
     def test_machines_of_a_job_reach_each_other_and_no_others(self):
         with open(os.path.join(self.agent.images.path, "job.yaml"), "w") as f:
@@ -276,7 +295,7 @@ class Volumes(Machines):
     def test_a_volume_stays_grows_and_is_checked(self):
         script = "echo start >>/data/starts; sync; cat /data/starts | wc -l; df -m /data | tail -n 1; exec sleep 1000"
         for round, size in ((1, 16), (2, 40), (3, 8)):
-            self.submit("data", script, config=self.volume("data", size), wait=True)
+            self.submit("data", script, config=self.volume("data", size) + "\n  user: web", wait=True)
             wait_for(lambda: "/data" in self.server.mt("logs", "data").stdout, 30, "its words")
             logs = self.mt("logs", "data").split()
             self.assertEqual(int(logs[0]), round)
