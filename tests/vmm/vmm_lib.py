@@ -59,12 +59,31 @@ def guest_kernel():
     return directory
 
 
+class RealVmm:
+    """Firecracker and its jailer themselves: firecracker-real.sh."""
+    guest, settings = "firecracker\0--id", {"firecracker.overhead-mb": 64, "firecracker.kvm-check": "true"}
+
+    def __init__(self):
+        self.firecracker, self.jailer = shutil.which("firecracker"), shutil.which("jailer")
+        kernel = os.environ["MENTAT_GUEST_KERNEL"]
+        self.kernel, self.modules = kernel, os.environ.get("MENTAT_GUEST_MODULES")
+
+    def requests(self):
+        return None                  # nobody writes them down
+
+
 class Vmm:
     """The stand-ins, as users other than root can run them too; what they record."""
+
+    guest = "qemu-system"            # in the arguments of the process that is the guest
+    # Software emulation takes several times the memory of its guest.
+    settings = {"firecracker.overhead-mb": 512, "firecracker.kvm-check": "false"}
 
     def __init__(self, **settings):
         self.workdir = Workdir()
         os.chmod(self.workdir.path, 0o755)
+        directory = guest_kernel()
+        self.kernel, self.modules = directory + "/vmlinux", directory + "/modules.cpio"
         self.record = self.workdir.join("requests")
         with open(self.record, "w"):
             os.chmod(self.record, 0o666)
@@ -97,14 +116,12 @@ class VmAgent(Agent):
         self.images = Workdir()
         self.runs = Workdir()
         os.chmod(self.runs.path, 0o755)
-        kernel = guest_kernel()
         self.bridge = f"mtt{number}"
         super().__init__(server, name, ip=ip, drivers="firecracker", **{
             "firecracker.binary": vmm.firecracker, "firecracker.jailer": vmm.jailer,
-            "firecracker.kernel": kernel + "/vmlinux", "firecracker.modules": kernel + "/modules.cpio",
+            "firecracker.kernel": vmm.kernel, **({"firecracker.modules": vmm.modules} if vmm.modules else {}),
             "firecracker.run-dir": self.runs.path, "firecracker.image-roots": self.images.path,
-            # Software emulation takes several times the memory of its guest.
-            "cpus": 16, "firecracker.overhead-mb": 512, "firecracker.kvm-check": "false", "firecracker.bridge": self.bridge,
+            "cpus": 16, **vmm.settings, "firecracker.bridge": self.bridge,
             "firecracker.network": f"10.88.{number}.0/24", "firecracker.uid-base": 870000 + 1000 * number,
             # A guest reaches other nodes, so theirs must be no loopback addresses then.
             **({} if ip.startswith("127.") else {"bind": ip, "allow_insecure": "true"}), **flags})
