@@ -2,12 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/shim.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bench.h"
 
 static const struct bench *const benches[] = {
-    &bench_scheduler, &bench_submit, &bench_idle, &bench_api, &bench_commit, &bench_state, &bench_docker,
+    &bench_scheduler, &bench_submit, &bench_idle, &bench_api, &bench_commit, &bench_state, &bench_docker, &bench_firecracker,
 };
 
 int bench_count(const char *text, int64_t max, int64_t *out)
@@ -27,6 +28,11 @@ static int usage(FILE *to)
 
 int main(int argc, char **argv)
 {
+    /* The parts that a microVM's driver starts of this program. */
+    if (shim_wanted(argc, argv))
+        return shim_main();
+    if (strstr(argv[0], "firecracker"))
+        return bench_monitor(argc, argv);
     log_init("bench", LOG_WARN);
     if (argc < 2)
         return usage(stderr);

@@ -102,7 +102,7 @@ static int task_start_main(struct shim *s, struct error *err)
         .fds = {in[0], ends[LOG_STDOUT], ends[LOG_STDERR]}, .main = true,
     };
     s->how.started_at = time_now_ms();
-    s->pid = child_start(&child, err);
+    s->pid = shim_child_start(&child, err);
     close(in[0]);
     for (int i = 0; i < LOG_STREAM_COUNT; i++)
         close(ends[i]);
@@ -209,7 +209,7 @@ static void exec_start(struct shim *s, struct connection *c, const struct shim_m
         .shim = &s->spec, .account = &s->account, .args = &m->args, .tty = m->tty,
         .fds = {fds[0], fds[m->tty ? 0 : 1], fds[m->tty ? 0 : 2]},
     };
-    pid_t pid = child_start(&child, &reply.error);
+    pid_t pid = shim_child_start(&child, &reply.error);
     if (pid < 0)
         shim_message_send(c->fd, &reply);
     else

@@ -248,7 +248,7 @@ static int workdir_make(const struct child_spec *s, char path[static PATH_MAX], 
     return 0;
 }
 
-pid_t child_start(const struct child_spec *s, struct error *err)
+pid_t shim_child_start(const struct child_spec *s, struct error *err)
 {
     char workdir[PATH_MAX];
     int note_pipe[2];

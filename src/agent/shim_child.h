@@ -29,4 +29,4 @@ struct child_spec {
 };
 /* Starts it in a session of its own. When it returns a pid, the command itself is running (its exec succeeded);
  * when it returns -1, err says why in the user's words, and nothing is left. */
-pid_t child_start(const struct child_spec *spec, struct error *err);
+pid_t shim_child_start(const struct child_spec *spec, struct error *err);
