@@ -193,6 +193,7 @@ struct archive {
     int fd;
     int64_t size, budget;
     struct member *members;
+    char *content;                   /* SHA256_TEXT_SIZE bytes for the digest of what comes out */
 };
 
 static void archive_clear(struct archive *a)
@@ -338,7 +339,7 @@ static int layers_build(struct archive *a, const struct layer *layers, uint32_t 
             rc = digest_check(layers[i].name, layers[i].diff, unpacked, err);
     }
     tree_clear(&t);
-    return tar_out_close(t.out, rc == 0, err);
+    return tar_out_close(t.out, rc == 0, a->content, err);
 }
 
 /* Names and digests of the layers, from a list of texts or of descriptors, and the configuration's diff_ids. */
@@ -458,7 +459,7 @@ static int root_build(struct archive *a, const char *built, struct error *err)
     if (rc == 0 && !t.nodes)
         rc = error_set(err, ERROR_INVALID, "the archive is empty");
     tree_clear(&t);
-    return tar_out_close(t.out, rc == 0, err);
+    return tar_out_close(t.out, rc == 0, a->content, err);
 }
 
 bool vm_archive_looks_like(const char *head, size_t n)
@@ -466,9 +467,10 @@ bool vm_archive_looks_like(const char *head, size_t n)
     return (n >= 512 && !memcmp(head + 257, "ustar", 5)) || (n >= 4 && (!memcmp(head, "\x1f\x8b", 2) || !memcmp(head, "\x28\xb5\x2f\xfd", 4)));
 }
 
-int vm_archive_build(int fd, int64_t size, int64_t max_mb, const char *built, struct vm_image *out, struct error *err)
+int vm_archive_build(int fd, int64_t size, int64_t max_mb, const char *built, struct vm_image *out,
+                     char content[static SHA256_TEXT_SIZE], struct error *err)
 {
-    struct archive a = {.fd = fd, .size = size, .budget = max_mb << 20};
+    struct archive a = {.fd = fd, .size = size, .budget = max_mb << 20, .content = content};
     char head[4] = "";
     struct value document;
     int rc;

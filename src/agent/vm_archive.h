@@ -10,4 +10,5 @@
 
 bool vm_archive_looks_like(const char *head, size_t n);
 /* fd: the archive, of `size` bytes; stays open. */
-int vm_archive_build(int fd, int64_t size, int64_t max_mb, const char *built, struct vm_image *out, struct error *err);
+int vm_archive_build(int fd, int64_t size, int64_t max_mb, const char *built, struct vm_image *out,
+                     char content[static SHA256_TEXT_SIZE], struct error *err);

@@ -191,12 +191,13 @@ static int content_hash(const char *path, uint64_t out[2], struct error *err)
 }
 
 /* The built file becomes images/HASH.TYPE, and the source leads to it. */
-static int cache_add(struct vm_images *v, uint64_t key, const char *built, struct vm_image *image, struct error *err)
+static int cache_add(struct vm_images *v, uint64_t key, const char *built, const char *content, struct vm_image *image,
+                     struct error *err)
 {
-    uint64_t hash[2] = {0};
+    uint64_t hash[2] = {hash_string(content, 0), hash_string(content, 1)};
     CLEANUP_BUF struct buf about = {0};
     type_encode(&about_type, image, &about);
-    if (content_hash(built, hash, err) < 0)
+    if (!*content && content_hash(built, hash, err) < 0)
         return -1;
     /* What is said of the program is part of what is shared. */
     hash[1] ^= hash_bytes(about.data, about.len, 2);
@@ -228,9 +229,10 @@ static int build(struct vm_images *v, const char *real, const struct stat *st, u
     unlink(built);
     int64_t began = time_monotonic_ms();
     struct error why = {0};
-    int result = vm_image_build(real, S_ISDIR(st->st_mode), v->max_mb, built, out, &why);
+    char content[SHA256_TEXT_SIZE];
+    int result = vm_image_build(real, S_ISDIR(st->st_mode), v->max_mb, built, out, content, &why);
     if (result == 0)
-        result = cache_add(v, key, built, out, &why);
+        result = cache_add(v, key, built, content, out, &why);
     if (result < 0) {
         unlink(built);
         vm_image_clear(out);

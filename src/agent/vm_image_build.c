@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -55,7 +56,7 @@ static int file_stream(struct tar_out *t, int fd, struct error *err)
 }
 
 static int program_build(const char *source, int fd, const struct stat *st, const char *built, struct vm_image *out,
-                         struct error *err)
+                         char content[static SHA256_TEXT_SIZE], struct error *err)
 {
     static const char *const folders[] = {"dev", "proc", "sys", "etc", "run", "root"};
     static const struct { const char *path, *text; } files[] = {
@@ -82,7 +83,7 @@ static int program_build(const char *source, int fd, const struct stat *st, cons
                                                       .mtime = st->st_mtim.tv_sec}, err);
     if (result == 0)
         result = file_stream(t, fd, err);
-    if (tar_out_close(t, result == 0, err) < 0)
+    if (tar_out_close(t, result == 0, content, err) < 0)
         return -1;
     CLEANUP_FREE char *entry = mem_printf("/%s", name);
     str_list_add(&out->entrypoint, entry);
@@ -157,7 +158,8 @@ static int directory_build(const char *source, const char *built, struct error *
     return tool_run(&(struct tool){.argv = argv, .timeout_ms = BUILD_TIMEOUT_MS}, NULL, err);
 }
 
-static int file_build(const char *source, int fd, int64_t max_mb, const char *built, struct vm_image *out, struct error *err)
+static int file_build(const char *source, int fd, int64_t max_mb, const char *built, struct vm_image *out,
+                      char content[static SHA256_TEXT_SIZE], struct error *err)
 {
     struct stat st;
     char head[HEAD_SIZE] = "";
@@ -170,7 +172,7 @@ static int file_build(const char *source, int fd, int64_t max_mb, const char *bu
         return error_set(err, ERROR_TOO_LARGE, "it is larger than %lld MB (firecracker.image_max_mb of agent.yaml)",
                          (long long)max_mb);
     if (memcmp(head, ELFMAG, SELFMAG) == 0)
-        return program_check(head, (size_t)n, fd, err) < 0 ? -1 : program_build(source, fd, &st, built, out, err);
+        return program_check(head, (size_t)n, fd, err) < 0 ? -1 : program_build(source, fd, &st, built, out, content, err);
     if (memcmp(head, "hsqs", 4) == 0)
         return squashfs_build(fd, head, &st, built, err);
     if (n == HEAD_SIZE && head[SUPERBLOCK + 56] == 0x53 && (uint8_t)head[SUPERBLOCK + 57] == 0xef) {
@@ -178,19 +180,21 @@ static int file_build(const char *source, int fd, int64_t max_mb, const char *bu
         return ext4_build(fd, head, &st, built, err);
     }
     if (vm_archive_looks_like(head, (size_t)n))
-        return vm_archive_build(fd, st.st_size, max_mb, built, out, err);
+        return vm_archive_build(fd, st.st_size, max_mb, built, out, content, err);
     return error_set(err, ERROR_INVALID, "it is none of: static program, tar archive (plain, gzip or zstd), OCI or docker-save "
                      "archive, ext4 or squashfs image, directory");
 }
 
 int vm_image_build(const char *source, bool directory, int64_t max_mb, const char *built, struct vm_image *out,
-                   struct error *err)
+                   char content[static SHA256_TEXT_SIZE], struct error *err)
 {
+    *content = 0;
     *out = (struct vm_image){.type = "squashfs"};
     int fd = directory ? -1 : open(source, O_RDONLY | O_CLOEXEC);
     if (!directory && fd < 0)
         return error_set_errno(err, errno, "cannot read it");
-    int result = directory ? directory_build(source, built, err) : file_build(source, fd, max_mb, built, out, err);
+    int result = directory ? directory_build(source, built, err)
+        : file_build(source, fd, max_mb, built, out, content, err);
     if (fd >= 0)
         close(fd);
     if (result == 0 && !out->entrypoint.n && !out->command.n)
@@ -211,6 +215,7 @@ struct tar_out {
     char *built;
     int in;
     struct buf waiting;
+    EVP_MD_CTX *digest;
     uint64_t left;                   /* of the last entry's bytes */
     unsigned padding;
 };
@@ -219,8 +224,10 @@ int tar_out_open(const char *built, struct tar_out **out, struct error *err)
 {
     struct tar_out *t = NEW(struct tar_out);
     t->built = mem_strdup(built);
+    t->digest = EVP_MD_CTX_new();
+    INVARIANT(t->digest && EVP_DigestInit_ex(t->digest, EVP_sha256(), NULL) == 1);
     const char *const argv[] = {"mksquashfs", "-", t->built, "-tar", PACKING, "-root-mode", "0755", "-root-uid", "0",
-                                "-root-gid", "0", "-root-time", "0", NULL};
+                                "-root-gid", "0", NULL};
     _Static_assert(ARRAY_LEN(argv) <= ARRAY_LEN(t->argv), "room for the arguments");
     memcpy(t->argv, argv, sizeof argv);
     t->tool = (struct tool){.argv = t->argv, .timeout_ms = BUILD_TIMEOUT_MS};
@@ -228,6 +235,7 @@ int tar_out_open(const char *built, struct tar_out **out, struct error *err)
         *out = t;
         return 0;
     }
+    EVP_MD_CTX_free(t->digest);
     free(t->built);
     free(t);
     return -1;
@@ -250,6 +258,7 @@ static int flush(struct tar_out *t, size_t keep, struct error *err)
 
 static int put(struct tar_out *t, const void *bytes, size_t n, struct error *err)
 {
+    EVP_DigestUpdate(t->digest, bytes, n);
     buf_add(&t->waiting, bytes, n);
     return t->waiting.len > OUT_SIZE ? flush(t, 0, err) : 0;
 }
@@ -333,7 +342,7 @@ int tar_out_bytes(struct tar_out *t, const void *bytes, size_t n, struct error *
     return t->left == 0 && n ? put(t, zeros, t->padding, err) : 0;
 }
 
-int tar_out_close(struct tar_out *t, bool keep, struct error *err)
+int tar_out_close(struct tar_out *t, bool keep, char digest[static SHA256_TEXT_SIZE], struct error *err)
 {
     static const char end[2 * BLOCK];
     struct error own = {0};
@@ -351,6 +360,8 @@ int tar_out_close(struct tar_out *t, bool keep, struct error *err)
         if (own.code)
             *err = own;
     }
+    digest_format(t->digest, digest);
+    EVP_MD_CTX_free(t->digest);
     buf_free(&t->waiting);
     free(t->built);
     free(t);

@@ -4,10 +4,13 @@
 #include <sys/types.h>
 
 #include "agent/vm_image.h"
+#include "agent/vm_stream.h"
 
-/* Makes the file `built` of the source, and fills what `out` says of the program (not its path). */
+/* Makes the file `built` of the source, and fills what `out` says of the program (not its path). content: a digest of what
+ * is in it, where that is known better than from the file (mksquashfs puts the time into what it makes of a stream); else
+ * "". */
 int vm_image_build(const char *source, bool directory, int64_t max_mb, const char *built, struct vm_image *out,
-                   struct error *err);
+                   char content[static SHA256_TEXT_SIZE], struct error *err);
 
 /* A tar stream into mksquashfs: entries are added in any order, but a directory before what is in it. */
 struct tar_out;
@@ -25,5 +28,6 @@ struct tar_entry {
 int tar_out_entry(struct tar_out *t, const struct tar_entry *e, struct error *err);
 /* The bytes of the last entry, `size` in all. */
 int tar_out_bytes(struct tar_out *t, const void *bytes, size_t n, struct error *err);
-/* Ends it; -1: the image is not whole. err may hold why it was broken off already: then keep is false. */
-int tar_out_close(struct tar_out *t, bool keep, struct error *err);
+/* Ends it, and gives the digest of all that went through it. -1: the image is not whole. err may hold why it was broken
+ * off already: then keep is false. */
+int tar_out_close(struct tar_out *t, bool keep, char digest[static SHA256_TEXT_SIZE], struct error *err);

@@ -157,7 +157,7 @@ ssize_t stream_in_read(struct stream_in *s, void *bytes, size_t n, struct error 
     return got;
 }
 
-static void digest_text(EVP_MD_CTX *c, char out[static SHA256_TEXT_SIZE])
+void digest_format(EVP_MD_CTX *c, char out[static SHA256_TEXT_SIZE])
 {
     uint8_t digest[EVP_MAX_MD_SIZE];
     EVP_DigestFinal_ex(c, digest, NULL);
@@ -182,7 +182,7 @@ int stream_in_finish(struct stream_in *s, char packed[static SHA256_TEXT_SIZE], 
         s->in_at = s->in_n;
     if (n < 0)
         return -1;
-    digest_text(s->packed, packed);
-    digest_text(s->unpacked, unpacked);
+    digest_format(s->packed, packed);
+    digest_format(s->unpacked, unpacked);
     return 0;
 }

@@ -9,6 +9,10 @@
 
 #define SHA256_TEXT_SIZE 65          /* lower-case hexadecimal digits and NUL */
 
+struct evp_md_ctx_st;
+/* Ends a SHA-256 of OpenSSL's and writes it as text. */
+void digest_format(struct evp_md_ctx_st *c, char out[static SHA256_TEXT_SIZE]);
+
 struct stream_in;
 /* budget: bytes that may still be unpacked, counted down by every stream that shares it; beyond: ERROR_TOO_LARGE. */
 struct stream_in *stream_in_open(int fd, int64_t offset, int64_t size, int64_t *budget);

@@ -25,6 +25,7 @@ struct session {
     int in, out[2];                  /* tty: in and out[0] are the same terminal */
     bool tty, input_over;
     uint32_t credit;                 /* output that the host still takes */
+    int last[2];                     /* bytes that still go out, once nothing new is waited for; -1: not yet */
     uint8_t *input;                  /* FRAME_WINDOW bytes */
     size_t input_n;
     uint32_t code, signal;
@@ -135,7 +136,8 @@ void session_exec(const struct frame *f, const struct drive *d, const struct pro
 {
     struct session *s = session_find(f->id);
     if (!s && (s = session_find(0)))
-        *s = (struct session){.id = f->id, .in = -1, .out = {-1, -1}, .credit = FRAME_WINDOW};
+        *s = (struct session){.id = f->id, .in = -1, .out = {-1, -1}, .last = {-1, -1},
+                               .credit = FRAME_WINDOW};
     if (!s) {
         static const char full[] = "too many commands run in this guest";
         line_send(FRAME_FAILED, 0, f->id, full, strlen(full));
@@ -246,6 +248,7 @@ static void output_read(struct session *s, int i)
     if (n > 0) {
         s->credit -= (uint32_t)n;
         line_send(FRAME_OUTPUT, (uint8_t)(i + 1), s->id, bytes, (size_t)n);
+        s->last[i] -= s->last[i] > n ? (int)n : s->last[i] > 0 ? s->last[i] : 0;
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         out_close(s, i);             /* a terminal whose last user is gone answers EIO */
     }
@@ -312,9 +315,15 @@ void session_tick(void)
         struct session *s = &sessions[i];
         if (!s->id || s->pid || s->request)
             continue;
-        for (int k = 0; k < 2; k++)
-            if (s->out[k] >= 0 && s->credit && now_ms() - s->ended_at >= LINGER_MS)
+        /* The host may have been slow, not the command: what is there by now still goes out. */
+        for (int k = 0; k < 2; k++) {
+            if (s->out[k] < 0 || now_ms() - s->ended_at < LINGER_MS)
+                continue;
+            if (s->last[k] < 0 && ioctl(s->out[k], FIONREAD, &s->last[k]) < 0)
+                s->last[k] = 0;
+            if (s->last[k] == 0)
                 out_close(s, k);
+        }
         maybe_over(s);
     }
 }

@@ -56,7 +56,7 @@ def busybox_root(directory):
 
 
 def page(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as a:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20 * PATIENCE) as a:
         return a.read().decode().strip()
 
 

@@ -146,9 +146,16 @@ static void exited_tell(struct exec_session *x)
     x->head.events->exited(x->head.arg, x->error.code ? &x->error : NULL, x->code);
 }
 
+/* Time alone does not say that no output is there: an agent that was held up itself looks once more. */
 static void linger_over(uv_timer_t *timer)
 {
-    exited_tell(timer->data);
+    struct exec_session *x = timer->data;
+    if (x->looked) {
+        exited_tell(x);
+        return;
+    }
+    x->looked = true;
+    uv_timer_start(timer, linger_over, 1, 0);
 }
 
 static void maybe_exited(struct exec_session *x)
@@ -157,8 +164,10 @@ static void maybe_exited(struct exec_session *x)
         return;
     if (x->outputs == 0)
         exited_tell(x);
-    else if (!x->paused)
+    else if (!x->paused) {
+        x->looked = false;
         uv_timer_start(&x->timer, linger_over, OUTPUT_LINGER_MS, 0);
+    }
 }
 
 /* --- events --- */

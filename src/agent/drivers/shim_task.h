@@ -67,7 +67,7 @@ struct exec_session {
     uv_timer_t timer;                /* after the command's end: output that a process left behind holds open */
     unsigned open_handles, outputs;  /* outputs: not yet at their end */
     bool tty, in_open, out_open[2], ended, paused, told;
-    bool closing_in;
+    bool closing_in, looked;
     size_t waiting;                  /* bytes given to exec_write and not yet taken */
     int code;
     struct error error;
