@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """The agent's proxy follows a table of routes: a real agent and a real HAProxy; the table is the test's own."""
+import contextlib
 import http.client
 import os
 import signal
+import socket
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -10,7 +14,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from ingress_lib import IngressAgent, Load, Replica, TableServer, route  # noqa: E402
-from lib import wait_for  # noqa: E402
+from lib import free_port, wait_for  # noqa: E402
 
 
 def ask(connection):
@@ -163,6 +167,151 @@ class TableTest(unittest.TestCase):
             self.assertEqual(self.page("/x"), (200, "c /x"))
             self.assertEqual(self.page("/", host="other.example.com")[0], 404)
             self.table.put(self.table.routes)
+
+    # --- TLS ---
+
+    def certificate(self, name, *hosts, days=30, broken=False):
+        """A file in the node's certificates."""
+        directory = self.agent.flags["proxy.certificates"]
+        key, crt = os.path.join(directory, "key.new"), os.path.join(directory, "crt.new")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                        "-out", crt, "-days", str(days), "-subj", f"/CN={name}",
+                        "-addext", "subjectAltName=" + ",".join(f"DNS:{h}" for h in hosts)], check=True, capture_output=True)
+        with open(crt) as c, open(key) as k, open(os.path.join(directory, f"{name}.new"), "w") as f:
+            f.write(c.read() + ("" if broken else k.read()))
+        os.unlink(key)
+        os.unlink(crt)
+        os.rename(os.path.join(directory, f"{name}.new"), os.path.join(directory, f"{name}.pem"))
+
+    def tls(self, host):
+        """Subject and serial number of what is shown for this host, and the protocol that is spoken."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with socket.create_connection(("127.0.0.1", self.agent.https_port), 10) as plain, \
+                context.wrap_socket(plain, server_hostname=host) as s:
+            text = subprocess.run(["openssl", "x509", "-inform", "DER", "-noout", "-subject", "-serial"], capture_output=True, check=True,
+                                  input=s.getpeercert(True)).stdout.decode()
+            return text.split("subject=CN = ")[1].split("\n")[0], text.split("serial=")[1].strip(), s.selected_alpn_protocol()
+
+    def test_tls(self):
+        a, b = self.replica("a"), self.replica("b")
+        self.certificate("one", "one.example.com")
+        self.table.put([
+            route("web", [a.target()], host="one.example.com", tls=True),
+            route("web", [a.target()], host="two.example.com", tls=True, redirect_https=False),
+            route("other", [b.target()], host="plain.example.com"),
+        ])
+        wait_for(lambda: self.tls("one.example.com")[0] == "one", 10, "the first certificate")
+        self.assertEqual(self.tls("one.example.com")[2], "h2")
+        self.assertEqual(self.tls("two.example.com")[0], "no certificate for this host")
+        pids = self.agent.proxy_pids()
+        self.certificate("two", "two.example.com", "*.wild.example.com")
+        self.certificate("half", "three.example.com", broken=True)
+        wait_for(lambda: self.tls("two.example.com")[0] == "two", 10, "a new certificate")
+        self.assertEqual(self.tls("x.wild.example.com")[0], "two")
+        first = self.tls("one.example.com")[1]
+        self.certificate("one", "one.example.com", days=60)
+        wait_for(lambda: self.tls("one.example.com")[1] != first, 10, "the renewed certificate")
+        os.unlink(os.path.join(self.agent.flags["proxy.certificates"], "two.pem"))
+        wait_for(lambda: self.tls("two.example.com")[0] != "two", 10, "the end of a certificate")
+        self.assertEqual(self.agent.proxy_pids(), pids)
+        self.assertIn("half.pem: it holds no key", self.agent.process.text())
+
+        def https(host, *more):
+            at = f"{host}:{self.agent.https_port}"
+            out = subprocess.run(["curl", "-sk", "--connect-to", f"{at}:127.0.0.1:{self.agent.https_port}", f"https://{at}/x",
+                                  "-w", " %{http_code} %{http_version}", *more], capture_output=True, text=True, check=True, timeout=20)
+            return out.stdout
+        self.assertEqual(https("one.example.com"), "a /x 200 2")
+        self.assertEqual(https("one.example.com", "--http1.1"), "a /x 200 1.1")
+        self.assertEqual(a.requests[-1][1]["x-forwarded-proto"], "https")
+        self.assertIn("404", https("plain.example.com"))
+        status, headers, _ = self.agent.get_page("/x?q=1", host="one.example.com")
+        self.assertEqual((status, headers["location"]), (308, f"https://one.example.com:{self.agent.https_port}/x?q=1"))
+        self.assertEqual(self.page("/x", host="two.example.com"), (200, "a /x"))
+        self.assertEqual(self.page("/x", host="plain.example.com"), (200, "b /x"))
+
+    # --- other ways in ---
+
+    def test_tcp_sticky_and_tunnels(self):
+        echo = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(echo.close)
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    s = echo.accept()[0]
+                    threading.Thread(target=repeat, args=(s,), daemon=True).start()
+
+        def repeat(s):
+            with s, contextlib.suppress(OSError):
+                head = s.recv(4096)
+                if head.startswith(b"GET"):
+                    s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                              b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+                else:
+                    s.sendall(head)
+                while data := s.recv(4096):
+                    s.sendall(data)
+        threading.Thread(target=serve, daemon=True).start()
+        target = {"alloc": "eeeeeeeeeeee", "version": 1, "ip": "127.0.0.1", "port": echo.getsockname()[1], "weight": 1}
+        a, b = self.replica("a"), self.replica("b")
+        port, taken = free_port(), socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        routes = [
+            route("raw", [target], protocol="tcp", listen=port, host=""),
+            route("ws", [target], host="ws.example.com"),
+            route("web", [a.target(), b.target()], sticky=True),
+        ]
+        self.table.put(routes)
+        with socket.create_connection(("127.0.0.1", port), 10) as s:
+            s.sendall(b"hello")
+            self.assertEqual(s.recv(100), b"hello")
+        with socket.create_connection(("127.0.0.1", self.agent.http_port), 10) as s:
+            s.sendall(b"GET / HTTP/1.1\r\nHost: ws.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                      b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+            self.assertIn(b"101 Switching", s.recv(4096))
+            s.sendall(b"frame")
+            self.assertEqual(s.recv(100), b"frame")
+            # A tunnel is a connection of its replica: it leaves when that ends.
+            self.table.put([route("ws", [{**target, "leaving": True}], host="ws.example.com")] + routes[2:])
+            s.sendall(b"still")
+            self.assertEqual(s.recv(100), b"still")
+            self.assertNotIn("eeeeeeeeeeee", self.table.report.get("idle") or [])
+        self.table.idle("eeeeeeeeeeee")
+        with self.assertRaises(OSError):
+            socket.create_connection(("127.0.0.1", port), 10).close()
+
+        _, headers, body = self.agent.get_page("/x")
+        cookie = headers["set-cookie"].split(";")[0]
+        for _ in range(6):
+            self.assertEqual(self.page("/x", headers={"Cookie": cookie}), (200, body))
+        mine, other = (a, b) if body == "a /x" else (b, a)
+        self.table.put([route("web", [mine.target(leaving=True), other.target()], sticky=True)])
+        self.assertEqual(self.page("/x", headers={"Cookie": cookie}), (200, f"{other.name} /x"))
+
+        self.table.set([route("raw", [target], protocol="tcp", listen=taken.getsockname()[1], host=""), routes[2]])
+        report = self.table.applied()
+        self.assertEqual(report["problem"], "ingress of raw: its `listen` port is taken on this node")
+        self.assertEqual(self.page("/x")[0], 200)
+
+    def test_http2_load(self):
+        """Switches, drains and reloads under HTTP/2 of many streams, as h2load counts it."""
+        a, b = self.replica("a"), self.replica("b")
+        self.table.put([route("web", [a.target()])])
+        load = subprocess.Popen(["h2load", "-c", "2", "-m", "4", "-D", "6", "-H", ":authority: web.example.com",
+                                 f"http://127.0.0.1:{self.agent.http_port}/x"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(load.kill)
+        wait_for(lambda: len(a.requests) > 50, 10, "requests")
+        for _ in range(5):
+            self.table.put([route("web", [a.target(leaving=True), b.target()])])
+            self.table.idle(a.alloc)
+            self.table.put([route("web", [a.target(), b.target(leaving=True)])])
+            self.table.idle(b.alloc)
+        text = load.communicate(timeout=60)[0]
+        self.assertRegex(text, r"requests: .* 0 failed, 0 errored, 0 timeout", text)
+        self.assertRegex(text, r"status codes: \d+ 2xx, 0 3xx, 0 4xx, 0 5xx", text)
 
 
 if __name__ == "__main__":
