@@ -421,7 +421,8 @@ static int begin_network(struct agent *a, struct error *err)
             return -1;
     }
     struct agent_api_options options = {.tls = a->tls, .advertise = c->advertise, .runner = a->runner,
-                                        .store = a->store, .drivers = a->drivers, .admits = on_admits, .ctx = a};
+                                        .store = a->store, .ingress = &a->ingress, .drivers = a->drivers,
+                                        .admits = on_admits, .ctx = a};
     if (address_parse(c->bind, (int)c->port, &options.address, err) < 0)
         return error_context(err, "bind");
     if (agent_api_open(&a->loop, &options, &a->api, err) < 0)

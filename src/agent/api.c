@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent/api_streams.h"
+#include "agent/ingress/ingress.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "net/http_guard.h"
@@ -15,6 +16,7 @@ struct agent_api {
     struct http_guard guard;
     struct runner *runner;
     const struct store *store;
+    struct ingress_node *const *ingress;
     struct drivers *drivers;
     int (*admits)(void *ctx, const struct service *s, struct error *err);
     void *ctx;
@@ -158,6 +160,8 @@ static void get_metrics(struct agent_api *api, struct http_request *req, const s
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         buf_printf(&b, "# HELP mentat_agent_%s %s\n# TYPE mentat_agent_%s %s\nmentat_agent_%s %lld\n", rows[i].name,
                    rows[i].help, rows[i].name, rows[i].kind, rows[i].name, rows[i].value);
+    if (*api->ingress)
+        ingress_metrics(*api->ingress, &b);
     respond(req, "text/plain; version=0.0.4", &b);
 }
 
@@ -233,6 +237,7 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     api->loop = loop;
     api->runner = o->runner;
     api->store = o->store;
+    api->ingress = o->ingress;
     api->tls = o->tls != NULL;
     api->drivers = o->drivers;
     api->admits = o->admits;

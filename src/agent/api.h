@@ -14,6 +14,7 @@ struct agent_api_options {
     struct tls_context *tls;         /* NULL: plain; with it a client certificate is required */
     struct runner *runner;
     const struct store *store;
+    struct ingress_node *const *ingress;     /* points to NULL while the node has none */
     struct drivers *drivers;
     int (*admits)(void *ctx, const struct service *s, struct error *err);      /* whether this node may run it; may be NULL */
     void *ctx;

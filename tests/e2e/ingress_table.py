@@ -95,6 +95,27 @@ class TableTest(unittest.TestCase):
         load.more(50)
         self.assertEqual(load.stop(), [])
 
+    def test_counters(self):
+        """By service, status and version, over a reload."""
+        a, b = self.replica("a"), self.replica("b", version=2)
+        self.table.put([route("web", [a.target(75), b.target(25)])])
+        for _ in range(100):
+            self.page("/")
+        self.table.put([route("web", [a.target(75), b.target(25)]), route("more", [], host="more.example.com")])
+        for _ in range(100):
+            self.page("/")
+        self.page("/", host="more.example.com")
+
+        def counted(name):
+            text = self.agent.get("/v1/metrics").body.decode()
+            return {line.split("{")[1].split("}")[0]: float(line.split()[-1]) for line in text.splitlines()
+                    if line.startswith(name + "{")}
+        wait_for(lambda: counted("mentat_ingress_answers_total")['service="web",backend="web.http",status="2xx"'] == 200, 20, "counters")
+        self.assertEqual(counted("mentat_ingress_answers_total")['service="more",backend="more.http",status="5xx"'], 1)
+        versions = counted("mentat_ingress_version_requests_total")
+        self.assertEqual(sum(versions.values()), 200)
+        self.assertLess(abs(versions['service="web",version="2"'] - 50), 30)
+
     def test_reload_loses_nothing(self):
         """New services, new TCP ports and full slots need a new configuration."""
         a = self.replica("a")

@@ -238,6 +238,7 @@ static void reload_look(struct ingress_node *in, const struct answer_processes *
         CLEANUP_FREE char *words = process_words(in->directory);
         fail(in, "the proxy refused its new configuration and goes on with the one before", words);
     } else if (came) {
+        in->reloads++;
         LOG_I("the proxy was reloaded", "ms", LOG_I64(time_monotonic_ms() - in->reloaded_at));
     }
 }
@@ -351,6 +352,7 @@ static bool step_reload(struct ingress_node *in)
     in->busy = in->reloading = true;
     in->reloaded_at = time_monotonic_ms();
     in->current_before = current->pid;
+    metrics_ask(in);
     admin_ask(in->admin, 0, "reload", on_reload_asked, in);
     return true;
 }
@@ -480,7 +482,8 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
     }
     LIST_INIT(&in->workers);
     in->admin = admin_new(o->loop, in->directory);
-    uv_timer_t *const timers[] = {&in->timer, &in->drain_timer, &in->audit_timer, &in->certificate_timer};
+    uv_timer_t *const timers[] = {&in->timer, &in->drain_timer, &in->audit_timer, &in->certificate_timer,
+                                  &in->metrics_timer};
     for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
         uv_timer_init(o->loop, timers[i]);
         timers[i]->data = in;
@@ -488,6 +491,7 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
     }
     uv_timer_start(&in->audit_timer, on_audit, AUDIT_MS, AUDIT_MS);
     certificate_watch(in);
+    metrics_watch(in);
     *out = in;
     return 0;
 }
@@ -500,6 +504,8 @@ static void on_closed(uv_handle_t *h)
     workers_clear(&in->workers);
     layout_clear(&in->wanted);
     certificates_clear(&in->certificates);
+    counters_clear(&in->totals);
+    counters_clear(&in->versions);
     type_clear(&agent_ingress_type, &in->table);
     free(in->left_out);
     free(in->failing);
@@ -518,6 +524,7 @@ void ingress_close(struct ingress_node *in)
     uv_close((uv_handle_t *)&in->drain_timer, on_closed);
     uv_close((uv_handle_t *)&in->audit_timer, on_closed);
     uv_close((uv_handle_t *)&in->certificate_timer, on_closed);
+    uv_close((uv_handle_t *)&in->metrics_timer, on_closed);
     certificate_forget(in);
 }
 

@@ -28,6 +28,8 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
 void ingress_follow(struct ingress_node *in, struct agent_ingress *table);
 /* How it stands; `report` is initialised. */
 void ingress_report(struct ingress_node *in, struct ingress_report *report);
+/* In the format of Prometheus. */
+void ingress_metrics(const struct ingress_node *in, struct buf *out);
 /* Lets go of the proxy, which goes on serving. Its handles end as the loop runs on. */
 void ingress_close(struct ingress_node *in);
 /* Ends the proxy and takes its directory away, then calls done; ingress_close remains to be called. */

@@ -1,5 +1,5 @@
 /* The inside of the ingress, shared by ingress.c (steps and life), drain.c (when a leaving replica is idle)
- * and certificate_step.c. */
+ * certificate_step.c and metrics.c. */
 #pragma once
 #include "agent/ingress/certificates.h"
 #include "agent/ingress/changes.h"
@@ -59,6 +59,11 @@ struct ingress_node {
     uv_timer_t certificate_timer;
     unsigned certificate_rounds;
 
+    uv_timer_t metrics_timer;
+    struct counter_list totals;      /* of backends */
+    struct counter_list versions;    /* "SERVICE VERSION" */
+    uint64_t reloads;
+
     bool closing;
     void (*stopped)(void *ctx);      /* it is being ended for good */
     void *stopped_ctx;
@@ -81,3 +86,8 @@ void certificate_watch(struct ingress_node *in);
 void certificate_forget(struct ingress_node *in);
 /* A step: the next certificate that the proxy lacks, has otherwise or should not have. */
 bool step_certificates(struct ingress_node *in);
+
+/* Asks for counters from now on. */
+void metrics_watch(struct ingress_node *in);
+/* Now: a process that is told to end takes what it counted along. */
+void metrics_ask(struct ingress_node *in);

@@ -20,6 +20,7 @@ struct slot {
     int port, weight;
     /* As wanted only: */
     char alloc[ID_LEN + 1];          /* "": free */
+    uint64_t version;
     bool leaving;
     bool seen;                       /* leaving: some process has requests of it, in this round */
     unsigned quiet;                  /* leaving: rounds in a row without any */

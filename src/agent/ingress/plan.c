@@ -75,6 +75,7 @@ static void slot_fill(struct slot *s, const struct ingress_target *t, bool stick
     snprintf(s->alloc, sizeof s->alloc, "%s", t->alloc);
     snprintf(s->ip, sizeof s->ip, "%s", t->ip);
     s->port = (int)t->port;
+    s->version = t->version;
     s->weight = t->weight < 0 ? 0 : t->weight > WEIGHT_MAX ? WEIGHT_MAX : (int)t->weight;
     s->leaving = t->leaving;
     s->mode = t->leaving ? SLOT_DRAIN : SLOT_READY;

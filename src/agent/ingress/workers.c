@@ -11,6 +11,7 @@ static void worker_free(struct worker *w)
     LIST_REMOVE(w, link);
     layout_clear(&w->actual);
     kv_clear(&w->certificates);
+    counters_clear(&w->counted);
     free(w);
 }
 

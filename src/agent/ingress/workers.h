@@ -7,6 +7,7 @@
 
 #include "agent/ingress/admin.h"
 #include "agent/ingress/answers.h"
+#include "agent/ingress/counters.h"
 
 struct worker {
     LIST_ENTRY(worker) link;
@@ -15,6 +16,7 @@ struct worker {
     bool handed_over;                /* an old one: it sends nothing new to any replica */
     char structure[STRUCTURE_SIZE];
     struct layout actual;
+    struct counter_list counted;     /* as it told last */
     bool certificates_read;
     struct kv_list certificates;     /* name to fingerprint; of the current one */
 };

@@ -1,0 +1,16 @@
+/* Counters: what the proxy counted, summed over its processes: each begins at zero, and those that end take theirs along. */
+#pragma once
+#include "agent/ingress/answers.h"
+
+struct counter {
+    char *name;                      /* "BACKEND", or "BACKEND/sN" of a slot */
+    struct answer_stat values;       /* its texts are not valid */
+};
+struct counter_list { struct counter *v; uint32_t n; };          /* by name */
+
+/* Finds it, or makes one of zeros. */
+struct counter *counter_of(struct counter_list *l, const char *name);
+void counters_clear(struct counter_list *l);
+/* Adds to `total` what `now` has beyond what was `seen` of the same process, and remembers it. What is no sum (sessions,
+ * times) is taken as it is. */
+void counter_follow(struct answer_stat *total, struct answer_stat *seen, const struct answer_stat *now);
