@@ -19,6 +19,9 @@
 #include "net/address.h"
 
 #define PORT_DEFAULT 4646
+#define HTTP_PORT_DEFAULT 8080
+#define HTTPS_PORT_DEFAULT 8443
+#define HAPROXY "/usr/sbin/haproxy"
 #define START_MS 30000
 #define AGENT_STOP_MS 60000      /* tasks may take their kill timeouts */
 #define SERVER_STOP_MS 15000
@@ -32,6 +35,7 @@ struct dev {
     char dir[256];
     long long count;             /* of servers */
     int ports[SERVERS_MOST], raft_ports[SERVERS_MOST], agent_port;
+    int http_port, https_port;   /* of the ingress; 0: there is none */
     struct buf address;          /* of all servers, as --address takes them */
     struct child servers[SERVERS_MOST], agent, run;
     bool lost[SERVERS_MOST];     /* it ended, and that was told */
@@ -57,6 +61,16 @@ static int take_port(long long base, int offset, int *out, struct error *err)
 }
 
 /* The first server's, the agent's and the first server's for others, as in a real cluster; then two for each further one. */
+static int choose_ingress_ports(struct dev *d, long long port, struct error *err)
+{
+    if (!args_has(d->cli->args, "ingress"))
+        return 0;
+    if (access(HAPROXY, X_OK))
+        return error_set(err, ERROR_UNSUPPORTED, "--ingress needs HAProxy as " HAPROXY ": apt install haproxy");
+    return take_port(port ? HTTP_PORT_DEFAULT : 0, 0, &d->http_port, err) ||
+           take_port(port ? HTTPS_PORT_DEFAULT : 0, 0, &d->https_port, err) ? -1 : 0;
+}
+
 static int choose_ports(struct dev *d, struct error *err)
 {
     long long port = PORT_DEFAULT;
@@ -73,7 +87,7 @@ static int choose_ports(struct dev *d, struct error *err)
             return -1;
         buf_printf(&d->address, "%shttp://127.0.0.1:%d", i ? "," : "", d->ports[i]);
     }
-    return 0;
+    return choose_ingress_ports(d, port, err);
 }
 
 static int make_dir(struct dev *d, struct error *err)
@@ -141,6 +155,9 @@ static int start_agent(struct dev *d, struct error *err)
     buf_printf(&config, "name: dev\ndata_dir: %s/agent\nvolume_root: %s/volumes\nbind: 127.0.0.1\nport: %d\nip: 127.0.0.1\n"
                "cgroup_root: mentat-dev-%d\nstop_tasks_on_exit: true\n", d->dir, d->dir, d->agent_port, (int)getpid());
     add_servers(d, &config);
+    if (d->http_port)
+        buf_printf(&config, "ingress: true\nproxy: {haproxy: " HAPROXY ", bind: 127.0.0.1, http_port: %d, https_port: %d, certificates: "
+                   "%s/certificates}\n", d->http_port, d->https_port, d->dir);
     d->agent.name = "mentat-agent";
     return start_program(d, &d->agent, "mentat-agent", "", config.data, err);
 }
@@ -235,6 +252,9 @@ static int start_all(struct dev *d, struct error *err)
         return 0;
     cli_say(d->cli, "server%s at %s, agent at 127.0.0.1:%d, files in %s", d->count > 1 ? "s" : "", d->address.data, d->agent_port,
             d->dir);
+    if (d->http_port)
+        cli_say(d->cli, "ingress at http://127.0.0.1:%d and https://127.0.0.1:%d: curl -H 'Host: NAME' http://127.0.0.1:%d/",
+                d->http_port, d->https_port, d->http_port);
     cli_say(d->cli, "every service may use every security profile here; other clusters begin with a policy (mt policy get)");
     if (d->ports[0] != PORT_DEFAULT || d->count > 1)
         cli_say(d->cli, "in another terminal: export MENTAT_ADDR=%s", d->address.data);
@@ -358,6 +378,7 @@ static const struct option_row options[] = {
     {"servers", 0, "N", "So many servers: 1, 3 or 5; default 1.", NULL},
     {"port", 0, "N", "Port of the server, N+1 is the agent's, those behind it are for servers; 0 takes free ones; default "
                      "4646.", NULL},
+    {"ingress", 0, NULL, "Takes requests for services with `ingress` on 127.0.0.1:8080 and 8443, by HAProxy; with --port 0 on free ports.", NULL},
     {"keep", 0, NULL, "Keeps the temporary directory, with the logs of servers and agent.", NULL},
     JOBFILE_VAR_OPTION,
     {0},
