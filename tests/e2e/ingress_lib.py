@@ -1,5 +1,6 @@
 """For the tests of the ingress: a table of routes without servers, replicas inside the test, and a client that counts."""
 import contextlib
+import glob
 import http.client
 import http.server
 import json
@@ -334,6 +335,13 @@ class IngressAgent(Agent):
 
     def text_end(self):
         return self.process.text()[-2000:]
+
+    def access_log(self):
+        text = ""
+        for path in glob.glob(self.directory() + "/logs/stdout.*.log"):
+            with open(path) as f:
+                text += f.read()
+        return text
 
     def directory(self):
         return os.path.join(self.flags["data_dir"], "ingress")

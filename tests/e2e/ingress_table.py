@@ -245,7 +245,7 @@ class TableTest(unittest.TestCase):
                                   "-w", " %{http_code} %{http_version}", *more], capture_output=True, text=True, check=True, timeout=20)
             return out.stdout
         self.assertEqual(https("one.example.com"), "a /x 200 2")
-        self.assertEqual(https("one.example.com", "--http1.1"), "a /x 200 1.1")
+        self.assertEqual(https("one.example.com", "--http1.1"), "a /x 200 1.1", self.agent.access_log())
         self.assertEqual(a.requests[-1][1]["x-forwarded-proto"], "https")
         self.assertIn("404", https("plain.example.com"))
         status, headers, _ = self.agent.get_page("/x?q=1", host="one.example.com")

@@ -1,6 +1,7 @@
 /* Certificates come from files that anybody may change at any time: they are looked at every two seconds by the worker pool,
  * copied for the proxy when they changed, and the process that takes new connections is given what it lacks, one after the
  * other, and asked what it has. */
+#include <openssl/crypto.h>
 #include <string.h>
 
 #include "agent/ingress/ingress_internal.h"
@@ -25,6 +26,7 @@ static void look_run(uv_work_t *work)
     struct certificate_look *l = work->data;
     certificates_read((const char *const *)l->sources, ARRAY_LEN(l->sources), &l->found);
     certificates_write(l->directory, RENDER_FALLBACK, &l->found, &l->err);
+    OPENSSL_thread_stop();           /* the thread is the pool's, and goes without telling OpenSSL */
 }
 
 static bool same(const struct certificate_list *a, const struct certificate_list *b)
