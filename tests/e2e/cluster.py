@@ -427,18 +427,18 @@ class Membership(unittest.TestCase):
         self.assertEqual([j["name"] for j in other.items("/v1/jobs")], ["precious"])
         # And one that knocks with another cluster's id is refused.
         answer = first.post("/v1/cluster/servers", {"id": "77", "name": "sx", "address": "127.0.0.1:1", "raft_address":
-                                                    "127.0.0.1:2", "version": "0", "level": 2, "cluster_id": "12345"})
+                                                    "127.0.0.1:2", "version": "9", "level": 1000, "cluster_id": "12345"})
         self.assertEqual((answer.status, answer.error["code"]), (409, "conflict"))
         self.assertEqual(len(self.cluster.status(first)["servers"]), 1)
         # Nor is one with a name, or an address, that lives.
         for facts in ({"name": "s1", "raft_address": "127.0.0.1:2"},
                       {"name": "sx", "raft_address": self.cluster.status(first)["raft_address"]}):
-            answer = first.post("/v1/cluster/servers", {"id": "77", "address": "127.0.0.1:1", "version": "0", "level": 2,
+            answer = first.post("/v1/cluster/servers", {"id": "77", "address": "127.0.0.1:1", "version": "9", "level": 1000,
                                                         "token": self.token(first), **facts})
             self.assertEqual(answer.status, 409, answer)
         # Nor is one without a token that the configuration does not list, whatever it says of itself.
         answer = first.post("/v1/cluster/servers", {"id": "77", "name": "sx", "address": f"127.0.0.1:{first.port}",
-                                                    "raft_address": "127.0.0.1:2", "version": "0", "level": 2})
+                                                    "raft_address": "127.0.0.1:2", "version": "9", "level": 1000})
         self.assertEqual((answer.status, answer.error["code"]), (403, "denied"))
         self.assertIn("mt cluster token", answer.error["message"])
         self.assertEqual(len(self.cluster.status(first)["servers"]), 1)
