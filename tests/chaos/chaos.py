@@ -18,14 +18,15 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from hosts import API, PATIENCE, Hosts, enter  # noqa: E402
-from clients import Clients  # noqa: E402
+from clients import Clients, Crasher, Deployer, Scaler  # noqa: E402
 from faults import LANES, Lane, plan  # noqa: E402
 from history import (DONE, check_events, check_jobs, check_leaders, check_registers, check_starts, check_states,  # noqa: E402
                      check_tasks)
 from lib import wait_for  # noqa: E402
 
 TASK = "echo $MENTAT_ALLOC_ID >> {starts}; exec sleep 1000000"
-CHURNED, CHURNED_MOST = "churned", 5
+CRASH = "[ -e {root}/$MENTAT_SERVICE ] && exec sleep 1000000; touch {root}/$MENTAT_SERVICE; sleep 0.5; exit 1"
+CHURNED, CHURNED_MOST, ROLLED = "churned", 5, "rolled"
 
 
 class Chaos:
@@ -43,15 +44,17 @@ class Chaos:
 
     # --- before ---
 
-    def service(self, name, count=1, **more):
+    def service(self, name, count=1, script=TASK, **more):
         return {"name": name, "driver": "exec", "count": count, "resources": {"cpus": 0.01, "memory_mb": 8},
-                "config": {"command": ["/bin/sh"], "args": ["-c", TASK.format(starts=self.starts)]}, **more}
+                "config": {"command": ["/bin/sh"], "args": ["-c", script.format(starts=self.starts, root=self.root)]}, **more}
 
     def submit(self):
         checked = {"type": "exec", "command": ["/bin/true"], "interval": "1s", "timeout": "2s"}
         services = [self.service("plain", 6), self.service("checked", 3, health=checked),
                     self.service("everywhere", mode="every-node")]
-        for name, of in (("steady", services), (CHURNED, [self.service(CHURNED, 0)])):
+        # Faults are shorter than its time: a deployment that fails does for another reason, such as a clock.
+        self.rolled = self.service(ROLLED, 3, deploy={"health_timeout_secs": 90})
+        for name, of in (("steady", services), (CHURNED, [self.service(CHURNED, 0)]), (ROLLED, [self.rolled])):
             answer = self.hosts.servers[0].post("/v1/jobs", {"name": name, "services": of})
             assert answer.status == 200, answer
         wait_for(lambda: len(self.tasks()) == 12, 60, "twelve tasks")
@@ -61,20 +64,22 @@ class Chaos:
         self.before = self.tasks()
         self.applied = self.hosts.servers[0].status()["applied_index"]
 
-    def tasks(self, churned=False):
+    def tasks(self, job="steady"):
         """Allocation → pid, when that process began, and how often the agent started it again; of those that serve."""
         found = {}
         for agent in self.hosts.agents:
             pids = {a["id"]: a["pid"] for a in agent.get("/v1/allocs").json}
             for a in self.hosts.servers[0].items(f"/v1/allocs?node={agent.name}"):
-                if a["state"] in ("running", "healthy") and a["desired"] == "run" and (a["service"] == CHURNED) == churned:
+                if a["state"] in ("running", "healthy") and a["desired"] == "run" and a["job"] == job:
                     found[a["id"]] = pids[a["id"]], began(pids[a["id"]]), a["restarts"]
         return found
 
     # --- under faults ---
 
     def strike(self):
-        self.clients = Clients(self.hosts, f"{self.root}/requests.jsonl", self.seed, CHURNED, CHURNED_MOST)
+        crash = self.service("crash", script=CRASH, restart={"attempts": 0})
+        self.clients = Clients(self.hosts, f"{self.root}/requests.jsonl", self.seed, (Scaler, CHURNED, CHURNED_MOST),
+                               (Deployer, self.rolled), (Crasher, crash))
         self.lanes = [Lane(name, row, self.hosts, self.say) for name, row in plan(self.seed, self.seconds).items()]
         end = time.monotonic() + self.seconds
         for lane in self.lanes:
@@ -100,16 +105,28 @@ class Chaos:
         self.clients.end()
         record, first = self.clients.record, self.hosts.servers[0]
         wait_for(self.hosts.voters_are_all, 60, "three voters that agree")
-        count = record.scale
-        if count is None:
-            count = first.get(f"/v1/services/{CHURNED}").json["current"]["spec"]["count"]
         wait_for(lambda: all(n["state"] == "ready" for n in first.items("/v1/nodes")), 60, "all nodes")
-        wait_for(lambda: len(self.tasks(churned=True)) == count, 60, f"{count} replicas of {CHURNED}")
         wait_for(lambda: len(self.tasks()) == len(self.before), 60, "all tasks")
+        wait_for(self.worked_off, 90, "what was asked for", every=0.2)
         self.end_events()
         self.states = wait_for(self.equal_states, 60, "one index on all servers", every=0.2)
         self.clients.end_watching()
         self.say(f"all is well again after {time.monotonic() - healed:.1f} s")
+
+    def worked_off(self):
+        """What clients asked for while faults struck is done."""
+        first = self.hosts.servers[0]
+        clients = {c.name: c for c in self.clients.asking}
+        current = {name: first.get(f"/v1/services/{name}").json["current"]["spec"] for name in (CHURNED, ROLLED)}
+        scale, version = self.clients.record.scale, clients["deployer"].sure_version
+        assert scale in (None, current[CHURNED]["count"]), f"{CHURNED} was scaled to {scale}: {current}"
+        assert version in (None, current[ROLLED]["env"]["VALUE"]), f"{ROLLED} was brought to {version}: {current}"
+        assert len(self.tasks(CHURNED)) == current[CHURNED]["count"], f"tasks of {CHURNED}"
+        state = first.items(f"/v1/deployments?service={ROLLED}")
+        assert all(d["state"] in ("successful", "cancelled") for d in state) and len(self.tasks(ROLLED)) == 3, state
+        for name in clients["crasher"].kept:
+            assert len(self.tasks(name)) == 1, f"task of {name}, which was to be tried again"
+        return True
 
     def end_events(self):
         """The last event of all; each server has told it."""
@@ -134,10 +151,9 @@ class Chaos:
         with open(self.starts) as f:
             starts = f.read().split()
         jobs = [j["name"] for j in self.hosts.servers[0].items("/v1/jobs?limit=1000&consistency=strong")]
-        own = {"steady", CHURNED}
         return {
             "registers": (check_registers, [dict(record.registers)]),
-            "jobs": (check_jobs, [record.jobs, [j for j in jobs if j not in own and not j.startswith("register-")]]),
+            "jobs": (check_jobs, [record.jobs, [j for j in jobs if j.startswith(("w", "the-end"))]]),
             "events": (check_events, [{f.name_of_server: f.events for f in self.clients.followers}]),
             "states": (check_states, [self.states]),
             "leaders": (check_leaders, [sorted(record.leaders)]),
@@ -164,6 +180,8 @@ class Chaos:
         for i, e in self.clients.followers[0].events:
             if e["kind"] == "node" and e["to"] == "down":
                 found.append(f"event {i}: node {e['subject']} was taken for dead: {e['reason']}")
+            if e["kind"] == "deployment" and e["to"] in ("failed", "reverted"):
+                found.append(f"event {i}: a deployment of {e['service']} {e['to']}: {e['reason']}")
             if e["kind"] == "alloc" and e["alloc"] in self.before and e["to"] not in ("running", "healthy"):
                 found.append(f"event {i}: {e['alloc']} became {e['to']}: {e['reason']}")
         return found

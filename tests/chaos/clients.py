@@ -228,6 +228,44 @@ class Scaler(Client):
             self.record.fault(f"scaling {self.service} ended as {got}: {answer}")
 
 
+class Deployer(Client):
+    """Brings out one version of a service after the other."""
+    pause_s = 8
+
+    def __init__(self, record, name, seed, service):
+        super().__init__(record, name, seed)
+        self.service, self.version, self.sure_version = service, 0, None
+
+    def once(self):
+        self.version += 1
+        spec = {**self.service, "env": {"VALUE": str(self.version)}}
+        got, _, answer = self.sure("POST", "/v1/jobs", {"name": spec["name"], "services": [spec]})
+        self.sure_version = str(self.version) if got == DONE else None
+        if got not in (DONE, REFUSED, UNKNOWN):
+            self.record.fault(f"changing {spec['name']} ended as {got}: {answer}")
+
+
+class Crasher(Client):
+    """Submits services whose task ends with an error once, and then goes on: it must be tried again, whatever happened to
+    clocks between."""
+    pause_s = 6
+
+    def __init__(self, record, name, seed, service):
+        super().__init__(record, name, seed)
+        self.service, self.made, self.kept = service, 0, collections.deque()
+
+    def once(self):
+        name = f"crash-{self.made}"
+        self.made += 1
+        got, _, answer = self.sure("POST", "/v1/jobs", {"name": name, "services": [{**self.service, "name": name}]})
+        if got == DONE:
+            self.kept.append(name)
+        elif got not in (REFUSED, UNKNOWN):
+            self.record.fault(f"submitting {name} ended as {got}: {answer}")
+        if len(self.kept) > 4:
+            self.sure("DELETE", f"/v1/jobs/{self.kept.popleft()}?purge=true")
+
+
 class Follower(Client):
     """Reads the events of one server, from the last one it has after each cut."""
     pause_s = 0.3
@@ -254,7 +292,8 @@ class Follower(Client):
 
     def take(self, events):
         for e in events:
-            if e.get("event") == "error":
+            # A server that lost its leader ends the stream with that word, which is no loss: it is asked again.
+            if e.get("event") == "error" and e["data"]["error"]["code"] != "unavailable":
                 raise RuntimeError(f"after {self.last}: {e['data']}")
             if "id" in e:
                 self.events.append((e["id"], e["data"]))
@@ -279,13 +318,15 @@ class Watcher(Client):
 
 
 class Clients:
-    def __init__(self, hosts, path, seed, churned, most):
+    def __init__(self, hosts, path, seed, *workers):
+        """workers: what else asks, as a class with what it takes besides the record, its name and the seed."""
         addresses = [s.address for s in hosts.servers]
         self.record = Record(path, addresses)
         from_index = hosts.servers[0].status()["applied_index"]
         self.followers = [Follower(self.record, s, from_index) for s in hosts.servers]
         self.asking = [Writer(self.record, f"w{i}", seed) for i in range(3)] + \
-            [Registrar(self.record, f"r{i}", seed) for i in range(5)] + [Scaler(self.record, "scaler", seed, churned, most)]
+            [Registrar(self.record, f"r{i}", seed) for i in range(5)] + \
+            [kind(self.record, kind.__name__.lower(), seed, *more) for kind, *more in workers]
         self.watching = [Watcher(self.record, s) for s in hosts.servers] + self.followers
         for client in self.asking + self.watching:
             client.start()

@@ -14,7 +14,7 @@ from hosts import BRIDGE_ADDRESS, PATIENCE
 from lib import wait_for
 
 REST_S = 0.3, 2.0                    # between two faults of a lane
-STEPS_S = [0.5, 2, 30, 600, 3600, 5 * 3600]     # of wall clocks, both ways
+STEPS_S = [0.5, 2, 30, 600, 5 * 3600, 3 * 86400]     # of wall clocks, both ways
 
 FAULTS = {}                          # name → function(context, random generator, seconds) → whether it struck
 LANES = {"servers": {}, "network": {}, "agents": {}}     # name → shortest and longest time that it stays
