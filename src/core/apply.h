@@ -15,6 +15,7 @@ apply_fn apply_member_set, apply_member_remove, apply_join_token, apply_event;
 apply_fn apply_restore_chunk, apply_restore;
 apply_fn apply_policy_set;
 apply_fn apply_ingress_report;
+apply_fn apply_clock;
 apply_fn apply_role_set, apply_role_delete, apply_token_create, apply_token_revoke;
 
 /* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes

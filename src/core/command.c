@@ -63,6 +63,7 @@ ROWS(command_role_set, OBJECT(command_role_set, role, 1, role));
 ROWS(command_role_delete, STRING(command_role_delete, name, 1));
 ROWS(command_token_create, OBJECT(command_token_create, token, 1, access_token));
 ROWS(command_token_revoke, STRING(command_token_revoke, id, 1));
+ROWS(command_clock, INT(command_clock, by, 1));
 
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
@@ -87,6 +88,7 @@ TABLE(command_role_set, command_role_set_rows, "");
 TABLE(command_role_delete, command_role_delete_rows, "");
 TABLE(command_token_create, command_token_create_rows, "");
 TABLE(command_token_revoke, command_token_revoke_rows, "");
+TABLE(command_clock, command_clock_rows, "");
 
 static const struct {
     const char *name;
@@ -121,6 +123,7 @@ static const struct {
     [COMMAND_TOKEN_REVOKE] = {"token_revoke", &command_token_revoke_type, 3},
     [COMMAND_SERVICE_PROMOTE] = {"service_promote", &command_service_promote_type, 3},
     [COMMAND_SERVICE_ABORT] = {"service_abort", &command_service_type, 3},
+    [COMMAND_CLOCK] = {"clock", &command_clock_type, 3},
 };
 
 const struct type *command_payload_type(enum command_kind kind)
@@ -183,6 +186,18 @@ void command_encode_payload(enum command_kind kind, int64_t time_ms, const char 
     add_text(out, actor);
     if (t)
         type_encode(t, payload, out);
+}
+
+void command_stamp(void *bytes, size_t len, int64_t time_ms)
+{
+    CLEANUP_BUF struct buf time = {0};
+    struct cursor in = cursor_of(bytes, len);
+    uint8_t version;
+    uint64_t kind, was;
+    if (!cursor_u8(&in, &version) || !cursor_varint(&in, &kind) || !cursor_u64(&in, &was))
+        abort();                     /* it was not encoded here */
+    buf_add_u64(&time, (uint64_t)time_ms);
+    memcpy((uint8_t *)bytes + (len - cursor_left(&in)) - time.len, time.data, time.len);
 }
 
 void command_encode(const struct command *c, struct buf *out)

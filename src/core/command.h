@@ -34,6 +34,7 @@ enum command_kind {
     COMMAND_TOKEN_REVOKE = 25,     /* struct command_token_revoke */
     COMMAND_SERVICE_PROMOTE = 26,  /* struct command_service_promote */
     COMMAND_SERVICE_ABORT = 27,    /* struct command_service */
+    COMMAND_CLOCK = 28,            /* struct command_clock */
     COMMAND_KIND_COUNT
 };
 
@@ -57,6 +58,9 @@ struct command {
  * must be complete: defaults filled, validated, and time_zone_rule looked up for scheduled tasks. The core validates it
  * again. With check_index, refused unless the job's core_changed() index is expected_index (0: must not exist). */
 struct command_job_submit { struct job job; bool check_index; uint64_t expected_index; };
+/* The clock by which commands have their times was set, by so many milliseconds: what waits for time to pass waits as long
+ * as it would have. Comes before any command with the new time. */
+struct command_clock { int64_t by; };
 struct command_job_delete { char *name; bool purge; };               /* purge: the versions are forgotten too */
 struct command_service { char *service; };
 struct command_service_scale { char *service; int64_t count; };
@@ -133,7 +137,7 @@ struct command_decide {
 };
 
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
-    command_service_rollback_type, command_service_promote_type, command_service_delete_type, command_node_type,
+    command_service_rollback_type, command_service_promote_type, command_clock_type, command_service_delete_type, command_node_type,
     command_node_register_type,
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
@@ -154,6 +158,8 @@ static inline void command_clear_cleanup_value(struct command *c) { command_clea
 
 /* Appends the bytes: version, kind, time, key, actor, payload. Equal commands give equal bytes. */
 void command_encode(const struct command *c, struct buf *out);
+/* Gives an encoded command another time. */
+void command_stamp(void *bytes, size_t len, int64_t time_ms);
 /* Encodes a payload that the caller keeps, without copying it into a command. */
 void command_encode_payload(enum command_kind kind, int64_t time_ms, const char *key, const char *actor,
                             const void *payload, struct buf *out);

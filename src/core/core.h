@@ -26,6 +26,7 @@ void core_result_clear(struct core_result *r);
 void core_apply(struct core *c, uint64_t index, const void *command, size_t len, struct core_result *result);
 
 uint64_t core_index(const struct core *c);           /* of the last applied command */
+int64_t core_time(const struct core *c);              /* of the last applied command; 0: there was none */
 uint64_t core_ahead(const struct core *c);           /* of the log's indexes; another number after each restore */
 /* Which cluster's state this is: given by its first server, kept over restores elsewhere. NULL: not given yet. */
 const char *core_cluster(const struct core *c);

@@ -36,11 +36,11 @@ static void on_proposed(void *ctx, void *request, enum consensus_outcome outcome
     p->done(ctx, p, outcome);
 }
 
-void control_propose(struct control *c, struct proposal *p, const void *bytes, size_t len,
+void control_propose(struct control *c, struct proposal *p, void *bytes, size_t len,
                      void (*done)(struct control *c, struct proposal *p, enum consensus_outcome outcome))
 {
     p->done = done;
-    consensus_propose(c->consensus, bytes, len, on_proposed, p);
+    command_time_propose(c, bytes, len, on_proposed, p);
 }
 
 /* Where to make room, and how much. */
@@ -115,6 +115,7 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     core_apply(c->core, index, bytes, len, result);
     if (result->unknown)
         refuse_newer(&result->error);
+    command_time_applied(c);
     histogram_add(&c->metrics.apply, (int64_t)(uv_hrtime() - start));
     core_result_clear(&ignored);
     c->metrics.applied++;

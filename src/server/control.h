@@ -11,6 +11,7 @@
 #include "consensus/consensus.h"
 #include "core/core.h"
 #include "server/addresses.h"
+#include "server/command_time.h"
 #include "server/liveness.h"
 #include "server/metrics.h"
 #include "server/queue.h"
@@ -49,6 +50,7 @@ struct control {
     bool applied;                    /* something was applied in this turn */
     bool look;                       /* core_decide may have something to do */
     bool decide_in_flight;
+    struct command_time time;
     bool stopping;
     struct control_metrics metrics;
     struct backups *backups;

@@ -20,7 +20,7 @@ static void propose(struct control *c, enum command_kind kind, const void *paylo
 {
     CLEANUP_BUF struct buf command = {0};
     command_encode_payload(kind, time_now_ms(), NULL, NULL, payload, &command);
-    consensus_propose(c->consensus, command.data, command.len, done, NULL);
+    command_time_propose(c, command.data, command.len, done, NULL);
 }
 
 /* --- decisions --- */
@@ -59,7 +59,7 @@ static void decide(struct control *c)
         c->decide_in_flight = true;
         c->metrics.decisions++;
         uv_timer_stop(&c->decide_timer);
-        consensus_propose(c->consensus, command.data, command.len, on_decide_done, NULL);
+        command_time_propose(c, command.data, command.len, on_decide_done, NULL);
         return;
     }
     int64_t due = core_next_wake(c->core);
@@ -72,7 +72,7 @@ static void decide(struct control *c)
 
 void leader_turn(struct control *c)
 {
-    if (c->look && !c->decide_in_flight && leads(c))
+    if (c->look && !c->decide_in_flight && leads(c) && command_time_settled(c))
         decide(c);
 }
 
@@ -174,6 +174,7 @@ static void on_liveness_timer(uv_timer_t *timer)
     struct control *c = timer->data;
     if (!leads(c))
         return;
+    c->look |= !command_time_settled(c);
     int64_t now = time_monotonic_ms(), late = now - c->liveness_due_ms;
     int64_t bearable = (c->config->node_grace_ms - c->config->heartbeat_ms) / 2;
     if (late > bearable && late > LOOK_MS / 2) {
@@ -213,6 +214,7 @@ void leader_begin(struct control *c)
     free(steal(&c->hold));
     c->look = true;
     if (c->role == CONSENSUS_LEADER) {
+        command_time_begin(c);
         begin_policy(c);
         liveness_fresh(c);
     } else {

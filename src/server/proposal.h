@@ -11,8 +11,9 @@ struct proposal {
     void (*done)(struct control *c, struct proposal *p, enum consensus_outcome outcome);
 };
 
-/* Proposes; the bytes are copied. done() comes exactly once, never from inside. */
-void control_propose(struct control *c, struct proposal *p, const void *bytes, size_t len,
+/* Proposes with the time that it is now, which it writes into the bytes; they are copied. done() comes exactly once, never
+ * from inside. */
+void control_propose(struct control *c, struct proposal *p, void *bytes, size_t len,
                      void (*done)(struct control *c, struct proposal *p, enum consensus_outcome outcome));
 /* What went wrong, in the log or in the core; 0 when nothing did. */
 int proposal_error(const struct control *c, const struct proposal *p, enum consensus_outcome outcome, struct error *err);
