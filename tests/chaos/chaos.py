@@ -84,14 +84,16 @@ class Chaos:
         end = time.monotonic() + self.seconds
         for lane in self.lanes:
             lane.start()
-        while time.monotonic() < end and not self.went_wrong():
+        while time.monotonic() < end and not self.went_wrong() and not self.hosts.ended():
             time.sleep(0.2)
+        ended = self.hosts.ended()
         for lane in self.lanes:
             lane.end()
         self.faults += [f"fault {lane.problem}" for lane in self.lanes if lane.problem]
         self.faults += [f"the faults of {lane.name} did not end" for lane in self.lanes if lane.is_alive()]
         for h in self.hosts.all:
             h.set_clock(0)
+        assert not ended, f"{ended} ended by themselves: see their logs"
 
     def went_wrong(self):
         return self.clients.record.faults or any(lane.problem for lane in self.lanes)
@@ -122,8 +124,8 @@ class Chaos:
         assert scale in (None, current[CHURNED]["count"]), f"{CHURNED} was scaled to {scale}: {current}"
         assert version in (None, current[ROLLED]["env"]["VALUE"]), f"{ROLLED} was brought to {version}: {current}"
         assert len(self.tasks(CHURNED)) == current[CHURNED]["count"], f"tasks of {CHURNED}"
-        state = first.items(f"/v1/deployments?service={ROLLED}")
-        assert all(d["state"] in ("successful", "cancelled") for d in state) and len(self.tasks(ROLLED)) == 3, state
+        last = max(first.items(f"/v1/deployments?service={ROLLED}"), key=lambda d: d["version"])
+        assert last["state"] == "successful" and len(self.tasks(ROLLED)) == 3, f"the last deployment of {ROLLED}: {last}"
         for name in clients["crasher"].kept:
             assert len(self.tasks(name)) == 1, f"task of {name}, which was to be tried again"
         return True
@@ -162,7 +164,6 @@ class Chaos:
         }
 
     def check(self):
-        self.faults += self.clients.record.faults
         evidence = self.evidence()
         for name, (function, given) in evidence.items():
             found = function(*given)
@@ -180,7 +181,7 @@ class Chaos:
         for i, e in self.clients.followers[0].events:
             if e["kind"] == "node" and e["to"] == "down":
                 found.append(f"event {i}: node {e['subject']} was taken for dead: {e['reason']}")
-            if e["kind"] == "deployment" and e["to"] in ("failed", "reverted"):
+            if e["kind"] == "deployment" and e["service"] == ROLLED and e["to"] in ("failed", "reverted"):
                 found.append(f"event {i}: a deployment of {e['service']} {e['to']}: {e['reason']}")
             if e["kind"] == "alloc" and e["alloc"] in self.before and e["to"] not in ("running", "healthy"):
                 found.append(f"event {i}: {e['alloc']} became {e['to']}: {e['reason']}")
@@ -201,6 +202,7 @@ class Chaos:
         for name, (felt, tried) in self.counts().items():
             print(f"{name:26} {felt:6} {tried}")
         record = self.clients.record
+        self.faults = record.faults + self.faults
         print(json.dumps({"name": "chaos", "seed": self.seed, "minutes": self.seconds / 60, "answers": dict(sorted(record.counts.items())),
                           "registers": len(record.registers), "operations": sum(map(len, record.registers.values())),
                           "jobs": len(record.jobs), "events": [len(f.events) for f in self.clients.followers],

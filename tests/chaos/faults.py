@@ -90,7 +90,7 @@ def one_way(sources, targets):
 
 def killed(host):
     """kill -9, when it ran."""
-    ran = host.process.alive()
+    ran, host.down = host.process.alive(), True
     host.process.kill()
     return ran and host.process.child.returncode == -signal.SIGKILL
 
@@ -100,6 +100,7 @@ def start(host):
         host.start(wait=False)
     else:
         host.start()
+    host.down = False
 
 
 def kill(c, hosts, seconds):
@@ -206,7 +207,7 @@ def wipe_disk(c, rng, seconds):
     killed(s)
     s.wipe()
     c.stay(seconds)
-    s.start(wait=False)
+    start(s)
     wait_for(c.hosts.voters_are_all, 60, f"three voters, after {s.name} was wiped")
     return s.status()["id"] != old
 

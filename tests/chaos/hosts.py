@@ -105,6 +105,7 @@ class Host:
 
     def __init__(self, name, number, top):
         self.name, self.address, self.top = name, f"{NET}{number}", top
+        self.down = False                # its program was killed, and is not to run now
         os.makedirs(f"{top}/bin")
         self.namespace = f"{top}/network"
         open(self.namespace, "x").close()
@@ -203,6 +204,10 @@ class Hosts:
         self.agents = [AgentHost(f"a{i}", 10 + i, f"{root}/a{i}", addresses, run_name) for i in (1, 2, 3)]
         self.all = self.servers + self.agents
         self.by_name = {h.name: h for h in self.all}
+
+    def ended(self):
+        """Names of those whose programs ended by themselves."""
+        return [h.name for h in self.all if not h.down and not h.process.alive()]
 
     def statuses(self, timeout=2):
         """Name and status of each server that answers."""
