@@ -266,6 +266,21 @@ class Vsock(Machines):
 
 
 class Network(Machines):
+    @classmethod
+    def setUpClass(cls):
+        # As a Docker engine leaves a host.
+        for rule in ("-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j RETURN"):
+            subprocess.run(["iptables", *rule.split()], check=True)
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        rules = subprocess.run(["iptables", "-S", "DOCKER-USER"], capture_output=True, text=True, check=True).stdout
+        assert rules.splitlines() == ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN"], rules
+        for rule in ("-P FORWARD ACCEPT", "-F", "-X"):
+            subprocess.run(["iptables", *rule.split()], check=True)
+
     def test_machines_of_a_job_reach_each_other_and_no_others(self):
         with open(os.path.join(self.agent.images.path, "job.yaml"), "w") as f:
             f.write("job: pair\nservices:\n")

@@ -364,6 +364,31 @@ static int rules_write(const struct network *n, struct error *err)
     return nft(&b, err);
 }
 
+/* --- beside Docker: its engine drops what is forwarded and not its own, but for what this chain of users' rules accepts.
+ * Ours still hold: they are in tables of their own, and a packet must pass both. --- */
+
+#define DOCKER_CHAIN "DOCKER-USER"
+
+static bool iptables(const char *const *argv)
+{
+    return tool_run(&(struct tool){.argv = argv, .timeout_ms = NFT_TIMEOUT_MS}, NULL, NULL) == 0;
+}
+
+static void docker_rules(const struct network *n, bool there)
+{
+    static const char *const sides[] = {"-i", "-o"};
+    const char *const look[] = {"iptables", "-w", "-n", "-L", DOCKER_CHAIN, NULL};
+    if (!iptables(look))
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
+        const char *const rule[] = {"iptables", "-w", "-C", DOCKER_CHAIN, sides[i], n->bridge, "-j", "ACCEPT", NULL};
+        const char *const change[] = {"iptables", "-w", there ? "-I" : "-D", DOCKER_CHAIN, sides[i], n->bridge, "-j", "ACCEPT",
+                                      NULL};
+        if (iptables(rule) != there && !iptables(change))
+            LOG_W("the rules of Docker do not let the microVMs' packets pass", "chain", DOCKER_CHAIN, "bridge", n->bridge);
+    }
+}
+
 /* --- machines --- */
 
 int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err)
@@ -377,6 +402,8 @@ int network_attach(struct network *n, int slot, uid_t uid, const struct machine 
         result = tap_make(n, tap, uid, err);
     if (result == 0)
         result = rules_write(n, err);
+    if (result == 0)
+        docker_rules(n, true);
     n->ready = n->ready || result == 0;
     uv_mutex_unlock(&n->f->lock);
     return result;
@@ -405,6 +432,7 @@ void network_remove(struct network *n)
     str_list_clear(&ids);
     if (used || !if_nametoindex(n->bridge))
         return;
+    docker_rules(n, false);
     add_removal(n, &b);
     if (nft(&b, &err) < 0)
         LOG_W("rules stay", "error", err.text);
