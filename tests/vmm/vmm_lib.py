@@ -2,6 +2,7 @@
 import atexit
 import contextlib
 import ctypes
+import functools
 import glob
 import json
 import os
@@ -16,9 +17,6 @@ from lib import ROOT, Agent, Workdir  # noqa: E402
 
 # One that other users can run too: this one may be somebody's own.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-# Kept between runs, by the content of what it is made from.
-CACHE = os.environ.get("MENTAT_TEST_CACHE", "/tmp/mentat-test-cache")
-
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -52,11 +50,13 @@ def missing():
     return None
 
 
+@functools.cache
 def guest_kernel():
     """The directory of vmlinux and modules.cpio, made out of the distribution's kernel."""
-    directory = os.path.join(CACHE, "kernel")
-    subprocess.run([os.path.join(ROOT, "scripts", "guest-kernel.sh"), directory], check=True, stderr=subprocess.DEVNULL)
-    return directory
+    work = Workdir()
+    os.chmod(work.path, 0o755)
+    subprocess.run([os.path.join(ROOT, "scripts", "guest-kernel.sh"), work.path], check=True, stderr=subprocess.DEVNULL)
+    return work.path
 
 
 class RealVmm:
