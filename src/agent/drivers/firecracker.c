@@ -27,6 +27,8 @@
 #define PROBE_AGE_MS 300000
 #define GC_INTERVAL_MS 600000
 #define JAILER_NONE "none"
+/* The pool has four workers, and the agent's store needs one whatever images are built. */
+#define PREPARING_MAX 2
 
 struct firecracker_task {
     struct shim_task shim;
@@ -35,6 +37,7 @@ struct firecracker_task {
 
 /* Outlives its task when that is freed meanwhile. */
 struct machine_start {
+    struct machine_start *next;      /* in line */
     struct firecracker_task *task;   /* NULL: nobody waits any more */
     struct machine *machine;
     bool cancelled;
@@ -247,6 +250,7 @@ static int firecracker_open(const struct driver_env *env, void **state, struct e
         return -1;
     }
     f->images = vm_images_open(f->dir, &f->config->image_roots, f->config->image_max_mb);
+    f->line_end = &f->line;
     shim_tasks_open(&f->tasks, env);
     f->gc_timer = NEW(uv_timer_t);
     uv_timer_init(env->loop, f->gc_timer);
@@ -302,9 +306,8 @@ static void clean_done(uv_work_t *work, int status)
     start_free(work->data);
 }
 
-static void prepare_done(uv_work_t *work, int status)
+static void start_end(struct machine_start *p)
 {
-    struct machine_start *p = work->data;
     struct firecracker_task *t = p->task;
     if (t)
         t->start = NULL;
@@ -322,6 +325,33 @@ static void prepare_done(uv_work_t *work, int status)
     start_free(p);
 }
 
+static void prepare_done(uv_work_t *work, int status);
+
+static void line_advance(struct firecracker *f)
+{
+    while (f->line && f->preparing < PREPARING_MAX) {
+        struct machine_start *p = f->line;
+        f->line = p->next;
+        if (!f->line)
+            f->line_end = &f->line;
+        if (!p->task || p->cancelled) {
+            start_end(p);
+            continue;
+        }
+        f->preparing++;
+        uv_queue_work(f->env->loop, &p->work, prepare_run, prepare_done);
+    }
+}
+
+static void prepare_done(uv_work_t *work, int status)
+{
+    struct machine_start *p = work->data;
+    struct firecracker *f = p->machine->f;
+    f->preparing--;
+    start_end(p);
+    line_advance(f);
+}
+
 static void firecracker_start(void *state, struct task *task, const struct task_spec *spec)
 {
     struct firecracker *f = state;
@@ -331,7 +361,10 @@ static void firecracker_start(void *state, struct task *task, const struct task_
     p->task = t;
     p->machine = machine_new(f, spec);
     p->work.data = p;
-    work_begin(f, &p->work, prepare_run, prepare_done);
+    f->working++;                    /* until start_free */
+    *f->line_end = p;
+    f->line_end = &p->next;
+    line_advance(f);
 }
 
 static void firecracker_adopt(void *state, struct task *task, const char *alloc_id, const char *alloc_dir, const char *handle)

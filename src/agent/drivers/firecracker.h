@@ -16,6 +16,8 @@
 
 #define FIRECRACKER_VERSION "1.7."   /* the API that is spoken is that of 1.7 */
 
+struct machine_start;
+
 struct firecracker {
     struct shim_tasks tasks;
     const struct driver_env *env;
@@ -28,6 +30,8 @@ struct firecracker {
     char *version, *trouble;         /* as last probed; trouble NULL: works */
     bool probing, closing;
     unsigned working;                /* workers, on the loop's side */
+    unsigned preparing;              /* of these, machines being made ready; others wait in line */
+    struct machine_start *line, **line_end;
     uv_work_t probe;
     struct error probe_error;
     char probe_version[64];
