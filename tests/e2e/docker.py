@@ -349,7 +349,9 @@ class Outliving(DockerTest):
         engine.start()
         try:
             self.healthy()
-            self.sh("s", "echo up; exec sleep 1000", restart={"attempts": 50, "delay": "100ms"}, kill={"timeout": "100ms"})
+            # Without a network: see Kills in docker_faults.py.
+            self.sh("s", "echo up; exec sleep 1000", restart={"attempts": 50, "delay": "100ms"}, kill={"timeout": "100ms"},
+                    config={"network": "none"})
             alloc, = self.up("s")
             first = self.container(alloc)["Id"]
             engine.stop()

@@ -154,12 +154,14 @@ static void up(struct docker_task *t, const struct value *json)
 {
     t->step = STEP_UP;
     t->pid = (int)value_number(json, "State/Pid");
+    started_tell(t, NULL);           /* before anything that touches files */
+    if (!t->head.events)
+        return;
     logs_open(t);
     docker_logs_follow(t->logs);
     if (!t->wait)
         wait_begin(t);
-    started_tell(t, NULL);
-    if (t->head.events && t->stopping && !t->kill)
+    if (t->stopping && !t->kill)
         kill_send(t);
 }
 
