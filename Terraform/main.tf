@@ -55,7 +55,7 @@ module "bootstrap" {
   fetch_firecracker  = var.firecracker_url == "" ? "false" : "curl -fsSL --retry 3 -o \"$1\" '${var.firecracker_url}'"
   firecracker_sha256 = var.firecracker_sha256
   fetch_certificates = local.tls ? local.fetch_certificates : ""
-  packages           = ["docker.io", "haproxy", "chrony", "curl"]
+  packages           = ["docker.io", "apparmor", "haproxy", "chrony", "curl"]
   data_disk          = "/dev/disk/by-id/google-mentat-data"
 }
 

@@ -24,7 +24,7 @@ def render(template, values):
     return re.sub(r"\$\$\{|\$\{(\w+)\}", value, text)
 
 
-def scripts(hosts, fetch_release, release_sha256, cluster="lab", packages=("docker.io", "haproxy", "chrony"), data_disk=""):
+def scripts(hosts, fetch_release, release_sha256, cluster="lab", packages=("docker.io", "apparmor", "haproxy", "chrony"), data_disk=""):
     """Host to its script, as the module's main.tf has it for a cluster without certificates. hosts: name to address."""
     names = sorted(hosts)
     servers = json.dumps([f"{hosts[name]}:4646" for name in names], separators=(",", ":"))

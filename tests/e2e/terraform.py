@@ -126,7 +126,7 @@ def open_text(path):
 class Documents(unittest.TestCase):
     def setUp(self):
         self.hosts = {"h1": "10.0.0.1", "h2": "10.0.0.2", "h3": "10.0.0.3"}
-        self.scripts = bootstrap_lib.scripts(self.hosts, 'cp /srv/release "$1"', "0" * 64, packages=("docker.io", "haproxy", "chrony"))
+        self.scripts = bootstrap_lib.scripts(self.hosts, 'cp /srv/release "$1"', "0" * 64, packages=("docker.io", "apparmor", "haproxy", "chrony"))
 
     def test_scripts_are_shell_and_documents_carry_them(self):
         for name, document in bootstrap_lib.cloud_init(self.scripts).items():

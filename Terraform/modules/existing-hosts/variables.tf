@@ -51,7 +51,7 @@ variable "fetch_certificates" {
 variable "packages" {
   description = "As in host-bootstrap."
   type        = list(string)
-  default     = ["docker.io", "haproxy", "chrony"]
+  default     = ["docker.io", "apparmor", "haproxy", "chrony"]
 }
 
 variable "data_disk" {

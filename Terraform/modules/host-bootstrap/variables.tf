@@ -66,7 +66,7 @@ variable "fetch_certificates" {
 variable "packages" {
   description = "Debian or Ubuntu packages that each host needs besides."
   type        = list(string)
-  default     = ["docker.io", "haproxy", "chrony"]
+  default     = ["docker.io", "apparmor", "haproxy", "chrony"]
 }
 
 variable "data_disk" {

@@ -1,0 +1,223 @@
+#!/usr/bin/env bash
+# From nothing to three hosts, on virtual machines: Debian with its cloud kernel under QEMU in software, systemd, cgroup v2
+# alone, a data disk each, and the cloud-init document that Terraform renders. The hosts make a cluster of themselves and run
+# processes and containers; one loses its power and comes back; all are lost, and a backup is restored into fresh ones.
+#
+#   tests/e2e/host-vm.sh [BUILD]      BUILD: where the programs were built; default: build
+#
+# Takes 10 to 20 minutes, root, 4 GB of memory and 12 GB of disk under $TMPDIR. The root file system, which is made with
+# debootstrap and so needs Debian's archive, is kept in BUILD/host-vm for the next time. Run by hand, nightly for example.
+# Needs debootstrap besides what `scripts/packages.sh all` installs. Prints how long what took; exit status 0: all went well.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=$(cd "${1:-$root/build}" && pwd)
+cache=$build/host-vm
+names=(h1 h2 h3)
+network=mentat-vm-$$
+memory=${MENTAT_VM_MB:-900}
+patience=${MENTAT_TEST_PATIENCE:-1}
+
+for program in qemu-system-x86_64 debootstrap mke2fs jq; do
+    command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 1; }
+done
+[ "$(id -u)" -eq 0 ] || { echo "run it as root" >&2; exit 1; }
+kernel=$(ls -1v /boot/vmlinuz-*-cloud-amd64 2>/dev/null | tail -n 1)
+[ -n "$kernel" ] || { echo "there is no cloud kernel in /boot: apt install linux-image-cloud-amd64" >&2; exit 1; }
+release=${kernel#/boot/vmlinuz-}
+
+work=$(mktemp -d)
+declare -A pids=()
+finish() {
+    local name
+    for name in "${!pids[@]}"; do kill -9 "${pids[$name]}" 2>/dev/null || true; done
+    ip netns delete "$network" 2>/dev/null || true
+    if [ -n "${failed:-}" ]; then
+        for name in "${names[@]}"; do
+            echo "--- console of $name"
+            tail -n 40 "$work/$name.console" 2>/dev/null | tr -d '\r' || true
+        done
+    fi
+    rm -rf "$work"
+}
+trap finish EXIT
+failed=1
+die() { echo "FAILED: $*" >&2; exit 1; }
+start=$SECONDS
+note() { printf '%5d s  %s\n' $((SECONDS - start)) "$*"; }
+# until_ SECONDS WHAT COMMAND…
+until_() {
+    local end=$((SECONDS + $1 * patience)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$end" ] || die "$what did not come true"
+        sleep 1
+    done
+}
+
+# --- what all hosts have: Debian, the packages, and this machine's kernel modules ---
+make_base() {
+    [ ! -e "$cache/base/made" ] || return 0
+    rm -rf "$cache/base" && mkdir -p "$cache"
+    debootstrap --variant=minbase --include=systemd-sysv,dbus,udev,kmod,iproute2,procps,e2fsprogs bookworm "$cache/base" >/dev/null
+    cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$cache/base/etc/apt/" 2>/dev/null || true
+    cp /etc/resolv.conf "$cache/base/etc/"
+    printf '#!/bin/sh\nexit 101\n' >"$cache/base/usr/sbin/policy-rc.d"
+    chmod 755 "$cache/base/usr/sbin/policy-rc.d"
+    DEBIAN_FRONTEND=noninteractive unshare -m sh -c "mount -t proc proc $cache/base/proc && chroot $cache/base sh -c '
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends cloud-init docker.io apparmor haproxy chrony busybox-static &&
+        apt-get clean'" >/dev/null
+    rm "$cache/base/usr/sbin/policy-rc.d" "$cache/base/etc/resolv.conf"
+    systemctl --root="$cache/base" -q enable systemd-networkd
+    touch "$cache/base/made"
+}
+# Once for each run: the modules of the kernel, the release, and an image for containers.
+make_common() {
+    cp -a --reflink=auto "$cache/base" "$work/tree"
+    mkdir -p "$work/tree/lib/modules" "$work/tree/srv"
+    cp -a "/lib/modules/$release" "$work/tree/lib/modules/"
+    "$root/scripts/release.sh" --assemble "$build" "$work/dist"
+    cp "$work"/dist/*.tar.gz "$work/tree/srv/mentat.tar.gz"
+    # The operator's image, loaded where Docker is; nothing of Mentat.
+    mkdir -p "$work/image/bin"
+    cp "$work/tree/bin/busybox" "$work/image/bin/"
+    tar -C "$work/image" -c . >"$work/tree/srv/probe.tar"
+    cat >"$work/tree/etc/systemd/system/probe-image.service" <<'END'
+[Unit]
+After=docker.service
+Requires=docker.service
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'docker image inspect probe:1 >/dev/null 2>&1 || docker import /srv/probe.tar probe:1'
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl --root="$work/tree" -q enable probe-image
+    rm -f "$work/tree/etc/machine-id" && : >"$work/tree/etc/machine-id"
+}
+
+# --- a host: root disk with the cloud-init document in it, empty data disk ---
+address() { echo "10.20.0.$((10 + ${1#h}))"; }
+fresh_host() {
+    local name=$1 seed=$work/tree/var/lib/cloud/seed/nocloud
+    rm -rf "$seed" && mkdir -p "$seed"
+    printf 'instance-id: %s-%s\nlocal-hostname: %s\n' "$name" "$RANDOM" "$name" >"$seed/meta-data"
+    cp "$work/$name.cloud-init" "$seed/user-data"
+    printf 'version: 2\nethernets:\n  eth0:\n    addresses: [%s/24]\n    optional: false\n' "$(address "$name")" >"$seed/network-config"
+    rm -f "$work/$name.root" "$work/$name.data" "$work/$name.console"
+    mke2fs -q -t ext4 -d "$work/tree" "$work/$name.root" 3G
+    truncate -s 2G "$work/$name.data"
+}
+make_documents() {
+    PYTHONPATH=$here python3 - "$work" "$(sha256sum "$work/tree/srv/mentat.tar.gz" | cut -d ' ' -f 1)" <<'END'
+import sys
+import bootstrap_lib
+work, digest = sys.argv[1:]
+scripts = bootstrap_lib.scripts({f"h{i}": f"10.20.0.{10 + i}" for i in (1, 2, 3)}, 'cp /srv/mentat.tar.gz "$1"', digest,
+                                data_disk="/dev/vdb")
+for name, document in bootstrap_lib.cloud_init(scripts).items():
+    with open(f"{work}/{name}.cloud-init", "w") as f:
+        f.write(document)
+END
+}
+make_network() {
+    ip netns add "$network"
+    ip -n "$network" link add bridge type bridge
+    ip -n "$network" address add 10.20.0.1/24 dev bridge
+    ip -n "$network" link set bridge up
+    ip -n "$network" link set lo up
+    local name
+    for name in "${names[@]}"; do
+        ip -n "$network" tuntap add "tap-$name" mode tap
+        ip -n "$network" link set "tap-$name" master bridge up
+    done
+}
+power_on() {
+    local name=$1 number=${1#h} khz
+    # Without the clock's rate most boots hang while it is measured.
+    khz=$(awk -F: '/^cpu MHz/ { printf "%d", $2 * 1000; exit }' /proc/cpuinfo)
+    ip netns exec "$network" qemu-system-x86_64 -M q35 -accel tcg -cpu max -m "$memory" -smp 1 -nodefaults -no-user-config \
+        -display none -serial "file:$work/$name.console" -kernel "$kernel" -initrd "/boot/initrd.img-$release" \
+        -append "root=/dev/vda rw console=ttyS0 net.ifnames=0 cgroup_no_v1=all tsc_early_khz=${khz:-2000000}" \
+        -drive "id=root,file=$work/$name.root,format=raw,if=none" -device virtio-blk-pci,drive=root \
+        -drive "id=data,file=$work/$name.data,format=raw,if=none" -device virtio-blk-pci,drive=data \
+        -netdev "tap,id=net,ifname=tap-$name,script=no,downscript=no" -device "virtio-net-pci,netdev=net,mac=52:54:00:00:00:0$number" \
+        -device virtio-rng-pci </dev/null >"$work/$name.qemu" 2>&1 &
+    pids[$name]=$!
+}
+cut_power() {
+    kill -9 "${pids[$1]}"
+    wait "${pids[$1]}" 2>/dev/null || true
+    unset "pids[$1]"
+}
+said() { grep -aq "mentat-bootstrap: $2" "$work/$1.console"; }
+wait_cluster() {
+    local name
+    for name in "${names[@]}"; do until_ 900 "$name's boot" said "$name" "$name begins"; done
+    note "all three have booted, and begin"
+    for name in "${names[@]}"; do
+        until_ 900 "the cluster on $name" said "$name" "cluster ready"
+        ! said "$name" failed || die "bootstrap of $name"
+    done
+    note "cluster ready"
+}
+
+# --- what a user sees ---
+at=h1
+mt() { ip netns exec "$network" "$build/bin/mt" --address "http://$(address "$at"):4646" "$@"; }
+nodes_ready() { [ "$(mt nodes -o json | jq '[.[] | select(.state == "ready")] | length')" -eq "$1" ]; }
+# running SERVICE COUNT HOSTS: so many replicas, on so many hosts.
+running() {
+    [ "$(mt allocs "$1" -o json | jq -c '[.[] | select(.state == "running" or .state == "healthy") | .node_name] |
+        [length, (unique | length)]')" = "[$2,$3]" ]
+}
+submit() {
+    mt run --detach - <<'END'
+job: lab
+services:
+  - {name: proc, driver: exec, count: 3, spread: node, config: {command: /bin/sleep, args: ["1000000"]}, resources: {cpus: 0.1, memory_mb: 16}}
+  - {name: box, driver: docker, count: 3, spread: node, config: {image: "probe:1", pull: never, user: "1000:1000", command: [/bin/busybox, sleep, "1000000"]}, resources: {cpus: 0.1, memory_mb: 16}}
+END
+}
+
+make_base
+note "root file system"
+make_common
+make_documents
+make_network
+for name in "${names[@]}"; do fresh_host "$name"; done
+note "disks"
+for name in "${names[@]}"; do power_on "$name"; done
+note "power on"
+wait_cluster
+submit >/dev/null
+until_ 300 "three processes on three hosts" running proc 3 3
+until_ 600 "three containers on three hosts" running box 3 3
+note "three processes and three containers run on three hosts"
+
+# --- the power of one goes ---
+leader=$(mt cluster status -o json | jq -r '.[] | select(.status.role == "leader") | .server.name')
+cut_power "$leader"
+for at in "${names[@]}"; do [ "$at" = "$leader" ] || break; done
+until_ 120 "a change without $leader" mt scale proc 4
+until_ 300 "all processes on the two others" running proc 4 2
+until_ 300 "all containers on the two others" running box 3 2
+note "$leader, the leader, lost its power: everything runs on the two others"
+power_on "$leader"
+until_ 900 "$leader's return" nodes_ready 3
+note "$leader is back"
+
+# --- all are lost; a backup is not ---
+mt snapshot save "$work/backup" >/dev/null
+for name in "${names[@]}"; do cut_power "$name"; done
+for name in "${names[@]}"; do fresh_host "$name"; done
+note "all three are lost, with their disks; fresh ones"
+for name in "${names[@]}"; do power_on "$name"; done
+wait_cluster
+[ "$(mt services -o json | jq length)" -eq 0 ] || die "fresh hosts know services"
+mt snapshot restore "$work/backup" --yes >/dev/null
+until_ 600 "the services of the backup" running proc 4 3
+until_ 600 "the containers of the backup" running box 3 3
+note "the backup is restored, and its services run"
+failed=
+echo "all went well"
