@@ -12,7 +12,7 @@ tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-
        squashfs-tools e2fsprogs nftables kmod xz-utils zstd nats-server haproxy nghttp2-client)
 bench=(jq etcd-server)
 # Hosts with systemd that are installed, and published to.
-tests+=(systemd systemd-container openssh-client openssh-server e2fsprogs)
+tests+=(systemd systemd-container openssh-client openssh-sftp-server dropbear-bin e2fsprogs)
 # To boot small hosts with, where the machine has no kernel of its own (a container, say).
 ls /boot/vmlinuz-* >/dev/null 2>&1 || tests+=('linux-image-cloud-amd64|linux-image-virtual')
 

@@ -158,23 +158,18 @@ class Hosts(unittest.TestCase):
 
     def test_publish(self):
         """Over SSH, onto a host whose task goes on."""
-        host, keys = self.host, work.join("keys")
-        os.makedirs(keys, exist_ok=True)
-        for name in ("host", "user"):
-            if not os.path.exists(f"{keys}/{name}"):
-                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{keys}/{name}"], check=True)
-        host.run("sh", "-c", "useradd -r sshd; usermod -p '*' root; mkdir -p -m 0755 /run/sshd /etc/ssh; mkdir -p -m 0700 /root/.ssh")
-        for path, content in (("/etc/ssh/key", read(f"{keys}/host")), ("/root/.ssh/authorized_keys", read(f"{keys}/user.pub")),
-                              ("/etc/ssh/config", b"Port 2222\nSubsystem sftp internal-sftp\nListenAddress 127.0.0.1\nHostKey /etc/ssh/key\nUsePAM no\n")):
-            with open(host.path(path), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
-                f.write(content)
-        host.run("/usr/sbin/sshd", "-f", "/etc/ssh/config")
+        host, key = self.host, work.join("key")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        host.run("sh", "-c", "usermod -p '*' -s /bin/sh root; mkdir -p -m 0700 /root/.ssh /etc/dropbear; echo /bin/sh >/etc/shells")
+        with open(host.path("/root/.ssh/authorized_keys"), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+            f.write(read(key + ".pub"))
+        host.run("dropbear", "-R", "-s", "-p", "127.0.0.1:2222")
 
         def publish(directory, *args):
             return subprocess.run(
                 ["nsenter", "-t", host.pid, "-n", os.path.join(ROOT, "scripts", "publish.sh"), "--from", directory,
-                 "--ssh-option", "Port=2222", "--ssh-option", f"IdentityFile={keys}/user", "--ssh-option",
-                 "StrictHostKeyChecking=no", "--ssh-option", f"UserKnownHostsFile={keys}/known", "root@127.0.0.1", *args],
+                 "--ssh-option", "Port=2222", "--ssh-option", f"IdentityFile={key}", "--ssh-option",
+                 "StrictHostKeyChecking=no", "--ssh-option", f"UserKnownHostsFile={key}.known", "root@127.0.0.1", *args],
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120 * PATIENCE)
 
         done = publish(release, "--", "--start")

@@ -1,6 +1,7 @@
 """A small host for tests: systemd as its first process, on this machine's /usr (what is changed there is not
 this machine's) with everything else empty, in namespaces of its own (systemd-nspawn). What is installed there touches nothing outside, and is gone with it."""
 import atexit
+import functools
 import os
 import shutil
 import signal
@@ -11,13 +12,16 @@ import uuid
 from lib import BIN, PATIENCE, ROOT, wait_for
 
 
+@functools.cache
 def missing():
     """Why there can be no such host here; "" when there can."""
     if os.geteuid() != 0:
         return "only root can start a host"
     if not shutil.which("systemd-nspawn"):
         return "systemd-nspawn is not installed; scripts/packages.sh all does that"
-    return ""
+    done = subprocess.run(["systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--register=no", "--keep-unit", "--private-network",
+                           "--overlay=/usr::/usr", "--pipe", "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return "" if done.returncode == 0 else "systemd-nspawn does not work here: " + done.stderr[-300:]
 
 
 def assemble_release(directory):
