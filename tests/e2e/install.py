@@ -21,6 +21,8 @@ driver: exec
 config: {command: /bin/sleep, args: ["86400"]}
 resources: {cpus: 0.1, memory_mb: 16}
 """
+# A new cluster lets no service be a host process that its policy does not name.
+POLICY = "profiles: [{name: exec-internal, services: [web]}]\n"
 
 
 def setUpModule():
@@ -78,6 +80,7 @@ class Hosts(unittest.TestCase):
         return [self.host.run("systemctl", "show", "-P", "MainPID", unit).stdout.strip() for unit in UNITS]
 
     def run_task(self):
+        self.host.run("mt", "policy", "set", "-", stdin=POLICY)
         self.host.run("mt", "run", "-", stdin=WEB)
         return self.task()
 

@@ -211,6 +211,7 @@ class Three(unittest.TestCase):
             self.assertEqual(bootstrap.returncode, 0, said)
             self.assertIn("cluster ready", said)
         self.assertEqual(len(json.loads(self.mt("h2", "nodes", "-o", "json").stdout)), 3)
+        self.mt("h1", "policy", "set", "-", stdin="profiles: [{name: exec-internal, services: [web]}]\n")
         self.mt("h1", "run", "-", stdin="name: web\ndriver: exec\ncount: 3\nspread: node\n"
                 "config: {command: /bin/sleep, args: ['86400']}\nresources: {cpus: 0.1, memory_mb: 16}\n")
         wait_for(lambda: self.healthy("h2", "web", 3), 60, "three replicas")
