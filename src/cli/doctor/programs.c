@@ -1,5 +1,6 @@
 /* Checks of the configuration and of the programs that Mentat works with. */
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/api.h"
 #include "cli/doctor/checks.h"
@@ -59,13 +60,13 @@ void doctor_docker(const struct host *h, struct finding *f)
         find(f, VERDICT_WARNING, "%s may not use %s", h->user, socket);
 }
 
-/* What `PROGRAM OPTION` says of its version. False when there is none or it does not run. */
+/* What `PROGRAM OPTION` says of its version. name: a path, or looked for. False when there is none or it does not run. */
 static bool ask_version(const struct host *h, const char *name, const char *option, struct version *v, struct finding *f,
                         enum verdict missing)
 {
-    CLEANUP_FREE char *path = host_find_program(h, name);
+    CLEANUP_FREE char *path = *name == '/' ? host_path(h, name) : host_find_program(h, name);
     CLEANUP_BUF struct buf said = {0};
-    if (!path) {
+    if (!path || access(path, X_OK)) {
         find(f, missing, "there is no %s", name);
         return false;
     }
@@ -78,21 +79,30 @@ static bool ask_version(const struct host *h, const char *name, const char *opti
 
 void doctor_firecracker(const struct host *h, struct finding *f)
 {
-    static const char *const names[] = {"firecracker", "jailer"};
+    static const struct { const char *name, *key; } programs[] = {{"firecracker", "firecracker/binary"},
+                                                                  {"jailer", "firecracker/jailer"}};
+    const char *kernel = host_setting(&h->agent, "firecracker/kernel", "/var/lib/mentat/kernel/vmlinux");
     struct version wanted, v;
     version_read(REFERENCE_FIRECRACKER, &wanted);
     if (is_not_offered(h, "firecracker", f))
         return;
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (ask_version(h, names[i], "--version", &v, f, VERDICT_FAILED))
-            find(f, version_compare(v, wanted) ? VERDICT_WARNING : VERDICT_OK, "%s %u.%u.%u", names[i], v.major, v.minor,
-                 v.patch);
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+        const char *name = host_setting(&h->agent, programs[i].key, programs[i].name);
+        if (!strcmp(name, "none"))
+            find(f, VERDICT_WARNING, "agent.yaml has %s: none", programs[i].name);
+        else if (ask_version(h, name, "--version", &v, f, VERDICT_FAILED))
+            find(f, version_compare(v, wanted) ? VERDICT_WARNING : VERDICT_OK, "%s %u.%u.%u", programs[i].name, v.major,
+                 v.minor, v.patch);
+    }
+    if (!host_exists(h, kernel))
+        find(f, VERDICT_WARNING, "no kernel for guests at %s", kernel);
 }
 
 void doctor_haproxy(const struct host *h, struct finding *f)
 {
-    static const struct version wanted = {2, 4, 0};
+    static const struct version wanted = {2, 6, 0};
+    const char *name = host_setting(&h->agent, "proxy/haproxy", "haproxy");
     struct version v;
-    if (ask_version(h, "haproxy", "-v", &v, f, VERDICT_WARNING))
+    if (ask_version(h, name, "-v", &v, f, value_true(&h->agent, "ingress") ? VERDICT_FAILED : VERDICT_SKIPPED))
         find(f, version_compare(v, wanted) < 0 ? VERDICT_FAILED : VERDICT_OK, "HAProxy %u.%u.%u", v.major, v.minor, v.patch);
 }
