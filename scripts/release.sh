@@ -101,6 +101,6 @@ case "${1:-}" in
 '')         build "$PWD/dist"; check "$PWD/dist"; ls -l dist; cat dist/SHA256SUMS ;;
 --verify)   verify ;;
 --assemble) [ $# -eq 3 ] || { echo "usage: $0 --assemble BUILD DIR" >&2; exit 2; }
-            assemble "$2" "$3"; sums "$3" ;;
+            DEB_COMPRESSION=zstd assemble "$2" "$3"; sums "$3" ;;
 *)          echo "usage: $0 [--verify | --assemble BUILD DIR]" >&2; exit 2 ;;
 esac

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The package for Debian and Ubuntu, of a release that lies in a directory: the same host as install.sh makes, through
 # maintainer scripts that carry layout.sh. The same files and SOURCE_DATE_EPOCH give the same bytes.
-#   packaging/deb/build.sh RELEASE VERSION      writes RELEASE/mentat_VERSION_amd64.deb
+#   packaging/deb/build.sh RELEASE VERSION      writes RELEASE/mentat_VERSION_amd64.deb; with DEB_COMPRESSION=zstd in less
+#                                               time than the usual xz, and three times as large
 set -euo pipefail
 release=$(cd "$1" && pwd)
 version=$2
@@ -32,4 +33,4 @@ for script in preinst postinst prerm postrm; do
 done
 (cd "$tree" && find opt usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 find "$tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-dpkg-deb --root-owner-group -Zzstd --build "$tree" "$release/mentat_${version}_amd64.deb" >/dev/null
+dpkg-deb --root-owner-group "-Z${DEB_COMPRESSION:-xz}" --build "$tree" "$release/mentat_${version}_amd64.deb" >/dev/null

@@ -37,7 +37,7 @@ def tokens(text):
             yield "line", "\n"
 
 
-def expression(stream, text, at):
+def expression(stream, at):
     """Up to the end of the line outside of all brackets."""
     depth, out = 0, []
     while at < len(stream):
@@ -66,7 +66,7 @@ def parse(stream, at, block):
                 labels.append(stream[at][1].strip('"'))
                 at += 1
             if stream[at][1] == "=":
-                block.attributes[name], at = expression(stream, "", at + 1)
+                block.attributes[name], at = expression(stream, at + 1)
             else:
                 assert stream[at][1] == "{", (name, stream[at])
                 inner = Block(name, labels)

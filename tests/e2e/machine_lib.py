@@ -12,6 +12,10 @@ import uuid
 from lib import BIN, PATIENCE, ROOT, wait_for
 
 
+# Of this machine only /usr, and what is changed there is not this machine's.
+NSPAWN = ["systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--overlay=/usr::/usr", "--register=no", "--keep-unit"]
+
+
 @functools.cache
 def missing():
     """Why there can be no such host here; "" when there can."""
@@ -19,8 +23,7 @@ def missing():
         return "only root can start a host"
     if not shutil.which("systemd-nspawn"):
         return "systemd-nspawn is not installed; scripts/packages.sh all does that"
-    done = subprocess.run(["systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--register=no", "--keep-unit", "--private-network",
-                           "--overlay=/usr::/usr", "--pipe", "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run([*NSPAWN, "--private-network", "--pipe", "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     return "" if done.returncode == 0 else "systemd-nspawn does not work here: " + done.stderr[-300:]
 
 
@@ -72,9 +75,8 @@ class Machine:
         self.console = open(os.path.join(self.work, "console"), "wb")
         # Its own units are enough: those of this machine's packages have nothing to do there.
         self.child = subprocess.Popen(
-            ["systemd-nspawn", "-q", "-D", "/", "--volatile=yes", "--boot", "--register=no", "--keep-unit",
-             "--console=pipe", "--overlay=/usr::/usr", f"--machine={self.name}", *options, "systemd.unit=basic.target", "systemd.firstboot=no",
-             "systemd.mask=systemd-networkd-wait-online.service"],
+            [*NSPAWN, "--boot", "--console=pipe", f"--machine={self.name}", *options, "systemd.unit=basic.target",
+             "systemd.firstboot=no", "systemd.mask=systemd-networkd-wait-online.service"],
             stdin=subprocess.DEVNULL, stdout=self.console, stderr=self.console)
         atexit.register(self.stop)
         self.pid = None

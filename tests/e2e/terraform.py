@@ -78,7 +78,8 @@ class Reference(unittest.TestCase):
         self.assertEqual(set(rules), {"ssh", "ingress", "api", "internal"}, "a rule that the reference setup does not know")
 
         def opened(name):
-            return {(a["protocol"].strip('"'), port) for a in rules[name].all("allow") for port in (a.texts("ports") if "ports" in a.attributes else [""])}
+            return {(a["protocol"].strip('"'), port) for a in rules[name].all("allow")
+                    for port in (a.texts("ports") if "ports" in a.attributes else [""])}
         self.assertEqual(opened("ssh"), {("tcp", "22")})
         self.assertEqual(opened("ingress"), {("tcp", "80"), ("tcp", "443")})
         self.assertEqual(opened("api"), {("tcp", "4646")})
@@ -110,8 +111,9 @@ class Reference(unittest.TestCase):
             for variable in module.all("variable"):
                 name = variable.labels[0]
                 self.assertGreater(len(variable["description"]), 10, name)
-                uses = len(re.findall(rf"\bvar\.{name}\b", text)) - sum(str(b.attributes).count(f"var.{name}") for b in variable.blocks)
-                self.assertGreater(uses, 0, f"{directory}: {name} is not used")
+                own = sum(str(b.attributes).count(f"var.{name}") for b in variable.blocks)
+                uses = len(re.findall(rf"\bvar\.{name}\b", text))
+                self.assertGreater(uses, own, f"{directory}: {name} is not used")
 
     def test_the_release_is_the_one_that_is_made(self):
         version = re.search(r"version: '([^']+)'", open_text(os.path.join(ROOT, "meson.build"))).group(1)
@@ -192,7 +194,8 @@ class Three(unittest.TestCase):
         return machine
 
     def mt(self, name, *args, check=True, stdin=""):
-        return self.machines[name].run("mt", "--address", f"http://{self.network.addresses[name]}:4646", *args, check=check, stdin=stdin)
+        address = f"http://{self.network.addresses[name]}:4646"
+        return self.machines[name].run("mt", "--address", address, *args, check=check, stdin=stdin)
 
     def healthy(self, name, service, count):
         """The nodes of its replicas, once so many run."""
