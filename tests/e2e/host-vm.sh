@@ -219,6 +219,8 @@ wait_cluster
 mt snapshot restore "$work/backup" --yes >/dev/null
 until_ 600 "the services of the backup" running proc 4 3
 until_ 600 "the containers of the backup" running box 3 3
+# Not only by the backup's word.
+for service in proc box; do until_ 120 "a command in $service" mt exec "$service/0" -- /bin/busybox true; done
 note "the backup is restored, and its services run"
 failed=
 echo "all went well"
