@@ -50,7 +50,8 @@ static void stand_beside(struct service_entry *s, struct deployment_entry *d, co
     const struct version_entry *stable = state_version(s, s->stable_version);
     const struct version_entry *from = stable && has_wanted(s, stable->epoch, true) ? stable : old;
     if (spec->deploy.strategy == STRATEGY_ROLLING || spec->mode != MODE_SERVICE || spec_stops_first(spec) || !from
-        || from->epoch == d->epoch || !has_wanted(s, d->epoch, false))
+        || from->v.spec.mode != MODE_SERVICE || spec_stops_first(&from->v.spec) || from->epoch == d->epoch
+        || !has_wanted(s, d->epoch, false))
         return;
     d->beside = true;
     d->from_version = d->d.previous_version = from->v.version;
@@ -78,6 +79,8 @@ struct deployment_entry *deployment_begin(struct core *c, struct service_entry *
     d->epoch = s->current->epoch;
     if (!revert)
         stand_beside(s, d, old);
+    if (!d->beside && has_wanted(s, d->epoch, false))
+        d->d.strategy = STRATEGY_ROLLING;          /* whatever its version says: it takes back one that was rolled out */
     state_add_deployment(c, s, d);
     state_event(c, (struct event_text){.kind = "deployment", .subject = d->d.id, .service = s->name, .to = "running"},
                 "version %llu is rolled out", (unsigned long long)v->version);

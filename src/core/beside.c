@@ -19,6 +19,16 @@ int64_t beside_count(const struct service_entry *s, const struct deployment_entr
     return d->d.strategy == STRATEGY_CANARY ? (count * d->d.target_percent + 99) / 100 : count;
 }
 
+const struct deployment_entry *beside_shares(const struct service_entry *s)
+{
+    const struct deployment_entry *d = TAILQ_LAST(&s->deployments, deployment_list_head);
+    if (!s->stopped)
+        return beside_deployment(s);
+    bool holds = d && d->beside && d->epoch == s->current->epoch
+                 && (d->d.state == DEPLOYMENT_CANCELLED || d->d.state == DEPLOYMENT_FAILED);
+    return holds ? d : NULL;
+}
+
 /* Of the new replicas (true) or the old ones. */
 static bool is_of(const struct service_entry *s, const struct alloc_entry *a, bool new)
 {
@@ -137,7 +147,7 @@ void beside_settle(struct pass *p, const struct slot *slot)
     if (slot->replica >= beside_count(p->s, d))
         stop_side(p, slot, true, NULL, NULL, "the canary has as many replicas as its part needs");
     else
-        settle_side(p, slot, true, d->d.state != DEPLOYMENT_FAILED);
+        settle_side(p, slot, true, d->d.state != DEPLOYMENT_FAILED || d->d.traffic_percent == 100);
     if (is_finishing(d)) {
         snprintf(reason, sizeof(reason), "version %llu has taken its place", (unsigned long long)p->s->current->v.version);
         stop_side(p, slot, false, NULL, NULL, reason);

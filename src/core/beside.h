@@ -14,6 +14,8 @@ struct slot;
 /* The last deployment, when its version stands beside an older one; NULL: there is none such. One that failed and was not
  * taken back stays as it is. */
 struct deployment_entry *beside_deployment(const struct service_entry *s);
+/* The one whose traffic_percent holds: also while the replicas of a stopped service leave. */
+const struct deployment_entry *beside_shares(const struct service_entry *s);
 /* How many new replicas it is to have. */
 int64_t beside_count(const struct service_entry *s, const struct deployment_entry *d);
 /* True when a placement of this older version would not be one too many. */

@@ -230,7 +230,7 @@ static void nearest_pair(int64_t n, int64_t m, int64_t percent, int64_t *w, int6
 /* A side without a replica that serves leaves everything to the other. */
 static struct weights weigh(struct service_entry *s)
 {
-    struct weights w = {.beside = beside_deployment(s), .new = WEIGHT_EVEN, .old = WEIGHT_EVEN};
+    struct weights w = {.beside = beside_shares(s), .new = WEIGHT_EVEN, .old = WEIGHT_EVEN};
     struct alloc_entry *a;
     int64_t new = 0, old = 0;
     if (!w.beside)

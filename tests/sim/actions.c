@@ -40,6 +40,23 @@ static void init_placing(struct world *w, struct service *s)
     }
 }
 
+static void init_traffic(struct world *w, struct service *s)
+{
+    static const int64_t standby[] = {0, 30, 600};
+    if (s->ports.n && chance(w, 70)) {
+        struct ingress *i = list_add((struct list *)&s->ingress, &ingress_type);
+        i->host = mem_printf("%s.example", s->name);
+        i->path = mem_strdup("/");
+        i->port = mem_strdup("http");
+    }
+    bool fixed = s->ports.n && s->ports.v[0].host;
+    if (s->mode != MODE_SERVICE || s->volumes.n || fixed || chance(w, 40))
+        return;
+    s->deploy.strategy = chance(w, 50) ? STRATEGY_BLUE_GREEN : STRATEGY_CANARY;
+    s->deploy.canary_percent = 1 + (int64_t)random_below(&w->r, 100);
+    s->deploy.standby_secs = standby[random_below(&w->r, ARRAY_LEN(standby))];
+}
+
 static void init_mode(struct world *w, struct service *s)
 {
     s->mode = chance(w, 60) ? MODE_SERVICE : chance(w, 50) ? MODE_EVERY_NODE : MODE_TASK;
@@ -81,6 +98,8 @@ static void init_service(struct world *w, struct service *s, uint32_t number)
         v->target = mem_strdup("/data");
     }
     init_placing(w, s);
+    if (s->mode != MODE_TASK)
+        init_traffic(w, s);
 }
 
 /* Job j has the services j*3 … j*3+2 at most; now and then it takes one of another job. */
@@ -107,6 +126,9 @@ static void init_job(struct world *w, struct job *job)
         } else {
             init_service(w, s, which);
         }
+        str_list_clear(&s->after);
+        if (i > 0 && chance(w, 10) && !job->services.v[i - 1].schedule)
+            str_list_add(&s->after, job->services.v[i - 1].name);
     }
 }
 
@@ -173,6 +195,30 @@ static void act_rollback(struct world *w)
     p->service = some_service(w);
     p->to_version = random_below(&w->r, 4);
     servers_command(w, &c, (struct origin){0});
+}
+
+static void act_promote(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_SERVICE_PROMOTE, 0, NULL, "sim");
+    struct command_service_promote *p = c.payload;
+    p->service = some_service(w);
+    p->percent = chance(w, 50) ? 0 : (int64_t)random_below(&w->r, 102);
+    servers_command(w, &c, (struct origin){0});
+}
+
+static void act_abort(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_SERVICE_ABORT, 0, NULL, "sim");
+    ((struct command_service *)c.payload)->service = some_service(w);
+    servers_command(w, &c, (struct origin){0});
+}
+
+static void act_silence(struct world *w)
+{
+    struct proxy *p = &w->nodes[random_below(&w->r, w->k.nodes)].proxy;
+    p->silent = !p->silent;
 }
 
 static void act_delete(struct world *w)
@@ -289,7 +335,7 @@ static const struct {
 } actions[] = {
     {action_submit, 20}, {act_scale, 8}, {act_restart, 4}, {act_rollback, 3}, {act_delete, 3}, {act_node_state, 8},
     {act_node_facts, 2}, {act_node_remove, 1}, {act_node_loss, 10}, {act_alloc, 6}, {act_garbage, 1}, {act_repeat, 2},
-    {act_ask, 2},
+    {act_ask, 2}, {act_promote, 5}, {act_abort, 2}, {act_silence, 2},
 };
 
 void action_random(struct world *w)

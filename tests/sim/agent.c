@@ -21,6 +21,7 @@ static void forget_tasks(struct virtual_node *n)
 void agent_clear(struct virtual_node *n)
 {
     forget_tasks(n);
+    proxy_clear(&n->proxy);
     free(n->was);
     type_clear(&node_type, &n->facts);
 }
@@ -335,6 +336,7 @@ void agents_run(struct world *w)
         if (n->registered && (w->k.calm || chance(w, 85)))
             poll_work(w, n);
         run_tasks(w, i);
+        proxy_run(w, i);
     }
 }
 
@@ -351,6 +353,8 @@ int64_t agents_next(struct world *w)
             next = n->register_at < next ? n->register_at : next;
         else if (n->ask_all || core_changed(w->s.v[n->server].core, CORE_NODE_WORK, n->facts.id) > n->since)
             return w->now;
+        int64_t proxy = proxy_next(w, n);
+        next = proxy < next ? proxy : next;
         for (const struct task *t = n->tasks; t; t = t->hh.next) {
             int64_t resend = t->seq > t->acked ? t->sent_at + RESEND_MS : INT64_MAX;
             next = t->next_at < next ? t->next_at : next;
@@ -366,6 +370,9 @@ bool agents_heard(struct world *w)
         for (const struct task *t = w->nodes[i].tasks; t && w->nodes[i].up; t = t->hh.next)
             if (t->seq > t->acked)
                 return false;
+    for (uint32_t i = 0; i < w->k.nodes; i++)
+        if (w->nodes[i].up && w->nodes[i].facts.ingress && w->nodes[i].proxy.version > w->nodes[i].proxy.acked)
+            return false;
     return !w->message_count && agents_next(w) > w->now;
 }
 
@@ -399,5 +406,8 @@ void agent_return(struct world *w, uint32_t node)
     forget_tasks(n);
     n->since = n->floor = 0;
     n->ask_all = true;
+    uint64_t version = n->proxy.version + 1;     /* answers to what it said before are still on their way */
+    proxy_clear(&n->proxy);
+    n->proxy.version = n->proxy.acked = version;
     count(w, COUNT_NODES_REBORN);
 }

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/beside.h"
+#include "core/ingress.h"
 #include "core/sched_ports.h"
 #include "core/state.h"
 
@@ -21,6 +23,9 @@ static const struct { const char *name, *noticed; } breaks[] = {
     [BREAK_ANSWERS] = {"answers", "two servers differ"},
     [BREAK_LOG] = {"log", "two servers differ"},
     [BREAK_REPORTS] = {"reports", "as the servers believe"},
+    [BREAK_LEAVING] = {"leaving", "is to end while it takes requests"},
+    [BREAK_IDLE] = {"idle", "is to end while the proxy"},
+    [BREAK_SWITCH] = {"switch", "two versions of service"},
 };
 
 bool break_on_purpose(const char *name)
@@ -93,4 +98,19 @@ WRAPPED(struct service_entry *, state_add_service, struct core *c, const char *n
     if (broken == BREAK_ANSWERS && ++outside % 3 == 0)
         state_event(c, (struct event_text){.kind = "service", .subject = name, .service = name}, "a third one");
     return __real_state_add_service(c, name);
+}
+
+WRAPPED(bool, ingress_must_leave, const struct core *c, const struct alloc_entry *a)
+{
+    return broken != BREAK_LEAVING && __real_ingress_must_leave(c, a);
+}
+
+WRAPPED(bool, ingress_has_left, const struct core *c, const struct alloc_entry *a, int64_t now, int64_t *until)
+{
+    return __real_ingress_has_left(c, a, now, until) || (broken == BREAK_IDLE && a->left_index);
+}
+
+WRAPPED(const struct deployment_entry *, beside_shares, const struct service_entry *s)
+{
+    return broken == BREAK_SWITCH ? NULL : __real_beside_shares(s);
 }

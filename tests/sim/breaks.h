@@ -15,6 +15,9 @@ enum broken {
     BREAK_ANSWERS,       /* what comes of a command depends on such a thing */
     BREAK_LOG,           /* a follower misses a command now and then */
     BREAK_REPORTS,       /* agents number their reports as they are sent, not as things happened */
+    BREAK_LEAVING,       /* replicas stop without leaving the traffic first */
+    BREAK_IDLE,          /* replicas that leave stop at once, whatever the proxies say */
+    BREAK_SWITCH,        /* the ingress table gives all versions their part at once */
 };
 extern enum broken broken;
 

@@ -38,6 +38,16 @@
     X(DEPLOY_FAILED, "rollouts that failed") \
     X(REVERTED, "rollouts that failed and were taken back") \
     X(SUPERSEDED, "rollouts cancelled by a newer version") \
+    X(PAUSED, "rollouts that paused beside the older version") \
+    X(PROMOTED, "pauses ended by their users") \
+    X(STANDBYS, "pauses that ended by themselves") \
+    X(ABORTED, "rollouts aborted by their users") \
+    X(ROLLED_BACK, "rollouts taken back by a rollback") \
+    X(SHARES, "canaries that had their part") \
+    X(TABLES, "ingress tables that proxies took") \
+    X(LEFT, "replicas that left the traffic in time") \
+    X(LEFT_LATE, "replicas that did not leave in time") \
+    X(HELD, "services that waited for another one") \
     X(LEADERS, "leaders") \
     X(LEADERS_LOST, "leaders lost") \
     X(COMMANDS_LOST, "commands lost with their leader") \

@@ -66,14 +66,27 @@ static bool is_distinct(const struct core *c, const struct command_decide *d, ui
     return !walk.found;
 }
 
+/* Also of an older version, which is kept complete beside a newer one. The caller clears the versions. */
+static const struct service *spec_of(const struct core *c, const char *service, uint64_t version,
+                                     struct service_version_list *versions)
+{
+    core_service_versions(c, service, versions);
+    for (uint32_t i = 0; i < versions->n; i++)
+        if (versions->v[i].version == version)
+            return &versions->v[i].spec;
+    return &core_service(c, service)->spec;
+}
+
 static void check_place(struct world *w, const struct core *c, const struct command_decide *d, uint32_t i)
 {
     const struct decide_place *p = &d->places.v[i];
     const struct node *n = core_node(c, p->node_id);
-    const struct service *spec = &core_service(c, p->service)->spec;
+    struct service_version_list versions;
+    const struct service *spec = spec_of(c, p->service, p->version, &versions);
     if (!n || n->state != NODE_READY || !n->drivers.v[0].healthy) {
         world_fail(w, "replica %lld of service %s is to be placed on node %s, which is not ready", (long long)p->replica,
                    p->service, n ? n->name : p->node_id);
+        list_clear((struct list *)&versions, &service_version_type);
         return;
     }
     for (uint32_t j = 0; j < spec->constraints.n; j++) {
@@ -82,6 +95,7 @@ static void check_place(struct world *w, const struct core *c, const struct comm
             world_fail(w, "replica %lld of service %s is to be placed on node %s against its constraint of %s",
                        (long long)p->replica, p->service, n->name, k->attribute);
     }
+    list_clear((struct list *)&versions, &service_version_type);
 }
 
 static void check_priorities(struct world *w, const struct core *c, const struct command_decide *d)
@@ -107,6 +121,8 @@ void check_decision(struct world *w, const struct core *c, const void *bytes, si
     for (uint32_t i = 0; i < d->services.n; i++)
         if (d->services.v[i].unplaced)
             count(w, COUNT_NO_ROOM);
+        else if (d->services.v[i].reason && strstr(d->services.v[i].reason, "waits for service"))
+            count(w, COUNT_HELD);
     if (!world_failed(w))
         check_priorities(w, c, d);
 }
@@ -195,7 +211,7 @@ static void observe_decision(struct world *w, const struct core *c, const struct
     }
     for (uint32_t i = 0; i < d->stops.n && whole; i++) {
         const struct alloc *a = core_alloc(c, d->stops.v[i].alloc_id);
-        if (!a || a->desired != DESIRED_STOP)
+        if (!a || (a->desired != DESIRED_STOP && a->leaving != LEAVING_TO_STOP))
             world_fail(w, "the stop of allocation %s was decided and not done", d->stops.v[i].alloc_id);
     }
     for (uint32_t i = 0; i < d->forget_nodes.n; i++) {
@@ -304,6 +320,11 @@ static void observe_event(struct world *w, const struct event *e)
         {"deployment", "failed", NULL, COUNT_DEPLOY_FAILED},
         {"deployment", "reverted", NULL, COUNT_REVERTED},
         {"deployment", "cancelled", "a newer version", COUNT_SUPERSEDED},
+        {"deployment", "paused", NULL, COUNT_PAUSED},
+        {"deployment", "running", "promoted", COUNT_PROMOTED},
+        {"deployment", "running", "its standby is over", COUNT_STANDBYS},
+        {"deployment", "reverted", "aborted", COUNT_ABORTED},
+        {"deployment", "reverted", "rolled back", COUNT_ROLLED_BACK},
         {"service", "stopped", NULL, COUNT_STOPPED},
         {"service", NULL, "purged", COUNT_PURGED},
         {"service", NULL, "a due run was skipped", COUNT_RUNS_SKIPPED},
@@ -366,6 +387,8 @@ void check_applied(struct world *w, const struct core *c, const struct entry *e,
     if (command_decode(e->bytes, e->len, &cmd, &ignored) == 0)
         observe(w, c, e, &cmd, r);
     observe_events(w, c);
+    if (w->k.check_each)
+        check_traffic(w, c, cmd.time);
     if (w->k.check_each)
         check_invariants(w, c);
 }

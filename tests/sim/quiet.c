@@ -25,8 +25,8 @@ static bool check_wanted(void *ctx, const struct alloc *a)
 {
     struct wanted_walk *walk = ctx;
     const struct node *n = core_node(walk->c, a->node_id);
-    walk->stopping |= alloc_live(a) && a->desired == DESIRED_STOP;
-    if (!alloc_wanted(a) || a->version != walk->v->version || n->state == NODE_DRAINING || walk->v->spec.schedule)
+    walk->stopping |= alloc_live(a) && !wanted(a);
+    if (!wanted(a) || a->version != walk->v->version || n->state == NODE_DRAINING || walk->v->spec.schedule)
         return true;
     if (walk->last && same_replica(walk->v, walk->last, a))
         world_fail(walk->w, "replica %lld of service %s is wanted twice: %s and %s", (long long)a->replica, a->service,
@@ -149,12 +149,22 @@ struct quiet_walk {
     const struct alloc *one, *serving;   /* of the present replica: a wanted one; the one that is to stay, if it serves */
 };
 
+/* Two versions stand beside each other until somebody says what is to become of it. */
+static bool is_beside(const struct core *c, const struct service_version *v)
+{
+    struct service_status s;
+    core_service_status(c, v->service, &s);
+    const struct deployment *d = core_deployment(c, s.deployment);
+    type_clear(&service_status_type, &s);
+    return d && d->strategy != STRATEGY_ROLLING && (d->state == DEPLOYMENT_PAUSED || d->state == DEPLOYMENT_FAILED);
+}
+
 /* Two wanted ones of a replica: only while the newer does not serve. */
 static bool check_alone(void *ctx, const struct alloc *a)
 {
     struct quiet_walk *walk = ctx;
     walk->live += alloc_live(a);
-    if (!alloc_wanted(a) || walk->v->spec.schedule)
+    if (!wanted(a) || walk->v->spec.schedule)
         return true;
     bool same = walk->one && same_replica(walk->v, walk->one, a);
     if (!same)
@@ -185,6 +195,8 @@ static void check_missing(struct world *w, const struct core *c, const struct se
                    (long long)v->spec.count);
     if (s->placed == s->desired)
         return;
+    if ((s->reason && strstr(s->reason, "waits for service")) || is_beside(c, v))
+        return;
     if (s->reason && strstr(s->reason, "not placed") && s->placed < s->desired)
         check_no_room(w, c, &v->spec);
     else if (!left || s->placed > s->desired)
@@ -197,7 +209,7 @@ struct on_node { const char *service; bool found; };
 static bool find_wanted(void *ctx, const struct alloc *a)
 {
     struct on_node *on = ctx;
-    on->found |= alloc_wanted(a) && strcmp(a->service, on->service) == 0;
+    on->found |= wanted(a) && strcmp(a->service, on->service) == 0;
     return !on->found;
 }
 
@@ -219,7 +231,8 @@ static void check_service(struct world *w, const struct core *c, const struct se
     struct service_status s;
     struct quiet_walk walk = {.w = w, .c = c, .v = v};
     core_service_status(c, v->service, &s);
-    core_service_allocs(c, v->service, check_alone, &walk);
+    if (!is_beside(c, v))
+        core_service_allocs(c, v->service, check_alone, &walk);
     if (s.state == SERVICE_STOPPED && walk.live)
         world_fail(w, "service %s is stopped and has %lld live allocations", v->service, (long long)walk.live);
     check_missing(w, c, v, &s);
@@ -273,7 +286,7 @@ void check_quiet(struct world *w, struct core *c)
     for (const struct service_version *v = core_service_next(c, NULL); v; v = core_service_next(c, v->service))
         check_service(w, c, v);
     for (const struct deployment *d = core_deployment_next(c, NULL); d; d = core_deployment_next(c, d->id))
-        if (d->state == DEPLOYMENT_RUNNING)
+        if (d->state == DEPLOYMENT_RUNNING && !strstr(d->reason, "waits for service"))
             world_fail(w, "deployment %s of service %s still runs: %s", d->id, d->service, d->reason);
     for (uint32_t i = 0; i < w->k.nodes; i++)
         check_agent(w, c, &w->nodes[i]);

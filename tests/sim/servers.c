@@ -86,6 +86,10 @@ static void answer(struct world *w, struct entry *e, const struct core_result *r
         if (heard && done)
             agent_ack(w, e->origin.node, e->origin.report);
         break;
+    case ASKER_PROXY:
+        if (heard && done)
+            proxy_ack(w, e->origin.node, e->origin.version);
+        break;
     case ASKER_NONE:
         break;
     }

@@ -33,6 +33,7 @@ static void init_node(struct world *w, uint32_t i)
     d->name = mem_strdup("exec");
     d->healthy = true;
     kv_set(&n->meta, "zone", (const char *[]){"a", "b", "c"}[random_below(&w->r, 3)]);
+    n->ingress = i < 3 && chance(w, 60);
     v->up = true;
     v->server = (uint32_t)random_below(&w->r, w->k.servers);
 }
@@ -50,6 +51,8 @@ static void message_clear(struct message *m)
 {
     if (m->report)
         type_free(&agent_report_type, m->report);
+    if (m->ingress)
+        type_free(&ingress_report_type, m->ingress);
     free(m->decision);
     *m = (struct message){0};
 }
@@ -95,6 +98,11 @@ static void deliver(struct world *w, struct message *m)
         return;
     }
     CLEANUP_BUF struct buf bytes = {0};
+    if (m->ingress) {
+        command_encode_payload(COMMAND_INGRESS_REPORT, servers_now(w), NULL, NULL, m->ingress, &bytes);
+        servers_propose(w, bytes.data, bytes.len, (struct origin){.asker = ASKER_PROXY, .node = m->node, .version = m->version});
+        return;
+    }
     agent_delivers(w, m->node, m->report);
     for (uint32_t i = 0; i < m->report->allocs.n && broken == BREAK_REPORTS; i++)
         m->report->allocs.v[i].seq = ++w->order;

@@ -23,6 +23,21 @@ struct task {
     UT_hash_handle hh;
 };
 
+/* What the proxy of an ingress node does; see proxy.c. */
+struct proxy_target {
+    char alloc[ID_LEN + 1];
+    bool sends, told;                    /* told: that it is idle was reported */
+    int64_t idle_at;                     /* when the last connection ends, since it leaves; 0: it does not */
+};
+struct proxy {
+    struct proxy_target *v;
+    uint32_t n;
+    uint64_t applied;                    /* index of its table */
+    uint64_t version, sent, acked;       /* of what it has to say */
+    int64_t sent_at;
+    bool silent;
+};
+
 struct virtual_node {
     struct node facts;                   /* as the machine is */
     uint32_t lives;                      /* times that its disk was new, and so its id */
@@ -31,20 +46,31 @@ struct virtual_node {
     bool registered, ask_all;
     int64_t lost_at, register_at;        /* register_at: it asks (again) then */
     uint32_t server;                     /* the one that it reads from */
+    struct proxy proxy;
     uint64_t since, floor;               /* index of what it knows; older work in full comes from a server that lags */
     struct task *tasks;
 };
 
-/* A message on its way to the leader: an agent's report, or a decision that turns up late. */
-struct message { int64_t at; uint64_t order; uint32_t node; struct agent_report *report; char *decision; size_t len; };
+/* A message on its way to the leader: an agent's or a proxy's report, or a decision that turns up late. */
+struct message {
+    int64_t at;
+    uint64_t order;
+    uint32_t node;
+    struct agent_report *report;
+    struct ingress_report *ingress;
+    uint64_t version;                    /* of the proxy that reports */
+    char *decision;
+    size_t len;
+};
 
 /* --- servers: one log, a core for each server, the leader's role --- */
 
 /* Who waits for what comes of a command. */
-enum asker { ASKER_NONE, ASKER_LEADER, ASKER_CLIENT, ASKER_REGISTER, ASKER_REPORT };
+enum asker { ASKER_NONE, ASKER_LEADER, ASKER_CLIENT, ASKER_REGISTER, ASKER_REPORT, ASKER_PROXY };
 struct origin {
     enum asker asker;
-    uint32_t node;                       /* REGISTER, REPORT */
+    uint32_t node;                       /* REGISTER, REPORT, PROXY */
+    uint64_t version;                    /* PROXY */
     struct agent_report *report;         /* REPORT; owned */
     uint64_t decided_at;                 /* LEADER: the log index that its state had */
 };
@@ -79,7 +105,14 @@ struct servers {
 };
 
 /* --- what the checks remember --- */
-struct known_alloc { char id[ID_LEN + 1]; bool volume, every_node; enum alloc_state ended; /* 0: not */ UT_hash_handle hh; };
+struct known_alloc {
+    char id[ID_LEN + 1];
+    bool volume, every_node;
+    enum alloc_state ended;              /* 0: not */
+    bool target, stopped;                /* target: it was in the ingress table after the last command */
+    int64_t generation, left_at;         /* left_at: command time; 0: it does not leave */
+    UT_hash_handle hh;
+};
 struct known_node { char id[ID_LEN + 1]; int64_t state, wanted; const struct node *facts; UT_hash_handle hh; };
 struct known_answer { uint64_t request, answer; int64_t time; bool unsure; };
 #define KEYS 5
@@ -116,6 +149,7 @@ void world_init(struct world *w, uint64_t seed, const struct knobs *k, struct co
 void world_clear(struct world *w);
 void world_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static inline bool world_failed(const struct world *w) { return w->failure[0] != 0; }
+static inline bool wanted(const struct alloc *a) { return alloc_wanted(a) && a->leaving != LEAVING_TO_STOP; }
 static inline bool chance(struct world *w, uint32_t percent) { return random_below(&w->r, 100) < percent; }
 static inline void count(struct world *w, enum count what) { w->counts->v[what]++; }
 void world_post(struct world *w, struct message m);               /* takes over what it points to */
@@ -149,6 +183,13 @@ void agent_delivers(struct world *w, uint32_t node, const struct agent_report *r
 void agent_ack(struct world *w, uint32_t node, const struct agent_report *report);
 void agent_clear(struct virtual_node *n);
 
+/* proxy.c */
+void proxy_run(struct world *w, uint32_t node);
+int64_t proxy_next(const struct world *w, const struct virtual_node *n);
+void proxy_ack(struct world *w, uint32_t node, uint64_t version);
+bool proxy_uses(const struct virtual_node *n, const char *alloc, int64_t now);    /* sends to it, or has connections */
+void proxy_clear(struct proxy *p);
+
 /* actions.c */
 void action_random(struct world *w);
 void action_submit(struct world *w);
@@ -161,6 +202,8 @@ void check_ended(struct world *w, const struct core *c);          /* what has en
 void check_decision(struct world *w, const struct core *c, const void *bytes, size_t len);   /* before it is proposed */
 void check_applied(struct world *w, const struct core *c, const struct entry *e, const struct core_result *r);
 void known_clear(struct known *k);
+/* traffic.c */
+void check_traffic(struct world *w, const struct core *c, int64_t time);          /* after a command of this time */
 /* quiet.c */
 void check_decided(struct world *w, struct core *c);              /* the leader has nothing left to decide */
 void check_quiet(struct world *w, struct core *c);
