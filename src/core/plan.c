@@ -56,6 +56,28 @@ static char *say_why_not(const struct sched_reason_list *why)
     return buf_steal(&text);
 }
 
+static const char *why_placed(const struct service *spec, const struct alloc_entry *old)
+{
+    if (!old)
+        return "it is missing";
+    if (spec_has_volume(spec))
+        return "its version changes; the old one stops first, since their volume has one user, one replica after the other";
+    if (spec_stops_first(spec))
+        return "its version changes; the old one stops first, since both need the same host port";
+    if (spec->deploy.strategy == STRATEGY_BLUE_GREEN)
+        return "its version changes; the old one serves until all new ones do, and stands by";
+    if (spec->deploy.strategy == STRATEGY_CANARY)
+        return "its version changes; it is a canary beside the old one";
+    return "its version changes";
+}
+
+/* Replicas that a canary leaves as they are until it is promoted. */
+static bool waits_for_canary(const struct service *spec, const struct slot *slot)
+{
+    int64_t canaries = (spec->count * spec->deploy.canary_percent + 99) / 100;
+    return spec->deploy.strategy == STRATEGY_CANARY && slot->old && slot->replica >= canaries;
+}
+
 static void plan_place(struct planner *p, const struct service *spec, uint64_t version, const struct slot *slot)
 {
     struct sched_choice choice = {0};
@@ -76,7 +98,7 @@ static void plan_place(struct planner *p, const struct service *spec, uint64_t v
         choice.ports = (struct alloc_port_list){0};
         sched_alloc_add(p->c->sched, a);
         add_step(p, spec->name, slot, action, n ? n->name : NULL, old ? old->a.id : NULL,
-                 old ? "its version changes" : "it is missing");
+                 why_placed(spec, old));
     }
     sched_choice_clear(&choice);
     sched_reason_list_clear(&why);
@@ -94,6 +116,9 @@ static void plan_slot(struct planner *p, const struct service *spec, uint64_t ve
         }
     } else if (slot->fresh || (slot->draining && !slot->old)) {
         add_step(p, spec->name, slot, "keep", keep->a.node_name, keep->a.id, "nothing changes for it");
+    } else if (waits_for_canary(spec, slot)) {
+        add_step(p, spec->name, slot, "keep", slot->old->a.node_name, slot->old->a.id,
+                 "its version changes once the canary is promoted");
     } else if (slot->done) {
         add_step(p, spec->name, slot, "none", NULL, slot->last->a.id, "its task completed");
     } else if (!slot->node || slot->node->n.state == NODE_READY) {

@@ -457,6 +457,44 @@ static void a_snapshot_in_a_pause_changes_nothing(void **state)
     cluster_clear(&c);
 }
 
+/* "replace 1, keep 9, ": how many steps of each kind a plan has. */
+static const char *plan(struct cluster *c, const char *yaml)
+{
+    static const char *const actions[] = {"start", "stop", "replace", "keep", "none"};
+    static char text[128];
+    struct job job;
+    struct plan plan;
+    struct error err;
+    struct problem_list problems = {0};
+    size_t n = 0;
+    CLEANUP_FREE char *all = mem_printf("job: j\nservices:\n  - name: web\n    driver: exec\n    config: {command: /bin/x}\n"
+                                        "%s    env: {A: b}\n", yaml);
+    assert_int_equal(job_from_yaml(all, strlen(all), NULL, &job, &problems), 0);
+    assert_int_equal(core_plan(c->core, &job, c->now, &plan, &err), 0);
+    text[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
+        int count = 0;
+        for (uint32_t k = 0; k < plan.steps.n; k++)
+            count += strcmp(plan.steps.v[k].action, actions[i]) == 0;
+        if (count)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "%s %d, ", actions[i], count);
+    }
+    type_clear(&plan_type, &plan);
+    type_clear(&job_type, &job);
+    return text;
+}
+
+static void a_plan_knows_the_strategy(void **state)
+{
+    struct cluster c;
+    begin(&c, CANARY);
+    assert_string_equal(plan(&c, CANARY), "replace 1, keep 9, ");
+    cluster_clear(&c);
+    begin(&c, GREEN);
+    assert_string_equal(plan(&c, GREEN), "replace 3, ");
+    cluster_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +516,7 @@ int main(void)
         cmocka_unit_test(a_change_that_needs_no_new_replica_goes_through_at_any_time),
         cmocka_unit_test(shares_are_exact),
         cmocka_unit_test(a_snapshot_in_a_pause_changes_nothing),
+        cmocka_unit_test(a_plan_knows_the_strategy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
