@@ -331,6 +331,28 @@ static void one_change_of_the_members_at_a_time(void **state)
     end(&w);
 }
 
+/* Its directory may have been emptied: nothing that it stored before counts. */
+static void who_comes_back_under_its_id_has_stored_nothing(void **state)
+{
+    struct world w;
+    struct error err = {0};
+    begin(&w, NULL, 0, 1);
+    w.raft.commit = 1;
+    lead(&w);
+    commit_all(&w);
+    answer(&w, 3, raft_log_last(&w.raft.log));
+    struct membership m = membership_copy(raft_membership(&w.raft));
+    membership_remove(&m, 3);
+    assert_int_equal(raft_change(&w.raft, &m, &err), 0);
+    commit_all(&w);
+    assert_true(raft_peer(&w.raft, 3)->match > 0);          /* it still departs */
+    membership_add(&m, 3, "3", false);
+    assert_int_equal(raft_change(&w.raft, &m, &err), 0);
+    assert_int_equal(raft_peer(&w.raft, 3)->match, 0);
+    membership_clear(&m);
+    end(&w);
+}
+
 /* A follower goes back to the membership before when the entry that changed it is replaced. */
 static void a_change_that_is_replaced_is_undone(void **state)
 {
@@ -438,6 +460,7 @@ int main(void)
         T(a_leader_that_told_another_one_to_take_over_has_no_lease),
         T(a_round_is_answered_by_answers_to_it_only),
         T(one_change_of_the_members_at_a_time),
+        T(who_comes_back_under_its_id_has_stored_nothing),
         T(a_change_that_is_replaced_is_undone),
         T(what_breaks_the_protocol_changes_nothing),
         T(who_stood_still_listens_before_it_acts),
