@@ -38,6 +38,7 @@ figures() {
     done
     "$bench" state
     python3 tests/e2e/failover.py 100
+    python3 bench/ingress.py
 }
 
 # The lines as Markdown.

@@ -15,6 +15,7 @@
 
 #define TASK_ID "ingress"            /* no id of an allocation: whoever clears up after those leaves it alone */
 #define STOP_MS 5000
+#define CPU_SHARE 16                 /* a busy task must not take the processors from what serves all of them */
 #define WORDS_SIZE 8192
 
 struct process {
@@ -119,7 +120,7 @@ void process_start(struct process *p)
     str_list_add(&config.command, p->o.config->haproxy);
     for (size_t i = 0; i < ARRAY_LEN(args); i++)
         str_list_add(&config.args, args[i]);
-    struct resources resources = {.cpus = 1};
+    struct resources resources = {.cpus = CPU_SHARE};
     struct logs logs = {.max_files = p->o.config->log_max_files, .max_mb = p->o.config->log_max_mb};
     struct kv_list env = {0};
     struct volume_list volumes = {0};

@@ -76,19 +76,19 @@ static void add_binds(const struct ingress_config *c, int port, const char *more
     "bytes=%B service=%b replica=%si:%sp queue_ms=%Tw connect_ms=%Tc response_ms=%Tr total_ms=%Ta end=%ts retries=%rc " \
     "connections=%ac'\n"
 
-/* Takes the longest path of the exact host, else of the host with `*` for its first label. */
+/* Takes the longest path of the exact host, else of the host with `*` for its first label. Most requests name the host as it
+ * is in the map, and are found at once. */
 static void add_routing(enum map_kind map, struct buf *out)
 {
+    static const char unfound[] = "unless { var(txn.to) -m found }";
     const char *file = map_files[map];
-    buf_add_string(out,
+    buf_printf(out,
         "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
-        "    http-request set-var(txn.path) path\n"
-        "    http-request set-var(txn.key) str(),concat(,txn.host,),concat(,txn.path,/)\n");
-    buf_printf(out, "    http-request set-var(txn.to) var(txn.key),map_beg(%s)\n", file);
-    buf_add_string(out,
-        "    http-request set-var(txn.any) var(txn.host),regsub(^[^.]*,*) unless { var(txn.to) -m found }\n"
-        "    http-request set-var(txn.key) str(),concat(,txn.any,),concat(,txn.path,/) unless { var(txn.to) -m found }\n");
-    buf_printf(out, "    http-request set-var(txn.to) var(txn.key),map_beg(%s) unless { var(txn.to) -m found }\n", file);
+        "    http-request set-var(txn.to) base,concat(/),map_beg(%s)\n"
+        "    http-request set-var(txn.path) path %s\n"
+        "    http-request set-var(txn.to) var(txn.host),concat(,txn.path,/),map_beg(%s) %s\n"
+        "    http-request set-var(txn.to) var(txn.host),regsub(^[^.]*,*),concat(,txn.path,/),map_beg(%s) %s\n",
+        file, unfound, file, unfound, file, unfound);
 }
 
 static void add_limits(const struct ingress_config *c, struct buf *out)
