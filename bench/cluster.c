@@ -140,6 +140,17 @@ int cluster_call_to(struct cluster *c, const char *target, enum http_method meth
     return rc;
 }
 
+int cluster_write(struct cluster *c, enum http_method method, const char *path, const char *body, struct error *err)
+{
+    int64_t until = time_monotonic_ms() + CALL_MS;
+    int rc;
+    do
+        rc = cluster_call(c, method, path, body, NULL, err);
+    while (rc && (err->code == ERROR_UNAVAILABLE || err->code == ERROR_UNKNOWN_OUTCOME) && !c->cancelled &&
+           !check_programs(c, err) && time_monotonic_ms() < until);
+    return rc;
+}
+
 int cluster_metric(struct cluster *c, const char *target, const char *name, double *value, struct error *err)
 {
     CLEANUP_BUF struct buf text = {0};

@@ -60,6 +60,8 @@ int cluster_call(struct cluster *c, enum http_method method, const char *path, c
 /* The same, to another target. */
 int cluster_call_to(struct cluster *c, const char *target, enum http_method method, const char *path, const char *body,
                     json_t **json, struct error *err);
+/* One that may as well be done twice: repeated while there is no leader. */
+int cluster_write(struct cluster *c, enum http_method method, const char *path, const char *body, struct error *err);
 /* The value of a metric without labels. */
 int cluster_metric(struct cluster *c, const char *target, const char *name, double *value, struct error *err);
 /* Asks again and again until ready() takes the answer. */

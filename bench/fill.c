@@ -9,7 +9,7 @@ static int register_nodes(struct cluster *c, const struct fill *f, struct error 
             "{\"node\":{\"id\":\"%012zx\",\"name\":\"n%zu\",\"address\":\"127.0.0.1:1\",\"ip\":\"127.0.0.1\","
             "\"version\":\"%s\",\"arch\":\"x86_64\",\"kernel\":\"6.1.0\",\"cpus\":64,\"memory_mb\":262144,"
             "\"disk_mb\":1000000,\"drivers\":[{\"name\":\"exec\",\"healthy\":true}]}}", i, i, MENTAT_VERSION);
-        if (cluster_call(c, HTTP_METHOD_POST, "/v1/agent/register", body, NULL, err))
+        if (cluster_write(c, HTTP_METHOD_POST, "/v1/agent/register", body, err))
             return -1;
     }
     return 0;
@@ -23,7 +23,7 @@ static int submit_services(struct cluster *c, const struct fill *f, struct error
             "\"config\":{\"command\":[\"/usr/bin/program\"],\"args\":[\"--port\",\"${port.http}\"]},"
             "\"ports\":[{\"name\":\"http\",\"port\":8080}],\"resources\":{\"cpus\":0.1,\"memory_mb\":16}}]}", i, i,
             (f->wanted + f->services - 1 - i) / f->services);
-        if (cluster_call(c, HTTP_METHOD_POST, "/v1/jobs", body, NULL, err))
+        if (cluster_write(c, HTTP_METHOD_POST, "/v1/jobs", body, err))
             return -1;
     }
     return 0;
@@ -59,7 +59,7 @@ static int report_node(struct cluster *c, struct fill *f, size_t node, struct er
     }
     json_decref(work);
     buf_add_string(&report, "]}");
-    return f->alloc_count == before ? 0 : cluster_call(c, HTTP_METHOD_POST, "/v1/agent/report", report.data, NULL, err);
+    return f->alloc_count == before ? 0 : cluster_write(c, HTTP_METHOD_POST, "/v1/agent/report", report.data, err);
 }
 
 static bool are_placed(const json_t *answer, void *arg)

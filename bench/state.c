@@ -82,7 +82,7 @@ static int write_one(struct state_bench *b, struct error *err)
         "{\"name\":\"w\",\"services\":[{\"name\":\"w\",\"driver\":\"exec\",\"count\":0,\"config\":{\"command\":"
         "[\"/usr/bin/program\"]},\"meta\":{\"build\":\"%zu\",\"notes\":\"%0900d\"}}]}", b->written, 0);
     uint64_t sent = uv_hrtime();
-    if (cluster_call(&b->cluster, HTTP_METHOD_PUT, "/v1/jobs/w", body, NULL, err))
+    if (cluster_write(&b->cluster, HTTP_METHOD_PUT, "/v1/jobs/w", body, err))
         return -1;
     b->written++;
     if (b->write_count < WRITES_MOST)
