@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One whole run of the measurements, on a machine that does nothing else meanwhile; about seven minutes.
+# One whole run of the measurements, on a machine that does nothing else meanwhile; about five minutes.
 #   bench/run.sh            prints a JSON line about the machine, then one for each figure
 #   bench/run.sh --write    puts them into docs/performance.md too
 # The programs come from $MENTAT_BIN, else from build/bin; servers and agents keep their state below $TMPDIR or /var/tmp.

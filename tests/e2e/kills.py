@@ -190,14 +190,22 @@ class Kills(unittest.TestCase):
         return self.server.get(f"/v1/services/{name}").json["status"]
 
     def wait_settled(self, writers, tasks):
+        ended = ("complete", "failed", "lost")
+
         def settled(name, count):
-            return lambda: self.service(name)["running"] == count and not self.service(name).get("unplaced")
+            """Nor is it on the way to another version: an old replica serves as long as the new one that replaces it does not."""
+            def look():
+                wanted = [a for a in self.server.items(f"/v1/allocs?service={name}&limit=1000")
+                          if a["desired"] == "run" and a["state"] not in ended]
+                status = self.service(name)
+                return len(wanted) == count and status["running"] == count and not status.get("unplaced")
+            return look
 
         for name, count in writers.items():
             wait_for(settled(name, count), 120, f"{count} running of {name}", every=0.05)
         for name in tasks:
             wait_for(lambda n=name: self.service(n)["state"] in ("complete", "failed"), 120, f"the end of {name}", every=0.05)
-        wait_for(lambda: all(a["desired"] == "run" or a["state"] in ("complete", "failed", "lost")
+        wait_for(lambda: all(a["desired"] == "run" or a["state"] in ended
                              for a in self.server.items("/v1/allocs?limit=1000")), 120, "the end of what is stopped", every=0.05)
 
     def test_two_hundred_rounds(self):
