@@ -408,12 +408,11 @@ static void args_jailed(struct machine *m, const struct assembly *a)
     str_list_take(args, mem_printf("fsize=%lld", fsize));
     str_list_add(args, "--resource-limit");
     str_list_take(args, mem_printf("no-file=%d", FILES_LIMIT));
-    /* It stands in its group already. With version 2 the jailer moves it, unless told where: there. */
+    /* It stands in its groups already, and without --cgroup the jailer leaves it there; but where there is only version 2,
+     * it moves it to its parent group, so that must be the same. */
     const struct cgroup_root *groups = shim_tasks_cgroups(&f->tasks);
-    for (unsigned i = 0; i < groups->n; i++) {
-        const char *below = groups->v[i].v2 ? strstr(groups->v[i].path, "/cgroup/") : NULL;
-        if (!below)
-            continue;
+    const char *below = groups->n == 1 && groups->v[0].v2 ? strstr(groups->v[0].path, "/cgroup/") : NULL;
+    if (below) {
         str_list_add(args, "--cgroup-version");
         str_list_add(args, "2");
         str_list_add(args, "--parent-cgroup");
