@@ -11,13 +11,12 @@ import glob
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from hosts import API, PATIENCE, Hosts, enter  # noqa: E402
+from hosts import Hosts, enter  # noqa: E402
 from clients import Clients, Crasher, Deployer, Scaler  # noqa: E402
 from faults import LANES, Lane, plan  # noqa: E402
 from history import (DONE, check_events, check_jobs, check_leaders, check_registers, check_starts, check_states,  # noqa: E402
@@ -203,7 +202,8 @@ class Chaos:
             print(f"{name:26} {felt:6} {tried}")
         record = self.clients.record
         self.faults = record.faults + self.faults
-        print(json.dumps({"name": "chaos", "seed": self.seed, "minutes": self.seconds / 60, "answers": dict(sorted(record.counts.items())),
+        print(json.dumps({"name": "chaos", "seed": self.seed, "minutes": self.seconds / 60,
+                          "answers": dict(sorted(record.counts.items())),
                           "registers": len(record.registers), "operations": sum(map(len, record.registers.values())),
                           "jobs": len(record.jobs), "events": [len(f.events) for f in self.clients.followers],
                           "terms": len({t for t, _ in record.leaders}), "longest_gap_s": round(record.longest_gap_s, 1)}))

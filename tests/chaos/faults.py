@@ -14,6 +14,7 @@ from hosts import BRIDGE_ADDRESS, PATIENCE
 from lib import wait_for
 
 REST_S = 0.3, 2.0                    # between two faults of a lane
+FULL_MOST_S = 10                     # longer that a disk stays full until that is felt
 STEPS_S = [0.5, 2, 30, 600, 5 * 3600, 3 * 86400]     # of wall clocks, both ways
 
 FAULTS = {}                          # name → function(context, random generator, seconds) → whether it struck
@@ -174,16 +175,24 @@ def stop_agent(c, rng, seconds):
 # --- disks ---
 
 def fill_disk(c, s, seconds):
-    """Felt when the server says so: a leader refuses writes then, a follower cannot go on with its log."""
+    """Felt when the server says so: a leader refuses writes then, a follower cannot go on with its log. That may take some
+    time: space for the next writes is reserved ahead."""
     c.say(s.name)
     before = len(s.process.text())
+
+    def felt():
+        said = s.process.text()[before:]
+        return "the disk is full" in said or "no space for" in said
+
     s.disk.fill()
     try:
         c.stay(seconds)
+        end = time.monotonic() + FULL_MOST_S
+        while not felt() and time.monotonic() < end and not c.end.is_set():
+            c.stay(0.5)
     finally:
         s.disk.make_room()
-    said = s.process.text()[before:]
-    return "the disk is full" in said or "no space for" in said
+    return felt()
 
 
 @fault("servers", 3, 6)
@@ -293,13 +302,13 @@ def split_in_two(c, rng, seconds):
     return c.stay_cut(both_ways(addresses(one), addresses(two)), seconds, f"{names(one)} from {names(two)}")
 
 
-@fault("agents", 1, 5)
+@fault("agents", 3, 6)
 def cut_off_agent(c, rng, seconds):
     a = rng.choice(c.hosts.agents)
     return c.stay_cut(both_ways([a.address], addresses(c.hosts.servers)), seconds, a.name)
 
 
-@fault("agents", 1, 5)
+@fault("agents", 3, 6)
 def cut_agent_one_way(c, rng, seconds):
     """No server hears it, or it hears none."""
     a, servers = rng.choice(c.hosts.agents), addresses(c.hosts.servers)
