@@ -29,6 +29,7 @@
 #define AGAIN_LEAST_MS 100
 #define AGAIN_MOST_MS 2000
 #define KILL_AGAIN_MS 2000
+#define CREATED_LOOKS 50             /* at a container that an earlier agent may have had started */
 #define EARLY_ENDS_MOST 3            /* of waits for a container that still runs, before they are slowed down */
 #define WAIT_IDLE_MS 30000           /* then the container is looked at, should the engine have forgotten to tell */
 #define CLOSE_WAIT_MS 15000
@@ -219,6 +220,24 @@ static void nothing_there(struct docker_task *t)
     }
 }
 
+/* Made and not started, as the engine says. When it was asked to start it, it may be about to (the agent that asked was
+ * killed), or may have done it and forgotten (it was killed itself). */
+static void created_seen(struct docker_task *t)
+{
+    struct error err;
+    error_set(&err, ERROR_UNKNOWN_OUTCOME, "the Docker engine was asked to start the container and did not say how that went: "
+              "whether it ran is not known");
+    bool sent = docker_start_was_sent(t);
+    if (sent && !t->fresh && t->looks++ < CREATED_LOOKS)
+        docker_again_in(t, AGAIN_LEAST_MS);
+    else if (sent)
+        docker_fail_begin(t, &err);
+    else if (t->fresh)
+        docker_passwd_begin(t);
+    else
+        docker_clear_begin(t);
+}
+
 static void container_seen(struct docker_task *t, const struct value *json)
 {
     const char *status = value_text(json, "State/Status"), *run = label(json, LABEL_RUN), *job = label(json, LABEL_JOB);
@@ -241,15 +260,7 @@ static void container_seen(struct docker_task *t, const struct value *json)
     if (t->foreign && !docker_foreign_seen(t, json))
         return;
     if (!status || !strcmp(status, "created")) {
-        struct error err;
-        error_set(&err, ERROR_UNKNOWN_OUTCOME, "the Docker engine went away while it started the container: whether it ran is not "
-                  "known");
-        if (docker_start_was_sent(t))
-            docker_fail_begin(t, &err);
-        else if (t->fresh)
-            docker_passwd_begin(t);
-        else
-            docker_clear_begin(t);
+        created_seen(t);
     } else if (!strcmp(status, "exited") || !strcmp(status, "dead")) {
         exit_read(t, json);
         ended(t);

@@ -120,7 +120,7 @@ struct docker_task {
     int log_files, log_mb;
     bool tty;
     uv_timer_t again, stop_timer;
-    unsigned open_handles, tries, conflicts, early_ends;
+    unsigned open_handles, tries, looks, conflicts, early_ends;
     int stop_signal;                 /* the next one to send; 0: none */
     int64_t stop_deadline;           /* monotonic; when SIGKILL is due */
     bool stopping;
