@@ -6,10 +6,8 @@ to, and clients that check every answer. The same deploy is noticed when the dra
   ingress.py --deploys 30    only deploys, 30 of each strategy, and 10,000 requests for the canary's share"""
 import json
 import os
-import signal
 import sys
 import threading
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))

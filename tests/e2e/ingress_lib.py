@@ -249,10 +249,12 @@ class Load:
             self.answers[who] = self.answers.get(who, 0) + 1
             self.times.append((time.monotonic(), who))
 
-    def last(self, who):
-        """When this replica answered last."""
+    def next(self, n):
+        """Who gives the next n answers."""
+        before = len(self.times)
+        self.more(n)
         with self.lock:
-            return max((t for t, w in self.times if w == who), default=0)
+            return {who for _, who in self.times[before:before + n]}
 
     def more(self, n, timeout=20):
         """Waits for n more answers."""
@@ -325,14 +327,6 @@ class IngressAgent(Agent):
         self.flags["proxy.certificates"] = self.workdir.join("certificates")
         os.mkdir(self.workdir.join("certificates"))
 
-    def start(self, **more):
-        flags = {k.replace("proxy.", "proxy."): v for k, v in {**self.flags, **more}.items()}
-        self.flags, kept = flags, self.flags
-        try:
-            return super().start()
-        finally:
-            self.flags = kept
-
     def text_end(self):
         return self.process.text()[-2000:]
 
@@ -377,7 +371,6 @@ class IngressAgent(Agent):
             body = response.read()
             return response.status, response.headers, body.decode()
         finally:
-            response = None
             connection.close()
 
     def left_over(self):

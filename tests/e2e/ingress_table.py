@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -72,12 +71,9 @@ class TableTest(unittest.TestCase):
         load = Load(self.agent)
         for i in range(10):
             load.more(20)
-            at = time.monotonic()
             self.table.put(both(0, 100) if i % 2 == 0 else both(100, 0))
-            took = time.monotonic() - at
-            load.more(20)
-            gone = load.last("blue" if i % 2 == 0 else "green") - at
-            self.assertLess(gone, took + 0.5)        # an answer that was under way
+            load.more(10)                            # what was under way
+            self.assertEqual(load.next(20), {"green" if i % 2 == 0 else "blue"})
         slow = []
         thread = threading.Thread(target=lambda: slow.append(self.page("/slow?1.5")))
         self.table.put([route("web", [blue.target()])])
@@ -182,12 +178,15 @@ class TableTest(unittest.TestCase):
             pids = self.agent.proxy_pids()
             os.kill(victim(), signal.SIGKILL)
             wait_for(lambda: not set(pids) & set(self.agent.proxy_pids()), 5, "the end of the proxy")
-            died = time.monotonic()
             wait_for(lambda: self.page("/sub/x") == (200, "b /sub/x"), 5, "the proxy")
-            self.assertLess(time.monotonic() - died, 5)
             self.assertEqual(self.page("/x"), (200, "c /x"))
             self.assertEqual(self.page("/", host="other.example.com")[0], 404)
             self.table.put(self.table.routes)
+
+    def test_without_haproxy(self):
+        agent = IngressAgent(self.table, "n2", **{"proxy.haproxy": "/nowhere/haproxy"}).start()
+        self.assertEqual(agent.process.child.wait(30), 2)
+        self.assertIn("there is no program /nowhere/haproxy: install the package haproxy", agent.process.text())
 
     # --- TLS ---
 
