@@ -88,6 +88,8 @@ void ingress_node_changed(struct core *c, struct node_entry *n)
 bool ingress_followed(const struct core *c, uint64_t index)
 {
     const struct node_entry *n;
+    uint64_t newest = c->changed[CORE_INGRESS];
+    index = index < newest ? index : newest;       /* what changed nothing in the table need not be followed */
     TAILQ_FOREACH(n, &c->ingress_nodes, ingress_link)
         if (is_live(n) && n->ingress_applied < index)
             return false;

@@ -457,6 +457,18 @@ static void a_snapshot_in_a_pause_changes_nothing(void **state)
     cluster_clear(&c);
 }
 
+static void without_ways_in_no_proxy_is_waited_for(void **state)
+{
+    static const char yaml[] = "    count: 4\n    health: {min_running: 0s}\n"
+                               "    deploy: {strategy: canary, canary_percent: 25}\n";
+    struct cluster c;
+    begin(&c, yaml);
+    submit_next(&c, yaml, "b");
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    assert_state(&c, DEPLOYMENT_PAUSED);
+    cluster_clear(&c);
+}
+
 /* "replace 1, keep 9, ": how many steps of each kind a plan has. */
 static const char *plan(struct cluster *c, const char *yaml)
 {
@@ -516,6 +528,7 @@ int main(void)
         cmocka_unit_test(a_change_that_needs_no_new_replica_goes_through_at_any_time),
         cmocka_unit_test(shares_are_exact),
         cmocka_unit_test(a_snapshot_in_a_pause_changes_nothing),
+        cmocka_unit_test(without_ways_in_no_proxy_is_waited_for),
         cmocka_unit_test(a_plan_knows_the_strategy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
