@@ -209,7 +209,8 @@ class Chaos:
                           "terms": len({t for t, _ in record.leaders}), "longest_gap_s": round(record.longest_gap_s, 1)}))
         for text in self.faults:
             print(f"WRONG: {text}")
-        print(f"chaos: {'failed' if self.faults else 'passed'} with --seed {self.seed} --minutes {self.seconds / 60:g}", flush=True)
+        end = "failed" if self.faults else "passed"
+        print(f"chaos: {end} with --seed {self.seed} --minutes {self.seconds / 60:g}", flush=True)
 
 
 def began(pid):
@@ -269,9 +270,9 @@ def keep_logs(chaos, logs):
             shutil.copy(path, f"{logs}/{h.name}.log")
     for path in glob.glob(f"{chaos.root}/requests.jsonl") + [chaos.starts]:
         shutil.copy(path, logs)
-    with open(f"{logs}/registers.json", "w") as f:
-        json.dump({n: [str(op) for op in ops] for n, ops in chaos.clients.record.registers.items()} if hasattr(chaos, "clients") else {},
-                  f, indent=1)
+    if hasattr(chaos, "clients"):
+        with open(f"{logs}/registers.json", "w") as f:
+            json.dump({n: [str(op) for op in ops] for n, ops in chaos.clients.record.registers.items()}, f, indent=1)
     print(f"logs, requests and answers are in {logs}")
 
 

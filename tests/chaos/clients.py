@@ -52,7 +52,8 @@ class Record:
             error = repr(e)
         end = self.now()
         line = {"begin": round(begin, 4), "end": round(end, 4), "client": client, "address": address,
-                "method": method, "path": path, "key": (headers or {}).get("Idempotency-Key"), "body": body and json.dumps(body)[:300], "status": answer.status if answer else 0,
+                "method": method, "path": path, "key": (headers or {}).get("Idempotency-Key"),
+                "body": body and json.dumps(body)[:300], "status": answer.status if answer else 0,
                 "answer": answer.body.decode(errors="replace")[:1000] if answer else error}
         with self.lock:
             self.file.write(json.dumps(line) + "\n")

@@ -6,8 +6,8 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from history import (CONFLICT, DONE, MISSING, UNKNOWN, Op, Register, check_events, check_jobs, check_leaders, check_register,  # noqa: E402
-                     check_starts, check_states, check_tasks)
+from history import (CONFLICT, DONE, MISSING, UNKNOWN, Op, Register, check_events, check_jobs, check_leaders,  # noqa: E402
+                     check_register, check_starts, check_states, check_tasks)
 
 
 def read(begin, end, value, index):
@@ -131,8 +131,8 @@ class Registers(unittest.TestCase):
             return True
         for op in ops:
             rest = [o for o in ops if o is not op]
-            after = model.step(state, op)
-            if after and all(o.outcome == UNKNOWN or o.end >= op.begin for o in rest) and self.by_trying_all(rest, model, after):
+            after = model.step(state, op) if all(o.outcome == UNKNOWN or o.end >= op.begin for o in rest) else None
+            if after and self.by_trying_all(rest, model, after):
                 return True
         return False
 
