@@ -7,7 +7,7 @@ set -euo pipefail
 build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson-dev libyaml-dev libssl-dev
        liblmdb-dev libxxhash-dev libbsd-dev uthash-dev libcap-dev libseccomp-dev zlib1g-dev libzstd-dev
        'libllhttp-dev|libhttp-parser-dev' musl-tools linux-libc-dev)
-tests=(libcmocka-dev python3 curl iproute2 procps jq docker.io iptables busybox-static docker-registry
+tests=(libcmocka-dev python3 openssl curl iproute2 procps jq docker.io iptables busybox-static docker-registry
        zsh fish mandoc qemu-system-x86 cpio
        squashfs-tools e2fsprogs nftables kmod xz-utils zstd nats-server haproxy nghttp2-client)
 bench=(jq etcd-server haproxy wrk)

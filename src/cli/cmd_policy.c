@@ -1,5 +1,6 @@
 /* The cluster's policy: what services may do beyond their security profiles. */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/api.h"
 #include "cli/commands.h"
@@ -19,14 +20,27 @@ static int run_get(struct cli *cli)
     return STATUS_DONE;
 }
 
+/* What a new cluster keeps for named services. */
+static void warn_of_open(const struct policy *p, const char *profile)
+{
+    for (uint32_t i = 0; i < p->profiles.n; i++)
+        if (!strcmp(p->profiles.v[i].name, profile))
+            return;
+    fprintf(stderr, "mt: warning: the policy does not speak of profile %s, which opens it to every service; to keep it for some, "
+            "add it to `profiles`\n", profile);
+}
+
 static int run_set(struct cli *cli)
 {
     struct error err = {0};
     struct policy policy = {0};
     CLEANUP_BUF struct buf json = {0};
     int rc = jobfile_object(cli_operand(cli, 0), &policy_type, &policy, "the policy was not set", &err);
-    if (!rc)
+    if (!rc) {
         type_to_json(&policy_type, &policy, &json);
+        warn_of_open(&policy, "exec-internal");
+        warn_of_open(&policy, "docker-legacy");
+    }
     type_clear(&policy_type, &policy);
     if (rc)
         return cli_fail(cli, &err);

@@ -405,8 +405,8 @@ void cluster_status(const struct control *c, struct server_status *out, struct s
         .address = c->addresses->api, .raft_address = c->addresses->raft,
         .leader_contact_ms = c->role == CONSENSUS_LEADER ? 0 : stats.leader_contact_ms,
     };
-    struct statvfs disk;            /* a follower does not look at its disk as often as a leader */
-    if (c->role != CONSENSUS_LEADER && !statvfs(c->config->data_dir, &disk))
+    struct statvfs disk;            /* only who has led for a while looks at its disk by itself */
+    if (!statvfs(c->config->data_dir, &disk))
         out->disk_free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     control_count(c, &out->nodes, &out->services, &out->allocs);
     cluster_view(c, &out->servers);

@@ -392,6 +392,12 @@ class Membership(unittest.TestCase):
         wait_for(lambda: self.cluster.status(third)["leader_contact_ms"] > 6500, 20, "a while without a leader")
         self.assertIsNone(self.cluster.status(third).get("removed"))
 
+    def test_a_cluster_is_founded_by_the_first_command(self):
+        server = self.new_server(expect=0).start(wait=False)
+        wait_for(lambda: server.get("/v1/healthz").status == 200, 20, "the API")
+        done = self.assert_mt(server, "cluster", "init", "-q")
+        self.assertRegex(done, r"[0-9a-f]{32}@")
+
     def test_tokens_are_good_once_and_say_why_not(self):
         first = self.cluster.servers[0]
         token = self.token(first)
