@@ -15,7 +15,7 @@ machine() {
     os=$(. /etc/os-release && echo "$PRETTY_NAME")
     filesystem=$(stat -f -c %T "${TMPDIR:-/var/tmp}")
     jq -nc --arg cpu "$cpu" --argjson cores "$(nproc)" --argjson memory_mb "$memory_mb" --arg os "$os" \
-        --arg kernel "$(uname -r)" --arg filesystem "$filesystem" --arg virtual "$(systemd-detect-virt 2>/dev/null || true)" \
+        --arg kernel "$(uname -r | cut -d - -f 1)" --arg filesystem "$filesystem" --arg virtual "$(systemd-detect-virt 2>/dev/null || true)" \
         --argjson load "$(cut -d ' ' -f 1 /proc/loadavg)" --arg compiler "$(cc --version | head -n 1)" \
         --arg commit "$(git describe --always --dirty 2>/dev/null || true)" --arg date "$(date -u +%F)" \
         '{name: "machine", cpu: $cpu, cores: $cores, memory_mb: $memory_mb, os: $os, kernel: $kernel,
