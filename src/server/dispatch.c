@@ -364,13 +364,12 @@ static void write_start(struct control *c, struct request *r)
     }
     int64_t level = command_kind_level(r->command_kind);
     level = r->command_level > level ? r->command_level : level;
-    /* Just founded: the server has not said yet what it knows. */
-    if (level > core_level(c->core) && !core_member_next(c->core, NULL)) {
-        hold(c, r);
-        return;
-    }
     if (level > core_level(c->core)) {
-        control_refuse(r, ERROR_UNSUPPORTED, "some server runs a release that does not know this yet; upgrade it first");
+        /* Just founded: the server has not said yet what it knows. */
+        if (!core_member_next(c->core, NULL))
+            hold(c, r);
+        else
+            control_refuse(r, ERROR_UNSUPPORTED, "some server runs a release that does not know this yet; upgrade it first");
         return;
     }
     r->proposed_ns = (int64_t)uv_hrtime();

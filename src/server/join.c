@@ -33,6 +33,19 @@ struct join {
     bool listed;                /* it answers at one of them */
 };
 
+/* What the log's membership has of the server that asks. */
+static bool find_member(const struct join *j, struct consensus_member *out)
+{
+    struct consensus_member members[MEMBERS_MOST];
+    size_t n = consensus_members(j->c->consensus, members, MEMBERS_MOST);
+    for (size_t i = 0; i < n && i < MEMBERS_MOST; i++)
+        if (members[i].id == j->id) {
+            *out = members[i];
+            return true;
+        }
+    return false;
+}
+
 static void end(struct join *j, const struct error *err)
 {
     struct request *r = j->r;
@@ -44,11 +57,9 @@ static void end(struct join *j, const struct error *err)
         control_stats(j->c, &stats);
         snprintf(cluster, sizeof cluster, "%" PRIu64, stats.cluster_id);
         struct join_result result = {.cluster_id = cluster};
-        struct consensus_member members[MEMBERS_MOST];
-        size_t n = consensus_members(j->c->consensus, members, MEMBERS_MOST);
-        for (size_t i = 0; i < n && i < MEMBERS_MOST; i++)
-            if (members[i].id == j->id)
-                result.membership = (char *)(uintptr_t)consensus_membership_name(members[i].membership);
+        struct consensus_member m;
+        if (find_member(j, &m))
+            result.membership = (char *)(uintptr_t)consensus_membership_name(m.membership);
         r->answer.index = core_index(j->c->core);
         type_to_json(&join_result_type, &result, &r->answer.body);
     }
@@ -213,16 +224,6 @@ static int check_level(const struct join *j, struct error *err)
                      command_release);
 }
 
-static bool is_member(const struct join *j)
-{
-    struct consensus_member members[MEMBERS_MOST];
-    size_t n = consensus_members(j->c->consensus, members, MEMBERS_MOST);
-    for (size_t i = 0; i < n && i < MEMBERS_MOST; i++)
-        if (members[i].id == j->id)
-            return true;
-    return false;
-}
-
 static int check_token(const struct join *j, struct error *err)
 {
     const struct join_request *body = j->r->body;
@@ -239,10 +240,11 @@ static int check_token(const struct join *j, struct error *err)
 static void admit(struct join *j)
 {
     const struct join_request *body = j->r->body;
+    struct consensus_member m;
     struct error err;
     if ((!body->cluster_id && check_level(j, &err)) || (body->token && check_token(j, &err)))
         end(j, &err);
-    else if (body->token || j->c->tls || (body->cluster_id && is_member(j)))
+    else if (body->token || j->c->tls || (body->cluster_id && find_member(j, &m)))
         make_room(j);
     else
         ask_listed(j);
