@@ -193,12 +193,15 @@ class Kills(unittest.TestCase):
         ended = ("complete", "failed", "lost")
 
         def settled(name, count):
-            """Nor is it on the way to another version: an old replica serves as long as the new one that replaces it does not."""
+            """Nor is it on the way to another version, also where a replica stops before its successor starts: between two
+            batches as many run as are wanted."""
             def look():
+                status = self.service(name)
+                if self.server.get(f"/v1/deployments/{status['deployment']}").json["state"] in ("running", "paused"):
+                    return False
                 wanted = [a for a in self.server.items(f"/v1/allocs?service={name}&limit=1000")
                           if a["desired"] == "run" and a["state"] not in ended]
-                status = self.service(name)
-                return len(wanted) == count and status["running"] == count and not status.get("unplaced")
+                return len(wanted) == count and status["running"] == count
             return look
 
         for name, count in writers.items():
