@@ -224,6 +224,40 @@ int boot_root(const struct drive *d, char *why)
     return 0;
 }
 
+/* --- limits --- */
+
+#define CGROUP "/sys/fs/cgroup"
+#define SERVICE_GROUP CGROUP "/service"
+
+static int file_put(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int result = write(fd, text, strlen(text)) < 0 ? -1 : 0;
+    close(fd);
+    return result;
+}
+
+int boot_limits(const struct drive *d, char *why)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%u", d->pids);
+    if (!d->pids)
+        return 0;
+    if (file_put(CGROUP "/cgroup.subtree_control", "+pids") < 0 || mkdir(SERVICE_GROUP, 0755) < 0
+        || file_put(SERVICE_GROUP "/pids.max", text) < 0)
+        return why_errno(why, "this kernel cannot limit processes (CONFIG_CGROUP_PIDS): take resources.pids out");
+    return 0;
+}
+
+int limits_enter(const struct drive *d)
+{
+    return d->pids ? file_put(SERVICE_GROUP "/cgroup.procs", "0") : 0;
+}
+
+/* --- volumes --- */
+
 /* As mke2fs leaves it: of root, with nothing but lost+found. */
 static bool volume_is_new(const char *path)
 {

@@ -27,6 +27,7 @@ struct drive {
     const char *root_device, *root_type;      /* the image: "/dev/vdb", "squashfs" */
     const char *overlay_device;               /* ext4 for what is written; NULL: memory */
     uint32_t overlay_mb;                      /* memory for it; 0: half of the guest's */
+    uint32_t pids;                            /* processes and threads at most; 0: no limit */
     struct { struct drive_volume *v; size_t n; } volumes;
     const char *hostname;
     const char *address, *gateway;            /* "10.88.0.7/24", "10.88.0.1" */

@@ -219,7 +219,7 @@ int main(void)
     klogctl(KLOG_LEVEL, NULL, CONSOLE_EMERGENCIES);
     line_send_numbers(FRAME_READY, 0, 1, (uint32_t[]){FRAME_VERSION});
     line_write();
-    if (boot_root(&init.drive, why) < 0 || address_set(&init.drive, why) < 0
+    if (boot_root(&init.drive, why) < 0 || boot_limits(&init.drive, why) < 0 || address_set(&init.drive, why) < 0
         || process_user(init.drive.user, &init.user, why) < 0)
         fail(why);
     boot_volumes_give(&init.drive, &init.user);

@@ -23,6 +23,10 @@ int boot_begin(char *why);
 int boot_drive(struct drive *d, char *why);
 /* Mounts the image, what is written over it, and the volumes; makes it the root. */
 int boot_root(const struct drive *d, char *why);
+/* Makes the control group that the service and the commands beside it are in, when the drive limits their number. */
+int boot_limits(const struct drive *d, char *why);
+/* For a new process, while it is root: enters that group. */
+int limits_enter(const struct drive *d);
 /* Volumes that are new become the user's; after that, what they hold says whose they are. */
 struct process_user;
 void boot_volumes_give(const struct drive *d, const struct process_user *user);

@@ -31,7 +31,7 @@ config:
   {config}
 restart: {{attempts: 0, then: fail}}
 deploy: {{health_timeout_secs: 120, auto_revert: false}}
-resources: {{cpus: 0.1}}
+resources: {{cpus: 0.1, pids: 32}}
 """
 # What may be killed: the agent, and by their arguments the guest, the monitor and the shim.
 VICTIMS = ["agent", *(["firecracker\0--id"] if REAL else ["qemu-system", "vmm.py"]), "mentat-agent\0shim"]
@@ -185,6 +185,11 @@ class Guest(Machines):
             self.assertIn(line, env.splitlines())
         self.assertIn(" web-0", self.mt("exec", "web", "--", "cat", "/etc/hosts"))
         self.assertEqual(self.mt("exec", "web", "--", "nproc").strip(), "2")
+        # As many processes as resources.pids says, those of commands too.
+        a = self.server.mt("exec", "web", "--", "sh", "-c", "for i in $(seq 40); do sleep 60 & done")
+        self.assertNotEqual(a.returncode, 0)
+        self.assertIn("fork", a.stderr)
+        self.mt("exec", "web", "--", "killall", "sleep")
         gateway = self.mt("exec", "web", "--", "sh", "-c", "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'").strip()
         self.mt("exec", "web", "--", "ping", "-c", "1", "-W", "5", gateway)
 

@@ -273,6 +273,7 @@ static int config_drive_write(const struct machine *m, const struct vm_image *im
     drive->user = m->config.user ? m->config.user : image->user;
     drive->workdir = m->config.workdir ? m->config.workdir : image->workdir;
     drive->vsock = m->f->config->vsock;
+    drive->pids = (uint32_t)m->resources.pids;
     int result = t.args.n ? 0 : error_set(err, ERROR_INVALID, "the image does not say what to run: set config.command");
     size_t n = drive_encode(drive, NULL, 0);
     if (result == 0 && n > DRIVE_MAX)
