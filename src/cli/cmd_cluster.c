@@ -41,7 +41,7 @@ static void cell_contact(const json_t *row, const json_t *value, struct buf *out
     if (json_is_true(json_at(row, "server.self")))
         buf_add_string(out, "-");
     else if (ms < 0)
-        buf_add_string(out, "never");
+        buf_add_string(out, "not yet");
     else
         duration_format(text, ms >= 10000 ? ms / 1000 * 1000 : ms), buf_add_string(out, text);
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -80,6 +81,8 @@ static void compose_file(const struct job *job, const struct problem_list *left,
 static int write_out(struct cli *cli, const struct buf *text, struct error *err)
 {
     const char *path = args_get(cli->args, "out");
+    if (path && !args_has(cli->args, "force") && access(path, F_OK) == 0)
+        return error_set(err, ERROR_EXISTS, "%s is there already; name another file, or give --force to replace it", path);
     if (path)
         return file_write(path, text->data, text->len, 0644, err);
     fwrite(text->data, 1, text->len, stdout);
@@ -146,6 +149,7 @@ static int run(struct cli *cli)
 
 static const struct option_row options[] = {
     {"out", 'O', "FILE", "Writes to FILE instead of standard output.", NULL},
+    {"force", 0, NULL, "Replaces FILE of --out when it is there already.", NULL},
     {"name", 0, "NAME", "Name of the job; default: the file's `name`, else that of its folder.", NULL},
     {"profile", 0, "NAME", "Takes the services of this profile too; may be given several times.", NULL},
     JOBFILE_VAR_OPTION,

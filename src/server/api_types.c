@@ -75,7 +75,7 @@ static const struct field server_view_fields[] = {
     FIELD(server_view, 7, FIELD_BOOL, leader, .help = "It leads."),
     FIELD(server_view, 8, FIELD_BOOL, self, .help = "It is the one that answers."),
     FIELD(server_view, 9, FIELD_BOOL, connected, .help = "The one that answers is connected to it."),
-    FIELD(server_view, 10, FIELD_INT, contact_ms, .help = "Milliseconds since it was last heard of; -1: never."),
+    FIELD(server_view, 10, FIELD_INT, contact_ms, .help = "Milliseconds since this leader last heard of it; -1: not yet."),
     FIELD(server_view, 11, FIELD_UINT, match_index, .help = "Up to where it has the log; known to the leader only."),
     FIELD(server_view, 12, FIELD_UINT, lag, .help = "Entries that it lacks; known to the leader only."),
     {0},

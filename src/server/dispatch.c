@@ -51,8 +51,8 @@ static void give_up(struct control *c, struct request *r)
     else if (knock_removed(c))
         error_set(&r->answer.error, ERROR_UNAVAILABLE, "ask another server; %s", knock_removed(c));
     else
-        error_set(&r->answer.error, ERROR_UNAVAILABLE, "server %s found no leader within %s; nothing was done, try again",
-                  c->config->name, time);
+        error_set(&r->answer.error, ERROR_UNAVAILABLE, "server %s found no leader within %s; nothing was done, try again, "
+                  "or, when a majority of the servers is gone for good, see `mentat-server recover`", c->config->name, time);
     control_answer(r);
 }
 
@@ -365,11 +365,7 @@ static void write_start(struct control *c, struct request *r)
     int64_t level = command_kind_level(r->command_kind);
     level = r->command_level > level ? r->command_level : level;
     if (level > core_level(c->core)) {
-        /* Just founded: the server has not said yet what it knows. */
-        if (!core_member_next(c->core, NULL))
-            hold(c, r);
-        else
-            control_refuse(r, ERROR_UNSUPPORTED, "some server runs a release that does not know this yet; upgrade it first");
+        control_refuse(r, ERROR_UNSUPPORTED, "some server runs a release that does not know this yet; upgrade it first");
         return;
     }
     r->proposed_ns = (int64_t)uv_hrtime();
@@ -384,6 +380,8 @@ static void serve(struct control *c, struct request *r)
         read_start(c, r);
     else if (c->stopping)
         control_refuse(r, ERROR_UNAVAILABLE, "this server is stopping; nothing was done");
+    else if (r->route->place != PLACE_HERE && !core_member_next(c->core, NULL))
+        hold(c, r);                       /* just founded: no server has said yet what it knows */
     else if (scope_check(c, r, &r->answer.error))
         control_answer(r);
     else if (r->route->run)

@@ -144,6 +144,27 @@ class MtTest(unittest.TestCase):
             self.assertIn(part, done.stderr)
         self.assertEqual(self.dev.mt("nodes", "-q", "--address", f"127.0.0.1:1,{self.dev.address}").stdout, "dev\n")
 
+    def test_a_file_that_is_there_is_not_written_over_by_an_import(self):
+        compose = self.dev.file("compose.yaml", "services: {web: {image: 'nginx:1'}}\n")
+        out = self.dev.file("mine.yaml", "mine\n")
+        done = self.dev.mt("import", compose, "--out", out)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("--force", done.stderr)
+        with open(out) as f:
+            self.assertEqual(f.read(), "mine\n")
+        self.assertEqual(self.dev.mt("import", compose, "--out", out, "--force").returncode, 0)
+        self.assertEqual(self.dev.mt("validate", out).returncode, 0)
+
+    def test_a_policy_names_a_profile_once(self):
+        before = self.dev.mt("policy", "get").stdout
+        done = self.dev.mt("policy", "set", self.dev.file("policy.yaml", """profiles:
+  - {name: docker-legacy, services: [a]}
+  - {name: docker-legacy, services: [b]}
+"""))
+        self.assertEqual(done.returncode, 2, done)
+        self.assertIn("named twice", done.stderr)
+        self.assertEqual(self.dev.mt("policy", "get").stdout, before)
+
     def test_json_is_there_for_what_only_acts(self):
         self.assertEqual(self.dev.json("node", "disable", "dev")["state"], "ineligible")
         self.assertEqual(self.dev.json("node", "enable", "dev")["state"], "ready")
@@ -304,7 +325,8 @@ class DevTest(unittest.TestCase):
         os.mkdir(root.join("tmp"))
         for name in ("mt", "mentat-server", "mentat-agent"):
             shutil.copy(program(name), root.join(name))
-        done = subprocess.run(["chroot", root.path, "/mt", "dev", "--port", "0"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["chroot", root.path, "/mt", "dev", "--port", "0"], capture_output=True, text=True, timeout=30,
+                              env={**os.environ, "TMPDIR": "/tmp"})
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("mount -t proc proc /proc", done.stderr)
         self.assertEqual(os.listdir(root.join("tmp")), [])
