@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/process.h"
 #include "base/timefmt.h"
 
 #define SAID_SIZE 1024
@@ -34,18 +34,10 @@ int tool_start(const struct tool *tool, struct tool_process *p, int *in, struct 
         return error_set_errno(err, errno, "cannot run %s", p->name);
     }
     posix_spawn_file_actions_t files;
-    posix_spawnattr_t attr;
-    sigset_t all, none;
-    sigfillset(&all);
-    sigemptyset(&none);
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, input[0], 0);
     posix_spawn_file_actions_adddup2(&files, output[1], 1);
     posix_spawn_file_actions_adddup2(&files, output[1], 2);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigdefault(&attr, &all);
-    posix_spawnattr_setsigmask(&attr, &none);
     static char *const env[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                                 (char *)"LC_ALL=C", NULL};
     /* posix_spawnp looks in the agent's own PATH, which may lack the directories of system tools. */
@@ -53,10 +45,9 @@ int tool_start(const struct tool *tool, struct tool_process *p, int *in, struct 
     static const char *const folders[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"};
     for (size_t i = 0; failed == ENOENT && i < (strchr(p->name, '/') ? 1 : ARRAY_LEN(folders)); i++) {
         CLEANUP_FREE char *path = strchr(p->name, '/') ? mem_strdup(p->name) : mem_printf("%s/%s", folders[i], p->name);
-        failed = posix_spawn(&p->pid, path, &files, &attr, (char *const *)tool->argv, env);
+        failed = spawn_clean(&p->pid, path, &files, 0, (char *const *)tool->argv, env);
     }
     posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attr);
     close(input[0]);
     close(output[1]);
     if (failed) {

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "model/snapshot_file.h"
@@ -259,14 +259,7 @@ static int run_hook(struct backups *b, struct error *err)
     char *argv[] = {(char *)(uintptr_t)"sh", (char *)(uintptr_t)"-c", b->c->config->backup_command, NULL};
     char **env = hook_environment(b->path);
     pid_t pid;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    sigemptyset(&none);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    int rc = posix_spawn(&pid, "/bin/sh", NULL, &attributes, argv, env);
-    posix_spawnattr_destroy(&attributes);
+    int rc = spawn_clean(&pid, "/bin/sh", NULL, 0, argv, env);
     free(env[0]);
     free(env);
     return rc ? error_set_errno(err, rc, "backup_command cannot be started") : wait_hook(b, pid, err);

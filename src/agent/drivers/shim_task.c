@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 #define REAP_AGAIN_MS 5
 #define CLEANUP_WAIT_MS 200
@@ -355,25 +355,16 @@ static int shim_spawn(const struct shim_tasks *s, const char *title, int control
                       struct error *err)
 {
     posix_spawn_file_actions_t files;
-    posix_spawnattr_t attr;
-    sigset_t all, none;
-    sigfillset(&all);
-    sigemptyset(&none);
     posix_spawn_file_actions_init(&files);
     for (int i = 0; i < 3; i++)
         posix_spawn_file_actions_adddup2(&files, s->null_fd, i);
     posix_spawn_file_actions_adddup2(&files, control, SHIM_FD_CONTROL);
     posix_spawn_file_actions_adddup2(&files, listen_fd, SHIM_FD_LISTEN);
     posix_spawn_file_actions_adddup2(&files, spec_fd, SHIM_FD_SPEC);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigdefault(&attr, &all);
-    posix_spawnattr_setsigmask(&attr, &none);
     char *argv[] = {(char *)"mentat-agent", (char *)"shim", (char *)title, NULL};
     char *env[] = {NULL};
-    int failed = posix_spawn(pid, "/proc/self/exe", &files, &attr, argv, env);
+    int failed = spawn_clean(pid, "/proc/self/exe", &files, POSIX_SPAWN_SETSID, argv, env);
     posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attr);
     return failed ? error_set_errno(err, failed, "cannot start a shim") : 0;
 }
 

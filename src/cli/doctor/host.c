@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "base/timefmt.h"
 
@@ -276,7 +276,7 @@ bool host_run(const char *path, const char *option, struct buf *out)
     posix_spawn_file_actions_adddup2(&actions, fds[1], 1);
     posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
     char *const argv[] = {(char *)(uintptr_t)path, (char *)(uintptr_t)option, NULL};
-    bool done = posix_spawn(&pid, path, &actions, NULL, argv, environ) == 0;
+    bool done = spawn_clean(&pid, path, &actions, 0, argv, environ) == 0;
     posix_spawn_file_actions_destroy(&actions);
     close(fds[1]);
     if (done) {
