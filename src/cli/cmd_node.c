@@ -1,4 +1,5 @@
-/* Maintenance of nodes: drain, disable, enable. */
+/* Maintenance of nodes: drain, disable, enable, remove. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,11 +12,11 @@
 
 #define ROUND_MS 100
 
-static int post(struct cli *cli, const char *action, struct error *err)
+static int post(struct cli *cli, const char *node, const char *action, struct error *err)
 {
     const char *reason = args_get(cli->args, "reason");
     struct api *api = cli_api(cli, err);
-    CLEANUP_FREE char *path = api_path("/v1/nodes/", cli_operand(cli, 0), action);
+    CLEANUP_FREE char *path = api_path("/v1/nodes/", node, action);
     CLEANUP_BUF struct buf body = {0};
     if (reason) {
         json_t *json = json_pack("{s:s}", "reason", reason);
@@ -100,7 +101,7 @@ static int show(struct cli *cli)
 static int run_drain(struct cli *cli)
 {
     struct error err = {0};
-    if (post(cli, "/drain", &err) || (!args_has(cli->args, "detach") && follow_drain(cli, &err)))
+    if (post(cli, cli_operand(cli, 0), "/drain", &err) || (!args_has(cli->args, "detach") && follow_drain(cli, &err)))
         return cli_fail(cli, &err);
     return show(cli);
 }
@@ -108,7 +109,7 @@ static int run_drain(struct cli *cli)
 static int run_enable(struct cli *cli)
 {
     struct error err = {0};
-    if (post(cli, "/enable", &err))
+    if (post(cli, cli_operand(cli, 0), "/enable", &err))
         return cli_fail(cli, &err);
     cli_say(cli, "%s takes allocations again", cli_operand(cli, 0));
     return show(cli);
@@ -117,16 +118,45 @@ static int run_enable(struct cli *cli)
 static int run_disable(struct cli *cli)
 {
     struct error err = {0};
-    if (post(cli, "/disable", &err))
+    if (post(cli, cli_operand(cli, 0), "/disable", &err))
         return cli_fail(cli, &err);
     cli_say(cli, "%s keeps what it runs and gets nothing new", cli_operand(cli, 0));
     return show(cli);
+}
+
+/* By its id: once it is down, a new host of the same name may come in between. */
+static int remove_node(struct cli *cli, const char *name, struct error *err)
+{
+    struct api *api = cli_api(cli, err);
+    CLEANUP_FREE char *of = api_path("/v1/nodes/", name, "");
+    CLEANUP(json_decref) json_t *node = api ? api_get(api, of, err) : NULL;
+    if (!node)
+        return -1;
+    const char *id = json_text(node, "id");
+    CLEANUP_FREE char *path = api_path("/v1/nodes/", id, "");
+    if ((args_has(cli->args, "lost") && post(cli, id, "/lost", err)) ||
+        api_call(api, HTTP_METHOD_DELETE, path, NULL, NULL, NULL, err))
+        return -1;
+    cli_say(cli, "%s (%s) is removed", json_text(node, "name"), id);
+    return 0;
+}
+
+static int run_remove(struct cli *cli)
+{
+    struct error err = {0};
+    for (int i = 0; i < cli->args->operand_count; i++)
+        if (remove_node(cli, cli_operand(cli, i), &err))
+            return cli_fail(cli, &err);
+    return STATUS_DONE;
 }
 
 #define REASON_OPTION {"reason", 0, "TEXT", "Why, for the events.", NULL}
 static const struct option_row options[] = {REASON_OPTION, {0}};
 static const struct option_row drain_options[] = {
     REASON_OPTION, {"detach", 'd', NULL, "Does not wait until the node is empty.", NULL}, {0}};
+static const struct option_row remove_options[] = {
+    REASON_OPTION,
+    {"lost", 0, NULL, "Its host is silent and does not come back: what it ran starts elsewhere at once.", NULL}, {0}};
 
 static const struct command_row drain = {
     .name = "drain", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .options = drain_options,
@@ -140,7 +170,11 @@ static const struct command_row disable = {
     .name = "disable", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .options = options,
     .run = run_disable, .summary = "keep what a node runs, and give it nothing new",
 };
-static const struct command_row *const subcommands[] = {&drain, &enable, &disable, NULL};
+static const struct command_row remove_row = {
+    .name = "remove", .operands = "NODE…", .min = 1, .max = INT_MAX, .kind = OPERAND_NODE, .options = remove_options,
+    .run = run_remove, .summary = "forget a node that is down, or whose host is lost for good",
+};
+static const struct command_row *const subcommands[] = {&drain, &enable, &disable, &remove_row, NULL};
 
 const struct command_row cmd_node = {
     .name = "node", .summary = "maintenance of nodes", .subcommands = subcommands,

@@ -142,7 +142,8 @@ int apply_node_remove(struct core *c, const void *payload, struct buf *body, str
     if (!n)
         return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
     if (n->n.state != NODE_DOWN)
-        return error_set(err, ERROR_CONFLICT, "node %s is %s; only a node that is down can be removed", n->n.name,
+        return error_set(err, ERROR_CONFLICT, "node %s is %s; only a node that is down can be removed (its host is lost for good? "
+                         "mt node remove --lost)", n->n.name,
                          enum_name(node_state_names, (int)n->n.state));
     state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed");
     node_forget(c, n);

@@ -7,6 +7,7 @@
 #include "model/release.h"
 #include "server/api.h"
 #include "server/api_types.h"
+#include "server/leader.h"
 #include "server/time_zone.h"
 
 #define CONTAINER_ID_LEN 64
@@ -304,6 +305,22 @@ API_READ(api_node_enable)
 API_READ(api_node_disable)
 {
     return node_command(c, r, NODE_INELIGIBLE, err);
+}
+
+/* Ends the wait for a node that the leader does not hear, and for no other. */
+API_READ(api_node_lost)
+{
+    const struct node *n = control_find_node(c, r->params[0], err);
+    if (!n)
+        return -1;
+    int64_t silence = liveness_silence(&c->liveness, n->id, time_monotonic_ms());
+    if (n->state != NODE_DOWN && silence < leader_silence_ms(c)) {
+        char least[TIME_TEXT_SIZE];
+        duration_format(least, leader_silence_ms(c));
+        return error_set(err, ERROR_CONFLICT, "node %s was heard of within the last %s, or this leader is as young: only a "
+                         "node that is silent is lost", n->name, least);
+    }
+    return node_command(c, r, NODE_DOWN, err);
 }
 
 API_READ(api_node_delete)

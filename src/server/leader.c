@@ -110,8 +110,6 @@ static void on_silent(void *ctx, const char *node_id)
 {
     struct control *c = ctx;
     const struct node *n = core_node(c->core, node_id);
-    if (!n || n->state == NODE_DOWN)
-        return;
     char grace[TIME_TEXT_SIZE];
     duration_format(grace, c->config->node_grace_ms);
     CLEANUP_FREE char *reason = mem_printf("no heartbeat for %s", grace);
@@ -142,13 +140,18 @@ static void hold_end(struct control *c, const char *why)
     tell_hold(c, "released", reason);
 }
 
+int64_t leader_silence_ms(const struct control *c)
+{
+    /* Nodes that stopped together differ by one heartbeat; those that live may be late by half of one. */
+    int64_t together = c->config->node_grace_ms - c->config->heartbeat_ms, late = c->config->heartbeat_ms * 3 / 2;
+    return together > late ? together : late;
+}
+
 /* True while nodes that are due must not be taken for dead, since most fell silent together. */
 static bool hold(struct control *c, int64_t now)
 {
     const struct server_config *o = c->config;
-    /* Nodes that stopped together differ by one heartbeat; those that live may be late by half of one. */
-    int64_t together = o->node_grace_ms - o->heartbeat_ms, late = o->heartbeat_ms * 3 / 2;
-    struct liveness_count n = liveness_count(&c->liveness, now, together > late ? together : late);
+    struct liveness_count n = liveness_count(&c->liveness, now, leader_silence_ms(c));
     if (!o->mass_loss_hold_ms || n.silent < 2 || n.silent * 2 <= n.all) {
         hold_end(c, "most nodes are heard of again");
         return false;
@@ -169,11 +172,20 @@ static bool hold(struct control *c, int64_t now)
     return false;
 }
 
+static bool is_up(void *ctx, const char *node_id)
+{
+    const struct control *c = ctx;
+    const struct node *n = core_node(c->core, node_id);
+    return n && n->state != NODE_DOWN;
+}
+
 static void on_liveness_timer(uv_timer_t *timer)
 {
     struct control *c = timer->data;
     if (!leads(c))
         return;
+    /* Somebody may have given nodes up, which then hold nothing any more. */
+    liveness_keep(&c->liveness, is_up, c);
     c->look |= !command_time_settled(c);
     int64_t now = time_monotonic_ms(), late = now - c->liveness_due_ms;
     int64_t bearable = (c->config->node_grace_ms - c->config->heartbeat_ms) / 2;

@@ -13,3 +13,5 @@ void leader_begin(struct control *c);
 void leader_turn(struct control *c);
 /* Why dead nodes are not told now; NULL when they are. */
 const char *leader_hold(const struct control *c);
+/* From how long a silence on (milliseconds) a node counts among those that fell silent together. */
+int64_t leader_silence_ms(const struct control *c);

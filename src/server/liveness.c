@@ -36,18 +36,25 @@ void liveness_touch(struct liveness *l, const char *node_id, int64_t now_ms)
     n->seen_ms = now_ms;
 }
 
-void liveness_forget(struct liveness *l, const char *node_id)
-{
-    struct liveness_node *n = find(l, node_id);
-    if (n)
-        drop(l, n);
-}
-
 void liveness_clear(struct liveness *l)
 {
     struct liveness_node *n, *next;
     HASH_ITER(hh, l->nodes, n, next)
         drop(l, n);
+}
+
+int64_t liveness_silence(const struct liveness *l, const char *node_id, int64_t now_ms)
+{
+    const struct liveness_node *n = find(l, node_id);
+    return n ? now_ms - n->seen_ms : 0;
+}
+
+void liveness_keep(struct liveness *l, bool (*keep)(void *ctx, const char *node_id), void *ctx)
+{
+    struct liveness_node *n, *next;
+    HASH_ITER(hh, l->nodes, n, next)
+        if (!keep(ctx, n->id))
+            drop(l, n);
 }
 
 struct liveness_count liveness_count(const struct liveness *l, int64_t now_ms, int64_t silent_ms)

@@ -11,8 +11,11 @@ struct liveness {
 
 /* The node was heard of. */
 void liveness_touch(struct liveness *l, const char *node_id, int64_t now_ms);
-void liveness_forget(struct liveness *l, const char *node_id);
 void liveness_clear(struct liveness *l);
+/* How long the node has not been heard of; 0 when it is not among them. */
+int64_t liveness_silence(const struct liveness *l, const char *node_id, int64_t now_ms);
+/* Takes out the nodes that keep does not want (keep must not touch l). */
+void liveness_keep(struct liveness *l, bool (*keep)(void *ctx, const char *node_id), void *ctx);
 struct liveness_count {
     size_t all, silent;              /* silent: for silent_ms or longer */
     int64_t longest_ms;              /* the longest silence */

@@ -108,7 +108,7 @@ const struct route routes[] = {
         .help = "A node, by id, unique beginning of it, or name."),
     {.method = HTTP_METHOD_DELETE, .path = "/v1/nodes/{node}", .right = RIGHT_DRAIN, .write = api_node_delete,
      .response = &write_result_type,
-     .help = "Forgets a node that is down or empty."},
+     .help = "Forgets a node that is down."},
     POST("/v1/nodes/{node}/drain", RIGHT_DRAIN, WITH_REASON, .write = api_node_drain, .response = &write_result_type,
          .help = "Moves everything away from a node; replacements start first."),
     POST("/v1/nodes/{node}/enable", RIGHT_DRAIN, WITH_REASON, .write = api_node_enable,
@@ -117,6 +117,9 @@ const struct route routes[] = {
     POST("/v1/nodes/{node}/disable", RIGHT_DRAIN, WITH_REASON, .write = api_node_disable,
          .response = &write_result_type,
          .help = "Keeps what a node runs, and gives it nothing new."),
+    POST("/v1/nodes/{node}/lost", RIGHT_DRAIN, WITH_REASON, .write = api_node_lost, .response = &write_result_type,
+         .help = "Takes a node that is silent for down, at once, also while nodes are waited for since most fell silent "
+                 "together: its host does not come back. What it ran starts on other nodes."),
     GET("/v1/nodes/{node}/containers/{container}", RIGHT_ADOPT, .place = PLACE_MEMBER, .response = &found_container_type,
         .read = proxy_container_read, .respond = proxy_respond,
         .help = "A container that runs on a node without Mentat, by name or id, as the service that it would be."),

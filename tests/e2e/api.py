@@ -92,7 +92,8 @@ class Basics(ApiTest):
                      "/v1/deployments/x", "/v1/explain/x", "/v1/allocs/x/logs"):
             self.assert_error(self.server.get(path), 404, "not_found", " x")
         for path in ("/v1/services/x/restart", "/v1/services/x/rollback", "/v1/allocs/x/stop", "/v1/allocs/x/restart",
-                     "/v1/nodes/x/drain", "/v1/nodes/x/enable", "/v1/nodes/x/disable"):
+                     "/v1/nodes/x/drain", "/v1/nodes/x/enable", "/v1/nodes/x/disable",
+                     "/v1/nodes/x/lost"):
             self.assert_error(self.server.post(path), 404, "not_found", "x")
 
     def test_bad_input(self):

@@ -155,12 +155,17 @@ class AllHosts(Drill):
         for i in range(3):
             hosts.lose(i, "state", "agent")
 
-        # The hosts of the backup are not there, and most at once: the servers would wait for them.
-        fresh = self.new_hosts(mass_loss_hold="0s")
+        fresh = self.new_hosts()
         leader = fresh.cluster.leader()
+        self.nodes_ready(leader, 3)
         self.assertEqual(leader.items("/v1/services"), [])
         self.mt(leader, "snapshot", "restore", file, "--yes")
         fresh.cluster.wait_equal()
+        # The hosts of the backup are silent, and most at once, so the servers wait for them; the new ones of the same names
+        # wait outside. No program can know that the old ones are no more.
+        leader = fresh.cluster.leader()
+        wait_for(lambda: "fell silent at the same time" in self.mt(leader, "cluster", "status"), 60, "the wait for the old hosts")
+        self.mt(leader, "node", "remove", "--lost", "h1", "h2", "h3")
         self.nodes_ready(leader, 3)
         nodes = self.replicas(leader, 3).values()
         self.assertTrue(set(nodes) <= {"h1", "h2", "h3"})

@@ -65,6 +65,20 @@ class GuardTest(unittest.TestCase):
         self.assertTrue(self.events("released"))
         self.assertFalse(self.server.get("/v1/cluster").json.get("hold"))
 
+    def test_who_is_lost_for_good_is_not_waited_for(self):
+        self.silence(0, 1, 2)
+        wait_for(lambda: self.events("held"), 20, "the hold")
+        for ask in (lambda: self.server.post("/v1/nodes/n4/lost"), lambda: self.server.call("DELETE", "/v1/nodes/n1")):
+            answer = ask()
+            self.assertEqual((answer.status, answer.error["code"]), (409, "conflict"), answer)
+        self.agents[0].stop()                # also what it asked before
+        self.assertEqual(self.server.post("/v1/nodes/n1/lost", {"reason": "it burnt"}).status, 200)
+        self.assertIn("it burnt", self.server.get("/v1/nodes/n1").json["state_reason"])
+        self.assertEqual(self.server.call("DELETE", "/v1/nodes/n1").status, 200)
+        # Two of the four that are left are not most of them.
+        wait_for(lambda: self.states() == ["down"] * 2 + ["ready"] * 2, 20, "the end of the hold")
+        self.assertTrue(self.events("released"))
+
     def test_a_server_that_stood_still_blames_nobody(self):
         os.kill(self.server.process.pid, signal.SIGSTOP)
         time.sleep(3 * self.grace)
@@ -85,7 +99,7 @@ class HoldEnds(GuardTest):
         self.assertIn("taken for dead", self.events("released")[0]["reason"])
         self.assertTrue(self.events("held"))
 
-    test_one_node_is_replaced = test_a_server_that_stood_still_blames_nobody = None
+    test_one_node_is_replaced = test_who_is_lost_for_good_is_not_waited_for = test_a_server_that_stood_still_blames_nobody = None
 
 
 if __name__ == "__main__":

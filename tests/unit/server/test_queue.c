@@ -110,10 +110,15 @@ static void note_silent(void *ctx, const char *node_id)
     last[0] = node_id[0];
 }
 
+static bool keep(void *ctx, const char *node_id)
+{
+    return node_id[0] == *(char *)ctx;
+}
+
 static void a_silent_node_expires_once_and_a_heard_one_does_not(void **state)
 {
     struct liveness l = {0};
-    char last[2] = "-";
+    char last[2] = "-", kept = 'c';
     liveness_touch(&l, "a", 1000);
     liveness_touch(&l, "b", 1000);
     liveness_touch(&l, "b", 1600);
@@ -121,7 +126,13 @@ static void a_silent_node_expires_once_and_a_heard_one_does_not(void **state)
     assert_string_equal(last, "-");
     assert_int_equal(liveness_expire(&l, 2000, 1000, note_silent, last), 2600);
     assert_string_equal(last, "a");
-    liveness_forget(&l, "b");
+    assert_int_equal(liveness_silence(&l, "b", 2000), 400);
+    assert_int_equal(liveness_silence(&l, "a", 2000), 0);        /* it is not among them any more */
+    liveness_touch(&l, "c", 2000);
+    liveness_keep(&l, keep, &kept);
+    assert_int_equal(liveness_count(&l, 2000, 0).all, 1);
+    kept = '-';
+    liveness_keep(&l, keep, &kept);
     assert_true(liveness_expire(&l, 9000, 1000, note_silent, last) == INT64_MAX);
     assert_string_equal(last, "a");
     liveness_clear(&l);
