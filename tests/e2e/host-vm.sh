@@ -136,15 +136,18 @@ make_network() {
     done
 }
 power_on() {
-    local name=$1 number=${1#h} khz
+    # In software emulation a disk's word that it is done is lost now and then, and the boot hangs, unless devices are told
+    # and tell without a detour: no events of the host's kernel, interrupts that stay until they are taken.
+    local name=$1 number=${1#h} told=ioeventfd=off,vectors=0 khz
     # Without the clock's rate most boots hang while it is measured.
     khz=$(awk -F: '/^cpu MHz/ { printf "%d", $2 * 1000; exit }' /proc/cpuinfo)
     ip netns exec "$network" qemu-system-x86_64 -M q35 -accel tcg -cpu max -m "$memory" -smp 1 -nodefaults -no-user-config \
         -display none -serial "file:$work/$name.console" -kernel "$kernel" -initrd "/boot/initrd.img-$release" \
         -append "root=/dev/vda rw console=ttyS0 net.ifnames=0 cgroup_no_v1=all tsc_early_khz=${khz:-2000000}" \
-        -drive "id=root,file=$work/$name.root,format=raw,if=none" -device virtio-blk-pci,drive=root \
-        -drive "id=data,file=$work/$name.data,format=raw,if=none" -device virtio-blk-pci,drive=data \
-        -netdev "tap,id=net,ifname=tap-$name,script=no,downscript=no" -device "virtio-net-pci,netdev=net,mac=52:54:00:00:00:0$number" \
+        -drive "id=root,file=$work/$name.root,format=raw,if=none" -device "virtio-blk-pci,drive=root,$told" \
+        -drive "id=data,file=$work/$name.data,format=raw,if=none" -device "virtio-blk-pci,drive=data,$told" \
+        -netdev "tap,id=net,ifname=tap-$name,script=no,downscript=no" \
+        -device "virtio-net-pci,netdev=net,mac=52:54:00:00:00:0$number,$told" \
         -device virtio-rng-pci </dev/null >"$work/$name.qemu" 2>&1 &
     pids[$name]=$!
 }
