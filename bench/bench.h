@@ -13,7 +13,8 @@ struct bench {
 /* A whole number from 1 to max out of an argument. 0, or -1. */
 int bench_count(const char *text, int64_t max, int64_t *out);
 
-extern const struct bench bench_scheduler, bench_submit, bench_idle, bench_api, bench_commit, bench_state, bench_docker, bench_firecracker;
+extern const struct bench bench_scheduler, bench_submit, bench_idle, bench_api, bench_commit, bench_state, bench_docker,
+    bench_firecracker, bench_agents;
 
 /* The monitor that `firecracker` measures with. */
 int bench_monitor(int argc, char **argv);

@@ -387,6 +387,21 @@ void cluster_stop_server(struct cluster *c, size_t server)
     stop_program(&c->children[server]);
 }
 
+size_t cluster_leader(const struct cluster *c)
+{
+    size_t i = 0;
+    while (i + 1 < CLUSTER_SERVERS && c->targets[i + 1] && strcmp(c->targets[i], c->target))
+        i++;
+    return i;
+}
+
+void cluster_kill_server(struct cluster *c, size_t server)
+{
+    child_signal(&c->children[server], SIGKILL);
+    stop_program(&c->children[server]);
+    mem_set_string(&c->target, c->targets[server ? 0 : 1]);
+}
+
 void cluster_stop(struct cluster *c)
 {
     http_client_close(c->client, NULL, NULL);

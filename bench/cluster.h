@@ -46,6 +46,10 @@ const struct child *cluster_run(struct cluster *c, const char *name, const char 
 /* Ends a server, and starts it again on its directory, without waiting for it to be ready. */
 void cluster_stop_server(struct cluster *c, size_t server);
 int cluster_start_server(struct cluster *c, size_t server, struct error *err);
+/* The one that led when all were ready. */
+size_t cluster_leader(const struct cluster *c);
+/* Kills a server (SIGKILL), which must not be the only one; `target` is another one then. */
+void cluster_kill_server(struct cluster *c, size_t server);
 /* "http://127.0.0.1:PORT" with a port that is free. The caller's; NULL with err. */
 char *cluster_free_target(struct cluster *c, struct error *err);
 

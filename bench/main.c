@@ -8,7 +8,15 @@
 #include "bench.h"
 
 static const struct bench *const benches[] = {
-    &bench_scheduler, &bench_submit, &bench_idle, &bench_api, &bench_commit, &bench_state, &bench_docker, &bench_firecracker,
+    &bench_scheduler,
+    &bench_submit,
+    &bench_idle,
+    &bench_api,
+    &bench_commit,
+    &bench_state,
+    &bench_agents,
+    &bench_docker,
+    &bench_firecracker,
 };
 
 int bench_count(const char *text, int64_t max, int64_t *out)

@@ -37,6 +37,7 @@ figures() {
         "$bench" commit --servers "$servers"
     done
     "$bench" state
+    "$bench" agents
     python3 tests/e2e/failover.py 100
     python3 bench/ingress.py
 }

@@ -171,21 +171,14 @@ static int measure_return(struct state_bench *b, const char *name, bool lags, st
     return 0;
 }
 
-static void find_leader(struct state_bench *b)
-{
-    for (size_t i = 0; i < SERVERS; i++)
-        if (!strcmp(b->cluster.targets[i], b->cluster.target))
-            b->leader = i;
-    b->follower = (b->leader + 1) % SERVERS;
-}
-
 static int measure(struct state_bench *b, struct error *err)
 {
     struct cluster_options o = {.parent = b->options->dir, .server_config = SERVER_CONFIG, .servers = SERVERS};
     struct status before, after;
     if (cluster_start(&b->cluster, &o, err))
         return -1;
-    find_leader(b);
+    b->leader = cluster_leader(&b->cluster);
+    b->follower = (b->leader + 1) % SERVERS;
     if (read_status(b, b->leader, &before, err) || fill_state(&b->cluster, &b->fill, err) || measure_memory(b, err) ||
         measure_writes(b, err) || measure_return(b, "restart_ms", false, err) ||
         measure_return(b, "restart_by_snapshot_ms", true, err) || read_status(b, b->leader, &after, err))

@@ -17,6 +17,8 @@ SMALL = {
                                   for what in ("resident_mb", "private_mb", "wakeups_per_second")]),
     "api": (["--allocs", "200", "--connections", "2", "--seconds", "1"],
             ["api_requests_per_second", "api_p50_ms", "api_p99_ms"]),
+    "agents": (["--count", "20"],
+               ["agents_register_ms", "agents_told_ms", "agents_told_after_leader_kill_ms", "agents_lost"]),
     "commit": (["--servers", "3", "--inflight", "2", "--milliseconds", "50"],
                ["commits_per_second", "commit_p50_ms", "commit_p99_ms"]),
     "state": (["--allocs", "200"],
