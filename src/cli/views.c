@@ -87,6 +87,27 @@ static void cell_part(const json_t *row, const json_t *value, struct buf *out)
         buf_printf(out, ", %lld %% once its replicas serve", target);
 }
 
+static void add_analysed(const json_t *seen, struct buf *out)
+{
+    long long requests = json_number(seen, "requests"), p99_ms = json_number(seen, "p99_ms");
+    buf_printf(out, "%lld requests, %.3g %% failed", requests,
+               requests ? 100.0 * (double)json_number(seen, "errors") / (double)requests : 0);
+    if (p99_ms)
+        buf_printf(out, ", p99 %lld ms", p99_ms);
+}
+
+static void cell_analysis(const json_t *row, const json_t *value, struct buf *out)
+{
+    const char *outcome = json_text(value, "outcome");
+    const json_t *canary = json_at(value, "canary"), *stable = json_at(value, "stable");
+    if (!*outcome || !strcmp(outcome, "none"))
+        return;
+    buf_printf(out, "%s: ", outcome);
+    add_analysed(canary, out);
+    buf_add_string(out, "; before ");
+    add_analysed(stable, out);
+}
+
 /* Why it leaves says more than why it is in its state. */
 static void cell_alloc_reason(const json_t *row, const json_t *value, struct buf *out)
 {
@@ -163,7 +184,7 @@ const struct column view_events[] = {
 const struct column view_deployment[] = {
     {"Deployment", "id"}, {"State", "state"}, {"Reason", "reason"}, {"Strategy", "strategy"}, {"Version", "version"},
     {"Before", "previous_version", cell_positive}, {"Replicas", "healthy", cell_deployed},
-    {"Part", "traffic_percent", cell_part}, {"Standby until", "standby_until", cell_time},
+    {"Part", "traffic_percent", cell_part}, {"Analysis", "analysis", cell_analysis}, {"Standby until", "standby_until", cell_time},
     {"Began", "created_at", cell_time}, {"Ended", "finished_at", cell_time}, {0},
 };
 

@@ -39,6 +39,7 @@ int apply_clock(struct core *c, const void *payload, struct buf *body, struct er
     RB_FOREACH(d, deployment_tree, &c->deployments) {
         move(&d->progress_at, by);
         move(&d->share_at, by);
+        move(&d->d.analysis.since, by);
     }
     RB_FOREACH(s, service_tree, &c->services) {
         if (by < -SCHEDULE_BACK_MS)

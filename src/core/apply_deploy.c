@@ -4,6 +4,7 @@
 
 #include "base/id.h"
 #include "base/random.h"
+#include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
 #include "core/slots.h"
@@ -29,6 +30,7 @@ void deployment_finish(struct core *c, struct deployment_entry *d, enum deployme
 {
     d->d.finished_at = c->now;
     d->d.standby_until = 0;
+    analysis_end(c, d, OUTCOME_NONE);
     set_state(c, d, state, reason);
 }
 
@@ -137,6 +139,7 @@ static bool set_share(struct core *c, struct deployment_entry *d, const struct d
     d->d.traffic_percent = p->share;
     d->share_index = c->index;
     d->share_at = d->progress_at = c->now;
+    analysis_begin(c, d);
     if (s->current->v.spec.ingress.n) {
         CLEANUP_FREE char *text = mem_printf("version %llu gets %lld %% of the requests", (unsigned long long)d->d.version,
                                              (long long)p->share);
@@ -155,6 +158,7 @@ static void pause(struct core *c, struct deployment_entry *d, const char *reason
 {
     if (d->d.strategy == STRATEGY_BLUE_GREEN)
         d->d.standby_until = c->now + d->service->current->v.spec.deploy.standby_secs * 1000;
+    analysis_open_window(c, d);
     set_state(c, d, DEPLOYMENT_PAUSED, reason);
 }
 
@@ -171,10 +175,27 @@ static bool may_succeed(const struct deployment_entry *d)
                           && !has_wanted(d->service, d->epoch, false));
 }
 
+/* What the analysis came to. It passed: everything goes to the new version, unless somebody is to say so. */
+static void conclude(struct core *c, struct deployment_entry *d, const struct decide_deployment *p, const char *reason)
+{
+    analysis_end(c, d, (enum analysis_outcome)p->analysis);
+    if (p->state == DEPLOYMENT_RUNNING)
+        d->d.target_percent = 100;
+    set_state(c, d, (enum deployment_state)p->state, reason);
+}
+
+static bool may_conclude(const struct deployment_entry *d, const struct decide_deployment *p)
+{
+    return d->d.state == DEPLOYMENT_PAUSED && d->d.analysis.outcome == OUTCOME_OPEN && p->analysis > OUTCOME_OPEN
+           && p->analysis <= OUTCOME_INCONCLUSIVE;
+}
+
 void deployment_change(struct core *c, const struct decide_deployment *p)
 {
     struct deployment_entry *d = state_deployment(c, p->id);
     if (!d || d->d.state > DEPLOYMENT_PAUSED || p->state < 0 || p->state > DEPLOYMENT_CANCELLED)
+        return;
+    if (p->analysis && !may_conclude(d, p))
         return;
     const char *reason = p->reason ? p->reason : "";
     if (p->healthy > d->d.healthy || (d->held && !p->held))
@@ -185,10 +206,14 @@ void deployment_change(struct core *c, const struct decide_deployment *p)
     d->d.healthy = p->healthy;
     d->d.unhealthy = p->unhealthy;
     state_touch_deployment(c, d);
+    if (p->analysis == OUTCOME_FAILED)
+        analysis_end(c, d, OUTCOME_FAILED);
     if (p->state == DEPLOYMENT_REVERTED) {
         deployment_take_back(c, d, reason);
     } else if (p->state == DEPLOYMENT_FAILED || p->state == DEPLOYMENT_CANCELLED) {
         deployment_finish(c, d, (enum deployment_state)p->state, reason);
+    } else if (p->analysis) {
+        conclude(c, d, p, reason);
     } else if (p->state == DEPLOYMENT_SUCCESSFUL && may_succeed(d)) {
         d->service->stable_version = d->d.version;
         d->d.traffic_percent = d->beside ? 100 : 0;
@@ -226,6 +251,7 @@ static int promote_canary(struct core *c, struct deployment_entry *d, int64_t pe
         return error_set(err, ERROR_INVALID, "percent must be between %lld, which the canary of service %s is past, and 100",
                          (long long)d->d.traffic_percent + 1, d->d.service);
     d->d.target_percent = to;
+    analysis_end(c, d, OUTCOME_NONE);
     by_whom(c, "promoted", text, sizeof(text));
     set_state(c, d, DEPLOYMENT_RUNNING, text);
     return 0;

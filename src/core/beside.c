@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/analysis.h"
 #include "core/reconcile.h"
 
 struct deployment_entry *beside_deployment(const struct service_entry *s)
@@ -246,8 +247,10 @@ static void judge_paused(struct pass *p, struct verdict *v)
     const struct deployment *d = &p->beside->d;
     v->state = DEPLOYMENT_PAUSED;
     v->reason = mem_strdup(d->reason);
-    if (d->strategy == STRATEGY_CANARY)
+    if (d->strategy == STRATEGY_CANARY) {
+        analysis_judge(p, v);
         return;
+    }
     if (p->d->now < d->standby_until) {
         pass_wake(p, d->standby_until);
         return;

@@ -35,7 +35,7 @@ ROWS(decide_deployment, STRING(decide_deployment, id, 1), INT(decide_deployment,
      STRING(decide_deployment, reason, 3), INT(decide_deployment, desired, 4),
      INT(decide_deployment, placed, 5), INT(decide_deployment, healthy, 6),
      INT(decide_deployment, unhealthy, 7), BOOL(decide_deployment, set_share, 8), INT(decide_deployment, share, 9),
-     BOOL(decide_deployment, promote, 10), BOOL(decide_deployment, held, 11));
+     BOOL(decide_deployment, promote, 10), BOOL(decide_deployment, held, 11), INT(decide_deployment, analysis, 12));
 static TABLE(decide_deployment, decide_deployment_rows, "");
 ROWS(decide_service, STRING(decide_service, service, 1), UINT(decide_service, version, 2),
      STRING(decide_service, reason, 3), INT(decide_service, next_run_at, 4), INT(decide_service, run_at, 5),
@@ -144,10 +144,13 @@ int64_t command_kind_level(enum command_kind kind)
 int64_t command_job_level(const struct job *job)
 {
     int64_t level = command_kind_level(COMMAND_JOB_SUBMIT);
-    for (uint32_t i = 0; i < job->services.n; i++)
-        if (job->services.v[i].ingress.n || job->services.v[i].deploy.strategy != STRATEGY_ROLLING
-            || job->services.v[i].after.n)
+    for (uint32_t i = 0; i < job->services.n; i++) {
+        const struct service *s = &job->services.v[i];
+        if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
             level = 3;
+        if (s->deploy.analysis.window_secs)
+            level = 4;
+    }
     return level;
 }
 

@@ -40,7 +40,7 @@ enum command_kind {
 
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
-#define COMMAND_LEVEL 3
+#define COMMAND_LEVEL 4
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
 extern const int64_t command_level;
@@ -116,6 +116,7 @@ struct decide_deployment {
     bool set_share; int64_t share;                      /* its part of the requests, in percent */
     bool promote;                                       /* the version before need not stand by any more */
     bool held;                                          /* another service comes first */
+    int64_t analysis;                                   /* enum analysis_outcome, when it came to one */
 };
 struct decide_deployment_list { struct decide_deployment *v; uint32_t n; };
 /* What the reconciler found of one service: shown by status and explain on every server. */

@@ -160,7 +160,7 @@ char *verdict_waits(const struct pass *p)
 static bool is_news(const struct deployment *d, const struct verdict *v)
 {
     const struct decide_deployment *c = &v->counts;
-    return v->state != d->state || c->set_share || c->promote || d->desired != c->desired || d->placed != c->placed
+    return v->state != d->state || c->set_share || c->promote || c->analysis || d->desired != c->desired || d->placed != c->placed
            || d->healthy != c->healthy || d->unhealthy != c->unhealthy || !d->reason || strcmp(d->reason, v->reason) != 0;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
 
@@ -184,6 +185,8 @@ int apply_ingress_report(struct core *c, const void *payload, struct buf *body, 
         n->ingress_applied = p->applied;
     for (uint32_t i = 0; i < p->idle.n; i++)
         news |= note_idle(c, n, p, p->idle.v[i]);
+    for (uint32_t i = 0; i < p->measures.n; i++)
+        analysis_take(c, n, &p->measures.v[i]);
     if (strcmp(p->problem ? p->problem : "", n->ingress_problem ? n->ingress_problem : "") != 0) {
         mem_set_string(&n->ingress_problem, p->problem);
         state_touch_node(c, n);
@@ -293,6 +296,7 @@ static void add_part(struct service_entry *s, struct agent_ingress *out)
         struct ingress_route *to = list_add_zero((struct list *)&out->routes, &ingress_route_type);
         to->service = mem_strdup(s->name);
         to->job = mem_strdup(s->job->name);
+        to->measured = analysis_measured(s);
         type_copy(&ingress_type, &to->ingress, &ways->v[i]);
         RB_FOREACH(a, alloc_replica_tree, &s->allocs)
             if (is_target(a))

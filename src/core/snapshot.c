@@ -26,11 +26,17 @@ ROWS(node_entry, OBJECT(node_entry, n, 1, node), INT(node_entry, wanted_state, 2
 TABLE(node_entry, node_entry_rows, "");
 ROWS(version_entry, OBJECT(version_entry, v, 1, service_version), UINT(version_entry, epoch, 2));
 TABLE(version_entry, version_entry_rows, "");
+ROWS(side_measure, INT(side_measure, requests, 1), INT(side_measure, errors, 2), LIST(side_measure, latencies, 3, latency));
+TABLE(side_measure, side_measure_rows, "");
+ROWS(node_measure, STRING(node_measure, node, 1), INT(node_measure, since, 2), OBJECT(node_measure, canary, 3, side_measure),
+     OBJECT(node_measure, stable, 4, side_measure), OBJECT(node_measure, canary_before, 5, side_measure),
+     OBJECT(node_measure, stable_before, 6, side_measure));
+TABLE(node_measure, node_measure_rows, "");
 ROWS(deployment_entry, OBJECT(deployment_entry, d, 1, deployment), BOOL(deployment_entry, revert, 2),
      INT(deployment_entry, progress_at, 3), UINT(deployment_entry, epoch, 4), BOOL(deployment_entry, beside, 5),
      BOOL(deployment_entry, promoted, 6), UINT(deployment_entry, from_version, 7),
      UINT(deployment_entry, from_epoch, 8), UINT(deployment_entry, share_index, 9), INT(deployment_entry, share_at, 10),
-     BOOL(deployment_entry, held, 11));
+     BOOL(deployment_entry, held, 11), LIST(deployment_entry, measures, 12, node_measure));
 TABLE(deployment_entry, deployment_entry_rows, "");
 ROWS(service_entry, STRING(service_entry, name, 1), UINT(service_entry, stable_version, 2),
      UINT(service_entry, last_version, 3), INT(service_entry, generation, 4), INT(service_entry, next_run_at, 5),

@@ -630,7 +630,7 @@ void state_remove_deployment(struct core *c, struct deployment_entry *d)
     TAILQ_REMOVE(&d->service->deployments, d, link);
     RB_REMOVE(deployment_tree, &c->deployments, d);
     changed(c, CORE_DEPLOYMENT);
-    type_clear(&deployment_type, &d->d);
+    type_clear(&deployment_entry_type, d);
     free(d);
 }
 

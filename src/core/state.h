@@ -129,6 +129,15 @@ struct job_entry {
     bool ordered;                       /* derived: some service of it came after another once */
 };
 
+/* What an ingress node measured of the two sides of a deployment whose canary is judged: since its agent began, and before. */
+struct side_measure { int64_t requests, errors; struct latency_list latencies; };
+struct node_measure {
+    char *node;
+    int64_t since;
+    struct side_measure canary, stable, canary_before, stable_before;
+};
+struct node_measure_list { struct node_measure *v; uint32_t n; };
+
 struct deployment_entry {
     struct deployment d;
     /* replicated */
@@ -141,6 +150,7 @@ struct deployment_entry {
     uint64_t share_index;               /* of the ingress table with its traffic_percent */
     int64_t share_at;                   /* command time */
     bool held;                          /* another service comes first: its time does not run */
+    struct node_measure_list measures;  /* since it has its traffic_percent; see analysis.h */
     /* links */
     struct service_entry *service;
     TAILQ_ENTRY(deployment_entry) link;
@@ -231,7 +241,8 @@ RB_PROTOTYPE(job_tree, job_entry, by_name, job_compare)
 RB_PROTOTYPE(deployment_tree, deployment_entry, by_id, deployment_compare)
 RB_PROTOTYPE(member_tree, member_entry, by_id, member_compare)
 
-extern const struct type alloc_entry_type, node_entry_type, version_entry_type, deployment_entry_type, key_entry_type,
+extern const struct type alloc_entry_type, node_entry_type, version_entry_type, deployment_entry_type, side_measure_type, node_measure_type,
+    key_entry_type,
     service_entry_type, job_entry_type, member_entry_type, token_entry_type;
 
 /* --- finding; NULL when there is none (also for a NULL name) --- */

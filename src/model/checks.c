@@ -212,6 +212,21 @@ void check_kill(const void *object, const char *path, struct problem_list *probl
             near ? near : "SIGTERM", near ? "`?" : "`");
 }
 
+/* Without a window the other keys would be of no use. All are zero in jobs of releases that did not have them. */
+void check_analysis(const void *object, const char *path, struct problem_list *problems)
+{
+    static const struct analysis none;
+    const struct analysis *a = object;
+    struct analysis defaults;
+    type_init(&analysis_type, &defaults);
+    if (!a->window_secs && !type_equal(&analysis_type, a, &none) && !type_equal(&analysis_type, a, &defaults))
+        PROBLEM("window_secs", "is required: the seconds over which the canary's requests are compared");
+    if (a->window_secs && !a->min_requests)
+        PROBLEM("min_requests", "must be at least 1");
+    if (a->window_secs > a->timeout_secs)
+        PROBLEM("timeout_secs", "must not be less than `window_secs`");
+}
+
 void check_ingress(const void *object, const char *path, struct problem_list *problems)
 {
     const struct ingress *i = object;
@@ -328,12 +343,22 @@ static bool has_volume(const struct service *s)
     return s->volumes.n || s->config.volumes.n;
 }
 
+static bool has_web(const struct service *s)
+{
+    for (uint32_t i = 0; i < s->ingress.n; i++)
+        if (s->ingress.v[i].protocol == PROTOCOL_HTTP)
+            return true;
+    return false;
+}
+
 /* Both strategies start the new replicas beside the old ones. */
 static void check_strategy(const struct service *s, const char *path, struct problem_list *problems)
 {
     const char *name = enum_name(deploy_strategy_names, (int)s->deploy.strategy);
     if (s->deploy.strategy == STRATEGY_ROLLING)
         return;
+    if (s->deploy.analysis.window_secs && !has_web(s))
+        PROBLEM("deploy.analysis", "compares requests, of which the service gets none: add an `ingress` with `protocol: http`");
     if (s->mode == MODE_EVERY_NODE)
         PROBLEM("deploy.strategy", "services with `mode: every-node` have one replica on each node, so there can be no second "
                 "one beside it for `%s`: use `rolling`", name);

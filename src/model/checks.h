@@ -8,6 +8,7 @@ void check_resources(const void *object, const char *path, struct problem_list *
 void check_constraint(const void *object, const char *path, struct problem_list *problems);
 void check_affinity(const void *object, const char *path, struct problem_list *problems);
 void check_health(const void *object, const char *path, struct problem_list *problems);
+void check_analysis(const void *object, const char *path, struct problem_list *problems);
 void check_kill(const void *object, const char *path, struct problem_list *problems);
 void check_ingress(const void *object, const char *path, struct problem_list *problems);
 void check_security(const void *object, const char *path, struct problem_list *problems);

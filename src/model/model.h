@@ -10,6 +10,7 @@ enum protocol { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_HTTP };
 enum constraint_op { OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN, OP_MATCHES, OP_EXISTS, OP_DISTINCT };
 enum health_type { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP, HEALTH_EXEC };
 enum restart_then { THEN_RESCHEDULE, THEN_FAIL };
+enum analysis_then { ANALYSIS_PROMOTE, ANALYSIS_PAUSE };
 enum deploy_strategy { STRATEGY_ROLLING, STRATEGY_BLUE_GREEN, STRATEGY_CANARY };
 enum pull_policy { PULL_MISSING, PULL_ALWAYS, PULL_NEVER };
 enum security_profile { PROFILE_DEFAULT, PROFILE_FIRECRACKER, PROFILE_DOCKER_HARDENED, PROFILE_DOCKER_LEGACY, PROFILE_EXEC_INTERNAL };
@@ -47,9 +48,15 @@ struct health {
 };
 struct restart { int64_t attempts, window_ms, delay_ms; enum restart_then then; };
 struct kill { char *signal; int64_t timeout_ms; };
+/* How a canary is judged by its requests. window_secs 0: it is not. max_error_rate_increase in percentage points;
+ * max_p99_ratio 0: its latency is no matter. */
+struct analysis {
+    int64_t window_secs, min_requests; double max_error_rate_increase, max_p99_ratio; int64_t timeout_secs;
+    enum analysis_then then;
+};
 struct deploy {
     enum deploy_strategy strategy; int64_t max_unavailable, health_timeout_secs; bool auto_revert;
-    int64_t canary_percent, standby_secs;
+    int64_t canary_percent, standby_secs; struct analysis analysis;
 };
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
                  bool sticky; enum protocol protocol; int64_t listen; };
@@ -177,6 +184,12 @@ struct service_status {
     uint64_t create_index, modify_index;
 };
 
+/* What was seen of the requests of one side; p99_ms 0: not known. */
+struct analysis_side { int64_t requests, errors, p99_ms; };
+enum analysis_outcome { OUTCOME_NONE, OUTCOME_OPEN, OUTCOME_PASSED, OUTCOME_FAILED, OUTCOME_INCONCLUSIVE };
+/* since: when the window began; 0: it has not. */
+struct deployment_analysis { enum analysis_outcome outcome; int64_t since; struct analysis_side canary, stable; };
+
 struct deployment {
     char *id, *service, *job; uint64_t version, previous_version; enum deploy_strategy strategy;
     enum deployment_state state; char *reason;
@@ -185,6 +198,7 @@ struct deployment {
     /* blue-green and canary: the new version's part of the requests, as it is and as it is to become */
     int64_t traffic_percent, target_percent;
     int64_t standby_until;           /* blue-green: until when the version before stands by */
+    struct deployment_analysis analysis;
 };
 
 struct event {
@@ -272,23 +286,39 @@ struct agent_work {
 struct ingress_target { char *alloc; uint64_t version; char *ip; int64_t port, weight; bool leaving; };
 struct ingress_target_list { struct ingress_target *v; uint32_t n; };
 /* One entry of a service's `ingress`; no targets: a page that says so is served. */
-struct ingress_route { char *service, *job; struct ingress ingress; struct ingress_target_list targets; };
+struct ingress_route {
+    char *service, *job; struct ingress ingress; struct ingress_target_list targets;
+    uint64_t measured;               /* a canary is judged: its versions are measured since the table of this index; 0: none */
+};
 struct ingress_route_list { struct ingress_route *v; uint32_t n; };
 /* The whole table as of `index`, in order of service and entry. */
 struct agent_ingress { uint64_t index; struct ingress_route_list routes; };
+/* So many requests took at most so long; ms as latency.h has it. */
+struct latency { int64_t ms, requests; };
+struct latency_list { struct latency *v; uint32_t n; };
+/* errors: answered with 5xx, or not to the end. latencies: of those that the node saw one by one, in order. */
+struct version_measure { uint64_t version; int64_t requests, errors; struct latency_list latencies; };
+struct version_measure_list { struct version_measure *v; uint32_t n; };
+/* What a node measured of a service's versions, as the table of index `measured` asked. since: when its agent began; what it
+ * tells grows until it begins anew. */
+struct ingress_measure { char *service; uint64_t measured; int64_t since; struct version_measure_list versions; };
+struct ingress_measure_list { struct ingress_measure *v; uint32_t n; };
 /* POST /v1/agent/ingress: the table that is in force in this node's proxy, read back from it, and the leaving targets that
  * no process of the proxy has a connection to. problem: why a newer table is not in force; NULL: it is. */
-struct ingress_report { char *node_id; uint64_t applied; struct str_list idle; char *problem; };
+struct ingress_report {
+    char *node_id; uint64_t applied; struct str_list idle; char *problem; struct ingress_measure_list measures;
+};
 
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
-    restart_type, kill_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, logs_type, service_type, job_type;
+    restart_type, kill_type, analysis_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, member_type, join_token_type, role_type, access_token_type, access_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
-    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, ingress_route_type, agent_ingress_type, ingress_report_type;
+    agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, latency_type, version_measure_type, ingress_measure_type,
+    ingress_route_type, agent_ingress_type, ingress_report_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
-    *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[],
+    *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[], *const analysis_then_names[], *const analysis_outcome_names[],
     *const alloc_state_names[], *const alloc_desired_names[], *const alloc_leaving_names[], *const node_state_names[],
     *const deployment_state_names[], *const service_state_names[], *const restart_then_names[],
     *const pull_policy_names[], *const security_profile_names[], *const secret_change_names[];

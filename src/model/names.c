@@ -6,6 +6,8 @@ const char *const protocol_names[] = {"tcp", "udp", "http", NULL};
 const char *const constraint_op_names[] = {"=", "!=", "<", "<=", ">", ">=", "in", "matches", "exists", "distinct", NULL};
 const char *const health_type_names[] = {"none", "http", "tcp", "exec", NULL};
 const char *const restart_then_names[] = {"reschedule", "fail", NULL};
+const char *const analysis_then_names[] = {"promote", "pause", NULL};
+const char *const analysis_outcome_names[] = {"none", "open", "passed", "failed", "inconclusive", NULL};
 const char *const deploy_strategy_names[] = {"rolling", "blue-green", "canary", NULL};
 const char *const pull_policy_names[] = {"missing", "always", "never", NULL};
 const char *const security_profile_names[] = {"default", "firecracker", "docker-hardened", "docker-legacy", "exec-internal",

@@ -117,6 +117,23 @@ static const struct field service_status_fields[] = {
 };
 TABLE(service_status, service_status_fields, "How a service stands.");
 
+static const struct field analysis_side_fields[] = {
+    INT(analysis_side, requests, 1, .help = "Requests that it got."),
+    INT(analysis_side, errors, 2, .help = "Those that failed."),
+    INT(analysis_side, p99_ms, 3, .help = "Milliseconds that 99 % of its answers took at most; 0: not known."),
+    {0},
+};
+static TABLE(analysis_side, analysis_side_fields, "What was seen of a version's requests.");
+
+static const struct field deployment_analysis_fields[] = {
+    ENUM(deployment_analysis, outcome, 1, analysis_outcome_names, .help = "What came of it."),
+    TIME(deployment_analysis, since, 2, .help = "When its window began."),
+    OBJECT(deployment_analysis, canary, 3, analysis_side, .help = "Of the new version."),
+    OBJECT(deployment_analysis, stable, 4, analysis_side, .help = "Of the version before."),
+    {0},
+};
+static TABLE(deployment_analysis, deployment_analysis_fields, "How a canary compares with the version before it.");
+
 static const struct field deployment_fields[] = {
     STRING(deployment, id, 1, .help = "Id of the deployment."),
     STRING(deployment, service, 2, .help = "Its service."),
@@ -137,6 +154,7 @@ static const struct field deployment_fields[] = {
     INT(deployment, traffic_percent, 17, .help = "blue-green, canary: part of the requests that the version gets."),
     INT(deployment, target_percent, 18, .help = "blue-green, canary: part that it is to get before it pauses or ends."),
     TIME(deployment, standby_until, 19, .help = "blue-green: until when the version before stands by."),
+    OBJECT(deployment, analysis, 20, deployment_analysis, .help = "canary: its requests, when it is judged by them."),
     {0},
 };
 TABLE(deployment, deployment_fields, "The change from one version to the next.");
@@ -275,6 +293,7 @@ static const struct field ingress_route_fields[] = {
     STRING(ingress_route, job, 2, .help = "Its job."),
     OBJECT(ingress_route, ingress, 3, ingress, .help = "The entry of its `ingress`."),
     LIST(ingress_route, targets, 4, ingress_target, .help = "Its replicas."),
+    UINT(ingress_route, measured, 5, .help = "A canary is judged: its versions are measured since the table of this index."),
     {0},
 };
 TABLE(ingress_route, ingress_route_fields, "A way in from outside, and where it leads.");
@@ -286,11 +305,37 @@ static const struct field agent_ingress_fields[] = {
 };
 TABLE(agent_ingress, agent_ingress_fields, "What an ingress node has to know.");
 
+static const struct field latency_fields[] = {
+    INT(latency, ms, 1, .help = "Milliseconds, of the fixed steps of a histogram."),
+    INT(latency, requests, 2, .help = "Requests that took no longer, and longer than the step before."),
+    {0},
+};
+TABLE(latency, latency_fields, "A step of a histogram.");
+
+static const struct field version_measure_fields[] = {
+    UINT(version_measure, version, 1, .help = "The version."),
+    INT(version_measure, requests, 2, .help = "Requests that its replicas got."),
+    INT(version_measure, errors, 3, .help = "Those that were answered with 5xx, or not to the end."),
+    LIST(version_measure, latencies, 4, latency, .help = "How long its replicas took to answer, in order."),
+    {0},
+};
+TABLE(version_measure, version_measure_fields, "What a node measured of a version.");
+
+static const struct field ingress_measure_fields[] = {
+    STRING(ingress_measure, service, 1, .help = "Name of the service."),
+    UINT(ingress_measure, measured, 2, .help = "As the table asked."),
+    INT(ingress_measure, since, 3, .help = "When the node began, in milliseconds since 1970."),
+    LIST(ingress_measure, versions, 4, version_measure, .help = "Its versions."),
+    {0},
+};
+TABLE(ingress_measure, ingress_measure_fields, "What a node measured of a service.");
+
 static const struct field ingress_report_fields[] = {
     STRING(ingress_report, node_id, 1, .help = "Id of the node."),
     UINT(ingress_report, applied, 2, .help = "Index of the table that its proxy follows."),
     STR_LIST(ingress_report, idle, 3, .help = "Leaving replicas that its proxy has no connection to."),
     STRING(ingress_report, problem, 4, .help = "Why a newer table is not followed."),
+    LIST(ingress_report, measures, 5, ingress_measure, .help = "What was measured of services whose canary is judged."),
     {0},
 };
 TABLE(ingress_report, ingress_report_fields, "How an ingress node's proxy stands.");

@@ -153,6 +153,34 @@ class DeploysTest(IngressTest):
             self.assertLess(abs(seen.count(new) / len(seen) - share), 0.01, seen.count(new))
 
 
+class AnalysisTest(IngressTest):
+    def test_a_canary_is_judged_by_its_requests(self):
+        """A good one gets all requests by itself; one that answers 500s and one that is slow are taken back."""
+        analysis = {"window_secs": 2, "min_requests": 50, "max_p99_ratio": 1000}
+        deploy = {"strategy": "canary", "canary_percent": 20, "analysis": analysis}
+        self.first(deploy=deploy)
+        self.submit(deploy=deploy)
+        self.reaches("successful")
+        self.serves("v2")
+        self.assertEqual(self.lost(), [])
+        self.load()
+        self.assert_taken_back({"STATUS": "500"}, "requests failed", deploy)
+        self.assert_taken_back({"DELAY": "3000"}, "answers took up to", {**deploy, "analysis": {**analysis, "min_requests": 10, "max_p99_ratio": 3}})
+        self.assertEqual({(e[1], e[2].split("/")[0]) for e in self.lost()}, {(500, "v3")})
+
+    def assert_taken_back(self, env, why, deploy):
+        self.submit(deploy=deploy, env=env)
+        canary = self.deployment()["id"]
+        wait_for(lambda: self.server.get(f"/v1/deployments/{canary}").json["state"] == "reverted", 60, "an analysis that fails")
+        done = self.server.get(f"/v1/deployments/{canary}").json
+        self.assertIn(why, done["reason"])
+        self.assertEqual(done["analysis"]["outcome"], "failed")
+        self.assertGreater(done["analysis"]["stable"]["requests"], done["analysis"]["canary"]["requests"])
+        self.version += 1                                  # the one that takes it back
+        self.reaches("successful")
+        self.serves("v2")
+
+
 class FaultsTest(IngressTest):
     def test_drain_and_kills(self):
         """A node is drained, the agents, then the server are killed and come back, in the middle of deploys."""

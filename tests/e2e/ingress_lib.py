@@ -268,7 +268,7 @@ class Load:
         return self.errors
 
 
-# A replica as a task: /?ms=N takes that long, /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it
+# A replica as a task: it answers with STATUS after DELAY milliseconds, but for /health; /?ms=N takes that long, /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it
 # is told to: whatever it was doing is lost.
 SERVICE = """
 import http.server, os, sys, time, urllib.parse
@@ -279,7 +279,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         query = urllib.parse.parse_qs(self.path.partition("?")[2])
         who = os.environ["V"] + "/" + os.environ["MENTAT_ALLOC_ID"]
         status = int(os.environ.get("STATUS", 200)) if self.path != "/health" else 200
-        time.sleep(int(query.get("ms", ["0"])[0]) / 1000)
+        delay = int(os.environ.get("DELAY", 0)) if self.path != "/health" else 0
+        time.sleep((int(query.get("ms", ["0"])[0]) + delay) / 1000)
         kb = int(query.get("kb", ["0"])[0])
         body = b"x" * 1024 * kb if kb else (who + " " + self.path).encode()
         self.send_response(status)
@@ -302,9 +303,9 @@ Server((os.environ["MENTAT_IP"], int(os.environ["MENTAT_PORT_HTTP"])), Handler).
 """
 
 
-def web_service(name="web", count=2, version="1", deploy=None, ingress=None, **more):
+def web_service(name="web", count=2, version="1", deploy=None, ingress=None, env=None, **more):
     return {"name": name, "driver": "exec", "count": count, "spread": "node",
-            "config": {"command": [sys.executable], "args": ["-S", "-c", SERVICE.replace("${", "$${")], "env": {"V": version}},
+            "config": {"command": [sys.executable], "args": ["-S", "-c", SERVICE.replace("${", "$${")], "env": {"V": version, **(env or {})}},
             "ports": [{"name": "http", "port": 80}], "resources": {"cpus": 0.05, "memory_mb": 64},
             "health": {"type": "http", "port": "http", "path": "/health", "interval": "200ms"},
             "kill": {"timeout": "10s"}, "deploy": deploy or {"strategy": "rolling"},

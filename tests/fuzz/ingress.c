@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "agent/ingress/access_log.h"
 #include "agent/ingress/answers.h"
 #include "agent/ingress/changes.h"
 #include "agent/ingress/plan.h"
@@ -28,6 +29,9 @@ static void read_answers(const char *text)
     answer_certificates(text, &map);
     answer_structure(text, structure);
     answer_stats(text, on_stat, NULL, NULL);
+    struct access_line line;
+    if (access_line_parse(text, strlen(text), &line))
+        INVARIANT(*line.backend && *line.ip && line.port > 0 && line.response_ms >= 0);
     struct layout adopted = {0};
     plan_adopt(&adopted, &l);
     layout_clear(&adopted);

@@ -55,6 +55,13 @@ static void init_traffic(struct world *w, struct service *s)
     s->deploy.strategy = chance(w, 50) ? STRATEGY_BLUE_GREEN : STRATEGY_CANARY;
     s->deploy.canary_percent = 1 + (int64_t)random_below(&w->r, 100);
     s->deploy.standby_secs = standby[random_below(&w->r, ARRAY_LEN(standby))];
+    if (s->deploy.strategy != STRATEGY_CANARY || !s->ingress.n || chance(w, 40))
+        return;
+    struct analysis *a = &s->deploy.analysis;
+    a->window_secs = 1 + (int64_t)random_below(&w->r, 30);
+    a->min_requests = 1 + (int64_t)random_below(&w->r, 200);
+    a->timeout_secs = a->window_secs + (int64_t)random_below(&w->r, 60);
+    a->then = chance(w, 70) ? ANALYSIS_PROMOTE : ANALYSIS_PAUSE;
 }
 
 static void init_mode(struct world *w, struct service *s)

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/analysis.h"
 #include "core/beside.h"
 #include "core/ingress.h"
 #include "core/sched_ports.h"
@@ -26,6 +27,7 @@ static const struct { const char *name, *noticed; } breaks[] = {
     [BREAK_LEAVING] = {"leaving", "is to end while it takes requests"},
     [BREAK_IDLE] = {"idle", "is to end while the proxy"},
     [BREAK_SWITCH] = {"switch", "two versions of service"},
+    [BREAK_MEASURES] = {"measures", "and passed its analysis"},
 };
 
 bool break_on_purpose(const char *name)
@@ -113,4 +115,11 @@ WRAPPED(bool, ingress_has_left, const struct core *c, const struct alloc_entry *
 WRAPPED(const struct deployment_entry *, beside_shares, const struct service_entry *s)
 {
     return broken == BREAK_SWITCH ? NULL : __real_beside_shares(s);
+}
+
+WRAPPED(void, analysis_take, struct core *c, const struct node_entry *n, const struct ingress_measure *m)
+{
+    for (uint32_t i = 0; i < m->versions.n && broken == BREAK_MEASURES; i++)
+        m->versions.v[i].errors = 0;
+    __real_analysis_take(c, n, m);
 }

@@ -43,6 +43,9 @@
     X(STANDBYS, "pauses that ended by themselves") \
     X(ABORTED, "rollouts aborted by their users") \
     X(ROLLED_BACK, "rollouts taken back by a rollback") \
+    X(ANALYSES_PASSED, "canaries that passed their analysis") \
+    X(ANALYSES_FAILED, "canaries that did not") \
+    X(ANALYSES_OPEN, "analyses that came to nothing") \
     X(SHARES, "canaries that had their part") \
     X(TABLES, "ingress tables that proxies took") \
     X(LEFT, "replicas that left the traffic in time") \

@@ -322,6 +322,9 @@ static void observe_event(struct world *w, const struct event *e)
         {"deployment", "cancelled", "a newer version", COUNT_SUPERSEDED},
         {"deployment", "paused", NULL, COUNT_PAUSED},
         {"deployment", "running", "promoted", COUNT_PROMOTED},
+        {"deployment", NULL, "the canary passed its analysis", COUNT_ANALYSES_PASSED},
+        {"deployment", NULL, "the canary did not pass its analysis", COUNT_ANALYSES_FAILED},
+        {"deployment", NULL, "the canary could not be analysed", COUNT_ANALYSES_OPEN},
         {"deployment", "running", "its standby is over", COUNT_STANDBYS},
         {"deployment", "reverted", "aborted", COUNT_ABORTED},
         {"deployment", "reverted", "rolled back", COUNT_ROLLED_BACK},
@@ -342,12 +345,30 @@ static void observe_event(struct world *w, const struct event *e)
         observe_version(w, e->reason + at);
 }
 
+/* An analysis ends as the two versions are. */
+static void observe_analysis(struct world *w, const struct core *c, const struct event *e)
+{
+    bool passed = begins(e->reason, "the canary passed its analysis");
+    const struct deployment *d = strcmp(e->kind, "deployment") == 0 ? core_deployment(c, e->subject) : NULL;
+    if (!d || (!passed && !begins(e->reason, "the canary did not pass its analysis")))
+        return;
+    enum quality canary = quality_of(c, d->service, d->version), stable = quality_of(c, d->service, d->previous_version);
+    if (canary == QUALITY_UNKNOWN || stable == QUALITY_UNKNOWN)
+        return;
+    bool worse = canary != stable && canary != QUALITY_GOOD;
+    if (worse == passed)
+        world_fail(w, "the canary of service %s is%s worse than the version before, and %s its analysis", d->service,
+                   worse ? "" : " not", passed ? "passed" : "did not pass");
+}
+
 static void observe_events(struct world *w, const struct core *c)
 {
     struct event_list l = {0};
     core_events(c, core_index(c) - 1, INT64_MAX, UINT32_MAX, &l);
-    for (uint32_t i = 0; i < l.n; i++)
+    for (uint32_t i = 0; i < l.n; i++) {
         observe_event(w, &l.v[i]);
+        observe_analysis(w, c, &l.v[i]);
+    }
     list_clear((struct list *)&l, &event_type);
 }
 

@@ -25,13 +25,18 @@ struct task {
 
 /* What the proxy of an ingress node does; see proxy.c. */
 struct proxy_target {
-    char alloc[ID_LEN + 1];
+    char alloc[ID_LEN + 1], service[16];
+    uint64_t version;
     bool sends, told;                    /* told: that it is idle was reported */
     int64_t idle_at;                     /* when the last connection ends, since it leaves; 0: it does not */
 };
+struct proxy_measure { char service[16]; uint64_t index; int64_t since; };
 struct proxy {
     struct proxy_target *v;
     uint32_t n;
+    struct proxy_measure *measures;      /* what the table asks for */
+    uint32_t n_measures;
+    int64_t measured_at;                 /* when it was told last */
     uint64_t applied;                    /* index of its table */
     uint64_t version, sent, acked;       /* of what it has to say */
     int64_t sent_at;
@@ -188,6 +193,9 @@ void proxy_run(struct world *w, uint32_t node);
 int64_t proxy_next(const struct world *w, const struct virtual_node *n);
 void proxy_ack(struct world *w, uint32_t node, uint64_t version);
 bool proxy_uses(const struct virtual_node *n, const char *alloc, int64_t now);    /* sends to it, or has connections */
+/* How a version answers: by its environment, which all of its replicas have. UNKNOWN: it is forgotten. */
+enum quality { QUALITY_UNKNOWN, QUALITY_GOOD, QUALITY_SLOW, QUALITY_FAILS };
+enum quality quality_of(const struct core *c, const char *service, uint64_t version);
 void proxy_clear(struct proxy *p);
 
 /* actions.c */

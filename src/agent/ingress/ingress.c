@@ -411,6 +411,7 @@ static bool step_done(struct ingress_node *in)
         LOG_D("the table of routes is in force", "index", LOG_U64(in->applied));
         in->o.report(in->o.ctx);
         drain_watch(in);
+        measure_follow(in);
     }
     return false;
 }
@@ -460,6 +461,7 @@ void ingress_report(struct ingress_node *in, struct ingress_report *report)
         for (uint32_t k = 0; k < in->wanted.backends[i]->n_slots; k++)
             if (drain_idle(&in->wanted.backends[i]->slots[k]))
                 str_list_add(&report->idle, in->wanted.backends[i]->slots[k].alloc);
+    measure_report(in, &report->measures);
 }
 
 int ingress_open(const struct ingress_options *o, struct ingress_node **out, struct error *err)
@@ -525,6 +527,7 @@ void ingress_close(struct ingress_node *in)
     uv_close((uv_handle_t *)&in->audit_timer, on_closed);
     uv_close((uv_handle_t *)&in->certificate_timer, on_closed);
     uv_close((uv_handle_t *)&in->metrics_timer, on_closed);
+    measure_clear(in);
     certificate_forget(in);
 }
 

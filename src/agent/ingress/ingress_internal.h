@@ -5,6 +5,7 @@
 #include "agent/ingress/changes.h"
 #include "agent/ingress/files.h"
 #include "agent/ingress/ingress.h"
+#include "agent/ingress/measure.h"
 #include "agent/ingress/plan.h"
 #include "agent/ingress/process.h"
 #include "agent/ingress/workers.h"
@@ -62,6 +63,8 @@ struct ingress_node {
     uv_timer_t metrics_timer;
     struct counter_list totals;      /* of backends */
     struct counter_list versions;    /* "SERVICE VERSION" */
+    bool counters_known;             /* the proxy was asked for them since this agent began */
+    struct measure measure;
     uint64_t reloads;
 
     bool closing;

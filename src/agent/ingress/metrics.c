@@ -7,6 +7,7 @@
 #include "base/mem.h"
 
 #define ASK_MS 5000
+#define ASK_MEASURED_MS 1000                 /* while a canary is judged */
 #define QUESTION "show stat -1 6 -1"         /* backends and servers */
 
 struct metrics_answer {
@@ -53,7 +54,7 @@ static void on_answer(void *arg, const struct error *err, const char *answer)
     struct reading r = {m->in, w};
     struct error own;
     if (w)
-        answer_stats(answer, on_stat, &r, &own);
+        m->in->counters_known |= answer_stats(answer, on_stat, &r, &own) == 0;
     free(m);
 }
 
@@ -70,6 +71,9 @@ void metrics_ask(struct ingress_node *in)
 static void on_timer(uv_timer_t *timer)
 {
     struct ingress_node *in = timer->data;
+    uv_timer_set_repeat(timer, in->measure.n ? ASK_MEASURED_MS : ASK_MS);
+    if (measure_look(in))
+        in->o.report(in->o.ctx);
     if (in->in_force && !in->reloading)
         metrics_ask(in);
 }

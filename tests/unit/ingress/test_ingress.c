@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/ingress/access_log.h"
 #include "agent/ingress/answers.h"
 #include "agent/ingress/changes.h"
 #include "agent/ingress/plan.h"
@@ -280,6 +281,30 @@ static void counters_are_read(void **state)
     assert_int_equal(answer_stats("No such proxy.\n", add_up, sum, &err), -1);
 }
 
+static void assert_line(const char *line, const char *backend, const char *ip, int port, int64_t ms)
+{
+    struct access_line l;
+    assert_int_equal(access_line_parse(line, strlen(line), &l), backend != NULL);
+    if (!backend)
+        return;
+    assert_string_equal(l.backend, backend);
+    assert_string_equal(l.ip, ip);
+    assert_int_equal(l.port, port);
+    assert_int_equal(l.response_ms, ms);
+}
+
+static void times_are_read_from_the_access_log(void **state)
+{
+    assert_line("time=x host=\"a\" request=\"GET / HTTP/1.1\" status=200 bytes=1 service=web.http replica=10.0.0.1:80 queue_ms=0 "
+                "connect_ms=0 response_ms=12 total_ms=20 end=-- retries=0 connections=1", "web.http", "10.0.0.1", 80, 12);
+    assert_line("host=\"a\" request=\"GET /\\\" service=evil replica=1.1.1.1:1 response_ms=1 \" service=web.http "
+                "replica=fd00::1:80 response_ms=0", "web.http", "fd00::1", 80, 0);
+    assert_line("service=web.http replica=10.0.0.1:80 response_ms=1", NULL, NULL, 0, 0);
+    assert_line("x service=web.http replica=-:- response_ms=-1", NULL, NULL, 0, 0);
+    assert_line("x service=web.http replica=10.0.0.1:80 response_ms=-1", NULL, NULL, 0, 0);
+    assert_line("", NULL, NULL, 0, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +316,7 @@ int main(void)
         cmocka_unit_test(the_structure_tells_what_needs_a_reload),
         cmocka_unit_test(answers_are_read),
         cmocka_unit_test(counters_are_read),
+        cmocka_unit_test(times_are_read_from_the_access_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
