@@ -12,7 +12,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import PATIENCE, ROOT, Workdir, wait_for  # noqa: E402
-from machine_lib import Machine, assemble_release, missing  # noqa: E402
+from machine_lib import Machine, assemble_release, make_ssh_key, missing  # noqa: E402
 
 UNITS = ("mentat-server.service", "mentat-agent.service")
 WEB = """
@@ -161,12 +161,8 @@ class Hosts(unittest.TestCase):
 
     def test_publish(self):
         """Over SSH, onto a host whose task goes on."""
-        host, key = self.host, work.join("key")
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        host.run("sh", "-c", "usermod -p '*' -s /bin/sh root; mkdir -p -m 0700 /root/.ssh /etc/dropbear; echo /bin/sh >/etc/shells")
-        with open(host.path("/root/.ssh/authorized_keys"), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
-            f.write(read(key + ".pub"))
-        host.run("dropbear", "-R", "-s", "-p", "127.0.0.1:2222")
+        host, key = self.host, make_ssh_key(work.join("key"))
+        host.accept_ssh(key, "127.0.0.1:2222")
 
         def publish(directory, *args):
             return subprocess.run(

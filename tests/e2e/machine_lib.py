@@ -33,8 +33,15 @@ def assemble_release(directory):
                    stdout=subprocess.DEVNULL)
 
 
+def make_ssh_key(path):
+    """A key for SSH: path, and path.pub."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
 class Network:
-    """Namespaces that share one network, for hosts of that name each; `addresses` has theirs."""
+    """Namespaces that share one network, for hosts of that name each; `addresses` has theirs. In the namespace of the switch,
+    which has an address too, are programs that reach the hosts from outside."""
 
     def __init__(self, names):
         self.prefix = f"mentat-{os.getpid()}"
@@ -42,6 +49,7 @@ class Network:
         atexit.register(self.remove)
         subprocess.run(["ip", "netns", "add", f"{self.prefix}-switch"], check=True)
         self.ip("switch", "link", "add", "bridge", "type", "bridge")
+        self.ip("switch", "address", "add", "10.20.0.1/24", "dev", "bridge")
         self.ip("switch", "link", "set", "bridge", "up")
         for name, address in self.addresses.items():
             subprocess.run(["ip", "netns", "add", f"{self.prefix}-{name}"], check=True)
@@ -105,6 +113,14 @@ class Machine:
     def path(self, path):
         """A file of the host, seen from outside."""
         return f"/proc/{self.pid}/root{path}"
+
+    def accept_ssh(self, key, listen):
+        """Root comes in with the key, at listen (address:port)."""
+        self.run("sh", "-c", "usermod -p '*' -s /bin/sh root; mkdir -p -m 0700 /root/.ssh /etc/dropbear; echo /bin/sh >/etc/shells")
+        with open(self.path("/root/.ssh/authorized_keys"), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+            with open(key + ".pub", "rb") as public:
+                f.write(public.read())
+        self.run("dropbear", "-R", "-s", "-p", listen)
 
     def cut_power(self):
         """Everything in it ends at once, with the first process."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Terraform's configuration says what the reference setup says, and what it puts on hosts makes a cluster of them: three hosts
-with systemd on a network of their own run the script of host-bootstrap, lose one, and get it back."""
+with systemd on a network of their own are made one by the module existing-hosts, over SSH, lose one, and get it back."""
 import base64
 import hashlib
 import json
@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bootstrap_lib  # noqa: E402
 from hcl_lib import read_module  # noqa: E402
 from lib import ROOT, Workdir, wait_for  # noqa: E402
-from machine_lib import Machine, Network, assemble_release, missing  # noqa: E402
+from machine_lib import Machine, Network, assemble_release, make_ssh_key, missing  # noqa: E402
 
 TERRAFORM = os.path.join(ROOT, "Terraform")
 tool = shutil.which("tofu") or shutil.which("terraform")
@@ -51,6 +51,14 @@ class Reference(unittest.TestCase):
         self.assertIn("% length", next(b["zone"] for b in self.google.all("locals") if "zone" in b.attributes))
         for name in ("machine_type", "image", "boot_disk_gb", "data_disk_gb", "zones", "subnet_cidr"):
             self.assertEqual(self.passed(name), f"var.{name}")
+
+    def test_the_subnet_is_the_hosts_own(self):
+        subnet = self.resource("google_compute_subnetwork", "hosts")
+        self.assertEqual((subnet["ip_cidr_range"], subnet["network"]), ("var.subnet_cidr", "google_compute_network.mentat.id"))
+        interface = self.resource("google_compute_instance", "host").one("network_interface")
+        self.assertEqual(interface["subnetwork"], "google_compute_subnetwork.hosts.id")
+        self.assertIn("google_compute_address.internal", interface["network_ip"])
+        self.assertEqual(self.resource("google_compute_address", "internal")["address"], "each.value")
 
     def test_disks(self):
         self.assertEqual((self.default("boot_disk_gb"), self.default("data_disk_gb")), ("150", "512"))
@@ -103,6 +111,7 @@ class Reference(unittest.TestCase):
         self.assertEqual(self.resource("google_compute_forwarding_rule", "ingress").texts("ports"), ["80", "443"])
         check = self.resource("google_compute_region_backend_service", "ingress")["health_checks"]
         self.assertIn("google_compute_region_health_check.ingress", check)
+        self.assertEqual(self.resource("google_compute_region_health_check", "ingress").one("tcp_health_check")["port"], "80")
 
     def test_variables_are_described_and_all_are_used(self):
         for directory in (TERRAFORM, *(os.path.join(TERRAFORM, "modules", m) for m in ("host-bootstrap", "existing-hosts"))):
@@ -123,6 +132,16 @@ class Reference(unittest.TestCase):
 def open_text(path):
     with open(path) as f:
         return f.read()
+
+
+def terraform(directory, *arguments, namespace=None, status=0):
+    """One of its commands; what it says. Asks nobody outside of this machine."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CLI_CONFIG_FILE"} | {"CHECKPOINT_DISABLE": "1"}
+    enter = ["ip", "netns", "exec", namespace] if namespace else []
+    done = subprocess.run([*enter, tool, f"-chdir={directory}", *arguments, "-no-color"], env=environment,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 class Documents(unittest.TestCase):
@@ -156,12 +175,79 @@ class Documents(unittest.TestCase):
                     f'  hosts = {json.dumps(self.hosts)}\n  fetch_release = "cp /srv/release \\"$1\\""\n'
                     f'  release_sha256 = "{"0" * 64}"\n}}\noutput "cloud_init" {{ value = module.bootstrap.cloud_init }}\n')
         for arguments in (["init", "-input=false"], ["validate"], ["apply", "-auto-approve", "-input=false"]):
-            done = subprocess.run([tool, *arguments, "-no-color"], cwd=work, capture_output=True, text=True)
-            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        out = subprocess.run([tool, "output", "-json", "cloud_init"], cwd=work, check=True, capture_output=True, text=True)
-        self.assertEqual(json.loads(out.stdout), bootstrap_lib.cloud_init(self.scripts))
-        done = subprocess.run([tool, "fmt", "-check", "-recursive", TERRAFORM], capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stdout)
+            terraform(work, *arguments)
+        self.assertEqual(json.loads(terraform(work, "output", "-json", "cloud_init")), bootstrap_lib.cloud_init(self.scripts))
+        terraform(TERRAFORM, "fmt", "-check", "-recursive")
+
+
+# In the place of modules/google: the same variables, and outputs without a cloud. What it is given is an output too.
+STUB = """
+output "external_addresses" { value = { for name in keys(var.hosts) : name => "203.0.113.1" } }
+output "ingress_address" { value = "203.0.113.9" }
+output "zones" { value = { for index, name in sort(keys(var.hosts)) : name => var.zones[index % length(var.zones)] } }
+output "given" { value = { hosts = var.hosts, cloud_init = var.cloud_init, secrets = var.certificate_secrets } }
+"""
+
+
+@unittest.skipUnless(tool, "neither tofu nor terraform is installed")
+class Plans(unittest.TestCase):
+    """The reference setup as Terraform takes it, up to the module that speaks to the cloud, whose provider is not needed here."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.work = Workdir()
+        cls.addClassCleanup(cls.work.remove)
+        cls.root = cls.work.join("Terraform")
+        shutil.copytree(TERRAFORM, cls.root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        os.unlink(f"{cls.root}/versions.tf")
+        google = f"{cls.root}/modules/google"
+        for name in os.listdir(google):
+            if name != "variables.tf":
+                os.unlink(f"{google}/{name}")
+        for path, text in ((f"{google}/outputs.tf", STUB), (f"{cls.root}/given.tf", 'output "given" { value = module.google.given }'),
+                           (f"{cls.root}/release", "a release")):
+            with open(path, "w") as f:
+                f.write(text)
+        terraform(cls.root, "init", "-input=false")
+        terraform(cls.root, "validate")
+
+    def words(self, settings):
+        return [f"-var={name}={value if isinstance(value, str) else json.dumps(value)}"
+                for name, value in ({"release_file": f"{self.root}/release"} | settings).items()]
+
+    def applied(self, **settings):
+        terraform(self.root, "apply", "-auto-approve", "-input=false", *self.words(settings))
+        return {name: output["value"] for name, output in json.loads(terraform(self.root, "output", "-json")).items()}
+
+    def refused(self, words, **settings):
+        said = terraform(self.root, "plan", "-input=false", *self.words(settings), status=1)
+        said = " ".join(said.replace("│", " ").split())
+        for word in words:
+            self.assertIn(word, said)
+
+    def test_three_hosts_and_what_to_type_next(self):
+        out = self.applied(project_id="a-project-1")
+        self.assertEqual(out["given"]["hosts"], {f"mentat-{i}": f"10.20.0.{9 + i}" for i in (1, 2, 3)})
+        self.assertEqual(out["given"]["secrets"], [])
+        for i, document in enumerate(out["given"]["cloud_init"].values(), 1):
+            script = base64.b64decode(re.search(r"content: (\S+)\n", document).group(1)).decode()
+            self.assertIn(f"server_id: {i}\n", script)
+            self.assertIn("--data-disk '/dev/disk/by-id/google-mentat-data'", script)
+            self.assertEqual(subprocess.run(["sh", "-n"], input=script, text=True).returncode, 0)
+        self.assertIn("mt cluster status", out["next"])
+
+    def test_bad_values(self):
+        self.refused(["A project id is 6 to 30", "The cluster's name is", "1, 3 or 5 hosts", "At least one zone",
+                      "needs nested virtualisation", "20 GB has no room", "at least 10 GB", "a private range such as",
+                      "Each is a range such as", "at least a day", "There is no such file", "An https address"],
+                     project_id="My Project", cluster="x", host_count=2, zones=[], machine_type="e2-standard-8", boot_disk_gb=5,
+                     data_disk_gb=5, subnet_cidr="8.8.8.0/24", ssh_source_ranges=["everybody"], snapshot_days=0,
+                     release_file="/no/such/file", firecracker_url="ftp://there")
+
+    def test_values_that_do_not_go_together(self):
+        self.refused(["overlaps 10.64.0.0/10", "would open the API without TLS", "belong together", "zones of region"],
+                     project_id="a-project-1", subnet_cidr="10.88.1.0/24", api_source_ranges=["10.0.0.0/8"],
+                     firecracker_url="https://there/fc.tgz", region="europe-west2")
 
 
 @unittest.skipIf(missing(), missing())
@@ -172,26 +258,49 @@ class Three(unittest.TestCase):
         self.work = Workdir()
         self.addCleanup(self.work.remove)
         assemble_release(self.work.join("release"))
-        archive, = (n for n in os.listdir(self.work.join("release")) if n.endswith(".tar.gz"))
-        with open(self.work.join("release", archive), "rb") as f:
-            digest = hashlib.sha256(f.read()).hexdigest()
+        name, = (n for n in os.listdir(self.work.join("release")) if n.endswith(".tar.gz"))
+        self.release = os.path.join(self.work.join("release"), name)
+        self.key = make_ssh_key(self.work.join("key"))
         self.network = Network(("h1", "h2", "h3"))
         self.addCleanup(self.network.remove)
-        scripts = bootstrap_lib.scripts(self.network.addresses, f'cp /release/{archive} "$1"', digest, packages=())
-        for name, script in scripts.items():
-            with open(self.work.join(name), "w") as f:
-                f.write(script)
         self.machines = {}
         self.addCleanup(lambda: [m.stop() for m in self.machines.values()])
+        if tool:
+            self.write_configuration()
+
+    def write_configuration(self):
+        hosts = {name: {"address": a, "private_address": a, "port": 2222} for name, a in self.network.addresses.items()}
+        os.mkdir(self.work.join("terraform"))
+        with open(self.work.join("terraform", "main.tf.json"), "w") as f:
+            json.dump({"module": {"cluster": {
+                "source": f"{TERRAFORM}//modules/existing-hosts", "cluster": "lab", "hosts": hosts,
+                "release_file": self.release, "ssh_private_key_file": self.key, "packages": []}}}, f)
+        terraform(self.work.join("terraform"), "init", "-input=false")
 
     def boot(self, name):
         state = self.work.join(name + "-var")
         os.makedirs(state, exist_ok=True)
-        machine = Machine({"/release": self.work.join("release"), "/bootstrap": self.work.join(name)},
-                          namespace=self.network.path(name), writable={"/var/lib/mentat": state})
+        machine = Machine({"/release": self.work.join("release")}, namespace=self.network.path(name),
+                          writable={"/var/lib/mentat": state})
         machine.run("hostname", name)
+        machine.accept_ssh(self.key, f"{self.network.addresses[name]}:2222")
         self.machines[name] = machine
-        return machine
+
+    def bring_up(self, *names):
+        """Makes the hosts of the cluster, those that run it already too."""
+        if tool:
+            again = [f'-replace=module.cluster.terraform_data.host["{name}"]' for name in names]
+            return terraform(self.work.join("terraform"), "apply", "-auto-approve", "-input=false", *again,
+                             namespace=f"{self.network.prefix}-switch")
+        with open(self.release, "rb") as f:
+            digest = hashlib.sha256(f.read()).hexdigest()
+        scripts = bootstrap_lib.scripts(self.network.addresses, f'cp /release/{os.path.basename(self.release)} "$1"', digest,
+                                        packages=())
+        running = [subprocess.Popen(self.machines[name].command("sh"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    stderr=subprocess.STDOUT, text=True) for name in names]
+        said = [child.communicate(scripts[name]) for name, child in zip(names, running)]
+        self.assertEqual([child.returncode for child in running], [0] * len(names), said)
+        return "".join(out for out, _ in said)
 
     def mt(self, name, *args, check=True, stdin=""):
         address = f"http://{self.network.addresses[name]}:4646"
@@ -204,24 +313,19 @@ class Three(unittest.TestCase):
         return nodes if len(nodes) == count else None
 
     def test_a_cluster_comes_up_bears_a_loss_and_heals(self):
-        bootstraps = []
         for name in self.network.addresses:
-            machine = self.boot(name)
-            bootstraps.append(subprocess.Popen(machine.command("sh", "/bootstrap"), stdin=subprocess.DEVNULL,
-                                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        for bootstrap in bootstraps:
-            said, _ = bootstrap.communicate(timeout=240)
-            self.assertEqual(bootstrap.returncode, 0, said)
-            self.assertIn("cluster ready", said)
+            self.boot(name)
+        self.assertEqual(self.bring_up("h1", "h2", "h3").count("cluster ready"), 3)
         self.assertEqual(len(json.loads(self.mt("h2", "nodes", "-o", "json").stdout)), 3)
         self.mt("h1", "policy", "set", "-", stdin="profiles: [{name: exec-internal, services: [web]}]\n")
         self.mt("h1", "run", "-", stdin="name: web\ndriver: exec\ncount: 3\nspread: node\n"
                 "config: {command: /bin/sleep, args: ['86400']}\nresources: {cpus: 0.1, memory_mb: 16}\n")
         wait_for(lambda: self.healthy("h2", "web", 3), 60, "three replicas")
 
-        # The script once more, on a host that runs: it stays one of the three.
-        again = self.machines["h3"].run("sh", "/bootstrap")
-        self.assertIn("cluster ready", again.stdout)
+        # Once more, on a host that runs: it stays one of the three.
+        self.assertIn("cluster ready", self.bring_up("h3"))
+        if tool:
+            terraform(self.work.join("terraform"), "plan", "-detailed-exitcode", "-input=false")     # nothing is left to do
 
         # The power of one host goes; the two others take its replica, and changes.
         leader = next(s["server"]["name"] for s in json.loads(self.mt("h1", "cluster", "status", "-o", "json").stdout)
@@ -232,8 +336,8 @@ class Three(unittest.TestCase):
         wait_for(lambda: len(set(self.healthy(left, "web", 4) or ())) == 2, 90, "all replicas on the two others")
 
         # It comes back with its disk, and the three are whole.
-        machine = self.boot(leader)
-        machine.run("sh", "/bootstrap")
+        self.boot(leader)
+        self.assertIn("cluster ready", self.bring_up(leader))
         wait_for(lambda: all(n["state"] == "ready" for n in json.loads(self.mt(leader, "nodes", "-o", "json").stdout)), 60,
                  "three ready nodes")
 

@@ -8,7 +8,7 @@ module "bootstrap" {
   source             = "../host-bootstrap"
   cluster            = var.cluster
   hosts              = { for name, host in var.hosts : name => host.private_address }
-  fetch_release      = "cp /var/tmp/mentat-release.tar.gz \"$1\""
+  fetch_release      = "die 'the release was not copied: terraform apply'"
   release_sha256     = filesha256(var.release_file)
   fetch_firecracker  = var.fetch_firecracker
   firecracker_sha256 = var.firecracker_sha256
@@ -17,7 +17,8 @@ module "bootstrap" {
   data_disk          = var.data_disk
 }
 
-# Copies and runs the script on each host; all at once, since each waits for the others. Again when script or release change.
+# Copies release and script, and runs the script on each host; all at once, since each waits for the others. Again when script or
+# release change. Nothing that root runs or reads lies where other users of the host may write.
 resource "terraform_data" "host" {
   for_each         = var.hosts
   triggers_replace = [sha256(module.bootstrap.scripts[each.key])]
@@ -28,22 +29,34 @@ resource "terraform_data" "host" {
     port        = each.value.port
     user        = each.value.user
     private_key = file(pathexpand(var.ssh_private_key_file))
+    script_path = "./.mentat-terraform-%RAND%.sh"
     timeout     = "5m"
+  }
+
+  provisioner "remote-exec" {
+    inline = ["install -d -m 0700 .mentat-install"]
   }
 
   provisioner "file" {
     source      = var.release_file
-    destination = "/var/tmp/mentat-release.tar.gz"
+    destination = ".mentat-install/release.tar.gz"
   }
 
   provisioner "file" {
     content     = module.bootstrap.scripts[each.key]
-    destination = "/var/tmp/mentat-bootstrap"
+    destination = ".mentat-install/bootstrap"
   }
 
   provisioner "remote-exec" {
     inline = [
-      "if [ \"$(id -u)\" -eq 0 ]; then sh /var/tmp/mentat-bootstrap; else sudo -n sh /var/tmp/mentat-bootstrap; fi",
+      "set -eu",
+      "sudo=; [ \"$(id -u)\" -eq 0 ] || sudo='sudo -n'",
+      "$sudo install -d -m 0700 /var/lib/mentat-bootstrap",
+      "$sudo install -d /usr/local/sbin",
+      "$sudo install -m 0600 .mentat-install/release.tar.gz /var/lib/mentat-bootstrap/release.tar.gz",
+      "$sudo install -m 0700 -o root -g root .mentat-install/bootstrap /usr/local/sbin/mentat-bootstrap",
+      "rm -rf .mentat-install",
+      "$sudo /usr/local/sbin/mentat-bootstrap",
     ]
   }
 }
