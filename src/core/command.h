@@ -35,6 +35,10 @@ enum command_kind {
     COMMAND_SERVICE_PROMOTE = 26,  /* struct command_service_promote */
     COMMAND_SERVICE_ABORT = 27,    /* struct command_service */
     COMMAND_CLOCK = 28,            /* struct command_clock */
+    COMMAND_SECRET_PUT = 29,       /* struct command_secret_put */
+    COMMAND_SECRET_DELETE = 30,    /* struct command_secret_delete */
+    COMMAND_SECRET_RESEAL = 31,    /* struct command_secret_reseal */
+    COMMAND_IDENTITY_KEY = 32,     /* struct command_identity_key */
     COMMAND_KIND_COUNT
 };
 
@@ -93,6 +97,16 @@ struct command_role_delete { char *name; };                      /* refused whil
 struct command_token_create { struct access_token token; };      /* id, name, secret_hash, roles, expires_at are taken */
 struct command_token_revoke { char *id; };
 
+/* A new version, which must be the next one: it is sealed for that number. services: in place of those that there are, with
+ * set_services. Services that name the secret are restarted or told. */
+struct command_secret_put { char *name, *sealed; uint64_t version; int64_t bytes; struct str_list services; bool set_services; };
+struct command_secret_delete { char *name; };                    /* refused while a service names it */
+/* The same values under another key of the cluster; what is not there any more is passed over. secrets: "NAME/VERSION".
+ * cluster_key: the id of the key that is in force from now on; NULL: as before. */
+struct command_secret_reseal { struct kv_list secrets, keys; char *cluster_key; };
+/* The key from which on tokens of tasks are signed; those in drop are not believed any more. */
+struct command_identity_key { struct identity_key key; struct str_list drop; };
+
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
 struct decide_place {
     char *alloc_id, *service; uint64_t version; int64_t replica; char *node_id;
@@ -143,7 +157,8 @@ extern const struct type command_job_submit_type, command_job_delete_type, comma
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
     command_policy_set_type, command_role_set_type, command_role_delete_type, command_token_create_type,
-    command_token_revoke_type;
+    command_token_revoke_type, command_secret_put_type, command_secret_delete_type, command_secret_reseal_type,
+    command_identity_key_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);

@@ -60,6 +60,10 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_SERVICE_PROMOTE] = apply_service_promote,
     [COMMAND_SERVICE_ABORT] = apply_service_abort,
     [COMMAND_CLOCK] = apply_clock,
+    [COMMAND_SECRET_PUT] = apply_secret_put,
+    [COMMAND_SECRET_DELETE] = apply_secret_delete,
+    [COMMAND_SECRET_RESEAL] = apply_secret_reseal,
+    [COMMAND_IDENTITY_KEY] = apply_identity_key,
 };
 
 static void apply_command(struct core *c, const struct command *cmd, struct core_result *result)

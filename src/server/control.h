@@ -22,6 +22,7 @@ struct cluster;
 struct formation;
 struct http_client;
 struct knock;
+struct vault;
 struct peer_ask;
 
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
@@ -61,6 +62,7 @@ struct control {
     int64_t admin_after_ms;
     char *admin_file;                /* where the leader writes an administrator's token */
     struct proposal admin;
+    struct vault *vault;
     struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
     struct cluster *cluster;         /* see cluster.c */
     struct formation *formation;     /* see formation.c */
