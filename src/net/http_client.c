@@ -16,7 +16,7 @@
 
 /* ---- Targets ---- */
 
-static int target_parse(const char *text, const struct http_client *client, struct target *t, struct error *err)
+static int target_parse(const char *text, const char *name, const struct http_client *client, struct target *t, struct error *err)
 {
     char host[ADDRESS_TEXT_SIZE];
     bool https = text_has_prefix(text, "https://");
@@ -36,6 +36,7 @@ static int target_parse(const char *text, const struct http_client *client, stru
         return error_set(err, ERROR_INVALID, "target \"%s\": the host is missing", text);
     t->tls = https;
     t->text = mem_strdup(text);
+    t->name = mem_strdup(name ? name : client->server_name ? client->server_name : t->address.host);
     return 0;
 }
 
@@ -92,10 +93,10 @@ struct http_call *http_call_start(struct http_client *client, const struct http_
     DEFAULT(call->o.response_limit, 64 * 1024 * 1024);
     LIST_INSERT_HEAD(&client->calls, call, entry);
     INVARIANT(!client->closed);
-    if (!target_parse(options->target, client, &call->target, &call->why))
+    if (!target_parse(options->target, options->server_name, client, &call->target, &call->why))
         build_request(call, options);
     /* The caller's strings end with this call. */
-    call->o.target = NULL;
+    call->o.target = call->o.server_name = NULL;
     call->o.path = NULL;
     call->o.headers = NULL;
     call->o.body = NULL;

@@ -43,6 +43,7 @@ struct http_response {
 struct http_call_options {
     enum http_method method;
     const char *target;             /* "http://host:port", "https://host:port", "unix:/path/to.sock" */
+    const char *server_name;        /* the name that its certificate must carry; NULL: the client's, or the target's host */
     const char *path;               /* "/v1/jobs?x=y", encoded already */
     const struct http_header *headers;  /* Host, Content-Length and Connection are added; Upgrade makes an upgrade */
     size_t header_count;

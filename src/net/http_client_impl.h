@@ -9,9 +9,10 @@
 #include "net/http_parse.h"
 #include "net/stream_open.h"
 
-/* Where a connection leads; two calls with the same text may share it. */
+/* Where a connection leads; two calls with the same text and name may share it. */
 struct target {
     char *text;
+    char *name;                     /* that the server's certificate must carry */
     struct address address;
     bool tls;
 };

@@ -16,6 +16,7 @@
 void target_free(struct target *t)
 {
     free(t->text);
+    free(t->name);
     *t = (struct target){0};
 }
 
@@ -75,6 +76,11 @@ static void on_keep_over(struct deadline *d)
 }
 
 /* The connection is free again: keep it, when it may be kept. */
+static bool same_target(const struct target *a, const struct target *b)
+{
+    return !strcmp(a->text, b->text) && !strcmp(a->name, b->name);
+}
+
 static void link_release(struct link *l)
 {
     struct http_client *client = l->client;
@@ -83,7 +89,7 @@ static void link_release(struct link *l)
     if (stream_closing(l->stream))
         return;
     LIST_FOREACH(other, &client->idle, entry)
-        kept += !strcmp(other->target.text, l->target.text);
+        kept += same_target(&other->target, &l->target);
     if (client->closed || kept >= client->o.keep_per_target) {
         link_close(l);
         return;
@@ -372,7 +378,7 @@ static struct link *find_idle(struct http_client *client, const struct target *t
 {
     struct link *l;
     LIST_FOREACH(l, &client->idle, entry)
-        if (!strcmp(l->target.text, t->text) && !stream_closing(l->stream))
+        if (same_target(&l->target, t) && !stream_closing(l->stream))
             return l;
     return NULL;
 }
@@ -383,8 +389,8 @@ static struct link *link_new(struct http_client *client, const struct target *t)
     l->client = client;
     l->target = *t;
     l->target.text = mem_strdup(t->text);
-    const char *name = client->server_name ? client->server_name : t->address.host;
-    l->stream = stream_connect(client->loop, &t->address, client->shared, t->tls ? client->o.tls : NULL, name,
+    l->target.name = mem_strdup(t->name);
+    l->stream = stream_connect(client->loop, &t->address, client->shared, t->tls ? client->o.tls : NULL, l->target.name,
                                &link_handlers, l);
     l->parse = http_parse_new(HTTP_PARSE_RESPONSES, &(struct http_parse_limits){.head = HEAD_LIMIT}, on_body, l);
     LIST_INSERT_HEAD(&client->busy, l, entry);

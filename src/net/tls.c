@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "net/certificate_hash.h"
 #include "net/tls_impl.h"
 
 /* The options, kept for reloading, and the OpenSSL context made of them. SSL_CTX is counted by OpenSSL, so sessions
@@ -15,7 +16,7 @@ struct tls_context {
     pthread_mutex_t lock;
     unsigned refs;
     SSL_CTX *ssl;
-    char *cert_file, *key_file, *ca_file;
+    char *cert_file, *key_file, *ca_file, *ca_hash;
     enum tls_client_cert client_cert;
 };
 
@@ -46,6 +47,34 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* The authority may come with the chain: then its hash is what is trusted, and nothing else. */
+static X509 *find_pinned(STACK_OF(X509) *chain, const char *wanted)
+{
+    for (int i = 0; chain && i < sk_X509_num(chain); i++) {
+        char hash[CERTIFICATE_KEY_HASH_SIZE];
+        certificate_hash_key(sk_X509_value(chain, i), hash);
+        if (!CRYPTO_memcmp(hash, wanted, strlen(wanted)))
+            return sk_X509_value(chain, i);
+    }
+    return NULL;
+}
+
+static int verify_pinned(X509_STORE_CTX *store, void *arg)
+{
+    const struct tls_context *ctx = arg;
+    X509 *authority = find_pinned(X509_STORE_CTX_get0_untrusted(store), ctx->ca_hash);
+    if (!authority) {
+        X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED);
+        return 0;
+    }
+    STACK_OF(X509) *trusted = sk_X509_new_null();
+    sk_X509_push(trusted, authority);
+    X509_STORE_CTX_set0_trusted_stack(store, trusted);
+    int good = X509_verify_cert(store);
+    sk_X509_free(trusted);
+    return good;
+}
+
 static int load_files(const struct tls_context *ctx, SSL_CTX *ssl, struct error *err)
 {
     if (ctx->cert_file && SSL_CTX_use_certificate_chain_file(ssl, ctx->cert_file) != 1)
@@ -61,6 +90,12 @@ static int load_files(const struct tls_context *ctx, SSL_CTX *ssl, struct error 
     }
     if (ctx->ca_file && SSL_CTX_load_verify_file(ssl, ctx->ca_file) != 1)
         return file_error(err, "reading CA certificates", ctx->ca_file);
+    /* Whom the file names is believed, also where another authority signed that one. */
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl), X509_V_FLAG_PARTIAL_CHAIN);
+    if (ctx->ca_hash) {
+        SSL_CTX_set_cert_verify_callback(ssl, verify_pinned, (void *)(uintptr_t)ctx);
+        return 0;
+    }
     if (!ctx->ca_file && SSL_CTX_set_default_verify_paths(ssl) != 1)
         return tls_error(err, ERROR_SYSTEM, "loading the system's CA certificates");
     if (!ctx->ca_file)
@@ -102,12 +137,19 @@ struct tls_context *tls_context_new(const struct tls_options *options, struct er
         error_set(err, ERROR_INVALID, "checking client certificates needs a CA file");
         return NULL;
     }
+    size_t digits = options->ca_hash ? strspn(options->ca_hash, "0123456789abcdef") : 0;
+    if (options->ca_hash && (options->ca_hash[digits] || digits < TLS_HASH_LEAST || digits >= CERTIFICATE_KEY_HASH_SIZE)) {
+        error_set(err, ERROR_INVALID, "the hash of an authority has %d to %d hexadecimal digits", TLS_HASH_LEAST,
+                  CERTIFICATE_KEY_HASH_SIZE - 1);
+        return NULL;
+    }
     CLEANUP(tls_context_free) struct tls_context *ctx = NEW(struct tls_context);
     pthread_mutex_init(&ctx->lock, NULL);
     ctx->refs = 1;
     ctx->cert_file = mem_strdup(options->cert_file);
     ctx->key_file = mem_strdup(options->key_file);
     ctx->ca_file = mem_strdup(options->ca_file);
+    ctx->ca_hash = mem_strdup(options->ca_hash);
     ctx->client_cert = options->client_cert;
     ctx->ssl = make_ssl(ctx, err);
     return ctx->ssl ? steal(&ctx) : NULL;
@@ -148,6 +190,7 @@ void tls_context_free(struct tls_context *ctx)
     free(ctx->cert_file);
     free(ctx->key_file);
     free(ctx->ca_file);
+    free(ctx->ca_hash);
     free(ctx);
 }
 

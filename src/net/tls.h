@@ -8,6 +8,9 @@
 
 struct tls_context;
 
+/* Of a hash that somebody types or hands on: 128 bits, as hard to meet by another key as a key is to guess. */
+#define TLS_HASH_LEAST 32
+
 /* What a listening side asks of its clients. */
 enum tls_client_cert {
     TLS_CLIENT_CERT_NONE,
@@ -18,8 +21,10 @@ enum tls_client_cert {
 struct tls_options {
     const char *cert_file;      /* PEM, our certificate and its chain; NULL for a client without one */
     const char *key_file;       /* PEM */
-    const char *ca_file;        /* PEM, whom to believe; NULL: the system's store */
+    const char *ca_file;        /* PEM, whom to believe; NULL: the system's store, or… */
     enum tls_client_cert client_cert;
+    const char *ca_hash;        /* …whoever shows a chain with the authority of this hash (certificate.h), or of one that
+                                 * begins so; at least TLS_HASH_LEAST digits. For connecting only */
 };
 
 /* A peer's identity out of its verified certificate. Strings live as long as the stream. */

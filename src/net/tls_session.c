@@ -15,6 +15,7 @@
  * reads from the bytes that are there now, and passes on what OpenSSL writes. */
 struct tls_session {
     SSL *ssl;
+    struct tls_context *ctx;        /* which verifies for it */
     BIO_METHOD *method;
     const char *in;
     size_t in_left;
@@ -74,6 +75,7 @@ struct tls_session *tls_session_new(struct tls_context *ctx, bool listening, con
     struct tls_session *t = NEW(struct tls_session);
     t->emit = emit;
     t->arg = arg;
+    t->ctx = tls_context_hold(ctx);
     t->ssl = tls_context_ssl(ctx, listening);
     t->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "stream");
     INVARIANT(t->method);
@@ -99,6 +101,7 @@ void tls_session_free(struct tls_session *t)
     if (!t)
         return;
     SSL_free(t->ssl);
+    tls_context_free(t->ctx);
     BIO_meth_free(t->method);
     free(t);
 }
