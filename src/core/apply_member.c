@@ -43,24 +43,40 @@ static struct token_entry *find_token(const struct core *c, const char *id)
     return NULL;
 }
 
-static int check_token(const struct token_entry *t, const char *hash, const char *member_id, int64_t now, struct error *err)
+/* Who used it last may come again, with the same token, after an answer that got lost. */
+int state_check_token(const struct core *c, const struct token_use *u, int64_t now, struct error *err)
 {
-    static const char make[] = "make a new one with `mt cluster token`";
-    if (!t || !hash || strcmp(t->t.secret_hash, hash) != 0)
+    const struct token_entry *e = u->id ? find_token(c, u->id) : NULL;
+    const char *make = u->agent ? "make a new one with `mt node token`" : "make a new one with `mt cluster token`";
+    if (!e || !u->hash || strcmp(e->t.secret_hash, u->hash) != 0)
         return error_set(err, ERROR_DENIED, "this cluster does not know the join token; %s", make);
-    bool used = t->t.used_by != NULL;
-    if (used && strcmp(t->t.used_by, member_id) != 0)
-        return error_set(err, ERROR_DENIED, "the join token was used already, by the server with id %s; %s", t->t.used_by,
-                         make);
-    if (!used && t->t.expires_at <= now)
+    const struct join_token *t = &e->t;
+    if (t->agents != u->agent)
+        return error_set(err, ERROR_DENIED, "the join token is for %s; %s", t->agents ? "agents" : "servers", make);
+    if (t->used_by && !strcmp(t->used_by, u->by))
+        return 0;
+    if (t->used >= (t->uses ? t->uses : 1) || (t->used_by && !t->uses))
+        return error_set(err, ERROR_DENIED, "the join token was used already, by %s %s; %s",
+                         u->agent ? "node" : "the server with id", t->used_by, make);
+    if (t->expires_at <= now)
         return error_set(err, ERROR_DENIED, "the join token has expired; %s", make);
     return 0;
+}
+
+void state_use_token(struct core *c, const struct token_use *u)
+{
+    struct join_token *t = &find_token(c, u->id)->t;
+    if (t->used_by && !strcmp(t->used_by, u->by))
+        return;
+    mem_set_string(&t->used_by, u->by);
+    t->used_at = c->now;
+    t->used++;
 }
 
 int core_check_join_token(const struct core *c, const char *token_id, const char *hash, const char *member_id, int64_t now_ms,
                           struct error *err)
 {
-    return check_token(find_token(c, token_id), hash, member_id, now_ms, err);
+    return state_check_token(c, &(struct token_use){token_id, hash, member_id, false}, now_ms, err);
 }
 
 static void member_event(struct core *c, const struct member *m, const char *to, const char *reason)
@@ -80,6 +96,11 @@ static void set_member(struct core *c, struct member_entry *e, const struct memb
     state_touch_members(c);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
 static bool same_member(const struct member_entry *e, const struct member *facts)
 {
     struct member m = *facts;
@@ -92,14 +113,11 @@ static bool same_member(const struct member_entry *e, const struct member *facts
 int apply_member_set(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_member_set *p = payload;
-    struct token_entry *token = p->token_id ? find_token(c, p->token_id) : NULL;
-    if (check_member(c, &p->member, err) ||
-        (p->token_id && check_token(token, p->token_hash, p->member.id, c->now, err)))
+    struct token_use use = {p->token_id, p->token_hash, p->member.id, false};
+    if (check_member(c, &p->member, err) || (p->token_id && state_check_token(c, &use, c->now, err)))
         return -1;
-    if (token && !token->t.used_by) {
-        token->t.used_by = mem_strdup(p->member.id);
-        token->t.used_at = c->now;
-    }
+    if (p->token_id)
+        state_use_token(c, &use);
     if (!c->clusters.n && p->cluster && *p->cluster)
         str_list_add(&c->clusters, p->cluster);
     struct member_entry *e = state_member(c, p->member.id);
@@ -110,8 +128,10 @@ int apply_member_set(struct core *c, const void *payload, struct buf *body, stru
         member_event(c, &e->m, "joined", "it joined the cluster");
     } else if (!same_member(e, &p->member)) {
         bool moved = strcmp(e->m.address, p->member.address) || strcmp(e->m.raft_address, p->member.raft_address);
+        bool released = !same_text(e->m.version, p->member.version) || e->m.level != p->member.level;
         set_member(c, e, &p->member);
-        member_event(c, &e->m, NULL, moved ? "its address changed" : "it runs another release");
+        if (moved || released)
+            member_event(c, &e->m, NULL, moved ? "its address changed" : "it runs another release");
     }
     return 0;
 }
@@ -156,7 +176,7 @@ int apply_join_token(struct core *c, const void *payload, struct buf *body, stru
     mem_set_string(&e->t.created_by, c->actor);
     mem_set_string(&e->t.used_by, NULL);
     e->t.created_at = c->now;
-    e->t.used_at = 0;
+    e->t.used_at = e->t.used = 0;
     TAILQ_INSERT_TAIL(&c->tokens, e, link);
     return 0;
 }

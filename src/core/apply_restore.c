@@ -1,7 +1,7 @@
 /* Restore: a snapshot of another time, or of another cluster, takes the place of the state.
  *
  * Its pieces come through the log and are kept aside (in snapshots too), so that the last command does the same on every
- * server. The servers themselves, their join tokens and the keys of requests stay those of this cluster. Indexes jump
+ * server. The servers themselves, their join tokens, the authorities and the keys of requests stay those of this cluster. Indexes jump
  * over all that anybody can have seen of either history, and each agent is told everything anew: so agents and clients
  * go on as if time had. */
 #include <inttypes.h>
@@ -64,7 +64,7 @@ struct kept {
     uint64_t index, hash, log_index;
     int64_t now;
     const char *actor;
-    struct core members;               /* only its members, tokens, keys and clusters are used */
+    struct core members;               /* only its members, tokens, keys, clusters and authorities are used */
 };
 
 static void keep(struct core *c, struct kept *k)
@@ -82,6 +82,9 @@ static void keep(struct core *c, struct kept *k)
         TAILQ_REMOVE(&c->tokens, t, link);
         TAILQ_INSERT_TAIL(&k->members.tokens, t, link);
     }
+    k->members.access.authorities = c->access.authorities;
+    k->members.access.cluster_key = steal(&c->access.cluster_key);
+    c->access.authorities = (struct authority_list){0};
     struct key_entry *key;
     while ((key = keys_take(c)))
         TAILQ_INSERT_TAIL(&k->members.key_order, key, link);
@@ -105,6 +108,10 @@ static void put_back(struct core *c, struct kept *k)
         if (!state_is_cluster(c, k->members.clusters.v[i]) && c->clusters.n < CLUSTERS_MOST)
             str_list_add(&c->clusters, k->members.clusters.v[i]);
     str_list_clear(&k->members.clusters);
+    list_clear((struct list *)&c->access.authorities, &authority_type);
+    c->access.authorities = k->members.access.authorities;
+    free(c->access.cluster_key);
+    c->access.cluster_key = k->members.access.cluster_key;
     struct key_entry *key, *same;
     while ((key = TAILQ_FIRST(&k->members.key_order))) {
         TAILQ_REMOVE(&k->members.key_order, key, link);

@@ -202,7 +202,6 @@ struct core {
     uint64_t changed[CORE_KIND_COUNT];
     struct policy policy;
     struct access access;
-    struct secrets secrets;
     struct member_tree members;
     TAILQ_HEAD(, token_entry) tokens;
     struct staging staging;
@@ -287,6 +286,10 @@ void state_leave_alloc(struct core *c, struct alloc_entry *a, enum alloc_leaving
 void state_stay_alloc(struct core *c, struct alloc_entry *a);           /* it may come back into traffic */
 void state_remove_member(struct core *c, struct member_entry *m);
 void state_remove_token(struct core *c, struct token_entry *t);
+/* A join token in somebody's hand: by is the server's id or the node's name. */
+struct token_use { const char *id, *hash, *by; bool agent; };
+int state_check_token(const struct core *c, const struct token_use *u, int64_t now, struct error *err);
+void state_use_token(struct core *c, const struct token_use *u);       /* one that was checked */
 bool state_node_has_room(const struct node_entry *n, double cpus, int64_t memory_mb, int64_t disk_mb,
                          const struct alloc_port_list *ports);
 

@@ -11,6 +11,13 @@ static const struct field driver_info_fields[] = {
 };
 TABLE(driver_info, driver_info_fields, "A driver of a node.");
 
+static const struct field certificate_state_fields[] = {
+    STRING(certificate_state, mark, 1, .help = "Of the authorities when it was given; see `mt ca status`."),
+    TIME(certificate_state, until, 2, .help = "When it expires."),
+    {0},
+};
+TABLE(certificate_state, certificate_state_fields, "A certificate that the cluster gave.");
+
 static const struct field node_fields[] = {
     STRING(node, id, 1, .help = "Id of the node."),
     STRING(node, name, 2, .help = "Name of the node."),
@@ -33,6 +40,7 @@ static const struct field node_fields[] = {
     UINT(node, create_index, 19, .help = "Index at which it appeared."),
     UINT(node, modify_index, 20, .help = "Index at which it changed last."),
     BOOL(node, ingress, 21, .help = "It takes requests from outside, by a proxy of its own."),
+    OBJECT(node, certificate, 22, certificate_state, .help = "Its agent's certificate."),
     {0},
 };
 TABLE(node, node_fields, "A host that runs tasks.");
@@ -185,6 +193,7 @@ static const struct field member_fields[] = {
     TIME(member, joined_at, 7, .help = "When it joined."),
     UINT(member, create_index, 8, .help = "Index at which it appeared."),
     UINT(member, modify_index, 9, .help = "Index at which it changed last."),
+    OBJECT(member, certificate, 10, certificate_state, .help = "Its certificate."),
     {0},
 };
 TABLE(member, member_fields, "A server of the cluster.");
@@ -193,13 +202,30 @@ static const struct field join_token_fields[] = {
     STRING(join_token, id, 1, .help = "Id of the token."),
     STRING(join_token, secret_hash, 2, .flags = FIELD_SECRET, .help = "Hash of its secret."),
     STRING(join_token, created_by, 3, .help = "Who asked for it."),
-    STRING(join_token, used_by, 4, .help = "Id of the server that joined with it."),
+    STRING(join_token, used_by, 4, .help = "Who joined with it last: a server's id, or an agent's node."),
     TIME(join_token, created_at, 5, .help = "When it was made."),
     TIME(join_token, expires_at, 6, .help = "Until when it can be used."),
     TIME(join_token, used_at, 7, .help = "When it was used."),
+    BOOL(join_token, agents, 8, .help = "It is for agents."),
+    INT(join_token, uses, 9, .help = "How many may join with it."),
+    INT(join_token, used, 10, .help = "How many did."),
     {0},
 };
-TABLE(join_token, join_token_fields, "Lets one server join the cluster, once.");
+TABLE(join_token, join_token_fields, "Lets one server join the cluster, once, or some agents.");
+
+const char *const authority_state_names[] = {"coming", "signing", "leaving", NULL};
+static const struct field authority_fields[] = {
+    STRING(authority, id, 1, .help = "SHA-256 of its public key: what `--ca-hash` and join tokens name it by."),
+    STRING(authority, certificate, 2, .help = "Its certificate, as PEM."),
+    STRING(authority, cross, 3, .help = "The same key signed by the authority before it."),
+    STRING(authority, sealed_key, 4, .flags = FIELD_SECRET, .help = "Its private key, sealed."),
+    ENUM(authority, state, 5, authority_state_names, .help = "coming (believed, does not sign yet), signing, or leaving (still believed)."),
+    TIME(authority, created_at, 6, .help = "When it was made."),
+    TIME(authority, since, 7, .help = "Since when it is in this state."),
+    TIME(authority, until, 8, .help = "When it is taken out at the latest, of one that leaves."),
+    {0},
+};
+TABLE(authority, authority_fields, "An authority of the cluster's certificates.");
 
 static const struct field alloc_report_fields[] = {
     STRING(alloc_report, id, 1, .help = "Id of the allocation."),
@@ -239,6 +265,7 @@ static const struct field agent_welcome_fields[] = {
     UINT(agent_welcome, index, 2, .help = "Index that the server has reached."),
     STR_LIST(agent_welcome, servers, 3, .help = "Addresses of the APIs of all servers; empty when not known."),
     STRING(agent_welcome, cluster, 4, .help = "Which cluster this is."),
+    STRING(agent_welcome, certificate_mark, 5, .help = "Of the cluster's authorities: whose certificate has another mark asks for a new one."),
     {0},
 };
 TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration or a heartbeat.");
@@ -273,7 +300,6 @@ static const struct field agent_work_fields[] = {
     LIST(agent_work, allocs, 4, alloc, .help = "Allocations of the node."),
     STR_LIST(agent_work, gone, 5, .help = "Allocations that the servers have forgotten."),
     LIST(agent_work, peers, 6, service_peers, .help = "Replicas of the services whose tasks are told of each other."),
-    LIST(agent_work, secrets, 7, service_secrets, .help = "How the secrets stand that the services name."),
     {0},
 };
 TABLE(agent_work, agent_work_fields, "What an agent has to know.");
