@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/api.h"
+#include "agent/own_certificate.h"
 #include "agent/cgroup.h"
 #include "agent/facts.h"
 #include "agent/ingress/ingress.h"
@@ -40,6 +41,7 @@ struct agent {
     struct sync *sync;
     struct ingress_node *ingress;    /* NULL: the node takes no requests from outside */
     struct tls_context *tls;
+    struct own_certificate *certificate;     /* NULL: files of the operator, or none */
     struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
     uint64_t index;
     struct str_list known_servers;   /* as the store had them at the start */
@@ -99,6 +101,11 @@ static void complete_facts(struct agent *a, struct node *node)
 {
     mem_set_string(&node->id, a->node.id);
     mem_set_string(&node->address, a->node.address);
+    if (a->certificate) {
+        struct certificate_state own = own_certificate_state(a->certificate);
+        type_clear(&certificate_state_type, &node->certificate);
+        type_copy(&certificate_state_type, &node->certificate, &own);
+    }
     drivers_probe(a->drivers, &node->drivers);
     /* While nothing can be written no task is to come here. */
     for (uint32_t i = 0; a->trouble && i < node->drivers.n; i++) {
@@ -133,7 +140,8 @@ static void facts_done(uv_work_t *work, int status)
             struct node old = a->node;
             a->node = a->fresh;
             a->fresh = old;
-            sync_register(a->sync);
+            if (a->sync)
+                sync_register(a->sync);
         }
     }
     type_clear(&node_type, &a->fresh);
@@ -231,6 +239,13 @@ static void on_cluster(void *ctx, const char *cluster)
     store_put(a->store, STORE_META, "cluster", cluster, strlen(cluster));
 }
 
+static void on_certificate_mark(void *ctx, const char *mark)
+{
+    struct agent *a = ctx;
+    if (a->certificate)
+        own_certificate_hear(a->certificate, mark);
+}
+
 static void read_servers(struct str_list *out, char *text)
 {
     char *rest = NULL;
@@ -257,10 +272,10 @@ static void on_ingress_news(void *ctx)
 
 static const struct sync_handlers sync_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
-    .cluster = on_cluster,
+    .cluster = on_cluster, .certificate_mark = on_certificate_mark,
 }, ingress_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
-    .cluster = on_cluster, .ingress = on_ingress, .ingress_report = on_ingress_report,
+    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .ingress = on_ingress, .ingress_report = on_ingress_report,
 };
 
 static void on_report(void *ctx)
@@ -284,8 +299,11 @@ static void close_all(struct agent *a)
     for (size_t i = 0; i < ARRAY_LEN(end_signals); i++)
         uv_close((uv_handle_t *)&a->signals[i], NULL);
     uv_close((uv_handle_t *)&a->facts_timer, NULL);
-    sync_close(steal(&a->sync));
-    agent_api_close(steal(&a->api));
+    own_certificate_close(steal(&a->certificate));
+    if (a->sync)
+        sync_close(steal(&a->sync));
+    if (a->api)
+        agent_api_close(steal(&a->api));
     if (a->ingress)
         ingress_close(steal(&a->ingress));
     runner_close(steal(&a->runner));
@@ -414,12 +432,6 @@ static int begin_ingress(struct agent *a, struct error *err)
 static int begin_network(struct agent *a, struct error *err)
 {
     const struct agent_config *c = a->config;
-    if (c->tls_cert) {
-        a->tls = tls_context_new(&(struct tls_options){.cert_file = c->tls_cert, .key_file = c->tls_key,
-                                 .ca_file = c->tls_ca, .client_cert = TLS_CLIENT_CERT_REQUIRED}, err);
-        if (!a->tls)
-            return -1;
-    }
     struct agent_api_options options = {.tls = a->tls, .advertise = c->advertise, .runner = a->runner,
                                         .store = a->store, .ingress = &a->ingress, .drivers = a->drivers,
                                         .admits = on_admits, .ctx = a};
@@ -445,6 +457,43 @@ static int begin_network(struct agent *a, struct error *err)
     return 0;
 }
 
+static void on_certificate(void *ctx)
+{
+    struct agent *a = ctx;
+    struct error err;
+    if (a->ending)
+        return;
+    a->tls = tls_context_hold(own_certificate_context(a->certificate));
+    if (begin_network(a, &err) < 0) {
+        LOG_E("the agent cannot go on", "error", err.text);
+        _exit(1);
+    }
+}
+
+static void on_certificate_changed(void *ctx)
+{
+    facts_check(ctx);
+}
+
+static const char *current_server(void *ctx)
+{
+    struct agent *a = ctx;
+    return a->sync ? sync_server(a->sync) : NULL;
+}
+
+/* With certificates of the cluster it listens, and speaks to servers, once it has one; what runs goes on meanwhile. */
+static int begin_tls(struct agent *a, struct error *err)
+{
+    const struct agent_config *c = a->config;
+    if (c->tls == AGENT_TLS_AUTO)
+        return own_certificate_open(&(struct own_certificate_options){.loop = &a->loop, .config = c, .ready = on_certificate,
+                                 .changed = on_certificate_changed, .server = current_server, .ctx = a}, &a->certificate, err);
+    if (c->tls == AGENT_TLS_FILES)
+        a->tls = tls_context_new(&(struct tls_options){.cert_file = c->tls_cert, .key_file = c->tls_key,
+                                 .ca_file = c->tls_ca, .client_cert = TLS_CLIENT_CERT_REQUIRED}, err);
+    return c->tls == AGENT_TLS_FILES && !a->tls ? -1 : begin_network(a, err);
+}
+
 static void begin_events(struct agent *a)
 {
     for (size_t i = 0; i < ARRAY_LEN(end_signals); i++) {
@@ -462,7 +511,7 @@ static int begin(struct agent *a, struct error *err)
     CLEANUP_FREE char *allocs = mem_printf("%s/allocs", a->config->data_dir);
     if (dir_make(allocs, 0755, err) < 0 || store_open(a->config->data_dir, &a->loop, &a->store, err) < 0)
         return -1;
-    return begin_node(a, err) < 0 || begin_runner(a, err) < 0 || begin_ingress(a, err) < 0 || begin_network(a, err) < 0 ? -1 : 0;
+    return begin_node(a, err) < 0 || begin_runner(a, err) < 0 || begin_ingress(a, err) < 0 || begin_tls(a, err) < 0 ? -1 : 0;
 }
 
 int agent_run(const struct agent_config *config, struct error *err)
@@ -475,9 +524,10 @@ int agent_run(const struct agent_config *config, struct error *err)
     int rc = begin(a, err);
     if (!rc) {
         begin_events(a);
-        LOG_I("agent started", "node", a->node.id, "name", config->name, "address", a->node.address, "version",
+        LOG_I("agent started", "node", a->node.id, "name", config->name, "address", a->node.address ? a->node.address : "none yet", "version",
               MENTAT_VERSION);
     } else {
+        own_certificate_close(a->certificate);
         if (a->api)
             agent_api_close(a->api);
         if (a->ingress)

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "model/profile.h"
 
+static const char *const tls_names[] = {"default", "auto", "files", "off", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 
 #define CONFIG(key, number, kind_, member, ...) \
@@ -59,6 +60,12 @@ static const struct field agent_config_fields[] = {
            .help = "Drivers that this node offers; default: every driver that works here."),
     CONFIG("log_level", 18, FIELD_ENUM, log_level, .names = level_names, .default_text = "info",
            .help = "debug, info, warn or error."),
+    CONFIG("tls", 35, FIELD_ENUM, tls, .names = tls_names, .default_text = "default",
+           .help = "`auto`: the cluster gives this agent its certificate, and renews it; `files`: that of tls_cert; `off`: plain text. "
+                   "Default: files where there is a tls_cert; off where all servers are on loopback, and with allow_insecure; else auto."),
+    CONFIG("join_token_file", 36, FIELD_STRING, join_token_file,
+           .help = "With auto: file with what lets this agent in: a join token (`mt node token`), or the secret that founders and agents "
+                   "of a new cluster share. It may come later. Default: join-token in data_dir."),
     CONFIG("tls_cert", 19, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this agent."),
     CONFIG("tls_key", 20, FIELD_STRING, tls_key, .help = "Key file (PEM) of this agent."),
     CONFIG("tls_ca", 21, FIELD_STRING, tls_ca, .help = "Certificate file (PEM) of the authority that peers must have."),
@@ -106,11 +113,14 @@ static int check_security_config(const struct agent_security *s, struct error *e
 
 static int check(const struct agent_config *c, struct error *err)
 {
-    bool tls = c->tls_cert || c->tls_key || c->tls_ca;
-    if (tls && !(c->tls_cert && c->tls_key && c->tls_ca))
+    bool files = c->tls_cert || c->tls_key || c->tls_ca;
+    if (files && !(c->tls_cert && c->tls_key && c->tls_ca))
         return error_set(err, ERROR_INVALID, "tls_cert, tls_key and tls_ca belong together: set all three or none");
-    if (!tls && !is_loopback(c->bind) && !c->allow_insecure)
-        return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the agent API to the network; set tls_cert, "
+    if (files != (c->tls == AGENT_TLS_FILES))
+        return error_set(err, ERROR_INVALID, files ? "tls: %s is without tls_cert, tls_key and tls_ca; take them out, or set `files`"
+                                                   : "tls: %s needs tls_cert, tls_key and tls_ca", tls_names[c->tls]);
+    if (c->tls == AGENT_TLS_OFF && !is_loopback(c->bind) && !c->allow_insecure)
+        return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the agent API to the network; set tls: auto, or tls_cert, "
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
     if (check_security_config(&c->security, err) < 0 || ingress_config_check(&c->proxy, err) < 0)
         return -1;
@@ -118,7 +128,7 @@ static int check(const struct agent_config *c, struct error *err)
         return error_set(err, ERROR_INVALID, "ingress needs HAProxy, and there is no program %s: install the package haproxy, or "
                          "set proxy.haproxy", c->proxy.haproxy);
     const struct { const char *key, *path; } paths[] = {
-        {"data_dir", c->data_dir}, {"volume_root", c->volume_root}, {"firecracker.run_dir", c->firecracker.run_dir},
+        {"data_dir", c->data_dir}, {"join_token_file", c->join_token_file}, {"volume_root", c->volume_root}, {"firecracker.run_dir", c->firecracker.run_dir},
     };
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
         if (paths[i].path[0] != '/')
@@ -162,6 +172,19 @@ int agent_config_admits(const struct agent_config *c, const struct service *s, s
     return result;
 }
 
+/* Nothing is open by default, and what stays on this host needs nothing. */
+static void choose_tls(struct agent_config *c)
+{
+    bool outside = c->bind && !is_loopback(c->bind);
+    for (uint32_t i = 0; i < c->servers.n; i++) {
+        const char *s = c->servers.v[i];
+        outside |= !text_has_prefix(s, "http://") && !text_has_prefix(s, "unix:") && !text_has_prefix(s, "127.") &&
+                   !text_has_prefix(s, "localhost:") && !text_has_prefix(s, "[::1]");
+    }
+    if (c->tls == AGENT_TLS_DEFAULT)
+        c->tls = c->tls_cert || c->tls_key || c->tls_ca ? AGENT_TLS_FILES : outside && !c->allow_insecure ? AGENT_TLS_AUTO : AGENT_TLS_OFF;
+}
+
 int agent_config_load(int argc, char **argv, struct agent_config *config, struct error *err)
 {
     int rc = config_load(&agent_config_type, argc, argv, AGENT_CONFIG_FILE, config, err);
@@ -173,7 +196,10 @@ int agent_config_load(int argc, char **argv, struct agent_config *config, struct
         str_list_add(&config->servers, "127.0.0.1:4646");
     if (!config->firecracker.image_roots.n)
         str_list_add(&config->firecracker.image_roots, "/srv/images");
+    choose_tls(config);
     if (!config->bind)
-        config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
+        config->bind = mem_strdup(config->tls == AGENT_TLS_OFF ? "127.0.0.1" : "0.0.0.0");
+    if (!config->join_token_file)
+        config->join_token_file = mem_printf("%s/join-token", config->data_dir);
     return check(config, err);
 }

@@ -15,6 +15,8 @@ struct agent_security {
     struct str_list privileges;      /* beyond profiles; empty: all that the policy allows; "none" */
 };
 
+enum agent_tls { AGENT_TLS_DEFAULT, AGENT_TLS_AUTO, AGENT_TLS_FILES, AGENT_TLS_OFF };
+
 struct agent_config {
     char *name;                      /* default: the host's name */
     char *data_dir;
@@ -31,6 +33,8 @@ struct agent_config {
     char *cgroup_root;
     struct str_list drivers;         /* empty: every driver that is built in */
     int log_level;                   /* enum log_level */
+    int tls;                         /* enum agent_tls; the default becomes one of the others */
+    char *join_token_file;
     char *tls_cert, *tls_key, *tls_ca;
     bool allow_insecure;
     bool stop_tasks_on_exit;

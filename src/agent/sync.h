@@ -24,6 +24,8 @@ struct sync_handlers {
     void (*servers)(void *ctx, const struct str_list *addresses);
     /* The servers are of this cluster, another one than before; to be stored. May be NULL. */
     void (*cluster)(void *ctx, const char *cluster);
+    /* Of the cluster's authorities (agent_welcome), with each answer to a heartbeat; NULL: they have none. May be NULL. */
+    void (*certificate_mark)(void *ctx, const char *mark);
     /* The table of routes of an ingress node, to be taken over out of `table`. NULL: this node is none, and does not ask. */
     void (*ingress)(void *ctx, struct agent_ingress *table);
     /* How its proxy stands (report is initialised). NULL as `ingress`. */

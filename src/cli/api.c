@@ -67,8 +67,8 @@ struct api *api_new(const struct api_options *o, struct error *err)
     INVARIANT(uv_loop_init(&api->loop) == 0);
     uv_timer_init(&api->loop, &api->turn);
     bool https = strstr(o->addresses, "https://") != NULL;
-    if (https || o->ca || o->cert || o->key) {
-        struct tls_options tls = {.ca_file = o->ca, .cert_file = o->cert, .key_file = o->key};
+    if (https || o->ca || o->cert || o->key || o->ca_hash) {
+        struct tls_options tls = {.ca_file = o->ca, .cert_file = o->cert, .key_file = o->key, .ca_hash = o->ca_hash};
         if (!!o->cert != !!o->key) {
             error_set(err, ERROR_INVALID, "--cert and --key belong together: give both or none");
             api_free(api);

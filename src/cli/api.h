@@ -18,6 +18,7 @@ struct api_options {
     const char *addresses;       /* comma separated, tried in turn; "http://host:port", "host:port", "unix:/path" */
     const char *token;           /* NULL: none */
     const char *ca, *cert, *key; /* PEM files; NULL: none */
+    const char *ca_hash;         /* instead of ca (net/tls.h) */
 };
 struct api *api_new(const struct api_options *options, struct error *err);
 void api_free(struct api *api);

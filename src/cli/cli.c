@@ -16,6 +16,9 @@
 #include "cli/settings.h"
 
 #define COMMANDS_MAX 64
+/* On a server's host, for who may read it: the server's own word about whom to believe. */
+#define LOCAL_CA "/var/lib/mentat/state/tls/authorities.pem"
+#define LOCAL_ADDRESS "https://127.0.0.1:4646"
 
 static const char *const format_names[] = {"table", "json", "yaml", "wide", NULL};
 
@@ -63,8 +66,11 @@ struct api *cli_api(struct cli *cli, struct error *err)
         type_clear(&settings_type, &kept);
         return NULL;
     }
+    bool local = !o.addresses && !kept.address && !o.ca && access(LOCAL_CA, R_OK) == 0;
     if (!o.addresses)
-        o.addresses = kept.address ? kept.address : ADDRESS_DEFAULT;
+        o.addresses = kept.address ? kept.address : local ? LOCAL_ADDRESS : ADDRESS_DEFAULT;
+    if (!o.ca && local)
+        o.ca = LOCAL_CA;
     if (!o.token)
         o.token = kept.token;
     if (!o.ca)

@@ -166,6 +166,23 @@ static int print_admin_token(struct cli *cli, const char *path, struct error *er
     return 0;
 }
 
+/* The server's certificate was replaced meanwhile: it is asked anew, by what the file of the authorities holds now. */
+static int print_login(struct cli *cli, const char *address, struct error *err)
+{
+    for (int64_t until = time_monotonic_ms() + ADMIN_WAIT_MS; time_monotonic_ms() < until; usleep(ROUND_MS * 1000)) {
+        struct error away;
+        api_free(steal(&cli->api));
+        if (!cli_api(cli, err))
+            return -1;
+        CLEANUP(json_decref) json_t *ca = api_get(cli->api, "/v1/ca", &away);
+        if (!ca || !*json_text(ca, "hash"))
+            continue;
+        cli_say(cli, "from elsewhere, with this token:\n  mt login --address https://%s --ca-hash %s", address, json_text(ca, "hash"));
+        return 0;
+    }
+    return error_set(err, ERROR_TIMEOUT, "the cluster is there, but has no authority yet; see `mt ca status`");
+}
+
 static int run_init(struct cli *cli)
 {
     struct error err = {0};
@@ -175,7 +192,8 @@ static int run_init(struct cli *cli)
         return cli_fail(cli, &err);
     const char *admin = json_text(answer, "admin_token_file");
     if (*admin && !cli_setting(cli, "token", "MENTAT_TOKEN"))
-        return print_admin_token(cli, admin, &err) ? cli_fail(cli, &err) : STATUS_DONE;
+        return print_admin_token(cli, admin, &err) || (json_is_true(json_object_get(answer, "makes_certificates")) &&
+                                                       print_login(cli, json_text(answer, "address"), &err)) ? cli_fail(cli, &err) : STATUS_DONE;
     if (make_token(cli, NULL, &token, &err))
         return cli_fail(cli, &err);
     if (cli->format == OUTPUT_TABLE || cli->format == OUTPUT_WIDE)

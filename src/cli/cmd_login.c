@@ -37,6 +37,21 @@ static char *absolute(const char *path)
     return here ? mem_printf("%s/%s", here, path) : mem_strdup(path);
 }
 
+/* By their hash alone: whoever answers without that authority is not believed. */
+static int fetch_ca(const char *addresses, const char *hash, char **ca, struct error *err)
+{
+    struct api *api = api_new(&(struct api_options){.addresses = addresses, .ca_hash = hash}, err);
+    CLEANUP(json_decref) json_t *bundle = api ? api_get(api, "/v1/ca", err) : NULL;
+    int rc = bundle && *json_text(bundle, "certificates") ? settings_save_ca(json_text(bundle, "certificates"), err) : -1;
+    if (bundle && rc && !*json_text(bundle, "certificates"))
+        error_set(err, ERROR_UNSUPPORTED, "that server is in no cluster yet that has an authority of its own");
+    if (api)
+        api_free(api);
+    mem_set_string(ca, NULL);
+    *ca = rc ? NULL : settings_ca_path();
+    return rc;
+}
+
 static int run_login(struct cli *cli)
 {
     struct error err = {0};
@@ -48,9 +63,12 @@ static int run_login(struct cli *cli)
     s.ca = ca ? absolute(ca) : mem_strdup(kept.ca);
     s.token = token_of(cli, &err);
     type_clear(&settings_type, &kept);
+    const char *hash = args_get(cli->args, "ca-hash");
+    int rc = s.token && (!hash || !fetch_ca(s.address, hash, &s.ca, &err)) ? 0 : -1;
     struct api_options o = {.addresses = s.address, .token = s.token, .ca = s.ca};
     CLEANUP(json_decref) json_t *me = NULL;
-    int rc = s.token && (cli->api = api_new(&o, &err)) ? 0 : -1;
+    if (!rc)
+        rc = (cli->api = api_new(&o, &err)) ? 0 : -1;
     if (!rc)
         rc = (me = api_get(cli->api, "/v1/tokens/self", &err)) ? settings_save(&s, &err) : -1;
     if (!rc)
@@ -71,8 +89,11 @@ static int run_logout(struct cli *cli)
     return STATUS_DONE;
 }
 
+static const struct option_row login_options[] = {
+    {"ca-hash", 0, "HASH", "Of the cluster's authority (mt cluster init, mt ca status): fetches its certificate, and keeps that.", NULL}, {0}};
+
 const struct command_row cmd_login = {
-    .name = "login", .run = run_login, .summary = "keep a token, with where the servers are, for the commands to come",
+    .name = "login", .options = login_options, .run = run_login, .summary = "keep a token, with where the servers are, for the commands to come",
     .help = "Reads the token from --token, MENTAT_TOKEN or standard input, asks the servers whose it is, and keeps it with\n"
             "--address and --ca in ~/.config/mentat/mt.yaml, which nobody else may read. It is sent to no other address.",
 };

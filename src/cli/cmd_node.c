@@ -1,9 +1,10 @@
-/* Maintenance of nodes: drain, disable, enable, remove. */
+/* Maintenance of nodes: drain, disable, enable, remove; tokens with which agents join. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/timefmt.h"
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/follow.h"
@@ -150,6 +151,32 @@ static int run_remove(struct cli *cli)
     return STATUS_DONE;
 }
 
+static int run_token(struct cli *cli)
+{
+    struct error err = {0};
+    const char *ttl = args_get(cli->args, "ttl"), *uses = args_get(cli->args, "uses");
+    CLEANUP_BUF struct buf body = {0};
+    CLEANUP(json_decref) json_t *answer = NULL;
+    char *end = NULL;
+    int64_t ms;
+    long n = uses ? strtol(uses, &end, 10) : 1;
+    if ((ttl && duration_parse(ttl, &ms)) || (uses && (*end || n < 1))) {
+        error_set(&err, ERROR_INVALID, "--ttl: a duration such as 30m; --uses: how many agents may join with it");
+        return cli_fail(cli, &err);
+    }
+    buf_printf(&body, "{\"agents\":true,\"uses\":%ld", n);
+    buf_printf(&body, ttl ? ",\"ttl\":\"%s\"}" : "}", ttl);
+    struct api *api = cli_api(cli, &err);
+    if (!api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/tokens", &body, &answer, NULL, &err))
+        return cli_fail(cli, &err);
+    if (output_value(cli, answer))
+        return STATUS_DONE;
+    cli_say(cli, "for the join_token_file of %s, /etc/mentat/join-token as installed, until %s:", n > 1 ? "new agents" : "a new agent",
+            json_text(answer, "expires_at"));
+    printf("%s\n", json_text(answer, "token"));
+    return STATUS_DONE;
+}
+
 #define REASON_OPTION {"reason", 0, "TEXT", "Why, for the events.", NULL}
 static const struct option_row options[] = {REASON_OPTION, {0}};
 static const struct option_row drain_options[] = {
@@ -174,8 +201,14 @@ static const struct command_row remove_row = {
     .name = "remove", .operands = "NODE…", .min = 1, .max = INT_MAX, .kind = OPERAND_NODE, .options = remove_options,
     .run = run_remove, .summary = "forget a node that is down, or whose host is lost for good",
 };
-static const struct command_row *const subcommands[] = {&drain, &enable, &disable, &remove_row, NULL};
+static const struct option_row token_options[] = {
+    {"ttl", 0, "TIME", "How long the token can be used; default 1h.", NULL},
+    {"uses", 0, "N", "How many agents may join with it; default 1.", NULL}, {0}};
+static const struct command_row token = {
+    .name = "token", .options = token_options, .run = run_token, .summary = "make a token with which agents can join",
+};
+static const struct command_row *const subcommands[] = {&drain, &enable, &disable, &remove_row, &token, NULL};
 
 const struct command_row cmd_node = {
-    .name = "node", .summary = "maintenance of nodes", .subcommands = subcommands,
+    .name = "node", .summary = "maintenance of nodes; tokens for new ones", .subcommands = subcommands,
 };

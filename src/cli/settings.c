@@ -19,12 +19,22 @@ static const struct field settings_fields[] = {
 };
 TABLE(settings, settings_fields, "What mt login keeps.");
 
-char *settings_path(void)
+static char *file_of(const char *name)
 {
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     if (config && *config == '/')
-        return mem_printf("%s/mentat/mt.yaml", config);
-    return home && *home == '/' ? mem_printf("%s/.config/mentat/mt.yaml", home) : NULL;
+        return mem_printf("%s/mentat/%s", config, name);
+    return home && *home == '/' ? mem_printf("%s/.config/mentat/%s", home, name) : NULL;
+}
+
+char *settings_path(void)
+{
+    return file_of("mt.yaml");
+}
+
+char *settings_ca_path(void)
+{
+    return file_of("ca.pem");
 }
 
 /* 0: there is one, and it is the user's alone; 1: there is none. */
@@ -63,6 +73,14 @@ static int make_folders(const char *path, struct error *err)
     CLEANUP_FREE char *above = mem_strdup(folder);
     *strrchr(above, '/') = '\0';
     return dir_make(above, 0700, err) || dir_make(folder, 0700, err) ? -1 : 0;
+}
+
+int settings_save_ca(const char *pem, struct error *err)
+{
+    CLEANUP_FREE char *path = settings_ca_path();
+    if (!path)
+        return error_set(err, ERROR_INVALID, "HOME is not set: there is no place for the settings");
+    return make_folders(path, err) || file_write(path, pem, strlen(pem), 0600, err) ? -1 : 0;
 }
 
 int settings_save(const struct settings *s, struct error *err)

@@ -106,6 +106,13 @@ int server_addresses_find(const struct server_config *c, int api_port, struct se
     return 0;
 }
 
+char *server_addresses_host(const struct server_config *c)
+{
+    struct address a;
+    struct error ignored;
+    return advertised("advertise", c->advertise, c->bind, 0, &a, &ignored) ? NULL : mem_strdup(a.host);
+}
+
 void server_addresses_clear(struct server_addresses *a)
 {
     free(a->api);

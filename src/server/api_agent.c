@@ -41,6 +41,9 @@ static void welcome(struct control *c, struct request *r)
 {
     struct agent_welcome w = {.heartbeat_ms = c->config->heartbeat_ms, .index = core_index(c->core),
                               .cluster = (char *)(uintptr_t)core_cluster(c->core)};
+    char mark[CERTIFICATE_MARK_SIZE];
+    core_certificate_mark(c->core, mark);
+    w.certificate_mark = *mark ? mark : NULL;
     const char *after = NULL;
     for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id)
         str_list_add(&w.servers, m->address);

@@ -3,14 +3,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/id.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "join/token.h"
 #include "net/http_client.h"
 #include "server/api.h"
+#include "server/authority.h"
 #include "server/cluster.h"
 #include "server/formation.h"
 #include "server/http_thread.h"
-#include "server/join_token.h"
 #include "server/secret.h"
 
 #define REPORT_MS 1500          /* how long a server may take to say how it stands */
@@ -161,15 +163,20 @@ API_READ(api_join_token)
 {
     const struct token_request *body = r->body;
     struct join_token_text t;
-    char hash[SECRET_HASH_SIZE];
-    join_token_new(&t);
-    secret_hash(t.secret, hash);
+    char secret[SECRET_SIZE], hash[SECRET_HASH_SIZE];
+    if (!body->agents && body->uses > 1)
+        return error_set(err, ERROR_INVALID, "uses: a token for servers lets one in");
+    secret_new(secret);
+    secret_hash(secret, hash);
+    t = (struct join_token_text){.id = id_new(), .secret = mem_strdup(secret), .ca_hash = mem_strdup(authority_hash(c))};
     const char *after = NULL;
     for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id)
         str_list_add(&t.addresses, m->address);
     struct command_join_token payload = {
-        .token = {.id = t.id, .secret_hash = hash, .expires_at = time_now_ms() + body->ttl_ms}};
-    request_command(r, COMMAND_JOIN_TOKEN, &payload);
+        .token = {.id = t.id, .secret_hash = hash, .expires_at = time_now_ms() + body->ttl_ms, .agents = body->agents,
+                  .uses = body->uses > 1 ? body->uses : 0}};
+    /* Older servers would take one of an agent for one of a server. */
+    request_command(r, body->agents ? COMMAND_AGENT_TOKEN : COMMAND_JOIN_TOKEN, &payload);
     free(r->secret);
     r->secret = join_token_format(&t);
     join_token_clear(&t);

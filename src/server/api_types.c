@@ -119,6 +119,7 @@ static const struct field server_status_fields[] = {
           .help = "By the word of another server it is not a member any more: why, and how it comes back."),
     FIELD(server_status, 32, FIELD_STRING, admin_token_file,
           .help = "Where it writes an administrator's token while there is none; null: no tokens are asked for."),
+    FIELD(server_status, 33, FIELD_BOOL, makes_certificates, .help = "The cluster makes its certificates itself (tls: auto)."),
     {0},
 };
 TYPE(server_status, "How this server stands.");
@@ -143,6 +144,7 @@ static const struct field join_request_fields[] = {
     FIELD(join_request, 6, FIELD_INT, level, .help = "Newest kinds of commands that it knows."),
     FIELD(join_request, 7, FIELD_STRING, cluster_id, .help = "The cluster that it is of; absent: none yet."),
     FIELD(join_request, 8, FIELD_STRING, token, .help = "A join token."),
+    FIELD(join_request, 9, FIELD_OBJECT, certificate, .type = &certificate_state_type, .help = "Its certificate."),
     {0},
 };
 TYPE(join_request, "A server that wants to join, or whose facts changed.");
@@ -170,6 +172,9 @@ TYPE(transfer_request, "Which server shall lead.");
 static const struct field token_request_fields[] = {
     {.name = "ttl", .tag = 1, .kind = FIELD_DURATION, .offset = offsetof(struct token_request, ttl_ms),
      .default_text = "1h", .min = 1000, .max = 604800000, .help = "How long it can be used."},
+    FIELD(token_request, 2, FIELD_BOOL, agents, .help = "true: for agents; else for servers."),
+    FIELD(token_request, 3, FIELD_INT, uses, .default_text = "1", .min = 1, .max = 10000,
+          .help = "How many agents may join with it; servers: 1."),
     {0},
 };
 TYPE(token_request, "What a join token shall be.");
@@ -201,6 +206,37 @@ static const struct field whoami_fields[] = {
 };
 TYPE(whoami, "Who asks.");
 
+static const struct field authorities_view_fields[] = {
+    FIELD(authorities_view, 1, FIELD_STRING, hash, .help = "Of the one that signs: what `--ca-hash` takes."),
+    FIELD(authorities_view, 2, FIELD_LIST, authorities, .type = &authority_type, .help = "All that are believed."),
+    FIELD(authorities_view, 3, FIELD_STRING, mark, .help = "Of these; servers and nodes with another one are behind."),
+    FIELD(authorities_view, 4, FIELD_STR_LIST, behind, .help = "Servers and nodes that have no certificate of these yet."),
+    FIELD(authorities_view, 5, FIELD_STRING, certificates, .help = "Their certificates, as PEM."),
+    FIELD(authorities_view, 6, FIELD_STRING, cluster_key, .help = "Id of the key with which the cluster seals."),
+    {0},
+};
+TYPE(authorities_view, "The authorities of the cluster's certificates, and how far a change of them is.");
+
+static const struct field authority_bundle_fields[] = {
+    FIELD(authority_bundle, 1, FIELD_STRING, certificates, .help = "As PEM."),
+    FIELD(authority_bundle, 2, FIELD_STRING, hash, .help = "Of the one that signs; null: none does yet. It proves nothing here."),
+    {0},
+};
+TYPE(authority_bundle, "The certificates of the authorities that are believed in this cluster.");
+
+static const struct field authority_import_fields[] = {
+    FIELD(authority_import, 1, FIELD_STRING, certificate, .flags = FIELD_REQUIRED, .help = "The authority's certificate, and its chain, as PEM."),
+    FIELD(authority_import, 2, FIELD_STRING, key, .flags = FIELD_REQUIRED, .help = "Its private key, as PEM, without a passphrase."),
+    {0},
+};
+TYPE(authority_import, "An authority of yours.");
+
+static const struct field cluster_key_answer_fields[] = {
+    FIELD(cluster_key_answer, 1, FIELD_STRING, keys, .help = "One in a line, the current one first."),
+    {0},
+};
+TYPE(cluster_key_answer, "The keys with which the cluster seals.");
+
 static const struct field snapshot_file_fields[] = {
     FIELD(snapshot_file, 1, FIELD_STRING, name, .help = "Name of the file."),
     FIELD(snapshot_file, 2, FIELD_STRING, path, .help = "Where it is on the server that answers."),
@@ -217,46 +253,6 @@ static const struct field version_info_fields[] = {
     {0},
 };
 TYPE(version_info, "Which release answers.");
-
-static const struct field secret_request_fields[] = {
-    FIELD(secret_request, 1, FIELD_STRING, value, .flags = FIELD_REQUIRED, .help = "The value, in base64."),
-    FIELD(secret_request, 2, FIELD_STR_LIST, services, .flags = FIELD_SCALAR_OK,
-          .help = "Which services may have it: names, `web-*`, or `*`; none: as it is, and all for a new secret."),
-    {0},
-};
-TYPE(secret_request, "A new version of a secret.");
-
-static const struct field keys_request_fields[] = {
-    FIELD(keys_request, 1, FIELD_STRING, keys, .flags = FIELD_REQUIRED, .help = "The keys, one a line, the one to seal with first."),
-    {0},
-};
-TYPE(keys_request, "The keys of the cluster, from its leader.");
-
-static const struct field secret_result_fields[] = {
-    FIELD(secret_result, 1, FIELD_UINT, index, .help = "Index of the change."),
-    FIELD(secret_result, 2, FIELD_UINT, version, .help = "The version that it made, or was the last one."),
-    {0},
-};
-TYPE(secret_result, "What was done to a secret.");
-
-static const struct field secret_summary_fields[] = {
-    FIELD(secret_summary, 1, FIELD_STRING, name, .help = "Name of the secret."),
-    FIELD(secret_summary, 2, FIELD_UINT, version, .help = "The version that is in force."),
-    FIELD(secret_summary, 3, FIELD_INT, versions, .help = "How many versions are kept."),
-    FIELD(secret_summary, 4, FIELD_INT, bytes, .help = "Size of the value."),
-    FIELD(secret_summary, 5, FIELD_STR_LIST, services, .help = "Which services may have it; none: all that name it."),
-    FIELD(secret_summary, 6, FIELD_TIME, modified_at, .help = "When its last version was put."),
-    FIELD(secret_summary, 7, FIELD_STRING, modified_by, .help = "Who put it."),
-    {0},
-};
-TYPE(secret_summary, "A secret in short.");
-
-static const struct field secret_detail_fields[] = {
-    FIELD(secret_detail, 1, FIELD_OBJECT, secret, .type = &secret_type, .help = "The secret, without its values."),
-    FIELD(secret_detail, 2, FIELD_STR_LIST, used_by, .help = "Services whose current version names it."),
-    {0},
-};
-TYPE(secret_detail, "A secret, and who uses it.");
 
 static const struct field health_info_fields[] = {
     FIELD(health_info, 1, FIELD_STRING, status, .help = "ok"),

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "join/credentials.h"
 #include "server/dispatch.h"
 #include "server/formation.h"
 #include "server/knock.h"
@@ -73,8 +74,11 @@ static uint64_t own_id(const struct control *c)
 static struct member self(const struct control *c, char id[static 24])
 {
     snprintf(id, 24, "%" PRIu64, own_id(c));
-    return (struct member){.id = id, .name = c->config->name, .address = c->addresses->api,
-                           .raft_address = c->addresses->raft, .version = borrow(command_release), .level = command_level};
+    struct member m = {.id = id, .name = c->config->name, .address = c->addresses->api, .raft_address = c->addresses->raft,
+                       .version = borrow(command_release), .level = command_level};
+    if (c->credentials)
+        m.certificate = credentials_state(c->credentials);
+    return m;
 }
 
 void cluster_introduce(const struct control *c, struct join_request *out)
@@ -85,7 +89,8 @@ void cluster_introduce(const struct control *c, struct join_request *out)
     control_stats(c, &stats);
     *out = (struct join_request){.id = mem_strdup(id), .name = mem_strdup(m.name), .address = mem_strdup(m.address),
                                  .raft_address = mem_strdup(m.raft_address), .version = mem_strdup(m.version),
-                                 .level = m.level, .token = mem_strdup(formation_token(c))};
+                                 .level = m.level, .token = mem_strdup(formation_token(c)),
+                                 .certificate = {.mark = mem_strdup(m.certificate.mark), .until = m.certificate.until}};
     if (stats.cluster_id)
         out->cluster_id = mem_printf("%" PRIu64, stats.cluster_id);
 }
@@ -95,7 +100,7 @@ static bool known(const struct control *c, const struct member *m)
     const struct member *k = core_member(c->core, m->id);
     return k && !strcmp(k->name, m->name) && !strcmp(k->address, m->address) &&
            !strcmp(k->raft_address, m->raft_address) && k->version && !strcmp(k->version, m->version) &&
-           k->level == m->level;
+           k->level == m->level && type_equal(&certificate_state_type, &k->certificate, &m->certificate);
 }
 
 static void on_said(struct control *c, struct proposal *p, enum consensus_outcome outcome)
@@ -402,6 +407,7 @@ void cluster_status(const struct control *c, struct server_status *out, struct s
         .backup_problem = c->backups ? borrow(backups_failing(c->backups)) : NULL,
         .cluster_id = stats.cluster_id ? t->cluster : NULL, .membership = borrow(consensus_membership_name(in)),
         .forming = c->forming, .needs_token = formation_needs_token(c), .removed = borrow(knock_removed(c)), .admin_token_file = c->admin_file,
+        .makes_certificates = c->credentials != NULL,
         .address = c->addresses->api, .raft_address = c->addresses->raft,
         .leader_contact_ms = c->role == CONSENSUS_LEADER ? 0 : stats.leader_contact_ms,
     };

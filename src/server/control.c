@@ -8,6 +8,7 @@
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "server/access.h"
+#include "server/authority.h"
 #include "server/cluster.h"
 #include "server/dispatch.h"
 #include "server/formation.h"
@@ -16,7 +17,6 @@
 #include "server/leader.h"
 #include "server/peers.h"
 #include "server/snapshots.h"
-#include "server/vault.h"
 
 void control_answer(struct request *r)
 {
@@ -91,7 +91,6 @@ static void on_turn(uv_prepare_t *prepare)
     }
     cluster_look(c);
     access_look(c);
-    vault_look(c);
     leader_turn(c);
 }
 
@@ -125,7 +124,6 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     if (core_ahead(c->core) != ahead) {
         leader_begin(c);               /* of another state */
         access_begin(c);
-        vault_begin(c);
     }
     if (core_changed(c->core, CORE_MEMBER, NULL) != members)
         c->members_changed = true;
@@ -155,7 +153,6 @@ static void *on_use_state(void *ctx, uint64_t index, void *state)
     c->core = state;
     c->applied = true;
     access_begin(c);
-    vault_begin(c);
     return before;
 }
 
@@ -170,7 +167,6 @@ static void on_role(void *ctx, enum consensus_role role)
     c->role = role;
     leader_begin(c);
     access_begin(c);
-    vault_begin(c);
     dispatch_leader(c);
 }
 
@@ -271,12 +267,12 @@ int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_
     return consensus_start(&c->consensus, &options, err);
 }
 
-int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
-                  const struct server_addresses *addresses, struct tls_context *tls, struct access_table *access,
-                  struct error *err)
+int control_start(struct control *c, uv_loop_t *loop, const struct control_options *o, struct error *err)
 {
-    *c = (struct control){.config = config, .addresses = addresses, .loop = loop, .core = core_new(), .started_ms = time_now_ms()};
-    access_start(c, access);
+    const struct server_config *config = o->config;
+    *c = (struct control){.config = config, .addresses = o->addresses, .loop = loop, .core = core_new(), .keys = o->keys,
+                          .started_ms = time_now_ms()};
+    access_start(c, o->access);
     random_system(&c->seed, sizeof c->seed);
     queue_open(&c->inbox, loop, (size_t)config->max_queue, on_request, c);
     uv_prepare_init(loop, &c->turn);
@@ -285,16 +281,18 @@ int control_start(struct control *c, uv_loop_t *loop, const struct server_config
     uv_timer_init(loop, &c->liveness_timer);
     c->turn.data = c->decide_timer.data = c->liveness_timer.data = c;
     dispatch_init(c);
-    peers_open(c, tls);
+    peers_open(c, o->tls);
+    authority_start(c, o->own_tls);
     cluster_start(c);
     knock_start(c);
-    if (vault_start(c, err) == 0 && formation_start(c, err) == 0) {
+    if (formation_start(c, err) == 0) {
         c->backups = backups_start(c);
         return 0;
     }
     cluster_stop(c);
     knock_stop(c);
     formation_stop(c);
+    authority_stop(c);
     peers_close(c);
     close_handles(c);
     uv_run(loop, UV_RUN_DEFAULT);
@@ -309,6 +307,7 @@ static void on_consensus_stopped(void *ctx)
     cluster_stop(c);
     knock_stop(c);
     formation_stop(c);
+    authority_stop(c);
     close_handles(c);
 }
 
@@ -329,7 +328,6 @@ void control_free(struct control *c)
     free(c->hold);
     free(c->forming);
     access_end(c);
-    vault_end(c);
     core_free(c->core);
     c->core = NULL;
 }

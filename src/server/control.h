@@ -18,11 +18,13 @@
 #include "server/request.h"
 #include "server/server_config.h"
 
+struct authorities;
 struct cluster;
+struct cluster_keys;
+struct credentials;
 struct formation;
 struct http_client;
 struct knock;
-struct vault;
 struct peer_ask;
 
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
@@ -62,20 +64,29 @@ struct control {
     int64_t admin_after_ms;
     char *admin_file;                /* where the leader writes an administrator's token */
     struct proposal admin;
-    struct vault *vault;
     struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
     struct cluster *cluster;         /* see cluster.c */
     struct formation *formation;     /* see formation.c */
     struct knock *knock;             /* see knock.c */
+    struct cluster_keys *keys;       /* see cluster_keys.h */
+    struct authorities *authorities; /* see authority.h */
+    struct credentials *credentials; /* NULL: the cluster does not make certificates itself */
     void (*restart)(void *ctx);      /* ends the server, to be started again on its directory */
     void *restart_ctx;
 };
 
+/* What a control is started with; borrowed. */
+struct control_options {
+    const struct server_config *config;
+    const struct server_addresses *addresses;
+    struct tls_context *tls;         /* NULL: plain */
+    struct access_table *access;     /* NULL: no tokens are asked for */
+    struct cluster_keys *keys;
+    struct own_tls *own_tls;         /* NULL: the cluster does not make certificates itself */
+};
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after
  * which nothing is left to close. */
-int control_start(struct control *c, uv_loop_t *loop, const struct server_config *config,
-                  const struct server_addresses *addresses, struct tls_context *tls, struct access_table *access,
-                  struct error *err);
+int control_start(struct control *c, uv_loop_t *loop, const struct control_options *options, struct error *err);
 /* Starts consensus: at once where the directory has a state, or as formation.c finds its way. 0, or -1 with err. */
 int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_t cluster_id, struct error *err);
 /* Answers what waits at once, as if its time had passed, and lets nothing wait any more. */

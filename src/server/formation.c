@@ -13,10 +13,11 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/timefmt.h"
+#include "join/enrol.h"
 #include "model/table.h"
 #include "server/api_types.h"
+#include "server/authority.h"
 #include "server/cluster.h"
-#include "server/join_token.h"
 #include "server/knock.h"
 #include "server/peers.h"
 
@@ -50,6 +51,7 @@ struct formation {
     struct answer_of *answers;      /* of each address; WAY_FOUND */
     uint32_t asking;                /* answers that are awaited */
     uint32_t next;                  /* WAY_JOIN: whom to ask */
+    struct enrol *enrol;            /* WAY_JOIN: gets a certificate first, by the token */
     bool joining;
     bool needs_token;               /* the last one was refused for good */
 };
@@ -282,6 +284,42 @@ static void on_join(void *ctx, int status, const struct buf *body, const struct 
     type_clear(&join_result_type, &result);
 }
 
+/* --- a certificate of the cluster first --- */
+
+static void on_enrolled(void *ctx, const struct error *err)
+{
+    struct formation *f = ctx;
+    f->enrol = NULL;
+    if (err)
+        refused(f, err);
+    else
+        authority_use(f->c);
+}
+
+/* True: the certificate that it has is of nobody there. */
+static bool needs_certificate(const struct formation *f)
+{
+    return f->c->credentials && f->c->credentials->founding && f->file.token;
+}
+
+static void ask_for_certificate(struct formation *f)
+{
+    struct join_token_text token;
+    struct error err;
+    struct enrol_options o = {.loop = f->c->loop, .credentials = f->c->credentials, .names = authority_names(f->c),
+                              .addresses = &f->addresses, .token = &token, .done = on_enrolled, .ctx = f};
+    if (f->enrol)
+        return;
+    if (join_token_parse(f->file.token, &token, &err)) {
+        refused(f, &err);
+        return;
+    }
+    f->enrol = enrol_start(&o, &err);
+    join_token_clear(&token);
+    if (!f->enrol)
+        refused(f, &err);
+}
+
 static void ask_to_join(struct formation *f)
 {
     struct join_request body;
@@ -303,6 +341,8 @@ static void on_timer(uv_timer_t *timer)
         return;
     if (f->way == WAY_FOUND)
         ask_all(f);
+    else if (f->way == WAY_JOIN && needs_certificate(f))
+        ask_for_certificate(f);
     else if (f->way == WAY_JOIN)
         ask_to_join(f);
 }
@@ -353,6 +393,42 @@ static int choose_id(struct formation *f, struct error *err)
     return write_file(f, err);
 }
 
+int formation_find_id(const struct server_config *config, uint64_t *id, bool *fresh, struct error *err)
+{
+    struct control c = {.config = config};
+    struct formation f = {.c = &c};
+    struct consensus_directory dir = {0};
+    int rc = read_file(&f, err);
+    if (!rc && !f.file.discard)
+        rc = consensus_inspect(config->data_dir, &dir, err);
+    f.server_id = dir.server_id;
+    *fresh = !dir.server_id;
+    if (!rc && *fresh)
+        rc = choose_id(&f, err);
+    *id = f.server_id;
+    type_clear(&joining_type, &f.file);
+    return rc;
+}
+
+/* A join token that waits for this server, such as one that was installed with it. */
+static int take_token_of_file(struct formation *f, struct error *err)
+{
+    const char *path = f->c->config->join_token_file;
+    CLEANUP_FREE char *text = credentials_read_token(path, err);
+    struct join_token_text t;
+    if (err->code != ERROR_NONE)
+        return -1;
+    if (!text || !credentials_is_join_token(text))
+        return 0;
+    if (join_token_parse(text, &t, err))
+        return error_context(err, "%s", path);
+    f->file.token = steal(&text);
+    f->file.servers = t.addresses;
+    t.addresses = (struct str_list){0};
+    join_token_clear(&t);
+    return write_file(f, err);
+}
+
 static void find_way(struct formation *f)
 {
     const struct server_config *o = f->c->config;
@@ -396,7 +472,7 @@ int formation_start(struct control *c, struct error *err)
         bool nothing = !dir.last_index && !dir.snapshot_index && dir.term <= 1;
         return control_begin(c, f->file.founding && nothing, 0, 0, err);
     }
-    if (choose_id(f, err))
+    if (choose_id(f, err) || (!f->file.servers.n && take_token_of_file(f, err)))
         return -1;
     if (c->config->expect == 1 && !c->config->servers.n && !f->file.servers.n)
         return write_founding(f, err) ? -1 : control_begin(c, true, f->server_id, 0, err);
@@ -418,8 +494,11 @@ static void on_timer_closed(uv_handle_t *handle)
 
 void formation_stop(struct control *c)
 {
-    if (c->formation)
-        uv_close((uv_handle_t *)&steal(&c->formation)->timer, on_timer_closed);
+    if (!c->formation)
+        return;
+    if (c->formation->enrol)
+        enrol_cancel(steal(&c->formation->enrol));
+    uv_close((uv_handle_t *)&steal(&c->formation)->timer, on_timer_closed);
 }
 
 /* --- questions --- */

@@ -12,6 +12,9 @@
 /* The directory has a state already, or is made one: starts consensus, now or when the way is clear. -1 with err. */
 int formation_start(struct control *c, struct error *err);
 void formation_stop(struct control *c);
+/* Before anything else runs: the id that this server will have. fresh: its directory holds nothing of a cluster, or what is
+ * to be discarded. */
+int formation_find_id(const struct server_config *config, uint64_t *id, bool *fresh, struct error *err);
 
 /* The id that this server will have, or has. */
 uint64_t formation_server_id(const struct control *c);

@@ -12,11 +12,11 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "join/token.h"
 #include "net/tls.h"
 #include "server/api.h"
 #include "server/cluster.h"
 #include "server/http_thread.h"
-#include "server/join_token.h"
 #include "server/peers.h"
 #include "server/secret.h"
 
@@ -94,7 +94,7 @@ static void let_in(struct join *j)
     const struct join_request *body = j->r->body;
     struct command_member_set payload = {.member = {
         .id = body->id, .name = body->name, .address = body->address, .raft_address = body->raft_address,
-        .version = body->version, .level = body->level}};
+        .version = body->version, .level = body->level, .certificate = body->certificate}};
     struct join_token_text token = {0};
     char hash[SECRET_HASH_SIZE], cluster[24];
     struct error err;

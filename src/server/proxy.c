@@ -190,9 +190,11 @@ void proxy_respond(struct request *r)
     struct http_header headers[] = {{"Connection", "Upgrade"}, {"Upgrade", EXEC_PROTOCOL}};
     struct http_header json = {"Content-Type", "application/json"};
     CLEANUP_FREE char *path = agent_path(r);
+    CLEANUP_FREE char *name = mem_printf("%s.agent.mentat", r->node_name);
     struct http_call_options call = {
         .method = r->route->method,
         .target = r->target,
+        .server_name = http_thread_has_tls(r->thread) ? name : NULL,
         .path = path,
         .headers = upgrade ? headers : &json,
         .header_count = upgrade ? 2 : r->http->body.len > 0,

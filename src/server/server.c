@@ -16,6 +16,8 @@
 #include "base/open_files.h"
 #include "core/command.h"
 #include "server/addresses.h"
+#include "server/authority.h"
+#include "server/cluster_keys.h"
 #include "server/control.h"
 #include "server/http_thread.h"
 
@@ -26,7 +28,9 @@ struct server {
     struct address address;              /* that the API listens on */
     struct server_addresses addresses;
     struct control control;
-    struct tls_context *tls;
+    struct tls_context *tls;             /* of files, or own_tls */
+    struct own_tls own_tls;
+    struct cluster_keys *keys;
     struct access_table *access;
     struct audit *audit;
     struct http_thread **threads;
@@ -66,6 +70,13 @@ static int open_audit(struct server *s, struct error *err)
 static int open_tls(struct server *s, struct error *err)
 {
     const struct server_config *c = s->config;
+    if (c->tls == TLS_AUTO) {
+        CLEANUP_FREE char *host = server_addresses_host(c);
+        if (own_tls_open(&s->own_tls, c, host, s->keys, err))
+            return error_context(err, "tls: auto");
+        s->tls = tls_context_hold(s->own_tls.context);
+        return 0;
+    }
     if (!c->tls_cert)
         return 0;
     /* Where no tokens are asked for, who reaches the API is its operator (see identity.h): then only who the authority
@@ -193,11 +204,14 @@ static int start(struct server *s, struct error *err)
 {
     if (s->config->access == ACCESS_TOKENS)
         s->access = access_table_new();
-    if (open_audit(s, err) || open_tls(s, err))
+    s->keys = cluster_keys_open(s->config, err);
+    if (!s->keys || open_audit(s, err) || open_tls(s, err))
         return -1;
+    struct control_options options = {.config = s->config, .addresses = &s->addresses, .tls = s->tls, .access = s->access,
+                                      .keys = s->keys, .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL};
     if (open_threads(s, err) ||
         server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
-        control_start(&s->control, &s->loop, s->config, &s->addresses, s->tls, s->access, err)) {
+        control_start(&s->control, &s->loop, &options, err)) {
         give_up(s);
         uv_run(&s->loop, UV_RUN_DEFAULT);
         return -1;
@@ -231,6 +245,8 @@ static int run_once(const struct server_config *config, bool *again, struct erro
     free(s.threads);
     server_addresses_clear(&s.addresses);
     tls_context_free(s.tls);
+    own_tls_close(&s.own_tls);
+    cluster_keys_close(s.keys);
     access_table_free(s.access);
     audit_close(s.audit);
     if (s.lock_fd >= 0)

@@ -7,7 +7,8 @@
 #include "base/text.h"
 #include "net/address.h"
 
-static const char *const access_names[] = {"open", "tokens", NULL};
+static const char *const access_names[] = {"auto", "open", "tokens", NULL};
+static const char *const tls_names[] = {"default", "auto", "files", "off", NULL};
 static const char *const audit_names[] = {"auto", "off", "on", "required", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 
@@ -21,7 +22,7 @@ static const struct field server_config_fields[] = {
     CONFIG("data_dir", 2, FIELD_STRING, data_dir, .default_text = "/var/lib/mentat/state",
            .help = "The replicated log and its snapshots."),
     CONFIG("bind", 3, FIELD_STRING, bind,
-           .help = "Address that the API listens on; default: 0.0.0.0 with TLS, else 127.0.0.1."),
+           .help = "Address that the API listens on; default: 0.0.0.0 with TLS, or where servers or advertise name another host; else 127.0.0.1."),
     CONFIG("port", 4, FIELD_INT, port, .default_text = "4646", .min = 0, .max = 65535,
            .help = "Port of the API; 0 takes any free one."),
     CONFIG("advertise", 26, FIELD_STRING, advertise,
@@ -49,6 +50,21 @@ static const struct field server_config_fields[] = {
                    "0s: never."),
     CONFIG("http_threads", 5, FIELD_INT, http_threads, .default_text = "2", .min = 1, .max = 64,
            .help = "Threads that serve connections."),
+    CONFIG("tls", 41, FIELD_ENUM, tls, .names = tls_names, .default_text = "default",
+           .help = "`auto`: the cluster makes and renews the certificates of its servers and agents itself; `files`: those of tls_cert; "
+                   "`off`: plain text. Default: files where there is a tls_cert; off on loopback and with allow_insecure; else auto."),
+    CONFIG("tls_names", 42, FIELD_STR_LIST, tls_names, .flags = FIELD_SCALAR_OK,
+           .help = "With auto: further host names and addresses under which this server is reached, for its certificate."),
+    CONFIG("certificate_lifetime", 43, FIELD_DURATION, certificate_lifetime_ms, .default_text = "7d", .min = 3000, .max = 31536000000,
+           .help = "With auto: how long certificates last; they are renewed after two thirds of that."),
+    CONFIG("join_token_file", 44, FIELD_STRING, join_token_file,
+           .help = "With auto: file with what lets this server in where there is a cluster, or found one with others: a join token "
+                   "(`mt cluster token`), or a secret that all founders and their agents share (openssl rand -hex 32). Default: "
+                   "join-token in data_dir."),
+    CONFIG("cluster_key_file", 45, FIELD_STRING, cluster_key_file,
+           .help = "File with the keys under which the cluster seals its authority's key. Default: cluster.key in data_dir."),
+    CONFIG("cluster_key_command", 46, FIELD_STRING, cluster_key_command,
+           .help = "Shell command that prints a passphrase with which that file is locked; run once at the start."),
     CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server, for both ports: with the names under which its API is reached, and "
                   "DNS:ID.server.mentat with its server_id. With it nothing is spoken in plain text."),
     CONFIG("tls_key", 7, FIELD_STRING, tls_key, .help = "Key file (PEM) of this server."),
@@ -56,9 +72,9 @@ static const struct field server_config_fields[] = {
            .help = "Certificate file (PEM) of the authority whose servers, agents and, with access: open, clients are believed."),
     CONFIG("allow_insecure", 9, FIELD_BOOL, allow_insecure,
            .help = "Allow the API without TLS on an address other than loopback."),
-    CONFIG("access", 36, FIELD_ENUM, access, .names = access_names, .default_text = "open",
+    CONFIG("access", 36, FIELD_ENUM, access, .names = access_names, .default_text = "auto",
            .help = "Who may use the API: `open`: whoever reaches it, with TLS by a certificate of tls_ca; `tokens`: whoever "
-                   "shows a token, and agents and servers by their certificates."),
+                   "shows a token, and agents and servers by their certificates; `auto`: tokens with `tls: auto`, else open."),
     CONFIG("audit", 37, FIELD_ENUM, audit, .names = audit_names, .default_text = "auto",
            .help = "Whether it is written down who changed what, ran commands in tasks or read logs: `on`, `off`; `required`: "
                    "refused while that cannot be written; `auto`: on with `access: tokens`."),
@@ -137,14 +153,21 @@ static int check(const struct server_config *c, struct error *err)
     struct address bind = {0};
     if (address_parse(c->bind, (int)c->port, &bind, err))
         return error_context(err, "bind");
-    bool tls = c->tls_cert || c->tls_key || c->tls_ca;
-    if (tls && !(c->tls_cert && c->tls_key && c->tls_ca))
+    bool files = c->tls_cert || c->tls_key || c->tls_ca;
+    if (files && !(c->tls_cert && c->tls_key && c->tls_ca))
         return error_set(err, ERROR_INVALID, "tls_cert, tls_key and tls_ca belong together: set all three or none");
-    if (!tls && !address_is_local(&bind) && !c->allow_insecure)
-        return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the API to the network; set tls_cert, "
+    if (files != (c->tls == TLS_FILES))
+        return error_set(err, ERROR_INVALID, files ? "tls: %s is without tls_cert, tls_key and tls_ca; take them out, or set `files`"
+                                                   : "tls: %s needs tls_cert, tls_key and tls_ca", tls_names[c->tls]);
+    if (c->tls == TLS_OFF && !address_is_local(&bind) && !c->allow_insecure)
+        return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the API to the network; set tls: auto, or tls_cert, "
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
-    if (c->access == ACCESS_TOKENS && !tls)
-        return error_set(err, ERROR_INVALID, "access: tokens would be read on their way; set tls_cert, tls_key and tls_ca too");
+    if (c->access == ACCESS_TOKENS && c->tls == TLS_OFF)
+        return error_set(err, ERROR_INVALID, "access: tokens would be read on their way; set tls: auto, or tls_cert, tls_key and tls_ca");
+    if (c->access == ACCESS_OPEN && c->tls == TLS_AUTO)
+        return error_set(err, ERROR_INVALID, "access: open is not for tls: auto, where whoever joins has no certificate yet");
+    if (c->join_token_file[0] != '/' || c->cluster_key_file[0] != '/')
+        return error_set(err, ERROR_INVALID, "join_token_file and cluster_key_file: absolute paths are needed");
     if (c->data_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "data_dir: %s is not an absolute path", c->data_dir);
     if (c->audit_dir[0] != '/')
@@ -171,6 +194,28 @@ static char *host_name(void)
     return mem_strdup(text_is_name(text) ? text : "server");
 }
 
+static bool is_elsewhere(const char *text)
+{
+    struct address a;
+    struct error ignored;
+    return !address_parse(text, 0, &a, &ignored) && !address_is_local(&a);
+}
+
+/* Nothing is open by default, and what stays on this host needs nothing. */
+static void choose_tls(struct server_config *c)
+{
+    bool outside = c->advertise && is_elsewhere(c->advertise);
+    for (uint32_t i = 0; i < c->servers.n; i++)
+        outside |= is_elsewhere(c->servers.v[i]);
+    bool files = c->tls_cert || c->tls_key || c->tls_ca;
+    if (!c->bind)
+        c->bind = mem_strdup(files || outside || c->tls == TLS_AUTO ? "0.0.0.0" : "127.0.0.1");
+    if (c->tls == TLS_DEFAULT)
+        c->tls = files ? TLS_FILES : c->allow_insecure || !is_elsewhere(c->bind) ? TLS_OFF : TLS_AUTO;
+    if (c->access == ACCESS_AUTO)
+        c->access = c->tls == TLS_AUTO ? ACCESS_TOKENS : ACCESS_OPEN;
+}
+
 int server_config_load(int argc, char **argv, struct server_config *config, struct error *err)
 {
     int rc = config_load(&server_config_type, argc, argv, SERVER_CONFIG_FILE, config, err);
@@ -178,8 +223,11 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
         return rc;
     if (!config->name)
         config->name = host_name();
-    if (!config->bind)
-        config->bind = mem_strdup(config->tls_cert ? "0.0.0.0" : "127.0.0.1");
+    choose_tls(config);
+    if (!config->join_token_file)
+        config->join_token_file = mem_printf("%s/join-token", config->data_dir);
+    if (!config->cluster_key_file)
+        config->cluster_key_file = mem_printf("%s/cluster.key", config->data_dir);
     if (config->expect < 0)
         config->expect = config->servers.n ? (int64_t)config->servers.n : 1;
     if (!config->backup_dir)

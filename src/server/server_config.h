@@ -8,7 +8,8 @@
 
 enum new_cluster_policy { POLICY_RESTRICTED, POLICY_OPEN };
 
-enum server_access { ACCESS_OPEN, ACCESS_TOKENS };
+enum server_access { ACCESS_AUTO, ACCESS_OPEN, ACCESS_TOKENS };
+enum server_tls { TLS_DEFAULT, TLS_AUTO, TLS_FILES, TLS_OFF };
 enum server_audit { AUDIT_AUTO, AUDIT_OFF, AUDIT_ON, AUDIT_REQUIRED };
 
 struct server_config {
@@ -25,7 +26,12 @@ struct server_config {
     int64_t server_id;               /* 0: a random one */
     int64_t election_timeout_ms, raft_heartbeat_ms, dead_server_after_ms;
     int64_t http_threads;
+    int tls;                         /* enum server_tls; the default becomes one of the others */
     char *tls_cert, *tls_key, *tls_ca;
+    struct str_list tls_names;
+    int64_t certificate_lifetime_ms;
+    char *join_token_file;
+    char *cluster_key_file, *cluster_key_command;
     bool allow_insecure;
     int access;                      /* enum server_access */
     int audit;                       /* enum server_audit */

@@ -1,0 +1,27 @@
+/* Issue: a certificate by the authority that signs. Pure but for the key that is made or opened. */
+#pragma once
+#include "join/enrol.h"
+#include "server/keyring.h"
+
+struct issue_order {
+    const char *role, *name;             /* "server" and its id, "agent" and its node's name: stands in the certificate */
+    const struct str_list *names;        /* further names; NULL: none */
+    const char *request;                 /* whose key it is for */
+    int64_t now_ms, life_ms;
+};
+/* Fills the answer, which the caller clears (certificate_answer_type); mark is copied into it. -1 with err: no authority signs,
+ * its key cannot be opened with these keys, or the request is not good. */
+int issue_certificate(const struct authority_list *all, const char *mark, const struct keyring *keys,
+                      const struct issue_order *order, struct certificate_answer *out, struct error *err);
+
+struct authority_order { const char *name; int64_t now_ms, life_ms; };
+/* Makes an authority, its key sealed with the current key. by: the one before it, or a founding one with its key, which signs
+ * it too; NULL: none. *out is to be cleared (authority_type). */
+int issue_authority(const struct authority_order *order, const struct keyring *keys, const char *by, const char *by_key,
+                    struct authority *out, struct error *err);
+/* One that is given: certificate (and its chain) and private key, PEM. */
+int issue_import(const char *certificate, const char *key, int64_t now_ms, const struct keyring *keys, struct authority *out,
+                 struct error *err);
+/* The private key of an authority, PEM, the caller's (certificate_key_free). NULL with err. */
+char *issue_open_key(const struct authority *a, const struct keyring *keys, struct error *err);
+const struct authority *issue_signing(const struct authority_list *all);   /* NULL: none signs */
