@@ -27,6 +27,8 @@
 
 #define STOP_TIMEOUT_MS 10000        /* when the shim itself is sent SIGTERM */
 #define STRAGGLER_SCAN_MS 100
+#define OUTPUT_REST_MS 5
+#define OUTPUT_PIPE_BYTES (1 << 20)  /* what an unprivileged process may ask for by default */
 #define PIPE_LINGER_MS 1000          /* output held open by a process that is not of the task's tree */
 
 bool shim_wanted(int argc, char **argv)
@@ -392,9 +394,26 @@ static void children_reap(struct shim *s)
 
 /* --- the loop --- */
 
+/* Who writes line after line is left alone for a moment after each look, so that many lines cost one waking, one read and
+ * one write: the task's own time on a busy node. The pipe has to hold what comes meanwhile; where it may not, there is no
+ * rest. Lines that come one by one are taken at once. */
+static void output_pace(struct shim *s, int i)
+{
+    struct output_pace *p = &s->paces[i];
+    int64_t now = time_monotonic_ms();
+    bool dense = p->read_at && now - p->read_at <= 2 * OUTPUT_REST_MS;
+    p->read_at = now;
+    if (dense && !p->roomy)
+        p->roomy = fcntl(s->output[i], F_SETPIPE_SZ, OUTPUT_PIPE_BYTES) >= OUTPUT_PIPE_BYTES;
+    p->rests_until = dense && p->roomy ? now + OUTPUT_REST_MS : 0;
+}
+
 static void output_read(struct shim *s, int i)
 {
-    ssize_t n = read(s->output[i], s->buffer, sizeof s->buffer / 2);
+    const size_t most = sizeof s->buffer / 2;
+    ssize_t n = read(s->output[i], s->buffer, most);
+    if (n > 0 && n < (ssize_t)most && !s->vm)
+        output_pace(s, i);
     if (n > 0 && s->vm) {
         vm_output(s, i, s->buffer, (size_t)n);
     } else if (n > 0) {
@@ -415,12 +434,22 @@ static bool finished(const struct shim *s)
 
 static int wait_ms(const struct shim *s)
 {
-    int64_t at = s->kill_at && (!s->start_by || s->kill_at < s->start_by) ? s->kill_at : s->start_by;
-    if (at && !s->ended) {
-        int64_t left = at - time_monotonic_ms();
-        return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
-    }
-    return s->ended ? STRAGGLER_SCAN_MS : -1;
+    const int64_t dues[] = {s->ended ? 0 : s->kill_at, s->ended ? 0 : s->start_by, s->paces[LOG_STDOUT].rests_until,
+                            s->paces[LOG_STDERR].rests_until};
+    int64_t now = time_monotonic_ms(), wait = s->ended ? STRAGGLER_SCAN_MS : INT64_MAX;
+    for (size_t i = 0; i < ARRAY_LEN(dues); i++)
+        if (dues[i] && dues[i] - now < wait)
+            wait = dues[i] > now ? dues[i] - now : 0;
+    return wait == INT64_MAX ? -1 : wait > 60000 ? 60000 : (int)wait;
+}
+
+/* What poll is to look at: nothing while it rests. */
+static int output_due(struct shim *s, int i)
+{
+    struct output_pace *p = &s->paces[i];
+    if (p->rests_until && p->rests_until <= time_monotonic_ms())
+        p->rests_until = 0;
+    return p->rests_until ? -1 : s->output[i];
 }
 
 static void signals_read(struct shim *s)
@@ -439,7 +468,7 @@ static void loop_turn(struct shim *s)
     p[n++] = (struct pollfd){.fd = s->signal_fd, .events = POLLIN};
     p[n++] = (struct pollfd){.fd = SHIM_FD_LISTEN, .events = POLLIN};
     for (int i = 0; i < LOG_STREAM_COUNT; i++)
-        p[n++] = (struct pollfd){.fd = s->output[i], .events = POLLIN};
+        p[n++] = (struct pollfd){.fd = output_due(s, i), .events = POLLIN};
     for (unsigned i = 0; i < n_connections; i++)
         p[n++] = (struct pollfd){.fd = s->connections[i].fd, .events = POLLIN};
     unsigned vm_at = n;

@@ -26,6 +26,10 @@ struct shim {
     struct shim_vm *vm;              /* NULL: the task is a process of this host */
     int signal_fd, exit_fd;
     int output[LOG_STREAM_COUNT];    /* -1: closed */
+    struct output_pace {
+        int64_t read_at, rests_until; /* monotonic; 0: never, it does not rest */
+        bool roomy;                  /* the pipe was made larger */
+    } paces[LOG_STREAM_COUNT];
     struct log_writer logs[LOG_STREAM_COUNT];
     struct connection connections[CONNECTIONS_MAX];
     unsigned n_connections;

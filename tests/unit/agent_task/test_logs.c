@@ -9,6 +9,7 @@
 #include "agent/logfile.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/timefmt.h"
 #include "groups.h"
 #include "task_world.h"
 
@@ -98,6 +99,42 @@ static void fifty_megabytes_stay_within_bounds_and_end_complete(void **state)
     read_all(*state, p.dir, (struct log_query){.tail = 3}, &r);
     assert_string_equal(r.data.data, "this is line number 01299999 of very many\nthis is line number 01300000 of very many\nend\n");
     buf_free(&r.data);
+    probe_end(&p);
+}
+
+static long times_woken(const struct probe *p)
+{
+    int shim = 0;
+    long times = -1;
+    assert_int_equal(sscanf(p->handle, "exec1 shim=%d", &shim), 1);
+    CLEANUP_FREE char *path = mem_printf("/proc/%d/status", shim);
+    CLEANUP_BUF struct buf text = {0};
+    assert_int_equal(file_read(path, 1 << 16, &text, NULL), 0);
+    const char *line = strstr(text.data, "\nvoluntary_ctxt_switches:");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, "\nvoluntary_ctxt_switches: %ld", &times), 1);
+    return times;
+}
+
+/* Its shim may wake twice in each rest of 5 ms, for its end and for what came: however fast the machine is, and the task. */
+static void line_after_line_wakes_nobody_for_each(void **state)
+{
+    struct probe p;
+    probe_init(*state, &p, "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; echo > done; while [ ! -e go ]; do sleep 0.01; done");
+    CLEANUP_FREE char *go = mem_printf("%s/task/go", p.dir);
+    int64_t began_at = time_monotonic_ms();
+    probe_start(&p);
+    assert_true(probe_wait_started(&p));
+    assert_true(probe_wait_text(&p, "task/done", "\n"));
+    assert_true(times_woken(&p) <= 50 + 2 * (time_monotonic_ms() - began_at) / 5);
+    assert_int_equal(file_write(go, "", 0, 0644, NULL), 0);
+    assert_true(probe_wait_exited(&p));
+    assert_int_equal(p.how.code, 0);
+    CLEANUP_BUF struct buf log = {0}, expected = {0};
+    for (int i = 0; i < 30000; i++)
+        buf_printf(&expected, "line %d\n", i);
+    probe_log(&p, LOG_STDOUT, &log);
+    assert_string_equal(log.data, expected.data);
     probe_end(&p);
 }
 
@@ -322,6 +359,7 @@ int run_log_tests(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(fifty_megabytes_stay_within_bounds_and_end_complete, world_open, world_close),
+        cmocka_unit_test_setup_teardown(line_after_line_wakes_nobody_for_each, world_open, world_close),
         cmocka_unit_test_setup_teardown(tail_counts_lines_across_files, world_open, world_close),
         cmocka_unit_test_setup_teardown(from_goes_on_where_a_reader_was_cut_off, world_open, world_close),
         cmocka_unit_test_setup_teardown(since_begins_at_its_time, world_open, world_close),
