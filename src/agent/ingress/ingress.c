@@ -18,7 +18,9 @@
 #include "base/timefmt.h"
 #include "net/address.h"
 
-#define RELOAD_PAUSE_MS 2000         /* between two: reloads are gathered */
+#define RELOAD_PAUSE_MS 200          /* between two: what comes meanwhile is gathered */
+#define RELOAD_LONG_PAUSE_MS 2000    /* while processes of earlier ones have not ended: each takes memory, and commands */
+#define RELOAD_OLD_FEW 3
 #define RELOAD_LOOK_MS 20
 #define RELOAD_FAILED_MS 10000
 #define START_PAUSE_MS 100
@@ -234,7 +236,7 @@ static void reload_look(struct ingress_node *in, const struct answer_processes *
     if (came || failed)
         in->reloading = false;
     if (failed) {
-        in->reloaded_at = time_monotonic_ms() + RELOAD_FAILED_MS - RELOAD_PAUSE_MS;
+        in->reload_after = time_monotonic_ms() + RELOAD_FAILED_MS;
         CLEANUP_FREE char *words = process_words(in->directory);
         fail(in, "the proxy refused its new configuration and goes on with the one before", words);
     } else if (came) {
@@ -331,13 +333,21 @@ static void on_reload_asked(void *arg, const struct error *err, const char *answ
         look_in(in, RELOAD_LOOK_MS);
 }
 
+/* How long the next one is to wait for others that want one too. */
+static int64_t reload_wait(const struct ingress_node *in)
+{
+    bool few = workers_count(&in->workers) <= 1 + RELOAD_OLD_FEW;
+    int64_t after = in->reloaded_at ? in->reloaded_at + (few ? RELOAD_PAUSE_MS : RELOAD_LONG_PAUSE_MS) : 0;
+    return (after > in->reload_after ? after : in->reload_after) - time_monotonic_ms();
+}
+
 /* What no longer leads anywhere goes with it. */
 static bool step_reload(struct ingress_node *in)
 {
     struct worker *current = workers_current(&in->workers);
     if (!in->planned || !current || in->reloading || structure_holds(in))
         return false;
-    int64_t wait = in->reloaded_at ? in->reloaded_at + RELOAD_PAUSE_MS - time_monotonic_ms() : 0;
+    int64_t wait = reload_wait(in);
     if (wait > 0) {
         ingress_step_in(in, wait);
         return false;

@@ -40,7 +40,7 @@ struct ingress_node {
     struct files_write *writing;
 
     bool reloading;
-    int64_t reloaded_at;
+    int64_t reloaded_at, reload_after;   /* when the last one began; not before that, since one failed */
     long failed_before;              /* reloads that had failed */
     int current_before;
     unsigned rounds;                 /* of changes for this generation */

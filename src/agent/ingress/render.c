@@ -45,6 +45,8 @@ static void add_global(const struct layout *l, const struct render_options *o, c
         buf_printf(out, "    user %s\n    chroot %s/" RENDER_JAIL "\n", word(c->user), o->directory);
     if (c->access_log)
         buf_add_string(out, "    log stdout format raw local0\n");
+    /* Its own HTTP client is not used: without this line it reads the system's certificates at each start. */
+    buf_add_string(out, "    httpclient.ssl.verify none\n");
     buf_add_string(out, "    mworker-max-reloads 100\n    tune.ssl.default-dh-param 2048\n    ssl-default-bind-options ssl-min-ver "
                         "TLSv1.2 no-tls-tickets\n");
 }
@@ -71,8 +73,8 @@ static void add_binds(const struct ingress_config *c, int port, const char *more
 }
 
 /* One line a request. What the client sent stands between quotes, with quotes in it escaped. */
-#define LOG_FORMAT \
-    "    log-format 'time=%Tl client=%ci:%cp proto=%[var(txn.scheme)] host=%{+Q,+E}[var(txn.host)] request=%{+Q,+E}r status=%ST " \
+#define LOG_FORMAT(proto) \
+    "    log-format 'time=%Tl client=%ci:%cp proto=" proto " host=%{+Q,+E}[var(txn.host)] request=%{+Q,+E}r status=%ST " \
     "bytes=%B service=%b replica=%si:%sp queue_ms=%Tw connect_ms=%Tc response_ms=%Tr total_ms=%Ta end=%ts retries=%rc " \
     "connections=%ac'\n"
 
@@ -108,8 +110,7 @@ static void add_web(const struct render_options *o, enum map_kind map, struct bu
     buf_printf(out, "    bind unix@" RENDER_JAIL "/%s.sock accept-proxy mode 600%s%s\n", tls ? "https" : "http", own_user(o) ? " user " : "",
                own_user(o) ? word(c->user) : "");
     add_binds(c, (int)(tls ? c->https_port : c->http_port), tls ? " ssl crt-list " RENDER_CRT_LIST " alpn h2,http/1.1" : "", out);
-    buf_printf(out, "    http-request set-var(txn.scheme) str(%s)\n", tls ? "https" : "http");
-    buf_add_string(out, LOG_FORMAT);
+    buf_add_string(out, tls ? LOG_FORMAT("https") : LOG_FORMAT("http"));
     if (!tls)
         buf_add_string(out, "    http-request return status 200 content-type text/plain lf-string \"%[path,map(" RENDER_ACME_MAP ")]\" "
                             "if { path,map(" RENDER_ACME_MAP ") -m found }\n");
@@ -125,7 +126,8 @@ static void add_web(const struct render_options *o, enum map_kind map, struct bu
     buf_printf(out, "    http-request set-header X-Forwarded-Proto %s\n", tls ? "https" : "http");
     buf_printf(out, "    use_backend handover-%s if { str(" RENDER_HANDOVER_KEY "),map(" RENDER_HANDOVER_MAP ") -m found }\n",
                tls ? "https" : "http");
-    buf_add_string(out, "    use_backend %[var(txn.to)] if { var(txn.to) -m found }\n    default_backend unknown\n");
+    /* A name that is none (nothing was found) leads to the default. */
+    buf_add_string(out, "    use_backend %[var(txn.to)]\n    default_backend unknown\n");
     /* The socket is in the jail, which is the root directory of who connects to it. */
     buf_printf(out, "backend handover-%s\n    server next unix@%s/%s.sock send-proxy-v2 no-check\n", tls ? "https" : "http",
                own_user(o) ? "" : RENDER_JAIL, tls ? "https" : "http");

@@ -33,6 +33,15 @@ struct worker *workers_current(const struct worker_list *l)
     return NULL;
 }
 
+size_t workers_count(const struct worker_list *l)
+{
+    size_t n = 0;
+    struct worker *w;
+    LIST_FOREACH(w, l, link)
+        n++;
+    return n;
+}
+
 void workers_clear(struct worker_list *l)
 {
     while (!LIST_EMPTY(l))

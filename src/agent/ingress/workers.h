@@ -27,6 +27,7 @@ void workers_follow(struct worker_list *l, const struct answer_processes *proces
 void workers_clear(struct worker_list *l);
 /* NULL: there is none. */
 struct worker *workers_current(const struct worker_list *l);
+size_t workers_count(const struct worker_list *l);
 struct worker *workers_find(const struct worker_list *l, int pid);
 
 /* What is asked of a process; worker_done comes later and says whether it could be told. The worker is found again by its
