@@ -15,6 +15,7 @@ const char *const phase_names[PHASE_COUNT] = {
 
 static const char *const event_names[EVENT_COUNT] = {
     "start", "prepared", "refused", "started", "start_failed", "exited", "healthy", "unhealthy", "timer", "stop", "restart",
+    "checks",
 };
 
 /* How long a task may stay unhealthy before it is restarted under the restart policy. */
@@ -396,6 +397,16 @@ static enum phase do_unhealthy(struct allocation *a, const struct alloc_input *i
     return PHASE_UP;
 }
 
+/* What was said of it stands until the new checks have a verdict of their own; without any, it runs and that is all. */
+static enum phase do_checks(struct allocation *a, const struct alloc_input *in)
+{
+    end_health(a);
+    begin_health(a);
+    if (!a->health && a->record.report.state != ALLOC_RUNNING)
+        allocation_report(a, ALLOC_RUNNING, "its health is not checked any more");
+    return PHASE_UP;
+}
+
 static enum phase do_impatient(struct allocation *a, const struct alloc_input *in)
 {
     CLEANUP_FREE char *why = mem_printf("unhealthy for too long: %s", a->record.report.reason);
@@ -579,6 +590,7 @@ static enum phase (*const machine[PHASE_COUNT][EVENT_COUNT])(struct allocation *
         [EVENT_TIMER] = do_impatient,
         [EVENT_STOP] = do_stop_running,
         [EVENT_RESTART] = do_restart_running,
+        [EVENT_CHECKS] = do_checks,
     },
     [PHASE_BACKOFF] = {
         [EVENT_TIMER] = do_start,

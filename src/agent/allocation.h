@@ -30,6 +30,7 @@ enum alloc_event {
     EVENT_TIMER,          /* the delay, or the patience with an unhealthy task, is over */
     EVENT_STOP,           /* not wanted any more */
     EVENT_RESTART,        /* a newer generation is wanted */
+    EVENT_CHECKS,         /* its version has other health checks */
     EVENT_COUNT
 };
 extern const char *const phase_names[PHASE_COUNT];

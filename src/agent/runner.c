@@ -344,17 +344,19 @@ static void apply_new(struct runner *r, const struct alloc *alloc)
     allocation_event(a, wanted_here(r, alloc) ? EVENT_START : EVENT_STOP);
 }
 
-/* A newer version that needs no new task: what is kept and what comes next go by it. */
-static void follow_version(struct runner *r, struct allocation *a, struct alloc *fresh)
+/* A newer version that needs no new task: what is kept and what comes next go by it. True: it has other health checks. */
+static bool follow_version(struct runner *r, struct allocation *a, struct alloc *fresh)
 {
     uint64_t version = a->spec->version.version;
     struct spec_ref *spec = fresh->version != version ? spec_find(r, fresh->service, fresh->version) : NULL;
     if (!spec) {
         fresh->version = version;
-        return;
+        return false;
     }
+    bool other_checks = !type_equal(&health_type_table, &a->spec->version.spec.health, &spec->version.spec.health);
     runner_spec_release(r, a->spec);
     a->spec = spec_hold(spec);
+    return other_checks;
 }
 
 static void apply_known(struct runner *r, struct allocation *a, const struct alloc *alloc, bool full)
@@ -365,7 +367,7 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
     type_copy(&alloc_type, &fresh, alloc);
     free(fresh.id);
     fresh.id = steal(&a->record.alloc.id);
-    follow_version(r, a, &fresh);
+    bool other_checks = follow_version(r, a, &fresh);
     type_clear(&alloc_type, &a->record.alloc);
     a->record.alloc = fresh;
     a->gone = false;
@@ -383,6 +385,8 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
         allocation_event(a, EVENT_START);
     else if (newer)
         allocation_event(a, EVENT_RESTART);
+    else if (other_checks)
+        allocation_event(a, EVENT_CHECKS);
 }
 
 static void apply_gone(struct runner *r, struct allocation *a)

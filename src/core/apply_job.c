@@ -7,14 +7,18 @@
 #include "core/ingress.h"
 #include "core/peers.h"
 
-static bool restart_needed(const struct service *before, const struct service *after, bool *changed)
+/* Servers of a lower level replace replicas for their checks, and all servers must come to the same state. */
+#define CHECKS_IN_PLACE_LEVEL 4
+
+static bool restart_needed(const struct core *c, const struct service *before, const struct service *after, bool *changed)
 {
     struct change_list changes = {0};
-    bool restart = false;
+    bool restart = false, in_place = core_level(c) >= CHECKS_IN_PLACE_LEVEL;
     type_diff(&service_type, before, after, &changes);
     *changed = changes.n > 0;
     for (uint32_t i = 0; i < changes.n; i++)
-        restart |= changes.v[i].restart;
+        restart |= changes.v[i].restart || (!in_place && strncmp(changes.v[i].path, "health.", strlen("health.")) == 0
+                                            && strcmp(changes.v[i].path, "health.min_running") != 0);
     change_list_clear(&changes);
     return restart;
 }
@@ -53,11 +57,12 @@ static struct version_entry *new_version(struct core *c, const struct service_en
 }
 
 /* Replicas of the version before still stand beside those of the current one, and what is submitted is as they are. */
-static bool goes_back_beside(const struct service_entry *s, const struct deployment_entry *beside, const struct service *spec)
+static bool goes_back_beside(const struct core *c, const struct service_entry *s, const struct deployment_entry *beside,
+                             const struct service *spec)
 {
     bool ignored;
     const struct version_entry *from = beside ? state_version(s, beside->from_version) : NULL;
-    return from && !restart_needed(&from->v.spec, spec, &ignored);
+    return from && !restart_needed(c, &from->v.spec, spec, &ignored);
 }
 
 /* The new version is part of what goes on. */
@@ -84,8 +89,8 @@ const char *service_add_version(struct core *c, struct service_entry *s, const s
     const struct version_entry *old = s->current;
     bool ignored, fresh = !old || s->stopped;
     struct deployment_entry *beside = fresh ? NULL : beside_deployment(s), *running;
-    bool back = goes_back_beside(s, beside, nv->spec);
-    bool restart = !back && (fresh || restart_needed(&old->v.spec, nv->spec, &ignored));
+    bool back = goes_back_beside(c, s, beside, nv->spec);
+    bool restart = !back && (fresh || restart_needed(c, &old->v.spec, nv->spec, &ignored));
     struct version_entry *v = new_version(c, s, nv);
     v->epoch = back ? beside->from_epoch : restart ? v->v.version : old->epoch;
     if (beside && (back || restart))
@@ -183,7 +188,7 @@ static void submit_service(struct core *c, struct job_entry *j, const struct ser
         state_move_service(c, s, j, position);
     bool changed = true;
     if (s->current && !s->stopped)
-        restart_needed(&s->current->v.spec, spec, &changed);
+        restart_needed(c, &s->current->v.spec, spec, &changed);
     if (changed)
         deployment = service_add_version(c, s, &(struct new_version){.spec = spec, .why = "submitted"});
     buf_add_string(body, position ? ",{\"name\":" : "{\"name\":");
@@ -321,12 +326,12 @@ static bool version_failed(const struct service_entry *s, const struct version_e
 }
 
 /* The newest version that is another than the current one and did not fail; NULL: none. */
-static struct version_entry *version_to_go_back_to(struct service_entry *s)
+static struct version_entry *version_to_go_back_to(const struct core *c, struct service_entry *s)
 {
     bool differs;
     struct version_entry *v = s->current;
     while ((v = TAILQ_PREV(v, version_list_head, link))) {
-        restart_needed(&s->current->v.spec, &v->v.spec, &differs);
+        restart_needed(c, &s->current->v.spec, &v->v.spec, &differs);
         if (differs && !version_failed(s, v))
             break;
     }
@@ -334,14 +339,14 @@ static struct version_entry *version_to_go_back_to(struct service_entry *s)
 }
 
 /* While the replicas of the version before stand beside those of the current one, it is that one. */
-static struct version_entry *rollback_target(struct service_entry *s, const struct command_service_rollback *p,
-                                             bool *beside, struct error *err)
+static struct version_entry *rollback_target(const struct core *c, struct service_entry *s,
+                                             const struct command_service_rollback *p, bool *beside, struct error *err)
 {
     const struct deployment_entry *d = beside_deployment(s);
     struct version_entry *to = p->to_version ? state_version(s, p->to_version) : d ? state_version(s, d->from_version) : NULL;
     *beside = to && !p->to_version;
     if (!to && !p->to_version)
-        to = version_to_go_back_to(s);
+        to = version_to_go_back_to(c, s);
     if (!to && !p->to_version)
         error_set(err, ERROR_CONFLICT, "service %s has no older version that did not fail and differs from the current one; "
                   "`mt versions %s` lists them, name the one to go back to", s->name, s->name);
@@ -356,7 +361,7 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
     const struct command_service_rollback *p = payload;
     struct service_entry *s = service_find(c, p->service, true, err);
     bool beside = false;
-    struct version_entry *to = s ? rollback_target(s, p, &beside, err) : NULL;
+    struct version_entry *to = s ? rollback_target(c, s, p, &beside, err) : NULL;
     if (!to)
         return -1;
     if (to == s->current && !s->stopped)

@@ -113,7 +113,7 @@ static const struct field health_fields[] = {
     INT(health, unhealthy, 8, RANGE(1, 1000), .default_text = "3", .help = "Bad checks in a row until unhealthy."),
     DURATION(health, grace_ms, "grace", 9, RANGE(0, 86400000), .default_text = "0s",
              .help = "Time after the start in which bad checks do not count."),
-    DURATION(health, min_running_ms, "min_running", 10, .flags = FIELD_NO_RESTART, RANGE(0, 3600000), .default_text = "1s",
+    DURATION(health, min_running_ms, "min_running", 10, RANGE(0, 3600000), .default_text = "1s",
              .help = "none: time that a replica must have run until it counts as healthy in a rollout."),
     {0},
 };
@@ -273,7 +273,7 @@ static const struct field service_fields[] = {
     INT(service, priority, 16, .flags = FIELD_NO_RESTART, RANGE(1, 100), .default_text = "50",
         .help = "Higher is placed first."),
     {.name = "health", .tag = 17, .kind = FIELD_OBJECT, .offset = offsetof(struct service, health),
-     .type = &health_type_table, .help = "How one sees that a replica works."},
+     .type = &health_type_table, .flags = FIELD_NO_RESTART, .help = "How one sees that a replica works."},
     OBJECT(service, restart, 18, restart, .flags = FIELD_NO_RESTART, .help = "What happens when the task ends by itself."),
     OBJECT(service, kill, 19, kill, .flags = FIELD_NO_RESTART, .help = "How the task is stopped."),
     OBJECT(service, deploy, 20, deploy, .flags = FIELD_NO_RESTART, .help = "How a new version is rolled out."),

@@ -17,6 +17,10 @@ from lib import Server, job, wait_for  # noqa: E402
 DEPLOYS, REQUESTS = 1, 300
 
 
+def health(path):
+    return {"type": "http", "port": "http", "path": path, "interval": "200ms"}
+
+
 class IngressTest(unittest.TestCase):
     through = None                   # what stands between the agents and the server
 
@@ -83,6 +87,10 @@ class IngressTest(unittest.TestCase):
         self.submit(**more)
         self.serves("v1")
         self.load()
+
+    def tasks(self):
+        """The process of each replica that runs."""
+        return {a["id"]: a["pid"] for agent in self.agents for a in agent.get("/v1/allocs").json if a["pid"]}
 
     def download(self):
         """Half a MB over three seconds; what came of it is in the list that is returned, afterwards."""
@@ -182,6 +190,48 @@ class AnalysisTest(IngressTest):
 
 
 class FaultsTest(IngressTest):
+    def test_changes_that_touch_no_replica(self):
+        """Ways in, checks, count and words: what runs goes on, by the new checks, also of an agent that was killed."""
+        self.first()
+        before, spec = self.tasks(), {"version": "v1"}
+
+        def change(**more):
+            spec.update(more)
+            answer = self.server.post("/v1/jobs", job("web", web_service(**spec)))
+            self.assertEqual((answer.status, answer.json["services"][0]["deployment"]), (200, None), answer)
+
+        def checked_at(path):
+            wait_for(lambda: all(f"{path}: status 200" in a["reason"] for a in self.server.items("/v1/allocs")), 20, f"checks of {path}")
+
+        change(health=health("/better"))
+        checked_at("/better")
+        self.assertEqual(self.tasks(), before)
+        for agent in self.agents:
+            agent.kill()
+            agent.start()
+        change(health=health("/best"), meta={"team": "x"}, ingress=[{"host": f"{h}.example.com", "port": "http"} for h in ("web", "new")])
+        wait_for(lambda: all(a.get_page("/", host="new.example.com")[0] == 200 for a in self.agents), 20, "the new host")
+        checked_at("/best")
+        self.assertEqual(self.tasks(), before)
+        change(count=3)
+        wait_for(lambda: len(self.tasks()) == 3, 20, "the third replica")
+        self.assertEqual(before.items() - self.tasks().items(), set())
+        self.assertEqual(self.lost(), [])
+        # A check that none passes takes all of them out, and going back brings them in again.
+        change(health={"type": "exec", "command": ["/bin/false"], "interval": "200ms"})
+        wait_for(lambda: self.agents[0].get_page("/")[0] == 503, 20, "no healthy replica")
+        self.assertEqual(self.server.post("/v1/services/web/rollback").status, 200)
+        self.serves("v1")
+        change(health={"type": "none"})
+        wait_for(lambda: {a["state"] for a in self.server.items("/v1/allocs")} == {"running"}, 20, "replicas without checks")
+        self.serves("v1")
+        load = Load(self.agents[0])      # who served without checks serves until they say otherwise
+        self.loads.append(load)
+        change(health=health("/good"))
+        checked_at("/good")
+        self.assertEqual(load.stop(), [])
+        self.assertEqual(before.items() - self.tasks().items(), set())
+
     def test_drain_and_kills(self):
         """A node is drained, the agents, then the server are killed and come back, in the middle of deploys."""
         self.first()

@@ -56,6 +56,35 @@ static void a_change_that_needs_no_restart_carries_replicas_over(void **state)
     cluster_clear(&c);
 }
 
+static void know_level(struct cluster *c, int64_t level)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_MEMBER_SET, c->now, NULL, NULL);
+    struct command_member_set *p = cmd.payload;
+    p->member = (struct member){.id = mem_strdup("11"), .name = mem_strdup("s1"), .address = mem_strdup("10.0.0.1:4646"),
+                                .raft_address = mem_strdup("10.0.0.1:4648"), .version = mem_strdup("1.0"), .level = level};
+    assert_true(cluster_apply(c, &cmd));
+}
+
+static void other_checks_replace_nothing_once_all_servers_agree_on_that(void **state)
+{
+    static const char checks[] = "    count: 1\n    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n",
+                      others[] = "    count: 1\n    ports: [{name: http, port: 80}]\n    health: {type: http, path: /x}\n";
+    static const struct { int64_t level; int replicas; } cases[] = {{3, 2 /* the new one beside the old */}, {4, 1}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct cluster c;
+        cluster_init(&c, 1);
+        know_level(&c, cases[i].level);
+        cluster_submit(&c, "web", checks);
+        cluster_decide(&c);
+        cluster_report_all(&c, "web", ALLOC_HEALTHY);
+        assert_true(cluster_submit(&c, "web", others));
+        cluster_decide(&c);
+        assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), cases[i].replicas);
+        cluster_clear(&c);
+    }
+}
+
 static void services_that_the_new_file_leaves_out_are_stopped(void **state)
 {
     struct cluster c;
@@ -361,6 +390,7 @@ int main(void)
         cmocka_unit_test(a_submitted_service_is_placed_and_its_deployment_succeeds),
         cmocka_unit_test(an_unchanged_service_stays_untouched),
         cmocka_unit_test(a_change_that_needs_no_restart_carries_replicas_over),
+        cmocka_unit_test(other_checks_replace_nothing_once_all_servers_agree_on_that),
         cmocka_unit_test(services_that_the_new_file_leaves_out_are_stopped),
         cmocka_unit_test(a_service_name_belongs_to_one_job),
         cmocka_unit_test(a_submit_for_another_index_is_refused),
