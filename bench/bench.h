@@ -14,7 +14,7 @@ struct bench {
 int bench_count(const char *text, int64_t max, int64_t *out);
 
 extern const struct bench bench_scheduler, bench_submit, bench_idle, bench_api, bench_commit, bench_state, bench_docker,
-    bench_firecracker, bench_agents;
+    bench_firecracker, bench_agents, bench_ingress;
 
 /* The monitor that `firecracker` measures with. */
 int bench_monitor(int argc, char **argv);

@@ -15,6 +15,7 @@ static const struct bench *const benches[] = {
     &bench_commit,
     &bench_state,
     &bench_agents,
+    &bench_ingress,
     &bench_docker,
     &bench_firecracker,
 };

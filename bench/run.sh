@@ -39,7 +39,7 @@ figures() {
     "$bench" state
     "$bench" agents
     python3 tests/e2e/failover.py 100
-    python3 bench/ingress.py
+    "$bench" ingress
 }
 
 # The lines as Markdown.

@@ -91,7 +91,8 @@ class Bench(unittest.TestCase):
         return found
 
     def test_wrong_arguments_are_told(self):
-        for args in (["submit", "--count", "0"], ["idle", "--seconds", "soon"], ["api", "more"], ["commit", "--servers", "2"], ["none"], []):
+        for args in (["submit", "--count", "0"], ["idle", "--seconds", "soon"], ["api", "more"], ["commit", "--servers", "2"],
+                     ["ingress", "--seconds", "0"], ["none"], []):
             done = subprocess.run([program("mentat-bench"), *args], capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout), (2, ""), args)
             self.assertIn("usage: mentat-bench", done.stderr)
