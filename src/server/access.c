@@ -79,6 +79,16 @@ void access_begin(struct control *c)
     c->access_seen = false;
 }
 
+/* It has all that its leader told it, and that is not nothing. */
+static bool follows(const struct control *c)
+{
+    struct consensus_stats stats;
+    if (!c->consensus || c->role == CONSENSUS_LEADER || !control_in_contact(c) || !core_member_next(c->core, NULL))
+        return false;
+    consensus_stats(c->consensus, &stats);
+    return stats.applied_index >= stats.commit_index;
+}
+
 void access_look(struct control *c)
 {
     if (!c->access)
@@ -87,8 +97,9 @@ void access_look(struct control *c)
     access_table_set_in_cluster(c->access, c->consensus && !c->forming);
     if (!c->access_seen || now->modify_index != c->access_index)
         access_table_set(c->access, now);
-    bool leads = c->role == CONSENSUS_LEADER && !c->stopping && c->consensus && consensus_lease_ms(c->consensus) &&
-                 core_level(c->core) >= command_kind_level(COMMAND_TOKEN_CREATE);
+    bool rules = c->role == CONSENSUS_LEADER && c->consensus && consensus_lease_ms(c->consensus);
+    bool leads = rules && !c->stopping && core_level(c->core) >= command_kind_level(COMMAND_TOKEN_CREATE);
+    access_table_set_knowledge(c->access, rules ? ACCESS_COMPLETE : follows(c) ? ACCESS_CURRENT : ACCESS_BEHIND);
     if (c->access_seen && now->modify_index == c->access_index && (!leads || c->admin_seen))
         return;
     c->access_seen = true;

@@ -19,6 +19,7 @@ struct access_table {
     pthread_rwlock_t lock;
     struct entry *by_id;
     atomic_bool in_cluster;
+    atomic_int knowledge;
     struct watcher *watchers;
     size_t watcher_count;
     bool revoked;                    /* somebody, since the watchers were told */
@@ -175,6 +176,16 @@ bool access_table_in_cluster(const struct access_table *t)
     return atomic_load(&t->in_cluster);
 }
 
+void access_table_set_knowledge(struct access_table *t, enum access_knowledge knowledge)
+{
+    atomic_store(&t->knowledge, knowledge);
+}
+
+enum access_knowledge access_table_knowledge(const struct access_table *t)
+{
+    return (enum access_knowledge)atomic_load(&t->knowledge);
+}
+
 struct access_holder *access_table_find(struct access_table *t, const char *token, int64_t now_ms, struct error *err)
 {
     static const char make[] = "`mt token create` makes one";
@@ -190,9 +201,9 @@ struct access_holder *access_table_find(struct access_table *t, const char *toke
     struct access_holder *h = e ? access_holder_hold(e->holder) : NULL;
     pthread_rwlock_unlock(&t->lock);
     if (!h || !secret_fits(dot + 1, h->secret_hash)) {
-        access_holder_free(h);
-        error_set(err, ERROR_UNAUTHENTICATED, "the cluster does not know this token (it was revoked, or it is of another "
+        error_set(err, h ? ERROR_UNAUTHENTICATED : ERROR_NOT_FOUND, "the cluster does not know this token (it was revoked, or it is of another "
                   "cluster); %s", make);
+        access_holder_free(h);
         return NULL;
     }
     if (access_holder_check(h, now_ms, err)) {

@@ -31,8 +31,14 @@ void access_table_set(struct access_table *t, const struct access *access);
 /* Core thread: whether this server is in a cluster; until then its own host may found one, or let it join. */
 void access_table_set_in_cluster(struct access_table *t, bool in_cluster);
 bool access_table_in_cluster(const struct access_table *t);
+/* What a token that the table lacks is. A server that just started, or lost its leader, cannot say; one that follows a
+ * leader is milliseconds behind it; a leader has them all. */
+enum access_knowledge { ACCESS_BEHIND, ACCESS_CURRENT, ACCESS_COMPLETE };
+void access_table_set_knowledge(struct access_table *t, enum access_knowledge knowledge);     /* core thread */
+enum access_knowledge access_table_knowledge(const struct access_table *t);
 
-/* Any thread. "ID.SECRET": the caller's reference, or NULL with err (UNAUTHENTICATED). */
+/* Any thread. "ID.SECRET": the caller's reference, or NULL with err: UNAUTHENTICATED, or NOT_FOUND: it is not
+ * known here. */
 struct access_holder *access_table_find(struct access_table *t, const char *token, int64_t now_ms, struct error *err);
 struct access_holder *access_holder_hold(struct access_holder *h);
 void access_holder_free(struct access_holder *h);      /* one reference; NULL does nothing */

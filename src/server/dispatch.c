@@ -402,6 +402,14 @@ static bool served_by_member(const struct control *c, const struct request *r)
 
 static void place(struct control *c, struct request *r)
 {
+    if (r->stranger && leads(c)) {
+        control_refuse(r, ERROR_UNAVAILABLE, "this server has just become the leader; nothing was done, try again");
+        return;
+    }
+    if (r->stranger) {
+        to_leader(c, r);
+        return;
+    }
     bool waits = r->route->read && r->has_index && r->consistency != CONSISTENCY_STRONG;
     if (r->route->place == PLACE_HERE || leads(c) || served_by_member(c, r))
         serve(c, r);

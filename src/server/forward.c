@@ -43,6 +43,10 @@ static void another_leader(struct request *r, bool maybe_done, const char *why)
 
 static void hand_back(struct request *r, struct http_response *res)
 {
+    if (request_left_open(r, res->status)) {
+        unknown(r, "a leader was lost while it had the request, and the next one did not do it");
+        return;
+    }
     struct http_header headers[ARRAY_LEN(answer_headers)];
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(answer_headers); i++) {

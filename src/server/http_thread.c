@@ -138,6 +138,12 @@ void request_finish(struct request *r)
         request_done(r);
         return;
     }
+    if (a->error.code != ERROR_NONE && a->error.code != ERROR_UNKNOWN_OUTCOME &&
+        request_left_open(r, a->status ? a->status : error_http_status(a->error.code))) {
+        a->status = 0;
+        a->error.code = ERROR_UNKNOWN_OUTCOME;
+        error_context(&a->error, "a leader was lost while it had the request, which may or may not be done; now");
+    }
     if (a->error.code != ERROR_NONE) {
         buf_clear(&a->body);
         answer_error_body(&a->error, &a->problems, &a->body);
@@ -218,6 +224,39 @@ static void respond_error(struct http_request *http, int status, const char *all
     http_respond(http, status, headers, allow ? 2 : 1, &body);
 }
 
+/* Parsed, and allowed as far as this server can tell. */
+static bool admit(struct request *r)
+{
+    struct http_thread *t = r->thread;
+    const struct route *route = r->route;
+    struct error *err = &r->answer.error;
+    if (r->stranger)
+        return request_parse_way(r, err) == 0;
+    bool audited = t->config->audit != AUDIT_REQUIRED || !audit_wants(route) || audit_admit(t->audit, err) == 0;
+    return audited && request_parse(r, err) == 0 && (route->read || route->write || route->run || r->command.len);
+}
+
+enum admission { REFUSED, ADMITTED, LEADER_JUDGES };
+
+/* Who asks, and whether it may. A token that is not known here may be one all the same: the leader knows. */
+static enum admission identify(struct http_thread *t, const struct http_request *http, const struct route *route,
+                               struct identity *who, struct error *err)
+{
+    if (identity_of_request(t->access, http, route->right, who, err) == 0)
+        return identity_check(who, route->right, err) ? REFUSED : ADMITTED;
+    if (err->code != ERROR_NOT_FOUND)
+        return REFUSED;
+    enum access_knowledge knowledge = access_table_knowledge(t->access);
+    if (knowledge != ACCESS_COMPLETE && route->place == PLACE_LEADER)
+        return LEADER_JUDGES;
+    if (knowledge == ACCESS_BEHIND)
+        error_set(err, ERROR_UNAVAILABLE, "this server does not know the token, and cannot say yet that there is no such one; ask "
+                  "another server, or try again");
+    else
+        err->code = ERROR_UNAUTHENTICATED;
+    return REFUSED;
+}
+
 static void on_request(struct http_request *http, void *arg)
 {
     struct http_thread *t = arg;
@@ -228,7 +267,8 @@ static void on_request(struct http_request *http, void *arg)
     struct identity who;
     char id[REQUEST_ID_SIZE];
     give_id(t, http, id);
-    if (route && (identity_of_request(t->access, http, route->right, &who, &err) || identity_check(&who, route->right, &err))) {
+    enum admission admission = route ? identify(t, http, route, &who, &err) : REFUSED;
+    if (route && admission == REFUSED) {
         say_refused(t, http, &who, &err);
         if (audit_wants(route))
             audit_refused(t->audit, http, &who, id, error_http_status(err.code), &err);
@@ -243,17 +283,17 @@ static void on_request(struct http_request *http, void *arg)
     struct request *r = request_new(t, http, route);
     r->started_ns = (int64_t)uv_hrtime();
     r->who = who;
+    r->stranger = admission == LEADER_JUDGES;
     memcpy(r->id, id, sizeof id);
     memcpy(r->params, params, sizeof params);
     http->data = r;
     http->on_close = on_client_gone;
     TAILQ_INSERT_TAIL(&t->active, r, active_link);
     atomic_fetch_add_explicit(&t->metrics.active, 1, memory_order_relaxed);
-    bool admitted = t->config->audit != AUDIT_REQUIRED || !audit_wants(route) || audit_admit(t->audit, &r->answer.error) == 0;
-    if (!admitted || request_parse(r, &r->answer.error) || (!route->read && !route->write && !route->run && !r->command.len))
-        request_finish(r);
-    else
+    if (admit(r))
         request_send(r);
+    else
+        request_finish(r);
 }
 
 static bool is_snapshot(const struct http_request *http)

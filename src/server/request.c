@@ -40,6 +40,11 @@ void request_delete(struct request *r)
     free(r);
 }
 
+bool request_left_open(const struct request *r, int status)
+{
+    return r->unknown && (status >= 500 || status == error_http_status(ERROR_TOO_MANY));
+}
+
 const char *request_query(const struct request *r, const char *name)
 {
     return http_request_query(r->http, name);
@@ -160,16 +165,19 @@ static int parse_body(struct request *r, struct error *err)
     return problems_error(route->request, &r->answer.problems, err);
 }
 
-int request_parse(struct request *r, struct error *err)
+int request_parse_way(struct request *r, struct error *err)
 {
-    if (route_check_query(r->route, &r->http->query, err))
-        return -1;
     const char *key = http_request_header(r->http, "Idempotency-Key");
     if (key && (!*key || strlen(key) > IDEMPOTENCY_KEY_MAX || !text_is_utf8(key, strlen(key))))
         return error_set(err, ERROR_INVALID, "Idempotency-Key: 1 to %d bytes of UTF-8", IDEMPOTENCY_KEY_MAX);
     r->has_key = key != NULL;
     r->forwarded = http_request_header(r->http, HEADER_FORWARDED) != NULL;
-    if (parse_limit(r, err))
+    return parse_limit(r, err);
+}
+
+int request_parse(struct request *r, struct error *err)
+{
+    if (route_check_query(r->route, &r->http->query, err) || request_parse_way(r, err))
         return -1;
     if (r->route->query_sets & (QUERY_WAIT | QUERY_CONSISTENCY) && parse_consistency(r, err))
         return -1;

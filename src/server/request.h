@@ -60,6 +60,7 @@ struct request {
     int64_t command_level;           /* that its content needs; 0: that of its kind */
     bool has_key;                    /* an Idempotency-Key came with it */
     bool forwarded;                  /* by another server: not to be handed on again */
+    bool stranger;                   /* whose token only the leader can refuse: for it to judge, unparsed */
     int64_t limit_ms;
     struct list_filter filter;
     uint32_t limit;
@@ -111,9 +112,14 @@ int request_query_number(const struct request *r, const char *name, uint64_t fal
                          struct error *err);
 int request_query_bool(const struct request *r, const char *name, bool *out, struct error *err);
 
+/* An answer with this status is of this try alone, such as that a disk is full: what became of an earlier one stays open. */
+bool request_left_open(const struct request *r, int status);
+
 /* Query parameters, page, filter and body by the route's row, then its prepare. HTTP thread. On -1, err is set and
  * answer.problems may be. */
 int request_parse(struct request *r, struct error *err);
+/* Only what decides where it goes, and how long it may take. */
+int request_parse_way(struct request *r, struct error *err);
 /* Encodes a command of this request (actor, idempotency key, time) into r->command. */
 void request_command(struct request *r, int kind, const void *payload);
 /* {"error":{…}} with details. */

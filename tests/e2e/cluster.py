@@ -16,7 +16,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster_lib import Cluster, Load, check_history  # noqa: E402
-from lib import PATIENCE, Agent, EventStream, FakeAgent, Server, exec_service, job, program, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, EventStream, FakeAgent, Server, SmallDisk, exec_service, job, program, wait_for  # noqa: E402
 
 
 def mt(server, *args, **kw):
@@ -152,6 +152,30 @@ class AnyServer(ClusterTest):
         again = self.submit(others[0], "once", headers={"Idempotency-Key": "k"})
         self.assertEqual(again.body, got[0].body)
         self.cluster.wait_equal()
+
+
+@unittest.skipUnless(os.geteuid() == 0, "mounting small file systems needs root")
+class FullDisks(unittest.TestCase):
+    def test_a_refusal_by_the_next_leader_says_nothing_of_what_the_lost_one_had(self):
+        cluster = Cluster(3, start=False, segment_mb=1, reserve_mb=2)
+        self.addCleanup(cluster.kill)
+        disks = {}
+        for s in cluster.servers:
+            disks[s] = SmallDisk(24)
+            self.addCleanup(disks[s].remove)
+            s.flags["data_dir"] = disks[s].join("state")
+            s.start(wait=False)
+        cluster.wait_ready(3)
+        leader, others = cluster.leader(), cluster.followers()
+        for s in others:
+            disks[s].fill()
+        os.kill(leader.process.pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, leader.process.pid, signal.SIGCONT)
+        # The first server that it is handed to has it, and says nothing.
+        answer = others[0].post("/v1/jobs", job("perhaps"), headers={"Idempotency-Key": "k", "X-Mentat-Timeout": "30s"})
+        self.assertEqual((answer.status, answer.error["code"]), (504, "unknown_outcome"), answer)
+        refused = others[0].post("/v1/jobs", job("no"), headers={"Idempotency-Key": "l", "X-Mentat-Timeout": "30s"})
+        self.assertEqual((refused.status, refused.error["code"]), (507, "no_space"), refused)
 
 
 class Followers(ClusterTest):
