@@ -23,8 +23,9 @@ LAST_ANSWER_S = 60
 class Record:
     """What all clients saw."""
 
-    def __init__(self, path, addresses):
-        self.addresses, self.lock = addresses, threading.Lock()
+    def __init__(self, path, hosts):
+        self.addresses, self.lock = [s.address for s in hosts.servers], threading.Lock()
+        self.tls, self.headers = hosts.tls, {**TIMEOUT, **hosts.headers}
         self.file = open(path, "w")
         self.begin = time.monotonic()
         self.stop, self.over, self.give_up = threading.Event(), threading.Event(), threading.Event()
@@ -47,7 +48,8 @@ class Record:
         """The answer, or None; which of both is written down with its times."""
         begin, answer, error = self.now(), None, ""
         try:
-            answer = call(API, method, path, body, {**TIMEOUT, **(headers or {})}, timeout=5 * PATIENCE, host=address)
+            answer = call(API, method, path, body, {**self.headers, **(headers or {})}, timeout=5 * PATIENCE, host=address,
+                          tls=self.tls)
         except (OSError, http.client.HTTPException) as e:
             error = repr(e)
         end = self.now()
@@ -281,7 +283,8 @@ class Follower(Client):
             self.follow()
 
     def follow(self):
-        stream = EventStream(API, last_event_id=self.last, host=self.address, timeout=20)
+        stream = EventStream(API, last_event_id=self.last, host=self.address, timeout=20, headers=self.record.headers,
+                             tls=self.record.tls)
         taken = 0
         try:
             while not (stream.closed.is_set() and taken == len(stream.events)) and not self.ending.wait(0.05):
@@ -321,8 +324,7 @@ class Watcher(Client):
 class Clients:
     def __init__(self, hosts, path, seed, *workers):
         """workers: what else asks, as a class with what it takes besides the record, its name and the seed."""
-        addresses = [s.address for s in hosts.servers]
-        self.record = Record(path, addresses)
+        self.record = Record(path, hosts)
         from_index = hosts.servers[0].status()["applied_index"]
         self.followers = [Follower(self.record, s, from_index) for s in hosts.servers]
         self.asking = [Writer(self.record, f"w{i}", seed) for i in range(3)] + \

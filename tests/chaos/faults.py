@@ -228,8 +228,8 @@ def step(c, host, rng):
     seconds = rng.choice(STEPS_S) * rng.choice([-1, 1])
     c.say(f"{host.name} to {seconds:+g} s")
     host.set_clock(seconds)
-    date = host.inside("curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%header{date}",
-                       f"http://{host.address}:{host.port}/v1/healthz")
+    date = host.inside(*host.curl, "-o", "/dev/null", "-w", "%header{date}",
+                       f"https://{host.address}:{host.port}/v1/healthz")
     seen = time.mktime(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")) - time.timezone
     return abs(seen - time.time() - seconds) < 5
 

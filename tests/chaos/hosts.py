@@ -20,6 +20,7 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("MENTAT_BIN", f"{ROOT}/build/tests/chaos")      # programs whose clocks can be stepped
 sys.path.insert(0, f"{ROOT}/tests/e2e")
+from authority import Authority  # noqa: E402
 from lib import PATIENCE, Agent, Server, SmallDisk, program, wait_for  # noqa: E402
 
 PREFIX = "mentat-chaos-"
@@ -29,6 +30,7 @@ BRIDGE_ADDRESS = NET + "254"
 API, AGENT_API, RAFT = 4646, 4647, 4648
 MOUNTED = "/sys/fs/cgroup"
 SERVER_DISK_MB = 96
+CERTIFICATE_DAYS = 10                # from before and after now: clocks are stepped
 
 
 def run(*command, **kw):
@@ -156,29 +158,43 @@ class ServerHost(Host, Server):
     """Its disk is small, and can be filled and wiped."""
     kind = "server"
 
-    def __init__(self, name, number, top, servers):
+    def __init__(self, name, number, top, servers, authority):
         Host.__init__(self, name, number, top)
+        self.id, self.authority = number, authority
         self.disk = SmallDisk(SERVER_DISK_MB)
         Server.__init__(self, name=name, data_dir=self.disk.join("state"), servers=servers, bind=self.address,
-                        allow_insecure="true", segment_mb=1, snapshot_mb=2, reserve_mb=4,
+                        access="tokens", segment_mb=1, snapshot_mb=2, reserve_mb=4,
                         node_grace=f"{15 * PATIENCE:g}s", mass_loss_hold="0s")
+        self.become(self.id)
         self.host, self.command = self.address, Host.command(self, "mentat-server")
         self.port = self.flags["port"] = API
 
+    def become(self, server_id):
+        self.id = server_id
+        self.flags.update({"server_id": server_id,
+                           **self.authority.server_flags(server_id, self.address, days=CERTIFICATE_DAYS)})
+
     def wipe(self):
+        """What it had is gone, so that it may not vote under the id that it had."""
         shutil.rmtree(self.flags["data_dir"])
+        self.become(self.id + 10)
 
     def status(self, timeout=2):
-        return self.get("/v1/cluster", timeout=timeout).json
+        """Raises while it does not know the token: it has just started, say."""
+        answer = self.get("/v1/cluster", timeout=timeout)
+        if answer.status != 200:
+            raise OSError(f"{self.name}: {answer}")
+        return answer.json
 
 
 class AgentHost(Host, Agent):
     kind = "agent"
 
-    def __init__(self, name, number, top, servers, run_name):
+    def __init__(self, name, number, top, servers, authority, run_name):
         Host.__init__(self, name, number, top)
-        Agent.__init__(self, _Nowhere, name, self.address, servers=servers, bind=self.address, allow_insecure="true",
-                       drivers="exec", cpus=16, memory_mb=4096)
+        Agent.__init__(self, _Nowhere, name, self.address, servers=servers, bind=self.address,
+                       drivers="exec", cpus=16, memory_mb=4096,
+                       **authority.agent_flags(name, self.address, days=CERTIFICATE_DAYS))
         self.host, self.command = self.address, Host.command(self, "mentat-agent")
         self.port = self.flags["port"] = AGENT_API
         self.group = self.flags["cgroup_root"] = f"{run_name}-{name}"
@@ -199,10 +215,17 @@ class Hosts:
         run("ip", "addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", "bridge")
         run("ip", "link", "set", "bridge", "up")
         addresses = [f"{NET}{i}:{API}" for i in (1, 2, 3)]
-        self.servers = [ServerHost(f"s{i}", i, f"{root}/s{i}", addresses) for i in (1, 2, 3)]
-        self.agents = [AgentHost(f"a{i}", 10 + i, f"{root}/a{i}", addresses, run_name) for i in (1, 2, 3)]
+        authority = Authority(since_days=CERTIFICATE_DAYS)
+        self.servers = [ServerHost(f"s{i}", i, f"{root}/s{i}", addresses, authority) for i in (1, 2, 3)]
+        self.agents = [AgentHost(f"a{i}", 10 + i, f"{root}/a{i}", addresses, authority, run_name) for i in (1, 2, 3)]
         self.all = self.servers + self.agents
         self.by_name = {h.name: h for h in self.all}
+        # How all of them are spoken to: as one that may ask agents too.
+        cert, key = authority.issue("asks", "DNS:99.server.mentat", days=CERTIFICATE_DAYS)
+        self.tls, self.headers = authority.context(cert, key), {}
+        for h in self.all:
+            h.tls = self.tls
+            h.curl = ["curl", "-s", "-m", "5", "--cacert", authority.ca, "--cert", cert, "--key", key]
 
     def ended(self):
         """Names of those whose programs ended by themselves."""
@@ -229,9 +252,19 @@ class Hosts:
             {m["id"] for m in s["servers"] if m["membership"] == "voter"} == ids and len(s["servers"]) == 3
             and s["leader"] in ids for s in statuses.values())
 
+    def admin_token(self):
+        """As the leader wrote it for whoever is root on its host."""
+        for s in self.servers:
+            with contextlib.suppress(FileNotFoundError):
+                with open(f"{s.flags['data_dir']}/admin-token") as f:
+                    return f.read().strip()
+
     def start(self):
         for s in self.servers:
             s.start(wait=False)
+        self.headers["Authorization"] = "Bearer " + wait_for(self.admin_token, 30, "the first administrator's token")
+        for s in self.servers:
+            s.headers = self.headers
         wait_for(self.voters_are_all, 30, "three voters")
         for a in self.agents:
             a.start()

@@ -427,10 +427,13 @@ class EventStream:
     """Reads GET /v1/events as server-sent events on a thread. timeout: seconds of silence that end it; servers say something
     every 15."""
 
-    def __init__(self, port, query="", last_event_id=None, host="127.0.0.1", timeout=None):
+    def __init__(self, port, query="", last_event_id=None, host="127.0.0.1", timeout=None, headers=None, tls=None):
         self.events, self.comments, self.closed = [], [], threading.Event()
         self.socket = socket.create_connection((host, port), timeout)
-        more = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
+        more = {**(headers or {}), **({"Last-Event-ID": last_event_id} if last_event_id else {})}
+        more = "".join(f"{name}: {value}\r\n" for name, value in more.items())
         self.socket.sendall(f"GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
         self.response = http.client.HTTPResponse(self.socket)
         self.response.begin()
