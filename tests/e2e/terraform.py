@@ -302,6 +302,22 @@ class Three(unittest.TestCase):
         self.assertEqual([child.returncode for child in running], [0] * len(names), said)
         return "".join(out for out, _ in said)
 
+    def give_up_without_network(self, name):
+        """The script says what it waits for, and leaves a half that the next try makes whole."""
+        script = bootstrap_lib.scripts(self.network.addresses, 'cp /not/there "$1"', "0" * 64, packages=())[name]
+        with open(self.work.join("half"), "w") as f:
+            f.write(script)
+        with open(self.work.join("half")) as f:
+            child = subprocess.Popen(self.machines[name].command("sh", "-c", "echo $$; exec sh"), stdin=f,
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        pid, waits = child.stdout.readline().strip(), False
+        while not waits and (line := child.stdout.readline()):
+            waits = "the release: not yet, trying again" in line
+        self.machines[name].run("kill", "-9", pid)
+        child.communicate()
+        self.assertTrue(waits, "it did not wait for the release")
+        self.assertFalse(os.path.exists(self.machines[name].path("/opt/mentat")))
+
     def mt(self, name, *args, check=True, stdin=""):
         address = f"http://{self.network.addresses[name]}:4646"
         return self.machines[name].run("mt", "--address", address, *args, check=check, stdin=stdin)
@@ -315,6 +331,7 @@ class Three(unittest.TestCase):
     def test_a_cluster_comes_up_bears_a_loss_and_heals(self):
         for name in self.network.addresses:
             self.boot(name)
+        self.give_up_without_network("h1")
         self.assertEqual(self.bring_up("h1", "h2", "h3").count("cluster ready"), 3)
         self.assertEqual(len(json.loads(self.mt("h2", "nodes", "-o", "json").stdout)), 3)
         self.mt("h1", "policy", "set", "-", stdin="profiles: [{name: exec-internal, services: [web]}]\n")
