@@ -12,6 +12,13 @@ void buf_free(struct buf *b)
     *b = (struct buf){0};
 }
 
+void buf_wipe(struct buf *b)
+{
+    if (b->data)
+        explicit_bzero(b->data, b->cap);
+    buf_free(b);
+}
+
 void buf_reserve(struct buf *b, size_t more)
 {
     size_t need = b->len + more + 1;

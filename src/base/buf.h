@@ -17,6 +17,9 @@ void buf_free(struct buf *b);                    /* frees the data and clears b;
 static inline void buf_free_cleanup_value(struct buf *b) { buf_free(b); }
 #define CLEANUP_BUF __attribute__((cleanup(buf_free_cleanup_value)))   /* CLEANUP_BUF struct buf b = {0}; */
 
+void buf_wipe(struct buf *b);                    /* as buf_free, and its memory is overwritten; reserve first: growing leaves copies */
+static inline void buf_wipe_cleanup_value(struct buf *b) { buf_wipe(b); }
+#define CLEANUP_WIPE __attribute__((cleanup(buf_wipe_cleanup_value)))
 void buf_reserve(struct buf *b, size_t more);    /* makes room for `more` bytes behind len, and the NUL */
 void buf_add(struct buf *b, const void *p, size_t n);
 void buf_add_string(struct buf *b, const char *s);

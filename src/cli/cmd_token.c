@@ -6,19 +6,7 @@
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/table.h"
-
-/* "reader,web-deployer" as a list. */
-static json_t *words(const char *text)
-{
-    json_t *list = json_array();
-    for (const char *p = text; *p; p += *p == ',') {
-        size_t n = strcspn(p, ",");
-        if (n)
-            json_array_append_new(list, json_stringn(p, n));
-        p += n;
-    }
-    return list;
-}
+#include "cli/words.h"
 
 static int run_create(struct cli *cli)
 {
@@ -33,7 +21,7 @@ static int run_create(struct cli *cli)
         return cli_fail(cli, &err);
     }
     struct api *api = cli_api(cli, &err);
-    CLEANUP(json_decref) json_t *body = json_pack("{s:s, s:o}", "name", cli_operand(cli, 0), "roles", words(role));
+    CLEANUP(json_decref) json_t *body = json_pack("{s:s, s:o}", "name", cli_operand(cli, 0), "roles", words_list(role));
     CLEANUP(json_decref) json_t *answer = NULL;
     CLEANUP_BUF struct buf b = {0};
     if (ttl)
@@ -51,16 +39,8 @@ static int run_create(struct cli *cli)
     return STATUS_DONE;
 }
 
-static void cell_roles(const json_t *row, const json_t *value, struct buf *out)
-{
-    const json_t *item;
-    size_t i;
-    json_array_foreach(value, i, item)
-        buf_printf(out, "%s%s", i ? "," : "", json_string_value(item) ? json_string_value(item) : "");
-}
-
 static const struct column columns[] = {
-    {"ID", "id"}, {"NAME", "name"}, {"ROLES", "roles", cell_roles}, {"CREATED BY", "created_by"},
+    {"ID", "id"}, {"NAME", "name"}, {"ROLES", "roles", cell_words}, {"CREATED BY", "created_by"},
     {"AGE", "created_at", cell_age}, {"GOOD UNTIL", "expires_at"}, {0},
 };
 
@@ -87,7 +67,7 @@ static int run_revoke(struct cli *cli)
 }
 
 static const struct column facts[] = {
-    {"Kind", "kind"}, {"Name", "name"}, {"Token", "id"}, {"Roles", "roles", cell_roles}, {"Good until", "expires_at"}, {0},
+    {"Kind", "kind"}, {"Name", "name"}, {"Token", "id"}, {"Roles", "roles", cell_words}, {"Good until", "expires_at"}, {0},
 };
 
 static int run_whoami(struct cli *cli)

@@ -32,6 +32,7 @@ extern const struct command_row
     cmd_run,
     cmd_scale,
     cmd_schema,
+    cmd_secret,
     cmd_services,
     cmd_snapshot,
     cmd_status,

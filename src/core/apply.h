@@ -16,7 +16,8 @@ apply_fn apply_restore_chunk, apply_restore;
 apply_fn apply_policy_set;
 apply_fn apply_ingress_report;
 apply_fn apply_clock;
-apply_fn apply_authority_set, apply_authority_remove, apply_enrol, apply_cluster_key;
+apply_fn apply_secret_put, apply_secret_delete, apply_secret_reseal, apply_identity_key;
+apply_fn apply_authority_set, apply_authority_remove, apply_enrol;
 apply_fn apply_role_set, apply_role_delete, apply_token_create, apply_token_revoke;
 
 /* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes
@@ -30,6 +31,12 @@ struct new_version {
 const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *v);
 /* Whether the profiles and the cluster's policy let this be submitted. */
 int policy_admits(const struct core *c, const struct service *s, struct error *err);
+/* apply_secret.c: whether each secret that it names is there, and for it. */
+int secrets_admit(const struct core *c, const struct service *s, struct error *err);
+/* Once for a version of a service, when it names some. */
+void secrets_add_to_work(const struct core *c, const struct version_entry *v, struct agent_work *out);
+/* All its replicas, one after the other as its `deploy` allows. */
+void service_restart(struct core *c, struct service_entry *s);
 void service_stop(struct core *c, struct service_entry *s, bool purge, const char *reason);
 /* Also one that is stopped: `even_stopped`. NULL with err. */
 struct service_entry *service_find(struct core *c, const char *name, bool even_stopped, struct error *err);

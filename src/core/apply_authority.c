@@ -10,7 +10,6 @@
 #define AUTHORITIES_MOST 8u
 #define ID_DIGITS 64
 #define CERTIFICATE_MOST (64u << 10)
-#define KEY_ID_DIGITS 16
 
 static void tell(struct core *c, const char *id, const char *to, const char *reason)
 {
@@ -90,18 +89,6 @@ int apply_authority_remove(struct core *c, const void *payload, struct buf *body
     tell(c, a->id, "removed", p->reason ? p->reason : "removed");
     list_remove((struct list *)&c->access.authorities, &authority_type, (uint32_t)(a - c->access.authorities.v));
     buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
-    return 0;
-}
-
-int apply_cluster_key(struct core *c, const void *payload, struct buf *body, struct error *err)
-{
-    const struct command_cluster_key *p = payload;
-    if (!is_hex(p->id, KEY_ID_DIGITS))
-        return error_set(err, ERROR_INVALID, "the id of a key has %d hexadecimal digits", KEY_ID_DIGITS);
-    mem_set_string(&c->access.cluster_key, p->id);
-    c->access.modify_index = c->index;
-    state_event(c, (struct event_text){.kind = "authority", .subject = p->id, .to = "sealing"},
-                "what is sealed from now on is sealed with this key");
     return 0;
 }
 

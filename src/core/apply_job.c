@@ -171,7 +171,8 @@ static int check_submit(struct core *c, const struct command_job_submit *p, stru
             return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s; choose another name, or stop it there "
                              "first", s->name, s->job->name);
         if (policy_admits(c, &p->job.services.v[i], err)
-            || ingress_admits(c, &p->job.services.v[i], p->job.name, err))
+            || ingress_admits(c, &p->job.services.v[i], p->job.name, err)
+            || secrets_admit(c, &p->job.services.v[i], err))
             return -1;
     }
     return 0;
@@ -299,16 +300,21 @@ int apply_service_scale(struct core *c, const void *payload, struct buf *body, s
     return 0;
 }
 
+void service_restart(struct core *c, struct service_entry *s)
+{
+    s->generation++;
+    state_touch_service(c, s);
+}
+
 int apply_service_restart(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service *p = payload;
     struct service_entry *s = service_find(c, p->service, false, err);
     if (!s)
         return -1;
-    s->generation++;
+    service_restart(c, s);
     if (s->current->v.spec.schedule)
         s->run_at = c->now;                             /* run it now, apart from its schedule */
-    state_touch_service(c, s);
     state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
                 "restart of all replicas was asked for%s%s", c->actor ? " by " : "", c->actor ? c->actor : "");
     service_answer(c, s, NULL, body);
@@ -368,7 +374,7 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
         return error_set(err, ERROR_CONFLICT, "version %llu is the current one", (unsigned long long)p->to_version);
     char why[48], taken_back[128];
     struct service spec = to->v.spec;      /* shallow: copied by the new version */
-    if (policy_admits(c, &spec, err) || ingress_admits(c, &spec, NULL, err))
+    if (policy_admits(c, &spec, err) || ingress_admits(c, &spec, NULL, err) || secrets_admit(c, &spec, err))
         return -1;
     if (beside)
         spec.count = s->current->v.spec.count;

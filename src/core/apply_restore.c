@@ -83,7 +83,6 @@ static void keep(struct core *c, struct kept *k)
         TAILQ_INSERT_TAIL(&k->members.tokens, t, link);
     }
     k->members.access.authorities = c->access.authorities;
-    k->members.access.cluster_key = steal(&c->access.cluster_key);
     c->access.authorities = (struct authority_list){0};
     struct key_entry *key;
     while ((key = keys_take(c)))
@@ -110,8 +109,6 @@ static void put_back(struct core *c, struct kept *k)
     str_list_clear(&k->members.clusters);
     list_clear((struct list *)&c->access.authorities, &authority_type);
     c->access.authorities = k->members.access.authorities;
-    free(c->access.cluster_key);
-    c->access.cluster_key = k->members.access.cluster_key;
     struct key_entry *key, *same;
     while ((key = TAILQ_FIRST(&k->members.key_order))) {
         TAILQ_REMOVE(&k->members.key_order, key, link);

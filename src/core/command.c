@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/table.h"
+#include "model/secret.h"
 
 #define COMMAND_VERSION 1
 
@@ -64,11 +65,17 @@ ROWS(command_role_delete, STRING(command_role_delete, name, 1));
 ROWS(command_token_create, OBJECT(command_token_create, token, 1, access_token));
 ROWS(command_token_revoke, STRING(command_token_revoke, id, 1));
 ROWS(command_clock, INT(command_clock, by, 1));
+ROWS(command_secret_put, STRING(command_secret_put, name, 1), STRING(command_secret_put, sealed, 2),
+     UINT(command_secret_put, version, 3), INT(command_secret_put, bytes, 4), STR_LIST(command_secret_put, services, 5),
+     BOOL(command_secret_put, set_services, 6));
+ROWS(command_secret_delete, STRING(command_secret_delete, name, 1));
+ROWS(command_secret_reseal, MAP(command_secret_reseal, secrets, 1), MAP(command_secret_reseal, keys, 2),
+     STRING(command_secret_reseal, cluster_key, 3));
+ROWS(command_identity_key, OBJECT(command_identity_key, key, 1, identity_key), STR_LIST(command_identity_key, drop, 2));
 ROWS(command_authority_set, OBJECT(command_authority_set, authority, 1, authority), INT(command_authority_set, other_until, 2));
 ROWS(command_authority_remove, STRING(command_authority_remove, id, 1), STRING(command_authority_remove, reason, 2));
 ROWS(command_enrol, BOOL(command_enrol, agent, 1), STRING(command_enrol, name, 2), STRING(command_enrol, token_id, 3),
      STRING(command_enrol, token_hash, 4));
-ROWS(command_cluster_key, STRING(command_cluster_key, id, 1));
 
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
@@ -94,10 +101,13 @@ TABLE(command_role_delete, command_role_delete_rows, "");
 TABLE(command_token_create, command_token_create_rows, "");
 TABLE(command_token_revoke, command_token_revoke_rows, "");
 TABLE(command_clock, command_clock_rows, "");
+TABLE(command_secret_put, command_secret_put_rows, "");
+TABLE(command_secret_delete, command_secret_delete_rows, "");
+TABLE(command_secret_reseal, command_secret_reseal_rows, "");
+TABLE(command_identity_key, command_identity_key_rows, "");
 TABLE(command_authority_set, command_authority_set_rows, "");
 TABLE(command_authority_remove, command_authority_remove_rows, "");
 TABLE(command_enrol, command_enrol_rows, "");
-TABLE(command_cluster_key, command_cluster_key_rows, "");
 
 static const struct {
     const char *name;
@@ -133,11 +143,14 @@ static const struct {
     [COMMAND_SERVICE_PROMOTE] = {"service_promote", &command_service_promote_type, 3},
     [COMMAND_SERVICE_ABORT] = {"service_abort", &command_service_type, 3},
     [COMMAND_CLOCK] = {"clock", &command_clock_type, 3},
+    [COMMAND_SECRET_PUT] = {"secret_put", &command_secret_put_type, 4},
+    [COMMAND_SECRET_DELETE] = {"secret_delete", &command_secret_delete_type, 4},
+    [COMMAND_SECRET_RESEAL] = {"secret_reseal", &command_secret_reseal_type, 4},
+    [COMMAND_IDENTITY_KEY] = {"identity_key", &command_identity_key_type, 4},
     [COMMAND_AUTHORITY_SET] = {"authority_set", &command_authority_set_type, 4},
     [COMMAND_AUTHORITY_REMOVE] = {"authority_remove", &command_authority_remove_type, 4},
     [COMMAND_ENROL] = {"enrol", &command_enrol_type, 4},
     [COMMAND_AGENT_TOKEN] = {"agent_token", &command_join_token_type, 4},
-    [COMMAND_CLUSTER_KEY] = {"cluster_key", &command_cluster_key_type, 4},
 };
 
 const struct type *command_payload_type(enum command_kind kind)
@@ -162,7 +175,7 @@ int64_t command_job_level(const struct job *job)
         const struct service *s = &job->services.v[i];
         if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
             level = 3;
-        if (s->deploy.analysis.window_secs)
+        if (s->deploy.analysis.window_secs || service_has_secrets(s))
             level = 4;
     }
     return level;

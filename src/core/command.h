@@ -35,10 +35,13 @@ enum command_kind {
     COMMAND_SERVICE_PROMOTE = 26,  /* struct command_service_promote */
     COMMAND_SERVICE_ABORT = 27,    /* struct command_service */
     COMMAND_CLOCK = 28,            /* struct command_clock */
+    COMMAND_SECRET_PUT = 29,       /* struct command_secret_put */
+    COMMAND_SECRET_DELETE = 30,    /* struct command_secret_delete */
+    COMMAND_SECRET_RESEAL = 31,    /* struct command_secret_reseal */
+    COMMAND_IDENTITY_KEY = 32,     /* struct command_identity_key */
     COMMAND_AUTHORITY_SET = 33,    /* struct command_authority_set */
     COMMAND_AUTHORITY_REMOVE = 34, /* struct command_authority_remove */
     COMMAND_ENROL = 35,            /* struct command_enrol */
-    COMMAND_CLUSTER_KEY = 36,      /* struct command_cluster_key */
     COMMAND_AGENT_TOKEN = 37,      /* struct command_join_token: for agents */
     COMMAND_KIND_COUNT
 };
@@ -98,6 +101,15 @@ struct command_role_delete { char *name; };                      /* refused whil
 struct command_token_create { struct access_token token; };      /* id, name, secret_hash, roles, expires_at are taken */
 struct command_token_revoke { char *id; };
 
+/* A new version, which must be the next one: it is sealed for that number. services: in place of those that there are, with
+ * set_services. Services that name the secret are restarted or told. */
+struct command_secret_put { char *name, *sealed; uint64_t version; int64_t bytes; struct str_list services; bool set_services; };
+struct command_secret_delete { char *name; };                    /* refused while a service names it */
+/* The same values under another key of the cluster; what is not there any more is passed over. secrets: "NAME/VERSION".
+ * cluster_key: the id of the key that is in force from now on; NULL: as before. */
+struct command_secret_reseal { struct kv_list secrets, keys; char *cluster_key; };
+/* The key from which on tokens of tasks are signed; those in drop are not believed any more. */
+struct command_identity_key { struct identity_key key; struct str_list drop; };
 /* A new authority, or one of this id in another state. One that begins to sign makes the one that did leave, until then
  * at the latest. */
 struct command_authority_set { struct authority authority; int64_t other_until; };
@@ -105,7 +117,6 @@ struct command_authority_remove { char *id, *reason; };          /* refused for 
 /* Who has a join token is to get a certificate, as this server or as the agent of this node. Refused unless the token can
  * be used, and while a node of this name lives. May be repeated by the same one. */
 struct command_enrol { bool agent; char *name, *token_id, *token_hash; };
-struct command_cluster_key { char *id; };                        /* what is sealed from now on is sealed with this key */
 
 /* One batch of the leader's decisions. Only the core itself writes and reads these. */
 struct decide_place {
@@ -157,8 +168,8 @@ extern const struct type command_job_submit_type, command_job_delete_type, comma
     command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
     command_policy_set_type, command_role_set_type, command_role_delete_type, command_token_create_type,
-    command_token_revoke_type, command_authority_set_type, command_authority_remove_type, command_enrol_type,
-    command_cluster_key_type;
+    command_token_revoke_type, command_secret_put_type, command_secret_delete_type, command_secret_reseal_type,
+    command_identity_key_type, command_authority_set_type, command_authority_remove_type, command_enrol_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);

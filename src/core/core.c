@@ -60,10 +60,13 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_SERVICE_PROMOTE] = apply_service_promote,
     [COMMAND_SERVICE_ABORT] = apply_service_abort,
     [COMMAND_CLOCK] = apply_clock,
+    [COMMAND_SECRET_PUT] = apply_secret_put,
+    [COMMAND_SECRET_DELETE] = apply_secret_delete,
+    [COMMAND_SECRET_RESEAL] = apply_secret_reseal,
+    [COMMAND_IDENTITY_KEY] = apply_identity_key,
     [COMMAND_AUTHORITY_SET] = apply_authority_set,
     [COMMAND_AUTHORITY_REMOVE] = apply_authority_remove,
     [COMMAND_ENROL] = apply_enrol,
-    [COMMAND_CLUSTER_KEY] = apply_cluster_key,
     [COMMAND_AGENT_TOKEN] = apply_join_token,
 };
 

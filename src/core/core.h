@@ -48,10 +48,12 @@ const struct node *core_node(const struct core *c, const char *id);
 const struct node *core_node_by_name(const struct core *c, const char *name);
 const struct alloc *core_alloc(const struct core *c, const char *id);
 const struct service_version *core_service(const struct core *c, const char *name);      /* the current version */
+const struct service_version *core_version(const struct core *c, const char *name, uint64_t version);      /* one that is kept */
 const struct deployment *core_deployment(const struct core *c, const char *id);
 const struct member *core_member(const struct core *c, const char *id);
 const struct policy *core_policy(const struct core *c);                                  /* never NULL */
 const struct access *core_access(const struct core *c);                                  /* never NULL */
+const struct secrets *core_secrets(const struct core *c);                                /* never NULL */
 /* Over the authorities: another one each time that certificates have to be given anew, or others believed. "": none signs. */
 #define CERTIFICATE_MARK_SIZE 17
 void core_certificate_mark(const struct core *c, char mark[static CERTIFICATE_MARK_SIZE]);
@@ -75,6 +77,7 @@ const char *core_job_next(const struct core *c, const char *after);
 int64_t core_level(const struct core *c);
 /* True when a command with this key was applied; then *result is what it was answered with. */
 bool core_answer_of_key(const struct core *c, const char *key, struct core_result *result);
+uint64_t core_secret_next_version(const struct core *c, const char *secret);     /* that a put must have */
 uint64_t core_key_bytes(const struct core *c);       /* about what the keys and their answers take in memory */
 /* Walks the allocations of one service or node; fn returns false to stop. */
 void core_service_allocs(const struct core *c, const char *service, bool (*fn)(void *ctx, const struct alloc *a), void *ctx);

@@ -212,7 +212,8 @@ int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan
         const struct service_entry *s = state_service(c, job->services.v[i].name);
         if (s && !s->stopped && strcmp(s->job->name, job->name) != 0)
             return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s", s->name, s->job->name);
-        if (policy_admits(c, &job->services.v[i], err) || ingress_admits(c, &job->services.v[i], job->name, err))
+        if (policy_admits(c, &job->services.v[i], err) || ingress_admits(c, &job->services.v[i], job->name, err)
+            || secrets_admit(c, &job->services.v[i], err))
             return -1;
     }
     plan_services(&p, job);

@@ -1,6 +1,7 @@
 /* Reading: objects in order, events, what changed, and what an agent has to know. */
 #include <string.h>
 
+#include "core/apply.h"
 #include "core/peers.h"
 
 const struct node *core_node(const struct core *c, const char *id)
@@ -51,6 +52,11 @@ const struct core_counts *core_counts(const struct core *c)
 const struct policy *core_policy(const struct core *c)
 {
     return &c->policy;
+}
+
+const struct secrets *core_secrets(const struct core *c)
+{
+    return &c->secrets;
 }
 
 const struct access *core_access(const struct core *c)
@@ -148,6 +154,13 @@ void core_service_versions(const struct core *c, const char *service, struct ser
         add_version(out, v);
 }
 
+const struct service_version *core_version(const struct core *c, const char *name, uint64_t version)
+{
+    const struct service_entry *s = state_service(c, name);
+    const struct version_entry *v = s ? state_version(s, version) : NULL;
+    return v ? &v->v : NULL;
+}
+
 int core_job(const struct core *c, const char *job, struct job *out)
 {
     const struct job_entry *j = state_job(c, job);
@@ -239,14 +252,16 @@ uint64_t core_changed(const struct core *c, enum core_kind kind, const char *nam
 /* --- an agent's work --- */
 
 /* Each version once; allocations of a node rarely name more than a few. */
-static void add_work_version(struct agent_work *out, const struct alloc_entry *a)
+static void add_work_version(const struct core *c, struct agent_work *out, const struct alloc_entry *a)
 {
     for (uint32_t i = out->services.n; i-- > 0;)
         if (out->services.v[i].version == a->a.version && strcmp(out->services.v[i].service, a->a.service) == 0)
             return;
     const struct version_entry *v = state_version(a->service, a->a.version);
-    if (v)
-        add_version(&out->services, v);
+    if (!v)
+        return;
+    add_version(&out->services, v);
+    secrets_add_to_work(c, v, out);
 }
 
 int core_agent_work(const struct core *c, const char *node_id, uint64_t since, struct agent_work *out)
@@ -263,7 +278,7 @@ int core_agent_work(const struct core *c, const char *node_id, uint64_t since, s
     for (; a; a = RB_NEXT(alloc_work_tree, &n->work, a)) {
         type_copy(&alloc_type, list_add_zero((struct list *)&out->allocs, &alloc_type), &a->a);
         if (entry_live(a)) {
-            add_work_version(out, a);
+            add_work_version(c, out, a);
             peers_add_to_work(a->service, out);
         }
     }

@@ -9,9 +9,10 @@
 #include "core/table.h"
 
 #define SNAPSHOT_MAGIC "MENTATS"
-/* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's; 2: without the ingress, roles and tokens */
-#define SNAPSHOT_VERSION 3
-static const uint32_t kinds_of_version[] = {0, CORE_MEMBER, CORE_INGRESS, CORE_KIND_COUNT};   /* of what is watched */
+/* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's; 2: without the ingress, roles and tokens;
+ * 3: without secrets */
+#define SNAPSHOT_VERSION 4
+static const uint32_t kinds_of_version[] = {0, CORE_MEMBER, CORE_INGRESS, CORE_KIND_COUNT, CORE_KIND_COUNT};   /* of what is watched */
 #define RECORDS_MOST (1u << 24)
 
 ROWS(alloc_entry, OBJECT(alloc_entry, a, 1, alloc), UINT(alloc_entry, report_seq, 2), UINT(alloc_entry, epoch, 3),
@@ -185,6 +186,7 @@ void core_snapshot(const struct core *c, struct buf *out)
     write_members(c, out);
     add_record(out, &policy_type, &c->policy);
     add_record(out, &access_type, &c->access);
+    add_record(out, &secrets_type, &c->secrets);
 }
 
 /* --- reading: each returns false on damaged bytes --- */
@@ -474,6 +476,32 @@ static bool read_access(struct core *c, struct cursor *in)
     return true;
 }
 
+static bool secret_is_sound(const struct secret *s, const struct secret *before)
+{
+    if (!s->name || (before && strcmp(before->name, s->name) >= 0) || !s->versions.n)
+        return false;
+    for (uint32_t i = 0; i < s->versions.n; i++)
+        if (!s->versions.v[i].sealed || (i && s->versions.v[i].version <= s->versions.v[i - 1].version))
+            return false;
+    return true;
+}
+
+static bool read_secrets(struct core *c, struct cursor *in)
+{
+    if (!read_record(in, &secrets_type, &c->secrets))
+        return false;
+    const struct secret_list *all = &c->secrets.secrets;
+    for (uint32_t i = 0; i < all->n; i++)
+        if (!secret_is_sound(&all->v[i], i ? &all->v[i - 1] : NULL))
+            return false;
+    for (uint32_t i = 0; i < c->secrets.keys.n; i++) {
+        const struct identity_key *k = &c->secrets.keys.v[i];
+        if (!k->id || !k->public_key || !k->sealed)
+            return false;
+    }
+    return true;
+}
+
 static bool read_all(struct core *c, struct cursor in)
 {
     const uint8_t *magic;
@@ -493,7 +521,7 @@ static bool read_all(struct core *c, struct cursor in)
         || !read_keys(c, &in)
         || (!old && (!read_members(c, &in) || !read_staging(c, &in) || !read_clusters(c, &in)
                      || !read_record(&in, &policy_type, &c->policy)))
-        || (version >= 3 && !read_access(c, &in)) || cursor_left(&in))
+        || (version >= 3 && !read_access(c, &in)) || (version >= 4 && !read_secrets(c, &in)) || cursor_left(&in))
         return false;
     ingress_rebuild(c);
     memcpy(c->changed, changed, sizeof(changed));

@@ -835,6 +835,7 @@ void state_clear(struct core *c)
     str_list_clear(&c->clusters);
     type_clear(&policy_type, &c->policy);
     type_clear(&access_type, &c->access);
+    type_clear(&secrets_type, &c->secrets);
     free(c->staging.upload);
     buf_free(&c->staging.bytes);
     for (uint32_t i = 0; i < c->event_cap; i++)

@@ -202,6 +202,7 @@ struct core {
     uint64_t changed[CORE_KIND_COUNT];
     struct policy policy;
     struct access access;
+    struct secrets secrets;
     struct member_tree members;
     TAILQ_HEAD(, token_entry) tokens;
     struct staging staging;

@@ -21,6 +21,8 @@ const struct right_row rights[RIGHT_COUNT] = {
     [RIGHT_CLUSTER] = {"cluster", true, false, "Let servers join, take them out, take and restore snapshots."},
     [RIGHT_POLICY] = {"policy", true, false, "Change what services may do beyond their security profiles."},
     [RIGHT_ACCESS] = {"access", true, false, "Make and revoke tokens and roles: whoever has it can give itself all others."},
+    [RIGHT_SECRETS] = {"secrets", true, false, "See which secrets there are, put and delete them; not their values."},
+    [RIGHT_REVEAL] = {"reveal", true, false, "Read the values of secrets."},
     [RIGHT_AGENT] = {"agent", .help = "Speak for a node; agents alone."},
 };
 
@@ -43,7 +45,8 @@ static enum right right_of_name(const char *name)
 #define READER (BIT(RIGHT_READ) | BIT(RIGHT_LOGS))
 #define DEPLOYER (READER | BIT(RIGHT_SUBMIT) | BIT(RIGHT_SCALE) | BIT(RIGHT_DEPLOY))
 #define OPERATOR (DEPLOYER | BIT(RIGHT_EXEC) | BIT(RIGHT_DRAIN))
-#define ALL (OPERATOR | BIT(RIGHT_ADOPT) | BIT(RIGHT_CLUSTER) | BIT(RIGHT_POLICY) | BIT(RIGHT_ACCESS))
+#define ALL (OPERATOR | BIT(RIGHT_ADOPT) | BIT(RIGHT_CLUSTER) | BIT(RIGHT_POLICY) | BIT(RIGHT_ACCESS) | \
+             BIT(RIGHT_SECRETS) | BIT(RIGHT_REVEAL))
 
 static const struct { const char *name; unsigned rights; } builtins[] = {
     {"admin", ALL}, {"operator", OPERATOR}, {"deployer", DEPLOYER}, {"reader", READER},
@@ -148,8 +151,8 @@ static void check_allow(const struct role_rule *rule, const char *path, struct p
         bool all = !strcmp(word, "*");
         CLEANUP_FREE char *at = mem_printf("%s.allow[%u]", path, i);
         if (right == RIGHT_UNSET && !all)
-            problem_add(problems, at, "\"%.64s\" is no right; there are read, logs, submit, scale, deploy, exec, drain, cluster, "
-                        "policy, access, and `*` for all of them", word);
+            problem_add(problems, at, "\"%.64s\" is no right; there are read, logs, submit, scale, deploy, exec, drain, adopt, "
+                        "cluster, policy, access, secrets, reveal, and `*` for all of them", word);
         else if (!rule_is_open(rule) && (all || !rights[right].scoped))
             problem_add(problems, at, "`%s` is about the whole cluster: put it into a rule without services", word);
     }
@@ -194,7 +197,6 @@ static const struct field access_fields[] = {
     LIST(access, tokens, 2, access_token, .help = "Tokens."),
     UINT(access, modify_index, 3, .help = "Index at which any of it changed last."),
     LIST(access, authorities, 4, authority, .help = "Authorities of the cluster's certificates."),
-    STRING(access, cluster_key, 5, .help = "Id of the key with which is sealed."),
     {0},
 };
 TABLE(access, access_fields, "Who may do what.");

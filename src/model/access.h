@@ -19,6 +19,8 @@ enum right {
     RIGHT_CLUSTER,
     RIGHT_POLICY,
     RIGHT_ACCESS,
+    RIGHT_SECRETS,
+    RIGHT_REVEAL,
     RIGHT_AGENT,        /* to speak for a node: agents alone */
     RIGHT_COUNT
 };

@@ -11,7 +11,8 @@
 #include "model/ingress_rules.h"
 #include "model/model.h"
 
-enum { PORTS_MAX = 256, SERVICES_MAX = 1000, AFTER_MAX = 32 };
+enum { PORTS_MAX = 256, SERVICES_MAX = 1000, AFTER_MAX = 32, SECRETS_MAX = 64, AUDIENCES_MAX = 8, AUDIENCE_LENGTH_MAX = 255,
+       FILE_NAME_MAX = 100, IDENTITY_TTL_LEAST_MS = 300000 };
 
 /* Adds a problem at path.key. */
 #define PROBLEM(key, ...)                                       \
@@ -246,6 +247,15 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
         PROBLEM("path", "%s", path_problem);
 }
 
+#define PLAIN_FILE_RULE "is not a plain name of a file: letters, digits, `.`, `_` and `-`, at most 100, no `.` first"
+
+static bool is_plain_file(const char *name)
+{
+    size_t n = strlen(name);
+    return n && n <= FILE_NAME_MAX && *name != '.' &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
 void check_secret_ref(const void *object, const char *path, struct problem_list *problems)
 {
     const struct secret_ref *s = object;
@@ -254,6 +264,52 @@ void check_secret_ref(const void *object, const char *path, struct problem_list 
     const char *problem = s->env ? env_name_problem(s->env) : NULL;
     if (problem)
         PROBLEM("env", "%s", problem);
+    if (s->name && !text_is_name(s->name))
+        PROBLEM("name", "is not a name: use lower-case letters, digits and hyphens, at most 63");
+    if (s->file && !is_plain_file(s->file))
+        PROBLEM("file", PLAIN_FILE_RULE);
+    if (s->env && s->on_change == ON_CHANGE_SIGNAL)
+        PROBLEM("on_change", "a variable of a running task cannot be changed: use `file`, or `on_change: restart`");
+}
+
+void check_identity_spec(const void *object, const char *path, struct problem_list *problems)
+{
+    const struct identity_spec *s = object;
+    if (s->audience.n && (!s->file || !is_plain_file(s->file)))
+        PROBLEM("file", PLAIN_FILE_RULE);
+    if (s->audience.n && s->ttl_ms < IDENTITY_TTL_LEAST_MS)
+        PROBLEM("ttl", "must be at least 5m");
+    if (s->audience.n > AUDIENCES_MAX)
+        PROBLEM("audience", "has %u entries; at most %d are possible", s->audience.n, AUDIENCES_MAX);
+    for (uint32_t i = 0; i < s->audience.n; i++)
+        if (!*s->audience.v[i] || strlen(s->audience.v[i]) > AUDIENCE_LENGTH_MAX) {
+            CLEANUP_FREE char *at = mem_printf("audience[%u]", i);
+            PROBLEM(at, "takes 1 to %d bytes", AUDIENCE_LENGTH_MAX);
+        }
+}
+
+static bool takes_same_place(const struct secret_ref *a, const struct secret_ref *b)
+{
+    return (a->env && b->env && !strcmp(a->env, b->env)) || (a->file && b->file && !strcmp(a->file, b->file));
+}
+
+static void check_secrets(const struct service *s, const char *path, struct problem_list *problems)
+{
+    if (s->secrets.n > SECRETS_MAX) {
+        PROBLEM("secrets", "has %u entries; at most %d are possible", s->secrets.n, SECRETS_MAX);
+        return;
+    }
+    for (uint32_t i = 0; i < s->secrets.n; i++) {
+        const struct secret_ref *ref = &s->secrets.v[i];
+        CLEANUP_FREE char *at = mem_printf("%s.secrets[%u]", path, i);
+        for (uint32_t k = 0; k < i; k++)
+            if (takes_same_place(ref, &s->secrets.v[k]))
+                problem_add(problems, at, "`%s` is taken by secrets[%u]", ref->env ? ref->env : ref->file, k);
+        if (ref->env && (kv_get(&s->env, ref->env) || kv_get(&s->config.env, ref->env)))
+            problem_add(problems, at, "`%s` stands under `env` too", ref->env);
+        if (ref->file && s->identity.audience.n && s->identity.file && !strcmp(ref->file, s->identity.file))
+            problem_add(problems, at, "`%s` is the file of `identity`", ref->file);
+    }
 }
 
 static bool has_port(const struct service *s, const char *name)
@@ -408,6 +464,7 @@ void check_service(const void *object, const char *path, struct problem_list *pr
     check_after(s, path, problems);
     check_ports(s, path, problems);
     check_texts(s, path, problems);
+    check_secrets(s, path, problems);
     CLEANUP_FREE char *env = join(path, "env");
     check_env(&s->env, env, problems);
     if (s->spread && strcmp(s->spread, "node") && !is_attribute(s->spread))

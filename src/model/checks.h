@@ -15,5 +15,6 @@ void check_security(const void *object, const char *path, struct problem_list *p
 void check_policy_profile(const void *object, const char *path, struct problem_list *problems);
 void check_policy_exception(const void *object, const char *path, struct problem_list *problems);
 void check_secret_ref(const void *object, const char *path, struct problem_list *problems);
+void check_identity_spec(const void *object, const char *path, struct problem_list *problems);
 void check_service(const void *object, const char *path, struct problem_list *problems);
 void check_job(const void *object, const char *path, struct problem_list *problems);

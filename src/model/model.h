@@ -70,6 +70,8 @@ struct security {
 };
 struct secret_ref { char *name, *env, *file; enum secret_change on_change; };
 struct secret_ref_list { struct secret_ref *v; uint32_t n; };
+/* A signed token that says which task this is, for other systems; no audience: none. */
+struct identity_spec { struct str_list audience; char *file; int64_t ttl_ms; };
 struct logs { int64_t max_files, max_mb; };
 
 struct service {
@@ -96,6 +98,7 @@ struct service {
     struct ingress_list ingress;
     struct security security;
     struct secret_ref_list secrets;
+    struct identity_spec identity;
     struct logs logs;
     struct kv_list meta;
     struct str_list after;           /* services of the job that are healthy first */
@@ -265,11 +268,24 @@ struct authority {
     int64_t until;                   /* leaving: taken out then at the latest */
 };
 struct authority_list { struct authority *v; uint32_t n; };
-/* All of it, as the servers keep it. cluster_key: id of the key with which is sealed; NULL: none is agreed on yet. */
+/* All of it, as the servers keep it. */
 struct access {
     struct role_list roles; struct access_token_list tokens; uint64_t modify_index;
-    struct authority_list authorities; char *cluster_key;
+    struct authority_list authorities;
 };
+
+/* --- secrets: model/secret.h --- */
+/* sealed: the value under the cluster's key (server/seal.h), good for this name and version alone. */
+struct secret_version { uint64_t version; char *sealed; int64_t bytes, created_at; char *created_by; uint64_t create_index; };
+struct secret_version_list { struct secret_version *v; uint32_t n; };
+struct secret { char *name; struct str_list services; struct secret_version_list versions; uint64_t create_index, modify_index; };
+struct secret_list { struct secret *v; uint32_t n; };                        /* in order of name */
+/* What tokens of tasks are signed with. public_key: JWK members x and y, "X.Y"; sealed: the private key, as DER. */
+struct identity_key { char *id, *public_key, *sealed; int64_t created_at; };
+struct identity_key_list { struct identity_key *v; uint32_t n; };            /* oldest first */
+/* All of it, as the servers keep it. cluster_key: id of the key that leaders seal with, which most servers have; floor:
+ * versions up to this one were those of secrets that were deleted. */
+struct secrets { struct secret_list secrets; struct identity_key_list keys; char *cluster_key; uint64_t floor, modify_index; };
 
 /* --- between agents and servers --- */
 /* What a container that somebody else made is as a service. notes: what later versions have differently; losses: data
@@ -299,13 +315,22 @@ struct peer { char *alloc, *node_id; int64_t replica; char *ip; struct alloc_por
 struct peer_list { struct peer *v; uint32_t n; };
 struct service_peers { char *service; struct peer_list peers; };                         /* in order of replica */
 struct service_peers_list { struct service_peers *v; uint32_t n; };
+/* Which version of each of its secrets a version of a service gets now. */
+struct service_secrets { char *service; uint64_t version; struct kv_list secrets; };
+struct service_secrets_list { struct service_secrets *v; uint32_t n; };
+/* GET /v1/agent/secrets?node=ID&alloc=ID: the values for one allocation. value: base64. */
+struct secret_value { char *name; uint64_t version; char *value; };
+struct secret_value_list { struct secret_value *v; uint32_t n; };
+struct agent_secrets { struct secret_value_list secrets; char *identity; int64_t identity_expires_at; };
 /* GET /v1/agent/allocs?node=ID&index=N&wait=60s: what changed for the node since index N; everything when full. An
  * allocation that the servers have forgotten is in `gone`. services holds each (service, version) that allocs name,
- * peers each service of live allocs whose replicas are told of each other (core/peers.h says which are). */
+ * peers each service of live allocs whose replicas are told of each other (core/peers.h says which are), secrets each
+ * version of a service among them that names some. */
 struct agent_work {
     uint64_t index; bool full;
     struct service_version_list services; struct alloc_list allocs; struct str_list gone;
     struct service_peers_list peers;
+    struct service_secrets_list secrets;
 };
 
 /* --- ingress: GET /v1/agent/ingress?node=ID&index=N&wait=60s, by agents with `ingress: true` --- */
@@ -339,12 +364,14 @@ struct ingress_report {
 };
 
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
-    restart_type, kill_type, analysis_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, logs_type, service_type, job_type;
+    restart_type, kill_type, analysis_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, identity_spec_type, logs_type, service_type, job_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
-    service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type, role_type, access_token_type, access_type;
+    service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type,
+    role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, latency_type, version_measure_type, ingress_measure_type,
-    ingress_route_type, agent_ingress_type, ingress_report_type;
+    ingress_route_type, agent_ingress_type, ingress_report_type, service_secrets_type, secret_value_type,
+    agent_secrets_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[], *const analysis_then_names[], *const analysis_outcome_names[],

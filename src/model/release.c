@@ -1,5 +1,10 @@
 #include "model/release.h"
 
+static bool has_identity(const struct service *s)
+{
+    return s->identity.audience.n > 0;
+}
+
 static bool has_secrets(const struct service *s)
 {
     return s->secrets.n > 0;
@@ -7,6 +12,7 @@ static bool has_secrets(const struct service *s)
 
 /* Not in this release: whoever builds one of these takes its row out. */
 static const struct { const char *key; bool (*used)(const struct service *s); const char *text; } missing[] = {
+    {"identity", has_identity, "this release gives tasks no tokens yet; take it out"},
     {"secrets", has_secrets, "this release has no secrets yet; take the block out, and give the task a file of its node, "
                              "or `env`, which everybody who may read the job sees"},
 };

@@ -233,12 +233,22 @@ TABLE(policy, policy_fields, "What services may do, over the whole cluster.");
 static const struct field secret_ref_fields[] = {
     STRING(secret_ref, name, 1, .flags = FIELD_REQUIRED, .help = "Name of the secret."),
     STRING(secret_ref, env, 2, .help = "Environment variable that gets it."),
-    STRING(secret_ref, file, 3, .help = "File that gets it, below the task's secrets directory."),
+    STRING(secret_ref, file, 3, .help = "File that gets it, in the task's secrets directory."),
     ENUM(secret_ref, on_change, 4, secret_change_names, .default_text = "restart",
          .help = "What happens when the secret changes."),
     {0},
 };
 TABLE(secret_ref, secret_ref_fields, "A secret that the task gets.", .check = check_secret_ref);
+
+static const struct field identity_spec_fields[] = {
+    STR_LIST(identity_spec, audience, 1, .flags = FIELD_SCALAR_OK,
+             .help = "Whom the token is for (its `aud`); none: the task gets no token."),
+    STRING(identity_spec, file, 2, .default_text = "identity.jwt", .help = "File that gets it, in the task's secrets directory."),
+    DURATION(identity_spec, ttl_ms, "ttl", 3, RANGE(0, 86400000), .default_text = "1h",
+             .help = "How long each token is good, at least 5m; the file gets a new one in time."),
+    {0},
+};
+TABLE(identity_spec, identity_spec_fields, "A signed token that says which task this is.", .check = check_identity_spec);
 
 static const struct field logs_fields[] = {
     INT(logs, max_files, 1, RANGE(1, 1000), .default_text = "5", .help = "Files that are kept for each of stdout and stderr."),
@@ -280,6 +290,7 @@ static const struct field service_fields[] = {
     LIST(service, ingress, 21, ingress, .flags = FIELD_NO_RESTART, .help = "Ways in from outside."),
     OBJECT(service, security, 22, security, .help = "What the task may do on its node."),
     LIST(service, secrets, 23, secret_ref, .help = "Secrets that the task gets."),
+    OBJECT(service, identity, 30, identity_spec, .help = "A signed token for other systems, which says which task this is."),
     OBJECT(service, logs, 24, logs, .help = "How the task's output is kept."),
     MAP(service, meta, 25, .flags = FIELD_NO_RESTART, .help = "Free keys and values."),
     STR_LIST(service, after, 29, .flags = FIELD_NO_RESTART | FIELD_SCALAR_OK,

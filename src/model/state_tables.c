@@ -300,6 +300,7 @@ static const struct field agent_work_fields[] = {
     LIST(agent_work, allocs, 4, alloc, .help = "Allocations of the node."),
     STR_LIST(agent_work, gone, 5, .help = "Allocations that the servers have forgotten."),
     LIST(agent_work, peers, 6, service_peers, .help = "Replicas of the services whose tasks are told of each other."),
+    LIST(agent_work, secrets, 7, service_secrets, .help = "How the secrets stand that the services name."),
     {0},
 };
 TABLE(agent_work, agent_work_fields, "What an agent has to know.");

@@ -20,6 +20,8 @@ void http_request_free(struct request *r)
 {
     http_target_free(r->pub.segments, r->pub.segment_count, &r->pub.query);
     http_head_free(&r->head);
+    if (r->pub.wipe)
+        buf_wipe(&r->pub.body);
     buf_free(&r->pub.body);
     tls_peer_release((struct tls_peer *)(uintptr_t)r->pub.tls);
     free((char *)(uintptr_t)r->pub.peer);
@@ -116,6 +118,8 @@ void http_respond(struct http_request *req, int status, const struct http_header
         send_whole(c, status, headers, count, body, r);
         conn_next(c);
     }
+    if (body && r->pub.wipe)
+        buf_wipe(body);
     if (body)
         buf_free(body);
     http_request_free(r);

@@ -31,6 +31,7 @@ struct http_request {
     const char *peer;               /* "127.0.0.1:51234" or "unix" */
     const struct tls_peer *tls;     /* NULL without a client certificate */
     bool wants_upgrade;             /* Connection: upgrade, with an Upgrade header */
+    bool wipe;                      /* may be set: the bodies of request and answer are overwritten once they are done with */
 
     void *data;                     /* the handler's own */
     void (*on_close)(struct http_request *req);   /* the connection died before the answer was complete; once */

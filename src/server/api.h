@@ -32,11 +32,18 @@ API_READ(api_tokens); API_READ(api_token_self); API_READ(api_token_create); API_
 API_PREPARE(api_token_revoke); API_PREPARE(api_role_set); API_PREPARE(api_role_delete);
 void api_token_created(struct control *c, struct request *r);
 
-/* api_certificates.c, cluster_keys.c */
-API_PREPARE(api_certificate_prepare); API_PREPARE(api_cluster_keys_prepare);
+/* api_secret.c */
+API_READ(api_secrets); API_READ(api_secret); API_READ(api_secret_value); API_READ(api_secret_put); API_READ(api_agent_secrets);
+API_PREPARE(api_secret_delete);
+void api_secret_rotate(struct control *c, struct request *r);
+
+/* vault.c */
+void api_cluster_keys(struct control *c, struct request *r);
+/* api_certificates.c */
+API_PREPARE(api_certificate_prepare);
 void api_certificate(struct control *c, struct request *r);
 API_READ(api_authorities); API_READ(api_authority_bundle); API_READ(api_authority_rotate); API_READ(api_authority_import);
-API_READ(api_cluster_keys);
+
 
 /* api_agent.c */
 API_PREPARE(api_agent_register); API_PREPARE(api_agent_report);

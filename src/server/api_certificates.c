@@ -12,10 +12,10 @@
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/authority.h"
-#include "server/cluster_keys.h"
 #include "server/http_thread.h"
 #include "server/issue.h"
 #include "server/secret.h"
+#include "server/vault.h"
 
 #define AUTHORITY_LIFE_MS (3650 * 24 * 3600 * 1000LL)
 
@@ -57,7 +57,7 @@ static void give(struct control *c, struct request *r)
     struct issue_order order = {.role = body->role, .name = body->name, .names = server ? &body->names : NULL, .request = body->request,
                                 .now_ms = time_now_ms(), .life_ms = c->config->certificate_lifetime_ms};
     core_certificate_mark(c->core, mark);
-    if (!issue_certificate(&core_access(c->core)->authorities, mark, cluster_keys_ring(c->keys), &order, &a, &r->answer.error)) {
+    if (!issue_certificate(&core_access(c->core)->authorities, mark, vault_ring(c), &order, &a, &r->answer.error)) {
         type_to_json(&certificate_answer_type, &a, &r->answer.body);
         LOG_I("gave a certificate", "role", body->role, "name", body->name, "by", body->token ? "token" : "certificate");
     }
@@ -133,7 +133,7 @@ API_READ(api_authorities)
     for (uint32_t i = 0; i < all->n; i++)
         buf_add_string(&pem, all->v[i].certificate);
     v.certificates = pem.data;
-    v.cluster_key = core_access(c->core)->cluster_key;
+    v.cluster_key = core_secrets(c->core)->cluster_key;
     authority_behind(c, &v.behind);
     type_to_json(&authorities_view_type, &v, &r->answer.body);
     str_list_clear(&v.behind);
@@ -158,7 +158,7 @@ static int check_change(const struct control *c, struct error *err)
     if (!c->credentials || !issue_signing(all))
         return error_set(err, ERROR_UNSUPPORTED, "this cluster has no authority of its own: its servers have certificates of their "
                          "operator's (tls_cert), or none");
-    if (!cluster_keys_ready(c))
+    if (!vault_ready(c))
         return error_set(err, ERROR_UNAVAILABLE, "this server has not the cluster's key yet");
     for (uint32_t i = 0; i < all->n; i++)
         if (all->v[i].state == AUTHORITY_COMING || (all->v[i].state == AUTHORITY_LEAVING && all->v[i].sealed_key))
@@ -179,7 +179,7 @@ static int come(struct request *r, struct authority *fresh)
 API_READ(api_authority_rotate)
 {
     const struct authority *old = issue_signing(&core_access(c->core)->authorities);
-    const struct keyring *keys = cluster_keys_ring(c->keys);
+    const struct keyring *keys = vault_ring(c);
     CLEANUP_FREE char *name = authority_new_name(time_now_ms());
     struct authority_order order = {.name = name, .now_ms = time_now_ms(), .life_ms = AUTHORITY_LIFE_MS};
     struct authority fresh = {0};
@@ -196,7 +196,7 @@ API_READ(api_authority_import)
 {
     const struct authority_import *body = r->body;
     struct authority fresh = {0};
-    if (!check_change(c, err) && !issue_import(body->certificate, body->key, time_now_ms(), cluster_keys_ring(c->keys), &fresh, err))
+    if (!check_change(c, err) && !issue_import(body->certificate, body->key, time_now_ms(), vault_ring(c), &fresh, err))
         return come(r, &fresh);
     type_clear(&authority_type, &fresh);
     return -1;

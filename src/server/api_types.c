@@ -231,12 +231,6 @@ static const struct field authority_import_fields[] = {
 };
 TYPE(authority_import, "An authority of yours.");
 
-static const struct field cluster_key_answer_fields[] = {
-    FIELD(cluster_key_answer, 1, FIELD_STRING, keys, .help = "One in a line, the current one first."),
-    {0},
-};
-TYPE(cluster_key_answer, "The keys with which the cluster seals.");
-
 static const struct field snapshot_file_fields[] = {
     FIELD(snapshot_file, 1, FIELD_STRING, name, .help = "Name of the file."),
     FIELD(snapshot_file, 2, FIELD_STRING, path, .help = "Where it is on the server that answers."),
@@ -253,6 +247,46 @@ static const struct field version_info_fields[] = {
     {0},
 };
 TYPE(version_info, "Which release answers.");
+
+static const struct field secret_request_fields[] = {
+    FIELD(secret_request, 1, FIELD_STRING, value, .flags = FIELD_REQUIRED, .help = "The value, in base64."),
+    FIELD(secret_request, 2, FIELD_STR_LIST, services, .flags = FIELD_SCALAR_OK,
+          .help = "Which services may have it: names, `web-*`, or `*`; none: as it is, and all for a new secret."),
+    {0},
+};
+TYPE(secret_request, "A new version of a secret.");
+
+static const struct field keys_request_fields[] = {
+    FIELD(keys_request, 1, FIELD_STRING, keys, .flags = FIELD_REQUIRED, .help = "The keys, one a line, the one to seal with first."),
+    {0},
+};
+TYPE(keys_request, "The keys of the cluster, from its leader.");
+
+static const struct field secret_result_fields[] = {
+    FIELD(secret_result, 1, FIELD_UINT, index, .help = "Index of the change."),
+    FIELD(secret_result, 2, FIELD_UINT, version, .help = "The version that it made, or was the last one."),
+    {0},
+};
+TYPE(secret_result, "What was done to a secret.");
+
+static const struct field secret_summary_fields[] = {
+    FIELD(secret_summary, 1, FIELD_STRING, name, .help = "Name of the secret."),
+    FIELD(secret_summary, 2, FIELD_UINT, version, .help = "The version that is in force."),
+    FIELD(secret_summary, 3, FIELD_INT, versions, .help = "How many versions are kept."),
+    FIELD(secret_summary, 4, FIELD_INT, bytes, .help = "Size of the value."),
+    FIELD(secret_summary, 5, FIELD_STR_LIST, services, .help = "Which services may have it; none: all that name it."),
+    FIELD(secret_summary, 6, FIELD_TIME, modified_at, .help = "When its last version was put."),
+    FIELD(secret_summary, 7, FIELD_STRING, modified_by, .help = "Who put it."),
+    {0},
+};
+TYPE(secret_summary, "A secret in short.");
+
+static const struct field secret_detail_fields[] = {
+    FIELD(secret_detail, 1, FIELD_OBJECT, secret, .type = &secret_type, .help = "The secret, without its values."),
+    FIELD(secret_detail, 2, FIELD_STR_LIST, used_by, .help = "Services whose current version names it."),
+    {0},
+};
+TYPE(secret_detail, "A secret, and who uses it.");
 
 static const struct field health_info_fields[] = {
     FIELD(health_info, 1, FIELD_STRING, status, .help = "ok"),

@@ -48,12 +48,17 @@ struct token_result { char *token; int64_t expires_at; };
 /* name, and how long it is good; ttl_ms 0: until it is revoked. */
 struct access_request { char *name; struct str_list roles; int64_t ttl_ms; };
 struct whoami { char *kind, *name, *id; struct str_list roles; int64_t expires_at; };
+/* value: base64. services empty: as they are. */
+struct secret_request { char *value; struct str_list services; };
+struct secret_result { uint64_t index, version; };
+struct keys_request { char *keys; };
+struct secret_summary { char *name; uint64_t version; int64_t versions, bytes; struct str_list services; int64_t modified_at; char *modified_by; };
+struct secret_detail { struct secret secret; struct str_list used_by; };
 struct authorities_view {
     char *hash, *mark, *cluster_key, *certificates; struct authority_list authorities; struct str_list behind;
 };
 struct authority_bundle { char *certificates, *hash; };
 struct authority_import { char *certificate, *key; };
-struct cluster_key_answer { char *keys; };
 struct snapshot_file { char *name, *path; uint64_t bytes; char *problem; struct snapshot_info info; };
 struct version_info { char *version, *api; };
 struct health_info { char *status; };
@@ -69,5 +74,7 @@ extern const struct type submitted_service_type, submit_result_type, service_res
 extern const struct type scale_request_type, rollback_request_type, promote_request_type, deploy_request_type, reason_request_type,
     signal_request_type, job_summary_type, service_detail_type, server_status_type, server_view_type,
     server_report_type, join_request_type, join_result_type, enter_request_type, transfer_request_type, token_request_type,
-    token_result_type, snapshot_file_type, authorities_view_type, authority_bundle_type, authority_import_type, cluster_key_answer_type,
-    version_info_type, health_info_type, access_request_type, whoami_type;
+    token_result_type, snapshot_file_type,
+    version_info_type, health_info_type, access_request_type, whoami_type,
+    secret_request_type, keys_request_type, secret_result_type, secret_summary_type, secret_detail_type,
+    authorities_view_type, authority_bundle_type, authority_import_type;

@@ -10,7 +10,7 @@ static const char *const kinds[] = {
 bool audit_wants(const struct route *route)
 {
     bool reads = route->method == HTTP_METHOD_GET || route->right == RIGHT_READ;
-    return route->right != RIGHT_AGENT && (!reads || route->right == RIGHT_EXEC || route->right == RIGHT_LOGS);
+    return route->secret || (route->right != RIGHT_AGENT && (!reads || route->right == RIGHT_EXEC || route->right == RIGHT_LOGS));
 }
 
 static int write_line(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,

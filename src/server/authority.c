@@ -12,11 +12,11 @@
 #include "model/table.h"
 #include "server/api.h"
 #include "server/api_types.h"
-#include "server/cluster_keys.h"
 #include "server/formation.h"
 #include "server/http_thread.h"
 #include "server/issue.h"
-#include "server/secret.h"
+#include "server/seal.h"
+#include "server/vault.h"
 
 #define LOOK_MS 250
 #define AGAIN_MS 2000
@@ -37,10 +37,9 @@ struct authorities {
     struct own_tls *tls;
     uv_timer_t timer;
     struct proposal proposal;
-    bool proposing, refused;             /* refused: said already that no certificate can be made */
+    bool proposing, refused;             /* refused: said already that a key cannot be opened */
     int64_t after_ms;                    /* monotonic */
     uint64_t cached_index;               /* of the access that is in the cache */
-    char *failed_mark;
 };
 
 /* --- this server's own certificate --- */
@@ -66,7 +65,7 @@ static int give_itself(struct own_tls *t, const struct authority_list *all, cons
 }
 
 /* By what it had when it ran last. False: that does not do. */
-static bool give_itself_from_cache(struct own_tls *t, const struct server_config *config, const struct keyring *keys)
+static bool give_itself_from_cache(struct own_tls *t, const struct server_config *config)
 {
     CLEANUP_FREE char *path = cache_path(config);
     CLEANUP_BUF struct buf bytes = {0};
@@ -74,7 +73,8 @@ static bool give_itself_from_cache(struct own_tls *t, const struct server_config
     struct error err;
     if (file_read(path, CACHE_MOST, &bytes, &err))
         return false;
-    bool good = !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
+    CLEANUP(keyring_free) struct keyring *keys = vault_read_keys(config, &err);
+    bool good = keys && !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
                 !give_itself(t, &cache.authorities, cache.mark, keys, config->certificate_lifetime_ms, &err);
     if (!good)
         LOG_W("this server could not renew its own certificate", "error", err.text);
@@ -120,14 +120,13 @@ static int read_secret(struct own_tls *t, const struct server_config *config, st
     return credentials_check_secret(text, config->join_token_file, err);
 }
 
-static int find_identity(struct own_tls *t, const struct server_config *config, struct cluster_keys *keys, bool fresh,
-                         struct error *err)
+static int find_identity(struct own_tls *t, const struct server_config *config, bool fresh, struct error *err)
 {
     int64_t now = time_now_ms();
     CLEANUP_FREE char *cache = cache_path(config);
     if (fresh)
         unlink(cache);                   /* of a cluster that it left */
-    else if (give_itself_from_cache(t, config, cluster_keys_ring(keys)))
+    else if (give_itself_from_cache(t, config))
         return 0;
     if (fresh && config->expect > 1 && !t->secret && (!t->credentials.present || t->credentials.founding) && !t->token)
         return error_set(err, ERROR_INVALID, "the %lld servers cannot know each other yet: write the same founding secret (openssl rand "
@@ -143,7 +142,7 @@ static int find_identity(struct own_tls *t, const struct server_config *config, 
                      "another one: empty %s and let it join anew (mt cluster token)", until, config->data_dir);
 }
 
-int own_tls_open(struct own_tls *t, const struct server_config *config, const char *host, struct cluster_keys *keys, struct error *err)
+int own_tls_open(struct own_tls *t, const struct server_config *config, const char *host, struct error *err)
 {
     CLEANUP_FREE char *folder = mem_printf("%s/tls", config->data_dir);
     uint64_t id;
@@ -154,7 +153,7 @@ int own_tls_open(struct own_tls *t, const struct server_config *config, const ch
         return -1;
     snprintf(text, sizeof text, "%llu", (unsigned long long)id);
     find_names(t, config, host);
-    if (credentials_open(&t->credentials, folder, "server", text, err) || find_identity(t, config, keys, fresh, err))
+    if (credentials_open(&t->credentials, folder, "server", text, err) || find_identity(t, config, fresh, err))
         return -1;
     t->context = tls_context_new(&(struct tls_options){.cert_file = t->credentials.identity_file,
         .key_file = t->credentials.identity_file, .ca_file = t->credentials.authorities_file,
@@ -256,7 +255,7 @@ static void make_first(struct authorities *a)
     }
     struct authority_order order = {.name = name, .now_ms = time_now_ms(), .life_ms = AUTHORITY_LIFE_MS};
     struct authority made;
-    if (issue_authority(&order, cluster_keys_ring(a->c->keys), founding, founding_key, &made, &err)) {
+    if (issue_authority(&order, vault_ring(a->c), founding, founding_key, &made, &err)) {
         LOG_E("the cluster's authority cannot be made", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
     } else {
@@ -314,15 +313,34 @@ static void lead_on(struct authorities *a, const struct authority_list *all, boo
     }
 }
 
+/* The cluster has another key: what the older one sealed is sealed again. True: a step was made. */
+static bool reseal(struct authorities *a, const struct authority_list *all)
+{
+    for (uint32_t i = 0; i < all->n; i++) {
+        struct command_authority_set payload = {0};
+        struct error err;
+        int rc = issue_reseal(&all->v[i], vault_ring(a->c), &payload.authority, &err);
+        if (rc == 0)
+            propose(a, COMMAND_AUTHORITY_SET, &payload);
+        else if (rc < 0 && !a->refused)
+            LOG_E("an authority's key cannot be sealed anew", "error", err.text);
+        a->refused = rc < 0;
+        type_clear(&authority_type, &payload.authority);
+        if (rc == 0)
+            return true;
+    }
+    return false;
+}
+
 static void lead(struct authorities *a, const struct authority_list *all)
 {
     struct control *c = a->c;
     if (a->proposing || time_monotonic_ms() < a->after_ms || !consensus_lease_ms(c->consensus) ||
-        core_level(c->core) < command_kind_level(COMMAND_AUTHORITY_SET) || !cluster_keys_ready(c))
+        core_level(c->core) < command_kind_level(COMMAND_AUTHORITY_SET) || !vault_ready(c))
         return;
     if (!issue_signing(all))
         make_first(a);
-    else
+    else if (!reseal(a, all))
         lead_on(a, all, all_follow(c));
 }
 
@@ -348,9 +366,9 @@ static void renew(struct authorities *a, const struct access *access, const char
 {
     struct control *c = a->c;
     struct error err;
-    if (!cluster_keys_ready(c) || time_monotonic_ms() < a->after_ms)
+    if (!vault_ready(c) || time_monotonic_ms() < a->after_ms)
         return;
-    if (give_itself(a->tls, &access->authorities, mark, cluster_keys_ring(c->keys), c->config->certificate_lifetime_ms, &err)) {
+    if (give_itself(a->tls, &access->authorities, mark, vault_ring(c), c->config->certificate_lifetime_ms, &err)) {
         LOG_E("this server cannot make itself a certificate", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
         return;
@@ -365,7 +383,6 @@ static void on_timer(uv_timer_t *timer)
     char mark[CERTIFICATE_MARK_SIZE];
     if (!c->consensus || c->stopping)
         return;
-    cluster_keys_look(c);
     if (!a->tls)
         return;
     const struct access *access = core_access(c->core);

@@ -22,7 +22,7 @@ struct own_tls {
     struct tls_context *context;
 };
 /* Finds or makes an identity before anything listens. host: at which others reach this server. */
-int own_tls_open(struct own_tls *t, const struct server_config *config, const char *host, struct cluster_keys *keys, struct error *err);
+int own_tls_open(struct own_tls *t, const struct server_config *config, const char *host, struct error *err);
 void own_tls_close(struct own_tls *t);
 
 /* Beside the control; nothing where the cluster's certificates are files of the operator. */

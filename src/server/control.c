@@ -17,6 +17,7 @@
 #include "server/leader.h"
 #include "server/peers.h"
 #include "server/snapshots.h"
+#include "server/vault.h"
 
 void control_answer(struct request *r)
 {
@@ -91,6 +92,7 @@ static void on_turn(uv_prepare_t *prepare)
     }
     cluster_look(c);
     access_look(c);
+    vault_look(c);
     leader_turn(c);
 }
 
@@ -124,6 +126,7 @@ static void on_apply(void *ctx, uint64_t index, const void *bytes, size_t len, v
     if (core_ahead(c->core) != ahead) {
         leader_begin(c);               /* of another state */
         access_begin(c);
+        vault_begin(c);
     }
     if (core_changed(c->core, CORE_MEMBER, NULL) != members)
         c->members_changed = true;
@@ -153,6 +156,7 @@ static void *on_use_state(void *ctx, uint64_t index, void *state)
     c->core = state;
     c->applied = true;
     access_begin(c);
+    vault_begin(c);
     return before;
 }
 
@@ -167,6 +171,7 @@ static void on_role(void *ctx, enum consensus_role role)
     c->role = role;
     leader_begin(c);
     access_begin(c);
+    vault_begin(c);
     dispatch_leader(c);
 }
 
@@ -270,7 +275,7 @@ int control_begin(struct control *c, bool bootstrap, uint64_t server_id, uint64_
 int control_start(struct control *c, uv_loop_t *loop, const struct control_options *o, struct error *err)
 {
     const struct server_config *config = o->config;
-    *c = (struct control){.config = config, .addresses = o->addresses, .loop = loop, .core = core_new(), .keys = o->keys,
+    *c = (struct control){.config = config, .addresses = o->addresses, .loop = loop, .core = core_new(),
                           .started_ms = time_now_ms()};
     access_start(c, o->access);
     random_system(&c->seed, sizeof c->seed);
@@ -285,7 +290,7 @@ int control_start(struct control *c, uv_loop_t *loop, const struct control_optio
     authority_start(c, o->own_tls);
     cluster_start(c);
     knock_start(c);
-    if (formation_start(c, err) == 0) {
+    if (vault_start(c, err) == 0 && formation_start(c, err) == 0) {
         c->backups = backups_start(c);
         return 0;
     }
@@ -328,6 +333,7 @@ void control_free(struct control *c)
     free(c->hold);
     free(c->forming);
     access_end(c);
+    vault_end(c);
     core_free(c->core);
     c->core = NULL;
 }

@@ -20,11 +20,11 @@
 
 struct authorities;
 struct cluster;
-struct cluster_keys;
 struct credentials;
 struct formation;
 struct http_client;
 struct knock;
+struct vault;
 struct peer_ask;
 
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
@@ -64,11 +64,11 @@ struct control {
     int64_t admin_after_ms;
     char *admin_file;                /* where the leader writes an administrator's token */
     struct proposal admin;
+    struct vault *vault;
     struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
     struct cluster *cluster;         /* see cluster.c */
     struct formation *formation;     /* see formation.c */
     struct knock *knock;             /* see knock.c */
-    struct cluster_keys *keys;       /* see cluster_keys.h */
     struct authorities *authorities; /* see authority.h */
     struct credentials *credentials; /* NULL: the cluster does not make certificates itself */
     void (*restart)(void *ctx);      /* ends the server, to be started again on its directory */
@@ -81,7 +81,6 @@ struct control_options {
     const struct server_addresses *addresses;
     struct tls_context *tls;         /* NULL: plain */
     struct access_table *access;     /* NULL: no tokens are asked for */
-    struct cluster_keys *keys;
     struct own_tls *own_tls;         /* NULL: the cluster does not make certificates itself */
 };
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after

@@ -25,7 +25,7 @@ static void be(struct identity *who, enum identity_kind kind, const char *name)
     snprintf(who->name, sizeof who->name, "%s", name);
 }
 
-static bool is_own_host(const struct http_request *http)
+bool http_peer_is_own_host(const struct http_request *http)
 {
     return text_has_prefix(http->peer, "127.") || text_has_prefix(http->peer, "[::1]") || !strcmp(http->peer, "unix");
 }
@@ -61,7 +61,7 @@ int identity_of_request(struct access_table *table, const struct http_request *h
             be(who, IDENTITY_SERVER, name);
     } else if (tls_peer_role(http->tls, "agent", name)) {
         be(who, IDENTITY_AGENT, name);
-    } else if (!access_table_in_cluster(table) && is_own_host(http)) {
+    } else if (!access_table_in_cluster(table) && http_peer_is_own_host(http)) {
         be(who, IDENTITY_LOCAL, "operator");
     }
     return 0;

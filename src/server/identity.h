@@ -27,6 +27,8 @@ struct identity {
  * an agent where agents speak. -1 with err: what it shows is not good. *who is to be cleared in any case. */
 int identity_of_request(struct access_table *table, const struct http_request *http, enum right needed, struct identity *who,
                         struct error *err);
+/* The request came over loopback, or over a socket of this host. */
+bool http_peer_is_own_host(const struct http_request *http);
 void identity_clear(struct identity *who);
 /* 0, or -1 with ERROR_UNAUTHENTICATED or ERROR_DENIED. */
 int identity_check(const struct identity *who, enum right needed, struct error *err);

@@ -39,8 +39,24 @@ char *issue_open_key(const struct authority *a, const struct keyring *keys, stru
     if (!seal_open(keys, context, sealed.data, sealed.len, &key, err))
         return buf_steal(&key);
     error_context(err, "the key of authority %.12s", a->id);
-    keyring_wipe(&key);
+    buf_wipe(&key);
     return NULL;
+}
+
+int issue_reseal(const struct authority *a, const struct keyring *keys, struct authority *out, struct error *err)
+{
+    CLEANUP_BUF struct buf sealed = {0};
+    char id[KEYRING_ID_SIZE];
+    if (!a->sealed_key || (base64_read(a->sealed_key, &sealed) && seal_key_id(sealed.data, sealed.len, id) &&
+                           !strcmp(id, keyring_current(keys))))
+        return 1;
+    CLEANUP(certificate_key_free) char *key = issue_open_key(a, keys, err);
+    if (!key)
+        return -1;
+    type_copy(&authority_type, out, a);
+    free(out->sealed_key);
+    out->sealed_key = seal_key(a->id, key, keys);
+    return 0;
 }
 
 static void add_pem(struct buf *out, const char *pem)

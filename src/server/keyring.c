@@ -82,6 +82,16 @@ const char *keyring_current(const struct keyring *ring)
     return ring->n ? ring->keys[ring->current].id : NULL;
 }
 
+size_t keyring_count(const struct keyring *ring)
+{
+    return ring->n;
+}
+
+const char *keyring_id(const struct keyring *ring, size_t i)
+{
+    return ring->keys[i].id;
+}
+
 bool keyring_has(const struct keyring *ring, const char *id)
 {
     return find(ring, id) != NULL;
@@ -174,16 +184,6 @@ int keyring_read(struct keyring *ring, const char *text, struct error *err)
     memcpy(ring, fresh, sizeof *ring);
     return 0;
 }
-
-void keyring_wipe(struct buf *text)
-{
-    if (text->data)
-        OPENSSL_cleanse(text->data, text->cap);
-    buf_free(text);
-}
-
-static inline void keyring_wipe_cleanup_value(struct buf *text) { keyring_wipe(text); }
-#define CLEANUP_WIPE __attribute__((cleanup(keyring_wipe_cleanup_value)))
 
 /* --- file --- */
 

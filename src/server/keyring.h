@@ -28,6 +28,8 @@ DEFINE_CLEANUP(keyring_free, struct keyring)
 int keyring_make(struct keyring *ring, char id[static KEYRING_ID_SIZE], struct error *err);
 /* The current key's id; NULL: the ring is empty. */
 const char *keyring_current(const struct keyring *ring);
+size_t keyring_count(const struct keyring *ring);
+const char *keyring_id(const struct keyring *ring, size_t i);        /* of its keys, in no order */
 bool keyring_has(const struct keyring *ring, const char *id);
 /* The key of this id, valid until the ring changes; NULL: it has none. */
 const uint8_t *keyring_key(const struct keyring *ring, const char *id);
@@ -37,12 +39,11 @@ bool keyring_use(struct keyring *ring, const char *id);
 bool keyring_drop(struct keyring *ring, const char *id);
 
 /* As text, the current key first, each key 64 hexadecimal digits and the end of a line: for the file, and for another
- * server. It is to be wiped: keyring_wipe. */
+ * server. It is to be wiped: buf_wipe. */
 void keyring_write(const struct keyring *ring, struct buf *out);
 /* Adds the keys of such a text that are not there yet; in an empty ring the first one becomes the current one. -1 with
  * err, and the ring as it was. */
 int keyring_read(struct keyring *ring, const char *text, struct error *err);
-void keyring_wipe(struct buf *text);
 
 /* The file. passphrase NULL: in plain text; else locked with a key that scrypt makes of it, which takes a while. A file
  * that others may read is refused. ERROR_NOT_FOUND: there is none. */

@@ -16,18 +16,32 @@ struct request *request_new(struct http_thread *thread, struct http_request *htt
     r->thread = thread;
     r->http = http;
     r->route = route;
+    http->wipe = route->secret;
     return r;
+}
+
+static void wipe_texts(const struct type *t, void *object)
+{
+    for (const struct field *f = t->fields; f->name; f++) {
+        char *text = f->kind == FIELD_STRING ? *(char **)((char *)object + f->offset) : NULL;
+        if (text)
+            explicit_bzero(text, strlen(text));
+    }
 }
 
 void request_delete(struct request *r)
 {
     if (!r)
         return;
+    if (r->body && r->route->secret)
+        wipe_texts(r->route->request, r->body);
     if (r->body)
         type_free(r->route->request, r->body);
     buf_free(&r->command);
     list_filter_clear(&r->filter);
     core_result_clear(&r->proposal.result);
+    if (r->route->secret)
+        buf_wipe(&r->answer.body);
     buf_free(&r->answer.body);
     problem_list_clear(&r->answer.problems);
     free(r->forward);

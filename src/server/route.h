@@ -60,6 +60,7 @@ struct route {
     bool positions;                  /* index may also be an event's id: read by prepare itself */
     bool list;                       /* response is the type of the items of a page */
     const char *content_type;        /* NULL: application/json */
+    bool secret;                     /* body or answer hold a secret: wiped after use; reading it is written down */
 
     /* Waiting reads: what a wait looks at, narrowed to what this gives (NULL: any). An unknown name ends the wait. */
     enum core_kind watch;

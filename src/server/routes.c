@@ -36,6 +36,9 @@ static const struct query_param server_query[] = {
     {"name", "Where there is no such server: say why the one of this name was removed.", false},
     {"cluster", "Answer only as a server of the cluster with this id.", false}, {0}};
 static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
+static const struct query_param agent_secrets_query[] = {
+    {"node", "Id of the agent's node.", true}, {"alloc", "Id of the allocation.", true}, {0}};
+static const struct query_param secret_query[] = {{"version", "Which version; default: the one that is in force.", false}, {0}};
 
 #define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
 #define POST(path_, right_, ...) {.method = HTTP_METHOD_POST, .path = path_, .right = right_, __VA_ARGS__}
@@ -159,6 +162,19 @@ const struct route routes[] = {
      .help = "Puts a role in place of the one of its name; tokens that carry it have the new rights at once."},
     {.method = HTTP_METHOD_DELETE, .path = "/v1/roles/{role}", .right = RIGHT_ACCESS, .prepare = api_role_delete,
      .response = &write_result_type, .help = "Deletes a role that no token carries."},
+    GET("/v1/secrets", RIGHT_SECRETS, .query_sets = QUERY_CONSISTENCY, .response = &secret_summary_type, .list = true,
+        .read = api_secrets, .help = "The secrets, without their values."),
+    GET("/v1/secrets/{secret}", RIGHT_SECRETS, .query_sets = QUERY_CONSISTENCY, .response = &secret_detail_type,
+        .read = api_secret, .help = "A secret: its versions, without their values, and which services name it."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/secrets/{secret}", .right = RIGHT_SECRETS, .body = BODY_REQUIRED, .secret = true,
+     .request = &secret_request_type, .response = &secret_result_type, .write = api_secret_put,
+     .help = "Puts a new version of a secret; services that name it are restarted or told, as each says."},
+    {.method = HTTP_METHOD_DELETE, .path = "/v1/secrets/{secret}", .right = RIGHT_SECRETS, .response = &secret_result_type,
+     .prepare = api_secret_delete, .help = "Deletes a secret that no service names, with all its versions."},
+    POST("/v1/secrets/rotate", RIGHT_ACCESS, .run = api_secret_rotate,
+         .help = "Makes a new key of the cluster; all secrets are sealed anew with it, and the older ones are forgotten."),
+    GET("/v1/secrets/{secret}/value", RIGHT_REVEAL, .secret = true, .query = secret_query, .response = &secret_value_type,
+        .read = api_secret_value, .help = "The value of a secret."),
     GET("/v1/cluster", RIGHT_READ, .place = PLACE_HERE, .response = &server_status_type, .read = api_cluster,
         .help = "How this server stands."),
     GET("/v1/cluster/servers", RIGHT_READ, .query_sets = QUERY_CONSISTENCY, .limit_ms = 2000, .response = &server_report_type, .list = true,
@@ -176,8 +192,9 @@ const struct route routes[] = {
     POST("/v1/cluster/tokens", RIGHT_CLUSTER, .body = BODY_OPTIONAL, .request = &token_request_type,
          .response = &token_result_type, .write = api_join_token, .applied = api_join_token_made,
          .help = "Makes a token with which one server can join, once, or some agents."),
-    GET("/v1/cluster/keys", RIGHT_CLUSTER, .place = PLACE_MEMBER, .response = &cluster_key_answer_type, .prepare = api_cluster_keys_prepare,
-        .read = api_cluster_keys, .help = "The keys with which the cluster seals, for its servers alone."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/cluster/keys", .right = RIGHT_CLUSTER, .place = PLACE_HERE, .secret = true,
+     .body = BODY_REQUIRED, .request = &keys_request_type, .run = api_cluster_keys,
+     .help = "The leader gives another server the keys of the cluster; from servers alone."},
     POST("/v1/certificates", RIGHT_PUBLIC, .limit_ms = 15000, .body = BODY_REQUIRED, .request = &certificate_request_type,
          .response = &certificate_answer_type, .prepare = api_certificate_prepare, .run = api_certificate,
          .help = "A certificate for a server or an agent, by a join token or by the one that it has."),
@@ -187,7 +204,7 @@ const struct route routes[] = {
         .help = "The authorities, and how far a change of them is."),
     POST("/v1/ca/rotate", RIGHT_ACCESS, .write = api_authority_rotate, .response = &write_result_type,
          .help = "Makes another authority, which takes the place of the one that signs, step by step."),
-    POST("/v1/ca/import", RIGHT_ACCESS, .body = BODY_REQUIRED, .request = &authority_import_type, .write = api_authority_import,
+    POST("/v1/ca/import", RIGHT_ACCESS, .secret = true, .body = BODY_REQUIRED, .request = &authority_import_type, .write = api_authority_import,
          .response = &write_result_type, .help = "Lets an authority of yours take the place of the one that signs."),
     POST("/v1/cluster/init", RIGHT_CLUSTER, .place = PLACE_HERE, .response = &server_status_type, .run = api_cluster_init,
          .help = "Lets the server that is asked, and waits for it, be a cluster of one; nothing where it is in one."),
@@ -219,6 +236,8 @@ const struct route routes[] = {
     GET("/v1/agent/allocs", RIGHT_AGENT, .place = PLACE_MEMBER, WATCH(CORE_NODE_WORK, api_watch_agent), .query = node_query,
         .response = &agent_work_type, .read = api_agent_allocs,
         .help = "What changed for a node since an index; everything without one."),
+    GET("/v1/agent/secrets", RIGHT_AGENT, .secret = true, .query = agent_secrets_query, .response = &agent_secrets_type,
+        .read = api_agent_secrets, .help = "What the task of an allocation of the agent's node gets."),
     POST("/v1/agent/report", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_report_type,
          .prepare = api_agent_report, .applied = api_agent_reported,
          .help = "How an agent's allocations stand."),

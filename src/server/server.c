@@ -17,7 +17,6 @@
 #include "core/command.h"
 #include "server/addresses.h"
 #include "server/authority.h"
-#include "server/cluster_keys.h"
 #include "server/control.h"
 #include "server/http_thread.h"
 
@@ -30,7 +29,6 @@ struct server {
     struct control control;
     struct tls_context *tls;             /* of files, or own_tls */
     struct own_tls own_tls;
-    struct cluster_keys *keys;
     struct access_table *access;
     struct audit *audit;
     struct http_thread **threads;
@@ -72,7 +70,7 @@ static int open_tls(struct server *s, struct error *err)
     const struct server_config *c = s->config;
     if (c->tls == TLS_AUTO) {
         CLEANUP_FREE char *host = server_addresses_host(c);
-        if (own_tls_open(&s->own_tls, c, host, s->keys, err))
+        if (own_tls_open(&s->own_tls, c, host, err))
             return error_context(err, "tls: auto");
         s->tls = tls_context_hold(s->own_tls.context);
         return 0;
@@ -204,11 +202,10 @@ static int start(struct server *s, struct error *err)
 {
     if (s->config->access == ACCESS_TOKENS)
         s->access = access_table_new();
-    s->keys = cluster_keys_open(s->config, err);
-    if (!s->keys || open_audit(s, err) || open_tls(s, err))
+    if (open_audit(s, err) || open_tls(s, err))
         return -1;
     struct control_options options = {.config = s->config, .addresses = &s->addresses, .tls = s->tls, .access = s->access,
-                                      .keys = s->keys, .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL};
+                                      .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL};
     if (open_threads(s, err) ||
         server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
         control_start(&s->control, &s->loop, &options, err)) {
@@ -246,7 +243,6 @@ static int run_once(const struct server_config *config, bool *again, struct erro
     server_addresses_clear(&s.addresses);
     tls_context_free(s.tls);
     own_tls_close(&s.own_tls);
-    cluster_keys_close(s.keys);
     access_table_free(s.access);
     audit_close(s.audit);
     if (s.lock_fd >= 0)

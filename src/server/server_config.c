@@ -62,7 +62,7 @@ static const struct field server_config_fields[] = {
                    "(`mt cluster token`), or a secret that all founders and their agents share (openssl rand -hex 32). Default: "
                    "join-token in data_dir."),
     CONFIG("cluster_key_file", 45, FIELD_STRING, cluster_key_file,
-           .help = "File with the keys under which the cluster seals its authority's key. Default: cluster.key in data_dir."),
+           .help = "File with the keys under which the cluster seals its secrets and its authority's key. Default: cluster-keys in data_dir."),
     CONFIG("cluster_key_command", 46, FIELD_STRING, cluster_key_command,
            .help = "Shell command that prints a passphrase with which that file is locked; run once at the start."),
     CONFIG("tls_cert", 6, FIELD_STRING, tls_cert, .help = "Certificate file (PEM) of this server, for both ports: with the names under which its API is reached, and "
@@ -227,7 +227,7 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
     if (!config->join_token_file)
         config->join_token_file = mem_printf("%s/join-token", config->data_dir);
     if (!config->cluster_key_file)
-        config->cluster_key_file = mem_printf("%s/cluster.key", config->data_dir);
+        config->cluster_key_file = mem_printf("%s/cluster-keys", config->data_dir);
     if (config->expect < 0)
         config->expect = config->servers.n ? (int64_t)config->servers.n : 1;
     if (!config->backup_dir)

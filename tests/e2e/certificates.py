@@ -129,9 +129,9 @@ class Certificates(unittest.TestCase):
         # Keys are nobody else's, and the cluster's key is the same everywhere.
         keys = set()
         for s in cluster.servers:
-            with open(os.path.join(s.flags["data_dir"], "cluster.key")) as f:
+            with open(os.path.join(s.flags["data_dir"], "cluster-keys")) as f:
                 keys.add(f.read())
-            for name in ("tls/identity.pem", "cluster.key"):
+            for name in ("tls/identity.pem", "cluster-keys"):
                 self.assertEqual(os.stat(os.path.join(s.flags["data_dir"], name)).st_mode & 0o777, 0o600)
         self.assertEqual(len(keys), 1)
         # Any leader signs: the next one, too.

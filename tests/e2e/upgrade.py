@@ -36,9 +36,9 @@ class Upgrade(unittest.TestCase):
     def releases(self):
         return sorted(m["version"] for m in self.cluster.status(self.cluster.leader())["servers"])
 
-    def agents_token(self, server):
+    def put_secret(self, server):
         """What only the newer release knows."""
-        return server.post("/v1/cluster/tokens", {"agents": True})
+        return server.call("PUT", "/v1/secrets/team", {"value": "eA=="})
 
     def test_one_after_the_other_under_load(self):
         agent = Agent(self.cluster.servers[0], "n1", servers=self.cluster.addresses).start()
@@ -55,7 +55,7 @@ class Upgrade(unittest.TestCase):
         load.wait_more(20)
         # A follower, then the leader, then the last.
         for done in range(3):
-            refused = self.agents_token(self.cluster.leader())
+            refused = self.put_secret(self.cluster.leader())
             self.assertEqual((refused.status, refused.error["code"]), (501, "unsupported"), refused)
             self.assertIn("upgrade it first", refused.error["message"])
             old = [s for s in self.cluster.servers if s.program == OLDER]
@@ -65,9 +65,9 @@ class Upgrade(unittest.TestCase):
             self.cluster.wait_ready(3)
             wait_for(lambda: self.releases().count("0.0.9") == 2 - done, 20, "the word on its release")
             load.wait_more(20)
-        wait_for(lambda: self.agents_token(any_server).status == 200, 20, "what only the newer release knows")
+        wait_for(lambda: self.put_secret(any_server).status == 200, 20, "what only the newer release knows")
         for s in self.cluster.servers:
-            self.assertEqual(self.cluster.status(s)["membership"], "voter")
+            self.assertIn("team", [r["name"] for r in s.items("/v1/secrets")])
         load.wait_more(20)
         history = load.stop()
         self.cluster.wait_equal()
@@ -87,7 +87,7 @@ class Upgrade(unittest.TestCase):
         for s in self.cluster.servers:
             self.restart(s, NEWER)
             self.cluster.wait_ready(3)
-        wait_for(lambda: self.agents_token(server).status == 200, 20, "what only the newer release knows")
+        wait_for(lambda: self.put_secret(server).status == 200, 20, "what only the newer release knows")
         self.cluster.wait_equal()
         self.restart(server, OLDER)
         self.assertEqual(server.process.child.wait(30), 1)

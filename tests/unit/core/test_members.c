@@ -275,11 +275,12 @@ static void restore_older(uint8_t version, size_t kinds, size_t kinds_to_skip, s
 
 /* Version 1 had no word for the servers and the ingress after its seven kinds of changes, no jump of indexes, and ended
  * before the servers, the clusters and the policy; version 2 had no ingress, and ended before roles and
- * tokens. */
+ * tokens; version 3 ended before secrets. */
 static void snapshots_of_older_versions_are_read(void **state)
 {
-    restore_older(1, 7, 3 * 8, 4 + 8 + 1 + 1 + 1);
-    restore_older(2, 8, 8, 1);
+    restore_older(1, 7, 3 * 8, 4 + 8 + 1 + 1 + 1 + 1);
+    restore_older(2, 8, 8, 1 + 1);
+    restore_older(3, 9, 0, 1);
 }
 
 static void base64_gives_back_what_it_got(void **state)

@@ -159,7 +159,7 @@ static void text_that_is_no_key(void **state)
     struct buf out = {0};
     keyring_write(ring, &out);
     assert_string_equal(out.data, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n");
-    keyring_wipe(&out);
+    buf_wipe(&out);
     assert_null(out.data);
     keyring_free(ring);
 }

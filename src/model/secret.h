@@ -1,0 +1,18 @@
+/* Secrets: values that the servers keep sealed, and the tasks of the services that name them get. */
+#pragma once
+#include "model/model.h"
+
+#define SECRET_BYTES_MOST (64u << 10)   /* of one value */
+
+/* By name; NULL: there is none. */
+const struct secret *secrets_find(const struct secrets *all, const char *name);
+/* A new one of this name, in its place; there is none yet. */
+struct secret *secrets_insert(struct secrets *all, const char *name);
+/* The version, or the newest for 0; NULL: it is not kept. */
+const struct secret_version *secret_version(const struct secret *s, uint64_t version);
+/* Whether services of this name may have it; a secret that names none is for all. */
+bool secret_is_for(const struct secret *s, const char *service);
+/* The service's entry that names it; NULL: none does. */
+const struct secret_ref *service_names_secret(const struct service *s, const char *secret);
+/* Whether its tasks get anything of their own into their secrets directory or environment. */
+bool service_has_secrets(const struct service *s);
