@@ -21,6 +21,7 @@
 
 struct options {
     int64_t count;
+    bool tls;
     const char *dir;
 };
 
@@ -28,6 +29,7 @@ struct agents_bench;
 struct virtual_agent {
     struct agents_bench *bench;
     struct sync *sync;
+    struct tls_context *tls;     /* NULL: plain */
     size_t number;
     bool told;                   /* what this round brings it */
 };
@@ -81,23 +83,46 @@ static const struct sync_handlers handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged,
 };
 
+static int equip(struct agents_bench *b, struct virtual_agent *a, struct error *err)
+{
+    char name[32], identity[48];
+    snprintf(name, sizeof name, "agent-%zu", a->number);
+    snprintf(identity, sizeof identity, "n%zu.agent.mentat", a->number);
+    if (signer_issue(&b->cluster.signer, name, identity, err))
+        return -1;
+    a->tls = cluster_context(&b->cluster, name, err);
+    return a->tls ? 0 : -1;
+}
+
+static int agents_make(struct agents_bench *b, struct error *err)
+{
+    for (size_t i = 0; i < (size_t)b->options->count; i++) {
+        b->agents[i] = (struct virtual_agent){.bench = b, .number = i};
+        if (b->options->tls && equip(b, &b->agents[i], err))
+            return -1;
+    }
+    return 0;
+}
+
 static void agents_start(struct agents_bench *b)
 {
     struct str_list servers = {.v = b->cluster.targets, .n = SERVERS};
     for (size_t i = 0; i < (size_t)b->options->count; i++) {
+        struct virtual_agent *a = &b->agents[i];
         char id[24];
         snprintf(id, sizeof id, "%012zx", i);
-        b->agents[i] = (struct virtual_agent){.bench = b, .number = i};
-        b->agents[i].sync = sync_new(&b->cluster.loop, &(struct sync_options){
-            .node_id = id, .servers = &servers, .seed = i + 1, .handlers = &handlers, .ctx = &b->agents[i]});
+        a->sync = sync_new(&b->cluster.loop, &(struct sync_options){
+            .node_id = id, .servers = &servers, .tls = a->tls, .seed = i + 1, .handlers = &handlers, .ctx = a});
     }
 }
 
 static void agents_stop(struct agents_bench *b)
 {
-    for (size_t i = 0; i < (size_t)b->options->count; i++)
+    for (size_t i = 0; i < (size_t)b->options->count; i++) {
         if (b->agents[i].sync)
             sync_close(b->agents[i].sync);
+        tls_context_free(b->agents[i].tls);
+    }
 }
 
 /* --- rounds --- */
@@ -119,7 +144,8 @@ static bool all_told(void *arg)
 
 static void print(const struct agents_bench *b, const char *name, double value, const char *unit)
 {
-    figure_print(name, value, unit, "\"agents\":%lld,\"servers\":%d", (long long)b->options->count, SERVERS);
+    figure_print(name, value, unit, "\"agents\":%lld,\"servers\":%d,\"tls\":%s", (long long)b->options->count, SERVERS,
+                 b->options->tls ? "true" : "false");
 }
 
 /* Submits a service for every node, and waits until each agent knows of it. */
@@ -170,6 +196,8 @@ static int count_lost(struct agents_bench *b, struct error *err)
 
 static int measure(struct agents_bench *b, struct error *err)
 {
+    if (agents_make(b, err))
+        return -1;
     uint64_t start = uv_hrtime();
     agents_start(b);
     if (cluster_wait(&b->cluster, all_registered, b, WAIT_MS, err))
@@ -185,14 +213,17 @@ static int measure(struct agents_bench *b, struct error *err)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-    static const struct option names[] = {{"count", required_argument, NULL, 'n'}, {"dir", required_argument, NULL, 'd'}, {0}};
+    static const struct option names[] = {{"count", required_argument, NULL, 'n'}, {"dir", required_argument, NULL, 'd'},
+                                          {"tls", no_argument, NULL, 't'}, {0}};
     int c;
     *o = (struct options){.count = 1000};
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1)
-        if (c == 'n' ? bench_count(optarg, 100000, &o->count) : c != 'd')
-            return -1;
-        else if (c == 'd')
+        if (c == 'd')
             o->dir = optarg;
+        else if (c == 't')
+            o->tls = true;
+        else if (c != 'n' || bench_count(optarg, 100000, &o->count))
+            return -1;
     return optind < argc ? -1 : 0;
 }
 
@@ -207,7 +238,7 @@ static int run(int argc, char **argv)
     b.agents = mem_alloc((size_t)options.count * sizeof *b.agents);
     open_files_raise((size_t)options.count * 8);
     int rc = cluster_start(&b.cluster, &(struct cluster_options){.parent = options.dir, .server_config = SERVER_CONFIG,
-                                                                .servers = SERVERS}, &err);
+                                                                .servers = SERVERS, .tls = options.tls}, &err);
     if (!rc)
         rc = measure(&b, &err);
     agents_stop(&b);
@@ -220,7 +251,7 @@ static int run(int argc, char **argv)
 
 const struct bench bench_agents = {
     .name = "agents",
-    .usage = "[--count AGENTS] [--dir DIR]",
+    .usage = "[--count AGENTS] [--tls] [--dir DIR]",
     .help = "how fast many agents learn of news, before and after the leader is killed, and how many are taken for lost",
     .run = run,
 };

@@ -18,6 +18,7 @@
 
 struct options {
     int64_t allocs, connections, seconds;
+    bool tls;
     const char *dir;
 };
 
@@ -26,10 +27,13 @@ struct api_bench {
     struct cluster cluster;
     struct fill fill;
     struct random random;
+    bool tls;                    /* with tokens, in this cluster */
+    bool fresh;                  /* each question on a connection of its own */
     const struct read *read;
     bool ending;
     size_t open;                 /* questions without an answer yet */
     uint64_t measured_from_ns;   /* 0: not yet */
+    double rate;                 /* requests per second, as last measured */
     double *latencies_ms;
     size_t count, capacity;
     struct error error;
@@ -37,6 +41,7 @@ struct api_bench {
 
 struct asker {
     struct api_bench *bench;
+    struct http_client *client;  /* fresh: of this question */
     uint64_t sent_ns;
 };
 
@@ -67,12 +72,18 @@ static char *path_page(struct api_bench *b)
     return mem_printf("/v1/allocs?limit=%d&cursor=%s", PAGE, any_alloc(b));
 }
 
+static char *path_health(struct api_bench *b)
+{
+    return mem_strdup("/v1/healthz");
+}
+
 static char *path_any(struct api_bench *b);
 
 static const struct read { const char *name; char *(*path)(struct api_bench *b); } reads[] = {
     {"alloc", path_alloc}, {"service", path_service}, {"page of 100 allocs", path_page}, {"services", path_services},
     {"all in turn", path_any},
 };
+static const struct read health = {"health", path_health};
 
 static char *path_any(struct api_bench *b)
 {
@@ -88,6 +99,8 @@ static void on_answer(struct http_call *call, struct http_response *res, const s
     struct asker *a = arg;
     struct api_bench *b = a->bench;
     b->open--;
+    if (a->client)
+        http_client_close(steal(&a->client), NULL, NULL);
     if (err && !b->error.code)
         b->error = *err;
     else if (!err && res->status != 200 && !b->error.code)
@@ -106,11 +119,14 @@ static void ask(struct asker *a)
 {
     struct api_bench *b = a->bench;
     CLEANUP_FREE char *path = b->read->path(b);
-    struct http_call_options o = {.method = HTTP_METHOD_GET, .target = b->cluster.target, .path = path,
-                                  .response_timeout_ms = 30000, .on_done = on_answer, .arg = a};
+    struct http_header token = {"Authorization", b->cluster.authorization};
+    struct http_call_options o = {.method = HTTP_METHOD_GET, .target = b->cluster.target, .path = path, .headers = &token,
+                                  .header_count = b->tls, .response_timeout_ms = 30000, .on_done = on_answer, .arg = a};
     b->open++;
     a->sent_ns = uv_hrtime();
-    http_call_start(b->cluster.client, &o);
+    if (b->fresh)
+        a->client = http_client_new(&b->cluster.loop, &(struct http_client_options){.tls = b->cluster.context});
+    http_call_start(a->client ? a->client : b->cluster.client, &o);
 }
 
 static bool all_answered(void *arg)
@@ -147,47 +163,74 @@ static int measure_read(struct api_bench *b, const struct read *read, struct err
         *err = b->error;
         return b->count ? -1 : error_set(err, ERROR_TIMEOUT, "no read was answered within %lld s", (long long)o->seconds);
     }
+    b->rate = (double)b->count / seconds;
     const struct { const char *name; double value; const char *unit; } figures[] = {
-        {"api_requests_per_second", (double)b->count / seconds, "1/s"},
+        {b->fresh ? "api_connections_per_second" : "api_requests_per_second", b->rate, "1/s"},
         {"api_p50_ms", figure_percentile(b->latencies_ms, b->count, 0.5), "ms"},
         {"api_p99_ms", figure_percentile(b->latencies_ms, b->count, 0.99), "ms"},
     };
     for (size_t i = 0; i < ARRAY_LEN(figures); i++)
         figure_print(figures[i].name, figures[i].value, figures[i].unit,
-                     "\"read\":\"%s\",\"allocs\":%zu,\"services\":%d,\"nodes\":%d,\"connections\":%lld,\"seconds\":%lld",
-                     read->name, b->fill.alloc_count, SERVICES, NODES, (long long)o->connections, (long long)o->seconds);
+                     "\"read\":\"%s\",\"allocs\":%zu,\"services\":%d,\"nodes\":%d,\"connections\":%lld,\"seconds\":%lld,"
+                     "\"tls\":%s", read->name, b->fill.alloc_count, SERVICES, NODES, (long long)o->connections,
+                     (long long)o->seconds, b->tls ? "true" : "false");
+    return 0;
+}
+
+static struct fill fill_of(const struct options *o)
+{
+    return (struct fill){.nodes = NODES, .services = SERVICES, .wanted = (size_t)o->allocs};
+}
+
+/* All kinds of reads of one cluster; with --tls only the last, of all kinds in turn. */
+static int measure_cluster(struct api_bench *b, bool tls, struct error *err)
+{
+    struct cluster_options o = {.parent = b->options->dir, .server_config = FILL_SERVER_CONFIG, .tls = tls,
+                                .connections = (size_t)b->options->connections};
+    b->tls = tls;
+    if (cluster_start(&b->cluster, &o, err) || fill_state(&b->cluster, &b->fill, err))
+        return -1;
+    for (size_t i = b->options->tls ? ARRAY_LEN(reads) - 1 : 0; i < ARRAY_LEN(reads); i++)
+        if (measure_read(b, &reads[i], err))
+            return error_context(err, "reading %s", reads[i].name);
     return 0;
 }
 
 static int measure(struct api_bench *b, struct error *err)
 {
-    struct cluster_options o = {.parent = b->options->dir, .server_config = FILL_SERVER_CONFIG,
-                                .connections = (size_t)b->options->connections};
-    if (cluster_start(&b->cluster, &o, err) || fill_state(&b->cluster, &b->fill, err))
+    if (!b->options->tls)
+        return measure_cluster(b, false, err);
+    if (measure_cluster(b, false, err))
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(reads); i++)
-        if (measure_read(b, &reads[i], err))
-            return error_context(err, "reading %s", reads[i].name);
-    return 0;
+    double plain = b->rate;
+    cluster_stop(&b->cluster);
+    fill_clear(&b->fill);
+    b->fill = fill_of(b->options);
+    if (measure_cluster(b, true, err))
+        return -1;
+    figure_print("api_tls_ratio", b->rate / plain, "ratio", "\"connections\":%lld", (long long)b->options->connections);
+    b->fresh = true;
+    return measure_read(b, &health, err);
 }
 
 static int run(int argc, char **argv)
 {
     static const struct option known[] = {
         {"allocs", required_argument, NULL, 'a'}, {"connections", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 's'}, {"dir", required_argument, NULL, 'd'}, {0},
+        {"seconds", required_argument, NULL, 's'}, {"dir", required_argument, NULL, 'd'}, {"tls", no_argument, NULL, 't'}, {0},
     };
     struct options o = {.allocs = 10000, .connections = 16, .seconds = 5};
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         if (c == 'd')
             o.dir = optarg;
+        else if (c == 't')
+            o.tls = true;
         else if (c == '?' || bench_count(optarg, c == 'a' ? 100000 : c == 'c' ? 1000 : 3600,
                                          c == 'a' ? &o.allocs : c == 'c' ? &o.connections : &o.seconds))
             return 2;
     if (optind < argc)
         return 2;
-    struct api_bench b = {.options = &o, .random = {1},
-                          .fill = {.nodes = NODES, .services = SERVICES, .wanted = (size_t)o.allocs}};
+    struct api_bench b = {.options = &o, .random = {1}, .fill = fill_of(&o)};
     struct error err = {0};
     int rc = measure(&b, &err);
     b.ending = true;
@@ -201,7 +244,8 @@ static int run(int argc, char **argv)
 
 const struct bench bench_api = {
     .name = "api",
-    .usage = "[--allocs N] [--connections N] [--seconds N] [--dir DIR]",
-    .help = "reads per second, and how long they take, with N allocations in the server's state",
+    .usage = "[--allocs N] [--connections N] [--seconds N] [--tls] [--dir DIR]",
+    .help = "reads per second, and how long they take, with N allocations in the server's state; --tls: plain, "
+            "then with TLS and a token, and new connections",
     .run = run,
 };

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "base/timefmt.h"
 #include "net/address.h"
+#include "server/identity.h"
 
 #define START_MS 120000
 #define CALL_MS 30000
@@ -110,11 +112,15 @@ static int call(struct cluster *c, const char *target, enum http_method method, 
                 struct buf *answer, struct error *err)
 {
     struct exchange x = {0};
-    struct http_header type = {"Content-Type", "application/json"};
+    struct http_header headers[2] = {{"Content-Type", "application/json"}};
     struct http_call_options o = {
-        .method = method, .target = target, .path = path, .headers = &type, .header_count = body ? 1 : 0, .body = body,
+        .method = method, .target = target, .path = path, .headers = headers, .header_count = body ? 1 : 0, .body = body,
         .body_len = body ? strlen(body) : 0, .response_timeout_ms = CALL_MS, .on_done = on_done, .arg = &x,
     };
+    if (text_has_prefix(path, "/v1/agent/") && c->tls)
+        headers[o.header_count++] = (struct http_header){HEADER_AGENT, c->agent};
+    else if (c->authorization)
+        headers[o.header_count++] = (struct http_header){"Authorization", c->authorization};
     struct http_call *call = http_call_start(c->client, &o);
     int rc = cluster_wait(c, exchange_done, &x, 2 * CALL_MS, err);
     if (rc)
@@ -266,6 +272,11 @@ static bool node_is_ready(const json_t *answer, void *arg)
     return state && !strcmp(state, "ready");
 }
 
+static char *target_of(const struct cluster *c, const char *address)
+{
+    return mem_printf("%s://%s", c->tls ? "https" : "http", address);
+}
+
 struct wanted { struct cluster *c; size_t voters; };
 
 /* All vote, and the leader said where it is. */
@@ -284,7 +295,7 @@ static bool has_leader(const json_t *answer, void *arg)
     if (voters != w->voters || !leader)
         return false;
     free(w->c->target);
-    w->c->target = mem_printf("http://%s", leader);
+    w->c->target = target_of(w->c, leader);
     return true;
 }
 
@@ -298,7 +309,7 @@ static void make_loop(struct cluster *c, size_t connections)
         uv_signal_start(&c->signals[i], on_signal, signals[i]);
     }
     uv_timer_init(&c->loop, &c->timer);
-    struct http_client_options o = {.keep_per_target = connections};
+    struct http_client_options o = {.keep_per_target = connections, .tls = c->context};
     c->client = http_client_new(&c->loop, &o);
 }
 
@@ -322,6 +333,58 @@ char *cluster_free_target(struct cluster *c, struct error *err)
     return port < 0 ? NULL : mem_printf("http://127.0.0.1:%d", port);
 }
 
+/* --- with TLS and tokens --- */
+
+static int make_authority(struct cluster *c, struct error *err)
+{
+    if (signer_make(&c->signer, c->dir, err) || signer_issue(&c->signer, "bench", "99.server.mentat", err))
+        return -1;
+    c->context = cluster_context(c, "bench", err);
+    return c->context ? 0 : -1;
+}
+
+struct tls_context *cluster_context(const struct cluster *c, const char *name, struct error *err)
+{
+    CLEANUP_FREE char *ca = signer_file(&c->signer);
+    CLEANUP_FREE char *cert = mem_printf("%s/%s.pem", c->dir, name), *key = mem_printf("%s/%s.key", c->dir, name);
+    return tls_context_new(&(struct tls_options){.cert_file = cert, .key_file = key, .ca_file = ca}, err);
+}
+
+/* Further lines of its configuration. */
+static char *equip_server(const struct cluster *c, size_t id, struct error *err)
+{
+    CLEANUP_FREE char *name = mem_printf("server-%zu", id), *identity = mem_printf("%zu.server.mentat", id);
+    CLEANUP_FREE char *ca = signer_file(&c->signer);
+    if (signer_issue(&c->signer, name, identity, err))
+        return NULL;
+    return mem_printf("bind: 127.0.0.1\nserver_id: %zu\naccess: tokens\ntls_cert: %s/%s.pem\ntls_key: %s/%s.key\ntls_ca: %s\n", id, c->dir, name,
+                      c->dir, name, ca);
+}
+
+struct token_files { struct cluster *c; size_t servers; };
+
+/* The first leader writes an administrator's token into its directory. */
+static bool has_token(void *arg)
+{
+    const struct token_files *t = arg;
+    for (size_t i = 0; i < t->servers; i++) {
+        CLEANUP_FREE char *path = mem_printf("%s/state-%zu/admin-token", t->c->dir, i);
+        CLEANUP_BUF struct buf text = {0};
+        struct error none;
+        if (file_read(path, 4096, &text, &none) || !text.len)
+            continue;
+        t->c->authorization = mem_printf("Bearer %.*s", (int)strcspn(text.data, "\n"), text.data);
+        return true;
+    }
+    return false;
+}
+
+static int wait_token(struct cluster *c, size_t servers, struct error *err)
+{
+    struct token_files files = {c, servers};
+    return cluster_wait(c, has_token, &files, START_MS, err);
+}
+
 static int start_servers(struct cluster *c, const struct cluster_options *o, size_t count, struct error *err)
 {
     int ports[CLUSTER_SERVERS], raft_ports[CLUSTER_SERVERS];
@@ -334,23 +397,31 @@ static int start_servers(struct cluster *c, const struct cluster_options *o, siz
     }
     buf_add_string(&all, "]\n");
     for (size_t i = 0; i < count; i++) {
-        CLEANUP_FREE char *config = mem_printf("name: bench-%zu\nnew_cluster_policy: open\ndata_dir: %s/state-%zu\nport: %d\nraft_port: %d\n%s%s", i,
-                                               c->dir, i, ports[i], raft_ports[i], count > 1 ? all.data : "",
-                                               o->server_config ? o->server_config : "");
-        c->targets[i] = mem_printf("http://127.0.0.1:%d", ports[i]);
-        if (!start_program(c, "mentat-server", config, err))
+        CLEANUP_FREE char *tls = c->tls ? equip_server(c, i + 1, err) : mem_strdup("");
+        CLEANUP_FREE char *config = mem_printf("name: bench-%zu\nnew_cluster_policy: open\ndata_dir: %s/state-%zu\nport: %d\n"
+                                               "raft_port: %d\n%s%s%s", i, c->dir, i, ports[i], raft_ports[i],
+                                               count > 1 ? all.data : "", o->server_config ? o->server_config : "",
+                                               tls ? tls : "");
+        CLEANUP_FREE char *address = mem_printf("127.0.0.1:%d", ports[i]);
+        c->targets[i] = target_of(c, address);
+        if (!tls || !start_program(c, "mentat-server", config, err))
             return -1;
     }
     c->target = mem_strdup(c->targets[0]);
+    if (c->tls && wait_token(c, count, err))
+        return -1;
     struct wanted wanted = {c, count};
     return cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/cluster", NULL, has_leader, &wanted, err);
 }
 
 int cluster_start(struct cluster *c, const struct cluster_options *o, struct error *err)
 {
-    *c = (struct cluster){0};
+    *c = (struct cluster){.tls = o->tls};
+    int rc = make_dir(c, o->parent, err);
+    if (!rc && c->tls)
+        rc = make_authority(c, err);
     make_loop(c, o->connections);
-    if (make_dir(c, o->parent, err) || start_servers(c, o, o->servers ? o->servers : 1, err))
+    if (rc || start_servers(c, o, o->servers ? o->servers : 1, err))
         return -1;
     if (!o->agent)
         return 0;
@@ -361,8 +432,8 @@ int cluster_start(struct cluster *c, const struct cluster_options *o, struct err
         "name: bench\ndata_dir: %s/agent\nvolume_root: %s/volumes\nservers: [\"%s\"]\nport: %d\nip: 127.0.0.1\n"
         "cgroup_root: mentat-bench-%d\nstop_tasks_on_exit: true\n",
         c->dir, c->dir, c->target + strlen("http://"), port, (int)getpid());
-    c->agent = start_program(c, "mentat-agent", agent, err);
-    return c->agent ? cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/nodes", NULL, node_is_ready, NULL, err) : -1;
+    c->agent_child = start_program(c, "mentat-agent", agent, err);
+    return c->agent_child ? cluster_wait_answer(c, c->target, HTTP_METHOD_GET, "/v1/nodes", NULL, node_is_ready, NULL, err) : -1;
 }
 
 /* --- stop --- */
@@ -417,4 +488,7 @@ void cluster_stop(struct cluster *c)
     for (size_t i = 0; i < CLUSTER_SERVERS; i++)
         free(c->targets[i]);
     free(c->target);
+    free(c->authorization);
+    tls_context_free(c->context);
+    signer_clear(&c->signer);
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "signer.h"
 #include "base/error.h"
 #include "cli/child.h"
 #include "net/http_client.h"
@@ -21,18 +22,25 @@ struct cluster {
     struct http_client *client;
     struct child children[CLUSTER_CHILDREN];     /* in the order of their start: servers first */
     size_t child_count;
-    const struct child *agent;   /* NULL: none */
+    const struct child *agent_child;     /* NULL: none */
     int port;                    /* the next one to try */
     char dir[256];
     const char *filesystem;      /* what dir is on: "ext4" */
-    char *target;                /* of the leader: "http://127.0.0.1:PORT" */
+    bool tls;
+    char *target;                /* of the leader: "http://127.0.0.1:PORT", or https */
     char *targets[CLUSTER_SERVERS];
+    /* With TLS: */
+    struct signer signer;
+    struct tls_context *context; /* that of a server, which may speak for agents */
+    char *authorization;         /* header of an administrator */
+    const char *agent;           /* name of the node that calls of agents' routes are for */
 };
 
 struct cluster_options {
     const char *parent;          /* where the temporary directory is made; NULL: $TMPDIR or /var/tmp */
     const char *server_config;   /* more lines of server.yaml; NULL: none */
     size_t servers;              /* 0: one */
+    bool tls;                    /* and tokens; not with an agent */
     bool agent;
     size_t connections;          /* that are kept; 0: a few */
 };
@@ -40,6 +48,9 @@ struct cluster_options {
 /* Starts it and waits until it is ready. cluster_stop must follow in every case. */
 int cluster_start(struct cluster *c, const struct cluster_options *options, struct error *err);
 void cluster_stop(struct cluster *c);
+
+/* With TLS: of the certificate that the authority issued under this name. The caller's; NULL with err. */
+struct tls_context *cluster_context(const struct cluster *c, const char *name, struct error *err);
 
 /* Starts another program, which belongs to the cluster from then on. NULL with err. */
 const struct child *cluster_run(struct cluster *c, const char *name, const char *path, char *const *argv, struct error *err);

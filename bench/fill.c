@@ -1,10 +1,14 @@
 #include "fill.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int register_nodes(struct cluster *c, const struct fill *f, struct error *err)
 {
     for (size_t i = 0; i < f->nodes; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "n%zu", i);
+        c->agent = name;
         CLEANUP_FREE char *body = mem_printf(
             "{\"node\":{\"id\":\"%012zx\",\"name\":\"n%zu\",\"address\":\"127.0.0.1:1\",\"ip\":\"127.0.0.1\","
             "\"version\":\"%s\",\"arch\":\"x86_64\",\"kernel\":\"6.1.0\",\"cpus\":64,\"memory_mb\":262144,"
@@ -41,6 +45,9 @@ static void remember(struct fill *f, const char *id)
 /* Says that all which the node was given runs. */
 static int report_node(struct cluster *c, struct fill *f, size_t node, struct error *err)
 {
+    char name[24];
+    snprintf(name, sizeof name, "n%zu", node);
+    c->agent = name;
     CLEANUP_FREE char *path = mem_printf("/v1/agent/allocs?node=%012zx", node);
     json_t *work = NULL, *alloc;
     CLEANUP_BUF struct buf report = {0};

@@ -40,7 +40,7 @@ static int measure(const struct options *o, struct cluster *c, struct error *err
     if (cluster_start(c, &(struct cluster_options){.parent = o->dir, .agent = true}, err) ||
         cluster_sleep(c, SETTLE_MS, err))
         return -1;
-    const struct { const char *name; pid_t pid; } programs[] = {{"server", c->children[0].pid}, {"agent", c->agent->pid}};
+    const struct { const char *name; pid_t pid; } programs[] = {{"server", c->children[0].pid}, {"agent", c->agent_child->pid}};
     double before[2], after[2], resident[2], private[2];
     for (size_t i = 0; i < ARRAY_LEN(programs); i++)
         if (read_wakeups(programs[i].pid, &before[i], err))

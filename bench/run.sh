@@ -33,11 +33,13 @@ figures() {
     "$bench" submit --count 100
     "$bench" idle
     "$bench" api
+    "$bench" api --tls
     for servers in 1 3; do
         "$bench" commit --servers "$servers"
     done
     "$bench" state
     "$bench" agents
+    "$bench" agents --tls
     python3 tests/e2e/failover.py 100
     "$bench" ingress
 }

@@ -9,22 +9,24 @@ import unittest
 
 from lib import PATIENCE, program, wait_for
 
-SMALL = {
-    "scheduler": (["--nodes", "50", "--allocs", "10"], ["first_placement_ms", "placements_per_second"]),
-    "submit": (["--count", "3"], ["submit_to_running_p50_ms", "submit_to_running_p99_ms", "request_to_running_p50_ms",
+SMALL = [
+    ("scheduler", ["--nodes", "50", "--allocs", "10"], ["first_placement_ms", "placements_per_second"]),
+    ("submit", ["--count", "3"], ["submit_to_running_p50_ms", "submit_to_running_p99_ms", "request_to_running_p50_ms",
                                   "request_to_running_p99_ms"]),
-    "idle": (["--seconds", "1"], [f"{p}_idle_{what}" for p in ("server", "agent")
+    ("idle", ["--seconds", "1"], [f"{p}_idle_{what}" for p in ("server", "agent")
                                   for what in ("resident_mb", "private_mb", "wakeups_per_second")]),
-    "api": (["--allocs", "200", "--connections", "2", "--seconds", "1"],
-            ["api_requests_per_second", "api_p50_ms", "api_p99_ms"]),
-    "agents": (["--count", "20"],
-               ["agents_register_ms", "agents_told_ms", "agents_told_after_leader_kill_ms", "agents_lost"]),
-    "commit": (["--servers", "3", "--inflight", "2", "--milliseconds", "50"],
-               ["commits_per_second", "commit_p50_ms", "commit_p99_ms"]),
-    "state": (["--allocs", "200"],
-              ["leader_state_resident_mb", "follower_state_resident_mb", "snapshot_mb", "snapshot_ms", "write_while_snapshots_p50_ms",
-               "write_while_snapshots_worst_ms", "restart_ms", "restart_by_snapshot_ms", "elections_meanwhile"]),
-}
+    ("api", ["--allocs", "200", "--connections", "2", "--seconds", "1"],
+     ["api_requests_per_second", "api_p50_ms", "api_p99_ms"]),
+    ("api", ["--allocs", "100", "--connections", "2", "--seconds", "1", "--tls"],
+     ["api_requests_per_second", "api_connections_per_second", "api_p50_ms", "api_p99_ms", "api_tls_ratio"]),
+    ("agents", ["--count", "20", "--tls"],
+     ["agents_register_ms", "agents_told_ms", "agents_told_after_leader_kill_ms", "agents_lost"]),
+    ("commit", ["--servers", "3", "--inflight", "2", "--milliseconds", "50"],
+     ["commits_per_second", "commit_p50_ms", "commit_p99_ms"]),
+    ("state", ["--allocs", "200"],
+     ["leader_state_resident_mb", "follower_state_resident_mb", "snapshot_mb", "snapshot_ms", "write_while_snapshots_p50_ms",
+      "write_while_snapshots_worst_ms", "restart_ms", "restart_by_snapshot_ms", "elections_meanwhile"]),
+]
 
 
 def processes_below(directory):
@@ -55,8 +57,8 @@ class Bench(unittest.TestCase):
         self.assertEqual(processes_below(self.dir.name), [])
 
     def test_each_prints_its_figures(self):
-        for name, (args, figures) in SMALL.items():
-            with self.subTest(name):
+        for name, args, figures in SMALL:
+            with self.subTest(name, args=args):
                 child = self.start(name, *args)
                 out, err = child.communicate(timeout=120 * PATIENCE)
                 self.assertEqual(child.returncode, 0, err)
