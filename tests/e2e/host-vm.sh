@@ -30,7 +30,7 @@ work=$(mktemp -d)
 declare -A pids=()
 finish() {
     local name
-    for name in "${!pids[@]}"; do kill -9 "${pids[$name]}" 2>/dev/null || true; done
+    for name in "${!pids[@]}"; do cut_power "$name" 2>/dev/null || true; done
     ip netns delete "$network" 2>/dev/null || true
     if [ -n "${failed:-}" ]; then
         for name in "${names[@]}"; do
