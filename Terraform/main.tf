@@ -6,17 +6,28 @@ locals {
   hosts  = { for index, name in local.names : name => cidrhost(var.subnet_cidr, 10 + index) }
   bucket = "${var.project_id}-${var.cluster}-release"
   object = "mentat-${filesha256(var.release_file)}.tar.gz"
-  tls    = var.certificate_secret_prefix != ""
-
-  secrets = local.tls ? [for index in range(var.host_count) : "${var.certificate_secret_prefix}-${index + 1}"] : []
+  secret = "${var.cluster}-join"
 
   # A host asks its own machine's metadata who it is; no key of the cloud is on it.
   metadata = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
   token    = "token=$(curl -fsS -H 'Metadata-Flavor: Google' ${local.metadata} | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')"
   curl     = "curl -fsSL --retry 3 -H \"Authorization: Bearer $token\""
 
-  fetch_release      = "${local.token} && ${local.curl} -o \"$1\" 'https://storage.googleapis.com/storage/v1/b/${local.bucket}/o/${local.object}?alt=media'"
-  fetch_certificates = "${local.token} && ${local.curl} \"https://secretmanager.googleapis.com/v1/projects/${var.project_id}/secrets/${var.certificate_secret_prefix}-$MENTAT_SERVER_ID/versions/latest:access\" | sed -n 's/.*\"data\": *\"\\([^\"]*\\)\".*/\\1/p' | base64 -d | tar -x -C \"$1\" --no-same-owner"
+  fetch_release = "${local.token} && ${local.curl} -o \"$1\" 'https://storage.googleapis.com/storage/v1/b/${local.bucket}/o/${local.object}?alt=media'"
+  secret_url    = "https://secretmanager.googleapis.com/v1/projects/${var.project_id}/secrets/${local.secret}"
+
+  # The first host makes the secret that all share, and puts it where the others find it: nobody else ever has it.
+  fetch_join_secret = <<-END
+    ${local.token} || return 1
+    said=$(curl -sS --retry 3 -w '%%{http_code}' -o "$1.json" -H "Authorization: Bearer $token" '${local.secret_url}/versions/latest:access') || return 1
+    if [ "$said" = 404 ] && [ "$MENTAT_SERVER_ID" = 1 ]; then
+        head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' | base64 -w 0 | sed 's/.*/{"payload": {"data": "&"}}/' |
+            ${local.curl} -o /dev/null -H 'Content-Type: application/json' --data-binary @- '${local.secret_url}:addVersion'
+        return 1
+    fi
+    sed -n 's/.*"data": *"\([^"]*\)".*/\1/p' "$1.json" | base64 -d >"$1"
+    rm -f "$1.json"
+  END
 
   # Two ranges overlap when they are the same at the length of the shorter prefix.
   overlaps = [for range in var.reserved_cidrs : range if
@@ -30,10 +41,6 @@ resource "terraform_data" "checks" {
     precondition {
       condition     = length(local.overlaps) == 0
       error_message = "subnet_cidr ${var.subnet_cidr} overlaps ${join(", ", local.overlaps)}, which is used inside the hosts; take another subnet, or change reserved_cidrs."
-    }
-    precondition {
-      condition     = local.tls || length(var.api_source_ranges) == 0
-      error_message = "api_source_ranges would open the API without TLS: set certificate_secret_prefix first."
     }
     precondition {
       condition     = (var.firecracker_url == "") == (var.firecracker_sha256 == "")
@@ -54,7 +61,7 @@ module "bootstrap" {
   release_sha256     = filesha256(var.release_file)
   fetch_firecracker  = var.firecracker_url == "" ? "false" : "curl -fsSL --retry 3 -o \"$1\" '${var.firecracker_url}'"
   firecracker_sha256 = var.firecracker_sha256
-  fetch_certificates = local.tls ? local.fetch_certificates : ""
+  fetch_join_secret  = local.fetch_join_secret
   packages           = ["docker.io", "apparmor", "haproxy", "chrony", "curl"]
   data_disk          = "/dev/disk/by-id/google-mentat-data"
 }
@@ -78,7 +85,7 @@ module "google" {
   release_file        = var.release_file
   release_object      = local.object
   bucket              = local.bucket
-  certificate_secrets = local.secrets
+  join_secret         = local.secret
   deletion_protection = var.deletion_protection
   depends_on          = [terraform_data.checks]
 }

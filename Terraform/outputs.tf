@@ -13,10 +13,11 @@ output "next" {
   value       = <<-END
     # wait until it says "cluster ready", about five minutes after apply:
     gcloud compute instances tail-serial-port-output ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id}
-    # look:
-    gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} --command "sudo bash -lc 'mt cluster status; mt nodes; mt doctor'"
+    # look, and take the administrator's token (it is on the host whose server led first):
+    gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} --command "sudo mt doctor; sudo mt cluster init"
     # use it from here, through SSH:
     gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} -- -N -L 4646:${local.hosts[local.names[0]]}:4646 &
-    mt --address ${local.tls ? "https" : "http"}://127.0.0.1:4646 nodes
+    mt login --address https://127.0.0.1:4646 --ca-hash HASH
+    mt nodes
   END
 }

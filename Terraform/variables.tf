@@ -115,7 +115,7 @@ variable "ssh_source_ranges" {
 }
 
 variable "api_source_ranges" {
-  description = "Who may reach the Mentat API (4646) from outside: a VPN's range, for example. Empty: nobody, which is the only choice without certificates."
+  description = "Who may reach the Mentat API (4646) from outside: a VPN's range, for example. Empty: nobody."
   type        = list(string)
   default     = []
 
@@ -162,17 +162,6 @@ variable "firecracker_sha256" {
   description = "SHA-256 of that file."
   type        = string
   default     = ""
-}
-
-variable "certificate_secret_prefix" {
-  description = "With certificates: the beginning of the names of secrets in Secret Manager, PREFIX-1, PREFIX-2, … (by server id), each a .tar with ca.pem, server.pem, server.key, agent.pem and agent.key. They are made by hand, so that no key is in Terraform's state. Empty: no TLS, and the API is closed to the outside."
-  type        = string
-  default     = ""
-
-  validation {
-    condition     = can(regex("^[A-Za-z0-9_-]{0,200}$", var.certificate_secret_prefix))
-    error_message = "Letters, digits, hyphens and underscores."
-  }
 }
 
 variable "deletion_protection" {

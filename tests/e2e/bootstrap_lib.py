@@ -24,16 +24,18 @@ def render(template, values):
     return re.sub(r"\$\$\{|\$\{(\w+)\}", value, text)
 
 
-def scripts(hosts, fetch_release, release_sha256, cluster="lab", packages=("docker.io", "apparmor", "haproxy", "chrony"), data_disk=""):
-    """Host to its script, as the module's main.tf has it for a cluster without certificates. hosts: name to address."""
+def scripts(hosts, fetch_release, release_sha256, cluster="lab", packages=("docker.io", "apparmor", "haproxy", "chrony"), data_disk="",
+            fetch_join_secret=""):
+    """Host to its script, as the module's main.tf has it. hosts: name to address."""
     names = sorted(hosts)
     servers = json.dumps([f"{hosts[name]}:4646" for name in names], separators=(",", ":"))
     return {name: render("bootstrap.sh.tftpl", {
         "cluster": cluster, "name": name, "address": hosts[name], "servers": servers, "expect": len(names),
         "server_id": names.index(name) + 1, "packages": " ".join(packages), "fetch_release": fetch_release,
         "release_sha256": release_sha256, "fetch_firecracker": "false", "firecracker_sha256": "",
-        "fetch_certificates": "false", "data_disk": data_disk, "tls": False, "scheme": "http", "mt_options": "",
-        "server_access": "allow_insecure: true", "agent_access": "allow_insecure: true"}) for name in names}
+        "fetch_join_secret": fetch_join_secret or "false", "data_disk": data_disk, "tls": bool(fetch_join_secret),
+        "access": "tls: auto\njoin_token_file: /etc/mentat/join-token" if fetch_join_secret else
+                  f"bind: {hosts[name]}\nallow_insecure: true"}) for name in names}
 
 
 def cloud_init(scripts_of_hosts, cluster="lab"):

@@ -104,7 +104,11 @@ class Reference(unittest.TestCase):
 
     def test_the_account_of_hosts_may_read_and_nothing_else(self):
         roles = [r["role"].strip('"') for r in self.google.blocks if r.kind == "resource" and "role" in r.attributes]
-        self.assertEqual(sorted(roles), ["roles/secretmanager.secretAccessor", "roles/storage.objectViewer"])
+        self.assertEqual(sorted(roles), ["each.value", "roles/storage.objectViewer"])
+        secret = self.resource("google_secret_manager_secret_iam_member", "join")
+        self.assertEqual(re.findall('"([^"]*)"', secret["for_each"]),
+                         ["roles/secretmanager.secretAccessor", "roles/secretmanager.secretVersionAdder"])
+        self.assertIn("google_secret_manager_secret.join", secret["secret_id"])
         self.assertEqual(self.resource("google_storage_bucket", "release")["public_access_prevention"], '"enforced"')
 
     def test_ingress_is_checked(self):
@@ -185,7 +189,7 @@ STUB = """
 output "external_addresses" { value = { for name in keys(var.hosts) : name => "203.0.113.1" } }
 output "ingress_address" { value = "203.0.113.9" }
 output "zones" { value = { for index, name in sort(keys(var.hosts)) : name => var.zones[index % length(var.zones)] } }
-output "given" { value = { hosts = var.hosts, cloud_init = var.cloud_init, secrets = var.certificate_secrets } }
+output "given" { value = { hosts = var.hosts, cloud_init = var.cloud_init, secret = var.join_secret } }
 """
 
 
@@ -228,13 +232,50 @@ class Plans(unittest.TestCase):
     def test_three_hosts_and_what_to_type_next(self):
         out = self.applied(project_id="a-project-1")
         self.assertEqual(out["given"]["hosts"], {f"mentat-{i}": f"10.20.0.{9 + i}" for i in (1, 2, 3)})
-        self.assertEqual(out["given"]["secrets"], [])
+        self.assertEqual(out["given"]["secret"], "mentat-join")
         for i, document in enumerate(out["given"]["cloud_init"].values(), 1):
             script = base64.b64decode(re.search(r"content: (\S+)\n", document).group(1)).decode()
             self.assertIn(f"server_id: {i}\n", script)
             self.assertIn("--data-disk '/dev/disk/by-id/google-mentat-data'", script)
             self.assertEqual(subprocess.run(["sh", "-n"], input=script, text=True).returncode, 0)
-        self.assertIn("mt cluster status", out["next"])
+            self.assertNotIn("allow_insecure", script)
+        self.assertIn("mt cluster init", out["next"])
+        self.check_secret(out["given"]["cloud_init"])
+
+    # In the place of curl: the metadata server, and Secret Manager with one secret, whose first version the test keeps in a file.
+    CURL = """#!/bin/sh
+    out= body=
+    while [ $# -gt 0 ]; do
+        case $1 in -o) out=$2; shift ;; --data-binary) body=$(cat); shift ;; -w | -H | --retry) shift ;; http*) url=$1 ;; esac
+        shift
+    done
+    case $url in
+    http://metadata.google.internal/*) echo '{"access_token":"t1","expires_in":3599}' ;;
+    */a-project-1/secrets/mentat-join:addVersion) echo "$body" | sed 's/.*"data": "\\(.*\\)"}}/\\1/' >>"$VERSIONS" ;;
+    */a-project-1/secrets/mentat-join/versions/latest:access)
+        if [ -s "$VERSIONS" ]; then echo '{"payload": {'; echo "\\"data\\": \\"$(tail -n 1 "$VERSIONS")\\""; echo '}}'; fi >"$out"
+        if [ -s "$VERSIONS" ]; then printf 200; else printf 404; fi ;;
+    esac
+    """.replace("\n    ", "\n")
+
+    def check_secret(self, documents):
+        """The first host makes the secret, once; the others wait for it, and get the same."""
+        os.makedirs(f"{self.root}/bin")
+        with open(f"{self.root}/bin/curl", "w", opener=lambda p, flags: os.open(p, flags, 0o755)) as f:
+            f.write(self.CURL)
+        environment = os.environ | {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "VERSIONS": f"{self.root}/versions"}
+
+        def fetch(name):
+            script = base64.b64decode(re.search(r"content: (\S+)\n", documents[name]).group(1)).decode()
+            function = re.search(r"^fetch_join_secret\(\) \{\n.*?^\}\n", script, re.S | re.M).group(0)
+            subprocess.run(["sh", "-c", f"{function}rm -f got; fetch_join_secret got"], cwd=self.root, env=environment, check=False)
+            path = f"{self.root}/got"
+            return open_text(path) if os.path.exists(path) else ""
+        self.assertEqual((fetch("mentat-2"), fetch("mentat-1")), ("", ""))
+        secret = fetch("mentat-2")
+        self.assertRegex(secret, "^[0-9a-f]{64}$")
+        self.assertEqual((fetch("mentat-1"), fetch("mentat-3")), (secret, secret))
+        self.assertEqual(len(open_text(f"{self.root}/versions").splitlines()), 1)
 
     def test_bad_values(self):
         self.refused(["A project id is 6 to 30", "The cluster's name is", "1, 3 or 5 hosts", "At least one zone",
@@ -245,8 +286,8 @@ class Plans(unittest.TestCase):
                      release_file="/no/such/file", firecracker_url="ftp://there")
 
     def test_values_that_do_not_go_together(self):
-        self.refused(["overlaps 10.64.0.0/10", "would open the API without TLS", "belong together", "zones of region"],
-                     project_id="a-project-1", subnet_cidr="10.88.1.0/24", api_source_ranges=["10.0.0.0/8"],
+        self.refused(["overlaps 10.64.0.0/10", "belong together", "zones of region"],
+                     project_id="a-project-1", subnet_cidr="10.88.1.0/24",
                      firecracker_url="https://there/fc.tgz", region="europe-west2")
 
 
@@ -261,6 +302,9 @@ class Three(unittest.TestCase):
         name, = (n for n in os.listdir(self.work.join("release")) if n.endswith(".tar.gz"))
         self.release = os.path.join(self.work.join("release"), name)
         self.key = make_ssh_key(self.work.join("key"))
+        self.secret = self.work.join("release", "join-secret")
+        with open(self.secret, "w") as f:
+            f.write("0123456789abcdef0123456789abcdef")
         self.network = Network(("h1", "h2", "h3"))
         self.addCleanup(self.network.remove)
         self.machines = {}
@@ -274,7 +318,8 @@ class Three(unittest.TestCase):
         with open(self.work.join("terraform", "main.tf.json"), "w") as f:
             json.dump({"module": {"cluster": {
                 "source": f"{TERRAFORM}//modules/existing-hosts", "cluster": "lab", "hosts": hosts,
-                "release_file": self.release, "ssh_private_key_file": self.key, "packages": []}}}, f)
+                "release_file": self.release, "join_secret_file": self.secret, "ssh_private_key_file": self.key,
+                "packages": []}}}, f)
         terraform(self.work.join("terraform"), "init", "-input=false")
 
     def boot(self, name):
@@ -295,7 +340,7 @@ class Three(unittest.TestCase):
         with open(self.release, "rb") as f:
             digest = hashlib.sha256(f.read()).hexdigest()
         scripts = bootstrap_lib.scripts(self.network.addresses, f'cp /release/{os.path.basename(self.release)} "$1"', digest,
-                                        packages=())
+                                        packages=(), fetch_join_secret='cp /release/join-secret "$1"')
         running = [subprocess.Popen(self.machines[name].command("sh"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, text=True) for name in names]
         said = [child.communicate(scripts[name]) for name, child in zip(names, running)]
@@ -319,8 +364,10 @@ class Three(unittest.TestCase):
         self.assertFalse(os.path.exists(self.machines[name].path("/opt/mentat")))
 
     def mt(self, name, *args, check=True, stdin=""):
-        address = f"http://{self.network.addresses[name]}:4646"
-        return self.machines[name].run("mt", "--address", address, *args, check=check, stdin=stdin)
+        """As whoever has the administrator's token, which is on one of the hosts."""
+        token, = (open_text(path).strip() for host in self.network.addresses
+                  if os.path.exists(path := self.work.join(host + "-var", "state", "admin-token")))
+        return self.machines[name].run("mt", "--token", token, *args, check=check, stdin=stdin)
 
     def healthy(self, name, service, count):
         """The nodes of its replicas, once so many run."""

@@ -12,7 +12,7 @@ module "bootstrap" {
   release_sha256     = filesha256(var.release_file)
   fetch_firecracker  = var.fetch_firecracker
   firecracker_sha256 = var.firecracker_sha256
-  fetch_certificates = var.fetch_certificates
+  fetch_join_secret  = "mv join-token.given \"$1\" 2>/dev/null || cp /etc/mentat/join-token \"$1\""
   packages           = var.packages
   data_disk          = var.data_disk
 }
@@ -43,6 +43,11 @@ resource "terraform_data" "host" {
   }
 
   provisioner "file" {
+    source      = var.join_secret_file
+    destination = ".mentat-install/join-secret"
+  }
+
+  provisioner "file" {
     content     = module.bootstrap.scripts[each.key]
     destination = ".mentat-install/bootstrap"
   }
@@ -54,6 +59,7 @@ resource "terraform_data" "host" {
       "$sudo install -d -m 0700 /var/lib/mentat-bootstrap",
       "$sudo install -d /usr/local/sbin",
       "$sudo install -m 0600 .mentat-install/release.tar.gz /var/lib/mentat-bootstrap/release.tar.gz",
+      "$sudo install -m 0600 .mentat-install/join-secret /var/lib/mentat-bootstrap/join-token.given",
       "$sudo install -m 0700 -o root -g root .mentat-install/bootstrap /usr/local/sbin/mentat-bootstrap",
       "rm -rf .mentat-install",
       "$sudo /usr/local/sbin/mentat-bootstrap",

@@ -42,10 +42,14 @@ variable "firecracker_sha256" {
   default     = ""
 }
 
-variable "fetch_certificates" {
-  description = "As in host-bootstrap."
+variable "join_secret_file" {
+  description = "File with the secret that all hosts of a new cluster share, at least 32 characters (openssl rand -hex 32). Good for a day, in which the cluster makes certificates of its own. Only its path is in the state."
   type        = string
-  default     = ""
+
+  validation {
+    condition     = fileexists(var.join_secret_file)
+    error_message = "There is no such file; openssl rand -hex 32 makes what is in it."
+  }
 }
 
 variable "packages" {

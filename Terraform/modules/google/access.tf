@@ -1,4 +1,5 @@
-# The hosts' own account: it reads the release, and the cluster's certificates where there are any. Nothing else.
+# The hosts' own account: it reads the release, and the secret by which the hosts of a new cluster know each other, which the first
+# host makes. Nothing else.
 
 resource "google_service_account" "host" {
   project      = var.project_id
@@ -26,11 +27,20 @@ resource "google_storage_bucket_iam_member" "release" {
   member = "serviceAccount:${google_service_account.host.email}"
 }
 
-# The secrets are made by hand, so that what is in them is never in Terraform's state.
-resource "google_secret_manager_secret_iam_member" "certificates" {
-  for_each  = toset(var.certificate_secrets)
+# Empty as Terraform makes it, so that what comes in is never in Terraform's state. It is of use for the cluster's first day.
+resource "google_secret_manager_secret" "join" {
   project   = var.project_id
-  secret_id = each.value
-  role      = "roles/secretmanager.secretAccessor"
+  secret_id = var.join_secret
+
+  replication {
+    auto {}
+  }
+}
+
+resource "google_secret_manager_secret_iam_member" "join" {
+  for_each  = toset(["roles/secretmanager.secretAccessor", "roles/secretmanager.secretVersionAdder"])
+  project   = var.project_id
+  secret_id = google_secret_manager_secret.join.secret_id
+  role      = each.value
   member    = "serviceAccount:${google_service_account.host.email}"
 }

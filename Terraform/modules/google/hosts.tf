@@ -94,5 +94,5 @@ resource "google_compute_instance" "host" {
     ignore_changes = [metadata["user-data"], boot_disk[0].initialize_params[0].image]
   }
 
-  depends_on = [google_storage_bucket_iam_member.release, google_secret_manager_secret_iam_member.certificates]
+  depends_on = [google_storage_bucket_iam_member.release, google_secret_manager_secret_iam_member.join]
 }

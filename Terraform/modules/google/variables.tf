@@ -69,9 +69,9 @@ variable "bucket" {
   type = string
 }
 
-variable "certificate_secrets" {
-  description = "Names of the secrets in Secret Manager that the hosts may read."
-  type        = list(string)
+variable "join_secret" {
+  description = "Name of the secret in Secret Manager that the hosts share."
+  type        = string
 }
 
 variable "deletion_protection" {

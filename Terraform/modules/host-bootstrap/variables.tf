@@ -57,8 +57,8 @@ variable "firecracker_sha256" {
   }
 }
 
-variable "fetch_certificates" {
-  description = "Shell command that writes ca.pem, server.pem, server.key, agent.pem and agent.key into the directory $1; $MENTAT_SERVER_ID says for which server. Left out: the hosts speak without TLS in their private network. Secrets are fetched by the hosts themselves, so that none is in Terraform's state."
+variable "fetch_join_secret" {
+  description = "Shell command that writes the secret that all hosts of a new cluster share, at least 32 characters (openssl rand -hex 32), to the file $1; $MENTAT_SERVER_ID says for which server. It is good for a day, in which the cluster gives its servers and agents certificates of its own. The hosts fetch it themselves, so that it is not in Terraform's state. Left out: the hosts speak without TLS in their private network."
   type        = string
   default     = ""
 }
