@@ -51,6 +51,10 @@ static void apply_one(struct core *c, struct alloc_entry *a, const struct alloc_
         peers_set_changed(c, a->service);
         ingress_set_changed(c, a->service);
     }
+    if (strcmp(r->address ? r->address : "", a->a.address ? a->a.address : "") != 0) {
+        mem_set_string(&a->a.address, r->address);
+        state_touch_alloc(c, a);
+    }
     if (r->state != a->a.state)
         state_set_alloc_state(c, a, r->state, r->reason);
     else if (r->reason && strcmp(r->reason, a->a.reason ? a->a.reason : "") != 0)

@@ -4,6 +4,7 @@
 #include "base/id.h"
 #include "core/apply.h"
 #include "core/ingress.h"
+#include "core/network.h"
 
 static int check_register(struct core *c, const struct node *n, struct error *err)
 {
@@ -46,6 +47,8 @@ static void add_new(struct core *c, const struct node *facts)
     e->work_index = c->index;              /* which its agent is told at once */
     set_facts(c, e, facts);
     state_add_node(c, e);
+    if (e->n.network.subnet)
+        network_nodes_changed(c);
     state_touch_node(c, e);
     state_set_dirty_every_node(c);
     state_event(c, (struct event_text){.kind = "node", .subject = e->n.name, .node = e->n.id, .to = "ready"},
@@ -64,6 +67,35 @@ static bool same_facts(const struct node_entry *e, const struct node *facts)
     return type_equal(&node_type, &n, &e->n);
 }
 
+/* What the agents of other nodes know of it. */
+static bool same_place(const struct node *a, const struct node *b)
+{
+    return !strcmp(a->ip ? a->ip : "", b->ip ? b->ip : "") && !strcmp(a->name, b->name)
+           && type_equal(&node_network_type, &a->network, &b->network);
+}
+
+static void take_facts(struct core *c, struct node_entry *e, const struct node *facts)
+{
+    if (!e) {
+        add_new(c, facts);
+        return;
+    }
+    if (!same_facts(e, facts)) {
+        if (!same_place(&e->n, facts))
+            network_nodes_changed(c);
+        RB_REMOVE(node_name_tree, &c->node_names, e);
+        set_facts(c, e, facts);
+        RB_INSERT(node_name_tree, &c->node_names, e);
+        sched_node_set(c->sched, &e->n);
+        ingress_node_changed(c, e);
+        state_touch_node(c, e);
+        state_set_dirty_every_node(c);
+        c->room = true;
+    }
+    if (e->n.state == NODE_DOWN)
+        state_set_node_state(c, e, (enum node_state)e->wanted_state, "it registered again");
+}
+
 int apply_node_register(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_node_register *p = payload;
@@ -75,22 +107,10 @@ int apply_node_register(struct core *c, const void *payload, struct buf *body, s
                          "when it is lost for good, start the agent once with --new-cluster, which ends them",
                          p->node.name, (long long)p->tasks, p->cluster, c->clusters.v[0]);
     struct node_entry *e = state_node(c, p->node.id);
-    if (!e) {
-        add_new(c, &p->node);
-        return 0;
-    }
-    if (!same_facts(e, &p->node)) {
-        RB_REMOVE(node_name_tree, &c->node_names, e);
-        set_facts(c, e, &p->node);
-        RB_INSERT(node_name_tree, &c->node_names, e);
-        sched_node_set(c->sched, &e->n);
-        ingress_node_changed(c, e);
-        state_touch_node(c, e);
-        state_set_dirty_every_node(c);
-        c->room = true;
-    }
-    if (e->n.state == NODE_DOWN)
-        state_set_node_state(c, e, (enum node_state)e->wanted_state, "it registered again");
+    struct node facts = p->node;             /* borrowed, but for its network */
+    network_resolve(c, e, &p->node.network, &p->network, &facts.network);
+    take_facts(c, e, &facts);
+    type_clear(&node_network_type, &facts.network);
     return 0;
 }
 

@@ -126,6 +126,7 @@ static void touch_all(struct core *c)
     struct job_entry *j;
     RB_FOREACH(n, node_id_tree, &c->nodes) {
         n->gone_floor = n->work_index = c->index;      /* whatever an agent knows of is answered with everything */
+        n->network_index = c->index;
         n->ingress_applied = 0;                        /* its proxy follows a table of the other history */
         state_touch_node(c, n);
     }

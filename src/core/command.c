@@ -18,7 +18,7 @@ ROWS(command_service_promote, STRING(command_service_promote, service, 1), INT(c
 ROWS(command_service_delete, STRING(command_service_delete, service, 1), BOOL(command_service_delete, purge, 2));
 ROWS(command_node, STRING(command_node, node_id, 1));
 ROWS(command_node_register, OBJECT(command_node_register, node, 1, node), STRING(command_node_register, cluster, 2),
-     INT(command_node_register, tasks, 3));
+     INT(command_node_register, tasks, 3), OBJECT(command_node_register, network, 4, cluster_network));
 ROWS(command_node_state, STRING(command_node_state, node_id, 1), INT(command_node_state, state, 2),
      STRING(command_node_state, reason, 3));
 ROWS(command_alloc, STRING(command_alloc, alloc_id, 1), STRING(command_alloc, reason, 2));

@@ -49,6 +49,7 @@ enum command_kind {
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
 #define COMMAND_LEVEL 4
+#define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
 extern const int64_t command_level;
@@ -77,8 +78,9 @@ struct command_service_rollback { char *service; uint64_t to_version; };   /* 0:
 struct command_service_promote { char *service; int64_t percent; };
 struct command_service_delete { char *service; bool purge; };
 struct command_node { char *node_id; };
-/* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. */
-struct command_node_register { struct node node; char *cluster; int64_t tasks; };
+/* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. network: as the
+ * leader's configuration has it. */
+struct command_node_register { struct node node; char *cluster; int64_t tasks; struct cluster_network network; };
 struct command_node_state { char *node_id; int64_t state /* enum node_state */; char *reason; };
 struct command_alloc { char *alloc_id; char *reason; };
 

@@ -8,6 +8,7 @@
 #include "core/apply.h"
 #include "core/keys.h"
 #include "core/ingress.h"
+#include "core/network.h"
 #include "core/peers.h"
 
 struct core *core_new(void)
@@ -85,6 +86,7 @@ static void apply_command(struct core *c, const struct command *cmd, struct core
         buf_clear(&result->body);
     peers_tell(c);
     ingress_tell(c);
+    network_tell(c);
     if (cmd->key)
         keys_remember(c, cmd, result);
     c->actor = NULL;

@@ -98,7 +98,7 @@ const struct event *core_last_event(const struct core *c, const char *kind, cons
 /* When something last changed: for waiting reads. `name` narrows to one object where the kind allows; NULL: any.
  * UINT64_MAX when there is no object of that name (any more), so that whoever waits for it looks again. */
 enum core_kind { CORE_ANY, CORE_JOB, CORE_SERVICE, CORE_ALLOC, CORE_NODE, CORE_DEPLOYMENT, CORE_NODE_WORK, CORE_MEMBER,
-                 CORE_INGRESS, CORE_KIND_COUNT };
+                 CORE_INGRESS, CORE_NETWORK, CORE_KIND_COUNT };
 uint64_t core_changed(const struct core *c, enum core_kind kind, const char *name);
 
 /* What a node's agent has to know that changed after `since` (0: everything, full). */
@@ -106,6 +106,9 @@ int core_agent_work(const struct core *c, const char *node_id, uint64_t since, s
 
 /* What the proxy of an ingress node has to know: the whole table, as of the last change of it. */
 void core_agent_ingress(const struct core *c, struct agent_ingress *out);
+
+/* What a node's agent has to know of the network of microVMs: all of it, as of the last change for this node. */
+int core_agent_network(const struct core *c, const char *node_id, struct agent_network *out);
 
 /* --- what-if --- */
 struct plan_step { char *service; int64_t replica; char *action; /* start, stop, replace, keep, none */

@@ -237,6 +237,10 @@ uint64_t core_changed(const struct core *c, enum core_kind kind, const char *nam
         const struct node_entry *n = state_node(c, name);
         return n ? n->work_index : UINT64_MAX;
     }
+    case CORE_NETWORK: {
+        const struct node_entry *n = state_node(c, name);
+        return !n ? UINT64_MAX : n->network_index > c->network_index ? n->network_index : c->network_index;
+    }
     case CORE_MEMBER: {
         const struct member_entry *m = state_member(c, name);
         return m ? m->m.modify_index : UINT64_MAX;

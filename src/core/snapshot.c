@@ -5,6 +5,7 @@
 
 #include "core/ingress.h"
 #include "core/keys.h"
+#include "core/network.h"
 #include "core/state.h"
 #include "core/table.h"
 
@@ -12,7 +13,8 @@
 /* 1: without servers, join tokens, an upload, the policy, and indexes ahead of the log's; 2: without the ingress, roles and tokens;
  * 3: without secrets */
 #define SNAPSHOT_VERSION 4
-static const uint32_t kinds_of_version[] = {0, CORE_MEMBER, CORE_INGRESS, CORE_KIND_COUNT, CORE_KIND_COUNT};   /* of what is watched */
+/* Of what is watched, but for what is derived. */
+static const uint32_t kinds_of_version[] = {0, CORE_MEMBER, CORE_INGRESS, CORE_NETWORK, CORE_NETWORK};
 #define RECORDS_MOST (1u << 24)
 
 ROWS(alloc_entry, OBJECT(alloc_entry, a, 1, alloc), UINT(alloc_entry, report_seq, 2), UINT(alloc_entry, epoch, 3),
@@ -177,7 +179,7 @@ void core_snapshot(const struct core *c, struct buf *out)
     buf_add_u64(out, c->index);
     buf_add_u64(out, c->hash);
     buf_add_u64(out, c->event_count);
-    for (size_t i = 0; i < ARRAY_LEN(c->changed); i++)
+    for (size_t i = 0; i < kinds_of_version[SNAPSHOT_VERSION]; i++)
         buf_add_u64(out, c->changed[i]);
     buf_add_u64(out, c->ahead);
     write_nodes(c, out);
@@ -525,6 +527,7 @@ static bool read_all(struct core *c, struct cursor in)
         return false;
     ingress_rebuild(c);
     memcpy(c->changed, changed, sizeof(changed));
+    network_rebuild(c);
     RB_FOREACH(s, service_tree, &c->services)
         state_set_dirty(c, s);
     return true;

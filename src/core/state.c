@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "core/ingress.h"
+#include "core/network.h"
 #include "core/order.h"
 #include "core/keys.h"
 #include "core/peers.h"
@@ -231,6 +232,7 @@ void state_touch_service(struct core *c, struct service_entry *s)
     changed(c, CORE_SERVICE);
     state_set_dirty(c, s);
     ingress_set_changed(c, s);
+    network_set_changed(c, s);
     order_wake(c, s);
 }
 
@@ -456,6 +458,8 @@ void state_remove_node(struct core *c, struct node_entry *n)
         TAILQ_REMOVE(&c->down_nodes, n, down);
     n->n.ingress = false;
     ingress_node_changed(c, n);
+    if (n->n.network.subnet)
+        network_nodes_changed(c);
     RB_REMOVE(node_id_tree, &c->nodes, n);
     RB_REMOVE(node_name_tree, &c->node_names, n);
     sched_node_remove(c->sched, n->n.id);
@@ -517,6 +521,7 @@ void state_remove_service(struct core *c, struct service_entry *s)
     state_set_wake(c, s, NEVER);
     peers_forget(c, s);
     ingress_forget(c, s);
+    network_forget(c, s);
     if (s->in_every)
         TAILQ_REMOVE(&c->every_node, s, every_link);
     while (!TAILQ_EMPTY(&s->deployments))
@@ -774,6 +779,7 @@ void state_stay_alloc(struct core *c, struct alloc_entry *a)
     a->left_at = 0;
     str_list_clear(&a->idle_at);
     ingress_set_changed(c, a->service);
+    network_set_changed(c, a->service);
 }
 
 /* --- members, join tokens --- */
@@ -802,6 +808,7 @@ void state_init(struct core *c)
     TAILQ_INIT(&c->every_node);
     STAILQ_INIT(&c->peers_changed);
     STAILQ_INIT(&c->ingress_changed);
+    STAILQ_INIT(&c->network_changed);
     TAILQ_INIT(&c->ingress_nodes);
     TAILQ_INIT(&c->down_nodes);
     TAILQ_INIT(&c->key_order);
@@ -856,10 +863,12 @@ void state_clear(struct core *c)
 
 void state_move(struct core *to, struct core *from)
 {
-    INVARIANT(STAILQ_EMPTY(&from->peers_changed) && STAILQ_EMPTY(&from->ingress_changed));
+    INVARIANT(STAILQ_EMPTY(&from->peers_changed) && STAILQ_EMPTY(&from->ingress_changed)
+              && STAILQ_EMPTY(&from->network_changed));
     *to = *from;
     STAILQ_INIT(&to->peers_changed);
     STAILQ_INIT(&to->ingress_changed);
+    STAILQ_INIT(&to->network_changed);
     MOVE_HEAD(tokens, link);
     MOVE_HEAD(key_order, link);
     MOVE_HEAD(dirty, dirty_link);

@@ -73,6 +73,7 @@ struct node_entry {
     uint64_t ingress_applied;           /* the newest ingress table that its proxy has followed */
     char *ingress_problem;              /* why it does not follow a newer one; NULL: it does */
     /* derived */
+    uint64_t network_index;             /* when what its agent must know of replicas for its machines changed */
     double used_cpus; int64_t used_memory_mb, used_disk_mb;
     uint32_t live;                      /* allocations that take room */
     uint32_t live_movable;              /* of these, replicas in mode service: they leave a draining node first */
@@ -119,6 +120,9 @@ struct service_entry {
     STAILQ_ENTRY(service_entry) ingress_link;
     bool ingress_waits;                 /* for ingress nodes to follow */
     uint64_t ingress_hash;              /* of its part of the ingress table; 0: it has none */
+    bool network_changed;               /* within this command */
+    STAILQ_ENTRY(service_entry) network_link;
+    uint64_t network_hash;              /* of its replicas, as agents are told of them for machines */
 };
 
 struct job_entry {
@@ -127,6 +131,7 @@ struct job_entry {
     TAILQ_HEAD(, service_entry) services;
     RB_ENTRY(job_entry) by_name;
     bool ordered;                       /* derived: some service of it came after another once */
+    bool has_machines; uint64_t network_looked;     /* derived: a service of it is of microVMs, as of that index */
 };
 
 /* What an ingress node measured of the two sides of a deployment whose canary is judged: since its agent began, and before. */
@@ -224,7 +229,8 @@ struct core {
     TAILQ_HEAD(, service_entry) dirty, blocked, every_node;
     struct wake_tree wakes;
     STAILQ_HEAD(, service_entry) peers_changed;
-    STAILQ_HEAD(, service_entry) ingress_changed;
+    STAILQ_HEAD(, service_entry) ingress_changed, network_changed;
+    uint64_t network_index;             /* when nodes' parts of the network of microVMs changed */
     TAILQ_HEAD(, node_entry) ingress_nodes;
     struct down_list_head down_nodes;
     bool room;                          /* since the last decision capacity came free, or nodes changed */

@@ -137,6 +137,14 @@ struct certificate_state {
     char *mark;                      /* of the authorities when it got its certificate (core_certificate_mark); NULL: it has none of theirs */
     int64_t until;                   /* it expires */
 };
+/* How machines of different nodes reach each other. */
+enum network_link { LINK_NONE, LINK_VXLAN, LINK_ROUTES };
+/* The network of all microVMs, as server.yaml has it. range NULL: each node's agent.yaml has its own, without links. */
+struct cluster_network { char *range; int64_t node_bits; enum network_link link; int64_t vni, port; };
+#define NETWORK_AUTO "auto"
+/* A node's part of it. wanted: what its agent asks for, NETWORK_AUTO or a network of its own; NULL: nothing. subnet: what
+ * it has, as the servers say, or none with the reason in `problem`; from an agent: what it had. */
+struct node_network { char *wanted, *subnet, *problem; enum network_link link; int64_t vni, port; };
 
 struct node {
     char *id, *name, *address;       /* address: host:port of the agent API */
@@ -148,6 +156,7 @@ struct node {
     bool ingress;                    /* it takes requests from outside, by a proxy of its own */
     double cpus; int64_t memory_mb, disk_mb;              /* what Mentat may use */
     struct driver_info_list drivers;
+    struct node_network network;     /* of its microVMs */
     struct kv_list meta;
     struct certificate_state certificate;
     int64_t registered_at, state_since;
@@ -168,6 +177,7 @@ struct alloc {
     double cpus; int64_t memory_mb, disk_mb;              /* what it holds of the node */
     struct alloc_port_list ports;
     char *ip;
+    char *address;                   /* of its own, on the network of microVMs; NULL: it has none */
     int64_t exit_code, exit_signal; bool exited, oom;     /* of the last run, when exited */
     int64_t restarts;                /* by the agent, in this allocation */
     int64_t generation;              /* raised by `mt restart`: the agent restarts the task when it grows */
@@ -298,7 +308,7 @@ struct alloc_report {
     char *id; uint64_t seq;          /* counts up per allocation on the agent, kept in its store */
     enum alloc_state state; char *reason; int64_t time;
     int64_t exit_code, exit_signal; bool exited, oom; int64_t restarts, started_at, finished_at;
-    char *ip;
+    char *ip, *address;
 };
 struct alloc_report_list { struct alloc_report *v; uint32_t n; };
 struct agent_report { char *node_id; struct alloc_report_list allocs; };                 /* POST /v1/agent/report */
@@ -307,6 +317,8 @@ struct agent_hello { struct node node; char *cluster; int64_t tasks; };
 /* Its answer, and that to a heartbeat. servers: addresses of the APIs of all servers; empty when they are not known. */
 struct agent_welcome {
     int64_t heartbeat_ms; uint64_t index; struct str_list servers; char *cluster;
+    char *network;                   /* of microVMs, as the leader is configured, in words: another one than at its registration:
+                                      * it registers again; NULL: some server does not know of it */
     char *certificate_mark;          /* whose certificate has another one asks for a new one; NULL: the cluster has no authority */
 };
 struct agent_heartbeat { char *node_id; };                                               /* POST /v1/agent/heartbeat */
@@ -332,6 +344,18 @@ struct agent_work {
     struct service_peers_list peers;
     struct service_secrets_list secrets;
 };
+
+/* --- network of microVMs: GET /v1/agent/network?node=ID&index=N&wait=60s --- */
+struct network_node { char *name, *ip, *subnet; };
+struct network_node_list { struct network_node *v; uint32_t n; };
+/* A replica that lives. serves: it is healthy, or runs without a check, and is to stay. */
+struct network_replica { char *alloc; int64_t replica; char *ip, *address; struct alloc_port_list ports; bool serves; };
+struct network_replica_list { struct network_replica *v; uint32_t n; };
+struct network_service { char *name, *job; struct network_replica_list replicas; };
+struct network_service_list { struct network_service *v; uint32_t n; };
+/* All of it as of `index`: this node's part, the others', and the services of each job that has a machine here. */
+struct agent_network { uint64_t index; struct node_network own; struct network_node_list nodes;
+                       struct network_service_list services; };
 
 /* --- ingress: GET /v1/agent/ingress?node=ID&index=N&wait=60s, by agents with `ingress: true` --- */
 /* A replica that takes requests. weight: 0..256, its part of the service's new requests; 0: prepared, but gets none (the
@@ -365,6 +389,8 @@ struct ingress_report {
 
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
     restart_type, kill_type, analysis_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, identity_spec_type, logs_type, service_type, job_type;
+extern const struct type cluster_network_type, node_network_type, network_node_type, network_replica_type, network_service_type,
+    agent_network_type;
 extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type,
     role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
@@ -377,7 +403,7 @@ extern const char *const driver_kind_names[], *const service_mode_names[], *cons
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[], *const analysis_then_names[], *const analysis_outcome_names[],
     *const alloc_state_names[], *const authority_state_names[], *const alloc_desired_names[], *const alloc_leaving_names[], *const node_state_names[],
     *const deployment_state_names[], *const service_state_names[], *const restart_then_names[],
-    *const pull_policy_names[], *const security_profile_names[], *const secret_change_names[];
+    *const network_link_names[], *const pull_policy_names[], *const security_profile_names[], *const secret_change_names[];
 
 /* True when both are the same way in: host and path, or port. */
 bool ingress_same_way(const struct ingress *a, const struct ingress *b);

@@ -9,6 +9,7 @@ const char *const restart_then_names[] = {"reschedule", "fail", NULL};
 const char *const analysis_then_names[] = {"promote", "pause", NULL};
 const char *const analysis_outcome_names[] = {"none", "open", "passed", "failed", "inconclusive", NULL};
 const char *const deploy_strategy_names[] = {"rolling", "blue-green", "canary", NULL};
+const char *const network_link_names[] = {"none", "vxlan", "routes", NULL};
 const char *const pull_policy_names[] = {"missing", "always", "never", NULL};
 const char *const security_profile_names[] = {"default", "firecracker", "docker-hardened", "docker-legacy", "exec-internal",
                                               NULL};

@@ -17,6 +17,28 @@ static const struct field certificate_state_fields[] = {
     {0},
 };
 TABLE(certificate_state, certificate_state_fields, "A certificate that the cluster gave.");
+static const struct field cluster_network_fields[] = {
+    STRING(cluster_network, range, 1, .default_text = "10.64.0.0/12",
+           .help = "What the servers hand out to nodes for their microVMs; `none`: each agent.yaml has a network of its own."),
+    INT(cluster_network, node_bits, 2, .default_text = "24", RANGE(9, 29), .help = "Each node gets a network of so many bits."),
+    ENUM(cluster_network, link, 3, network_link_names, .default_text = "vxlan",
+         .help = "How machines of different nodes reach each other: `vxlan`; `routes`, where all nodes are neighbours; `none`."),
+    INT(cluster_network, vni, 4, .default_text = "4646", RANGE(1, 16777215), .help = "Number of the VXLAN; one for each cluster."),
+    INT(cluster_network, port, 5, .default_text = "4789", RANGE(1, 65535), .help = "UDP port of the VXLAN."),
+    {0},
+};
+TABLE(cluster_network, cluster_network_fields, "The network of all microVMs; the same on every server.");
+
+static const struct field node_network_fields[] = {
+    STRING(node_network, wanted, 1, .help = "What its agent asks for: auto, or a network of its own."),
+    STRING(node_network, subnet, 2, .help = "The node's part of the network of microVMs."),
+    STRING(node_network, problem, 3, .help = "Why it has none."),
+    ENUM(node_network, link, 4, network_link_names, .help = "How its machines reach those of other nodes."),
+    INT(node_network, vni, 5, .help = "Number of the VXLAN."),
+    INT(node_network, port, 6, .help = "UDP port of the VXLAN."),
+    {0},
+};
+TABLE(node_network, node_network_fields, "A node's part of the network of microVMs.");
 
 static const struct field node_fields[] = {
     STRING(node, id, 1, .help = "Id of the node."),
@@ -41,6 +63,7 @@ static const struct field node_fields[] = {
     UINT(node, modify_index, 20, .help = "Index at which it changed last."),
     BOOL(node, ingress, 21, .help = "It takes requests from outside, by a proxy of its own."),
     OBJECT(node, certificate, 22, certificate_state, .help = "Its agent's certificate."),
+    OBJECT(node, network, 23, node_network, .help = "Its part of the network of microVMs."),
     {0},
 };
 TABLE(node, node_fields, "A host that runs tasks.");
@@ -87,6 +110,7 @@ static const struct field alloc_fields[] = {
     UINT(alloc, create_index, 30, .help = "Index at which it appeared."),
     UINT(alloc, modify_index, 31, .help = "Index at which it changed last."),
     ENUM(alloc, leaving, 32, alloc_leaving_names, .help = "Whether it takes no new requests any more, and what for."),
+    STRING(alloc, address, 33, .help = "Address of its own, on the network of microVMs."),
     {0},
 };
 TABLE(alloc, alloc_fields, "One replica on one node.");
@@ -241,6 +265,7 @@ static const struct field alloc_report_fields[] = {
     TIME(alloc_report, started_at, 11, .help = "When the last run began."),
     TIME(alloc_report, finished_at, 12, .help = "When the last run ended."),
     STRING(alloc_report, ip, 13, .help = "Address at which it is reached."),
+    STRING(alloc_report, address, 14, .help = "Address of its own, on the network of microVMs."),
     {0},
 };
 TABLE(alloc_report, alloc_report_fields, "What an agent says of one allocation.");
@@ -266,6 +291,7 @@ static const struct field agent_welcome_fields[] = {
     STR_LIST(agent_welcome, servers, 3, .help = "Addresses of the APIs of all servers; empty when not known."),
     STRING(agent_welcome, cluster, 4, .help = "Which cluster this is."),
     STRING(agent_welcome, certificate_mark, 5, .help = "Of the cluster's authorities: whose certificate has another mark asks for a new one."),
+    STRING(agent_welcome, network, 6, .help = "The network of microVMs, as the leader is configured."),
     {0},
 };
 TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration or a heartbeat.");
@@ -304,6 +330,42 @@ static const struct field agent_work_fields[] = {
     {0},
 };
 TABLE(agent_work, agent_work_fields, "What an agent has to know.");
+
+static const struct field network_node_fields[] = {
+    STRING(network_node, name, 1, .help = "Name of the node."),
+    STRING(network_node, ip, 2, .help = "Address at which it is reached."),
+    STRING(network_node, subnet, 3, .help = "Its part of the network."),
+    {0},
+};
+TABLE(network_node, network_node_fields, "Another node's part of the network of microVMs.");
+
+static const struct field network_replica_fields[] = {
+    STRING(network_replica, alloc, 1, .help = "Id of the replica's allocation."),
+    INT(network_replica, replica, 2, .help = "Stable index of the replica."),
+    STRING(network_replica, ip, 3, .help = "Address of its node at which it is reached."),
+    STRING(network_replica, address, 4, .help = "Address of its own; none: it is not a machine."),
+    LIST(network_replica, ports, 5, alloc_port, .help = "Its ports."),
+    BOOL(network_replica, serves, 6, .help = "It is healthy, or runs without a check, and is to stay."),
+    {0},
+};
+TABLE(network_replica, network_replica_fields, "A replica that the machines of a node may name.");
+
+static const struct field network_service_fields[] = {
+    STRING(network_service, name, 1, .help = "Name of the service."),
+    STRING(network_service, job, 2, .help = "Its job."),
+    LIST(network_service, replicas, 3, network_replica, .help = "Its replicas that live."),
+    {0},
+};
+TABLE(network_service, network_service_fields, "A service that the machines of a node may name.");
+
+static const struct field agent_network_fields[] = {
+    UINT(agent_network, index, 1, .help = "Index of all of this."),
+    OBJECT(agent_network, own, 2, node_network, .help = "The node's part."),
+    LIST(agent_network, nodes, 3, network_node, .help = "The parts of the other nodes."),
+    LIST(agent_network, services, 4, network_service, .help = "The services of each job that has a machine on the node."),
+    {0},
+};
+TABLE(agent_network, agent_network_fields, "The network of microVMs, as one node has to know it.");
 
 static const struct field ingress_target_fields[] = {
     STRING(ingress_target, alloc, 1, .help = "Id of the replica's allocation."),

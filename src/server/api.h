@@ -46,9 +46,9 @@ API_READ(api_authorities); API_READ(api_authority_bundle); API_READ(api_authorit
 
 
 /* api_agent.c */
-API_PREPARE(api_agent_register); API_PREPARE(api_agent_report);
+API_PREPARE(api_agent_report);
 API_PREPARE(api_ingress_report);
-API_READ(api_agent_heartbeat); API_READ(api_agent_allocs); API_READ(api_agent_ingress);
+API_READ(api_agent_register); API_READ(api_agent_heartbeat); API_READ(api_agent_allocs); API_READ(api_agent_network); API_READ(api_agent_ingress);
 void api_agent_registered(struct control *c, struct request *r);
 void api_agent_reported(struct control *c, struct request *r);
 void api_ingress_reported(struct control *c, struct request *r);

@@ -25,13 +25,22 @@ static int hear(struct control *c, const char *node_id, struct error *err)
     return 0;
 }
 
-API_PREPARE(api_agent_register)
+/* As the configuration has it, once every server knows of it. */
+static const struct cluster_network *network(const struct control *c)
+{
+    static const struct cluster_network none;
+    return core_level(c->core) >= NETWORK_LEVEL && c->config->network.range ? &c->config->network : &none;
+}
+
+API_READ(api_agent_register)
 {
     const struct agent_hello *hello = r->body;
-    struct command_node_register payload = {.node = hello->node, .cluster = hello->cluster,
-                                            .tasks = hello->tasks};            /* borrowed */
+    struct command_node_register payload = {.node = hello->node, .cluster = hello->cluster, .tasks = hello->tasks,
+                                            .network = *network(c)};            /* borrowed */
     if (!hello->node.id || !*hello->node.id)
         return error_set(err, ERROR_INVALID, "node.id is needed");
+    if (core_level(c->core) < NETWORK_LEVEL)
+        payload.node.network = (struct node_network){0};
     request_command(r, COMMAND_NODE_REGISTER, &payload);
     return 0;
 }
@@ -47,6 +56,11 @@ static void welcome(struct control *c, struct request *r)
     const char *after = NULL;
     for (const struct member *m; (m = core_member_next(c->core, after)); after = m->id)
         str_list_add(&w.servers, m->address);
+    const struct cluster_network *n = network(c);
+    CLEANUP_FREE char *words = core_level(c->core) < NETWORK_LEVEL ? NULL : !n->range ? mem_strdup("none")
+        : mem_printf("%s/%lld %s %lld %lld", n->range, (long long)n->node_bits, enum_name(network_link_names, (int)n->link),
+                     (long long)n->vni, (long long)n->port);
+    w.network = words;
     buf_clear(&r->answer.body);
     type_to_json(&agent_welcome_type, &w, &r->answer.body);
     str_list_clear(&w.servers);
@@ -101,6 +115,18 @@ API_READ(api_agent_allocs)
         return error_set(err, ERROR_NOT_FOUND, "no node %.64s; register it", id);
     type_to_json(&agent_work_type, &work, &r->answer.body);
     type_clear(&agent_work_type, &work);
+    return 0;
+}
+
+API_READ(api_agent_network)
+{
+    const char *id = request_query(r, "node");
+    struct agent_network table = {0};
+    if (check_node(c, id, err))
+        return -1;
+    core_agent_network(c->core, id, &table);
+    type_to_json(&agent_network_type, &table, &r->answer.body);
+    type_clear(&agent_network_type, &table);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/net4.h"
 #include "base/text.h"
 #include "net/address.h"
 
@@ -105,6 +106,8 @@ static const struct field server_config_fields[] = {
     CONFIG("backup_dir", 24, FIELD_STRING, backup_dir, .help = "Where they are kept; default: backups in data_dir."),
     CONFIG("backup_command", 25, FIELD_STRING, backup_command,
            .help = "Shell command that is run after each, such as a copy to another place; the file is $MENTAT_SNAPSHOT."),
+    CONFIG("network", 41, FIELD_OBJECT, network, .type = &cluster_network_type,
+           .help = "The network of all microVMs; the same on every server."),
     CONFIG("max_connections", 15, FIELD_INT, max_connections, .default_text = "10000", .min = 1, .max = 1000000,
            .help = "Connections of each HTTP thread; further ones get 503. Fewer where the limit of open files is low."),
     CONFIG("max_queue", 16, FIELD_INT, max_queue, .default_text = "8192", .min = 1, .max = 1000000,
@@ -148,6 +151,21 @@ static int check_cluster(const struct server_config *c, struct error *err)
     return 0;
 }
 
+/* At least four networks, since a range is there for growth, and no more than are looked through at once. */
+static int check_network(const struct cluster_network *n, struct error *err)
+{
+    struct net4 range;
+    if (!n->range)
+        return 0;
+    if (!net4_parse(n->range, &range) || range.bits < 8 || range.bits > 26)
+        return error_set(err, ERROR_INVALID, "network.range: `%.64s` is no network such as 10.64.0.0/12 (from /8 to /26), and "
+                         "not `none`", n->range);
+    if (n->node_bits < range.bits + 2 || n->node_bits > range.bits + 16)
+        return error_set(err, ERROR_INVALID, "network.node_bits: from %d to %d with network.range %s", range.bits + 2,
+                         range.bits + 16 < 29 ? range.bits + 16 : 29, n->range);
+    return 0;
+}
+
 static int check(const struct server_config *c, struct error *err)
 {
     struct address bind = {0};
@@ -180,7 +198,7 @@ static int check(const struct server_config *c, struct error *err)
     if (c->node_grace_ms < 2 * c->heartbeat_ms)
         return error_set(err, ERROR_INVALID, "node_grace must be at least twice heartbeat, or one late heartbeat takes "
                          "a node down");
-    return check_cluster(c, err);
+    return check_network(&c->network, err) < 0 ? -1 : check_cluster(c, err);
 }
 
 /* Host names may hold capitals and dots; a server's name is the first label in lower case. */
@@ -230,6 +248,8 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
         config->cluster_key_file = mem_printf("%s/cluster-keys", config->data_dir);
     if (config->expect < 0)
         config->expect = config->servers.n ? (int64_t)config->servers.n : 1;
+    if (config->network.range && !strcmp(config->network.range, "none"))
+        mem_set_string(&config->network.range, NULL);
     if (!config->backup_dir)
         config->backup_dir = mem_printf("%s/backups", config->data_dir);
     if (!config->audit_dir)

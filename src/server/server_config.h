@@ -2,7 +2,7 @@
 #pragma once
 #include "base/error.h"
 #include "base/log.h"
-#include "model/field.h"
+#include "model/model.h"
 
 #define SERVER_CONFIG_FILE "/etc/mentat/server.yaml"
 
@@ -44,6 +44,7 @@ struct server_config {
     int64_t segment_mb, snapshot_mb, reserve_mb;
     int64_t max_connections, max_queue, max_waiting, body_limit_mb;
     int64_t stop_grace_ms;
+    struct cluster_network network;  /* of microVMs; range NULL: none */
     int log_level;                   /* enum log_level */
 };
 
