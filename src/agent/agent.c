@@ -46,6 +46,7 @@ struct agent {
     uint64_t index;
     struct str_list known_servers;   /* as the store had them at the start */
     char *known_cluster;
+    char *known_part;                /* of the network of microVMs, that this node had last */
     uv_signal_t signals[ARRAY_LEN(end_signals)];
     uv_timer_t facts_timer;
     uv_work_t facts_work;
@@ -107,6 +108,7 @@ static void complete_facts(struct agent *a, struct node *node)
         type_copy(&certificate_state_type, &node->certificate, &own);
     }
     drivers_probe(a->drivers, &node->drivers);
+    mem_set_string(&node->network.wanted, drivers_network_wanted(a->drivers));
     /* While nothing can be written no task is to come here. */
     for (uint32_t i = 0; a->trouble && i < node->drivers.n; i++) {
         node->drivers.v[i].healthy = false;
@@ -200,6 +202,8 @@ static void on_hello(void *ctx, struct agent_hello *hello)
     runner_each(a->runner, count_task, &hello->tasks);
     type_clear(&node_type, &hello->node);
     type_copy(&node_type, &hello->node, &a->node);
+    if (hello->node.network.wanted)
+        mem_set_string(&hello->node.network.subnet, a->known_part);
 }
 
 static void on_work(void *ctx, struct agent_work *work)
@@ -213,9 +217,24 @@ static void on_work(void *ctx, struct agent_work *work)
     runner_apply(a->runner, work);
 }
 
+/* Servers that do not know of addresses would pass over them, each for itself. */
 static void on_collect(void *ctx, struct agent_report *report, uint32_t limit)
 {
-    runner_collect(((struct agent *)ctx)->runner, report, limit);
+    struct agent *a = ctx;
+    runner_collect(a->runner, report, limit);
+    for (uint32_t i = 0; !sync_knows_network(a->sync) && i < report->allocs.n; i++)
+        mem_set_string(&report->allocs.v[i].address, NULL);
+}
+
+static void on_network(void *ctx, const struct agent_network *table)
+{
+    struct agent *a = ctx;
+    const char *part = table ? table->own.subnet : NULL;
+    if (part && strcmp(part, a->known_part ? a->known_part : "") != 0) {
+        mem_set_string(&a->known_part, part);
+        store_put(a->store, STORE_META, "network_part", part, strlen(part));
+    }
+    drivers_network(a->drivers, table);
 }
 
 static void on_acknowledged(void *ctx, const struct agent_report *report)
@@ -272,10 +291,11 @@ static void on_ingress_news(void *ctx)
 
 static const struct sync_handlers sync_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
-    .cluster = on_cluster, .certificate_mark = on_certificate_mark,
+    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network,
 }, ingress_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
-    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .ingress = on_ingress, .ingress_report = on_ingress_report,
+    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network, .ingress = on_ingress,
+    .ingress_report = on_ingress_report,
 };
 
 static void on_report(void *ctx)
@@ -363,6 +383,8 @@ static int load_meta(void *ctx, const char *key, const void *value, size_t len, 
         read_servers(&a->known_servers, text);
     else if (!strcmp(key, "cluster"))
         mem_set_string(&a->known_cluster, text);
+    else if (!strcmp(key, "network_part"))
+        mem_set_string(&a->known_part, text);
     return 0;
 }
 
@@ -547,6 +569,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     type_clear(&node_type, &a->node);
     str_list_clear(&a->known_servers);
     free(a->known_cluster);
+    free(a->known_part);
     free(a->drivers_env);
     free(a->trouble);
     free(a->ip);

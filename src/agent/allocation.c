@@ -364,7 +364,10 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
 {
     struct alloc_report *r = &a->record.report;
     mem_set_string(&a->record.handle, in->handle);
+    CLEANUP_FREE char *address = task_address(a->task);
+    bool moved = strcmp(address ? address : "", r->address ? r->address : "") != 0;
     mem_set_string(&r->ip, runner_env(a->runner)->ip);
+    mem_set_string(&r->address, address);
     r->started_at = in->started_at ? in->started_at : time_now_ms();
     a->record.launched = true;
     a->pid = in->pid;
@@ -373,7 +376,7 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
     if (a->after == AFTER_RESTART || a->record.generation < a->record.alloc.generation)
         return begin_stop(a, AFTER_RESTART, "restart asked for");
     /* An adopted task keeps what was said of it; its health is asked anew. */
-    if (a->phase == PHASE_ADOPTING && r->state >= ALLOC_RUNNING && r->state <= ALLOC_UNHEALTHY)
+    if (a->phase == PHASE_ADOPTING && !moved && r->state >= ALLOC_RUNNING && r->state <= ALLOC_UNHEALTHY)
         allocation_save(a);
     else
         allocation_report(a, ALLOC_RUNNING, "started");

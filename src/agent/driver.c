@@ -81,6 +81,27 @@ void drivers_probe(struct drivers *d, struct driver_info_list *out)
     }
 }
 
+const char *drivers_network_wanted(struct drivers *d)
+{
+    const char *wanted = NULL;
+    for (size_t i = 0; i < d->n && !wanted; i++)
+        if (d->v[i]->network_wanted)
+            wanted = d->v[i]->network_wanted(d->state[i]);
+    return wanted;
+}
+
+void drivers_network(struct drivers *d, const struct agent_network *said)
+{
+    for (size_t i = 0; i < d->n; i++)
+        if (d->v[i]->network)
+            d->v[i]->network(d->state[i], said);
+}
+
+char *task_address(struct task *t)
+{
+    return t->driver->address ? t->driver->address(t) : NULL;
+}
+
 /* --- dispatch: what a driver leaves NULL it cannot do --- */
 
 static const struct driver *driver_of(struct drivers *d, const char *name, void **state, struct error *err)

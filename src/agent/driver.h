@@ -104,6 +104,10 @@ int drivers_open(const struct driver_env *env, const struct str_list *names, str
 void drivers_close(struct drivers *d);
 /* What each driver can do here: name, healthy, version, and why not. Cheap; appends to out. */
 void drivers_probe(struct drivers *d, struct driver_info_list *out);
+/* What the drivers ask the servers for of the network of microVMs (see node_network); NULL: nothing. */
+const char *drivers_network_wanted(struct drivers *d);
+/* What the servers say of it. NULL: they are of a release that does not know of it. */
+void drivers_network(struct drivers *d, const struct agent_network *table);
 
 /* What a thing of this driver's kind that runs without Mentat would be as a service. done is called once, never from
  * inside; found is valid in the call. */
@@ -129,6 +133,8 @@ char *task_takeover_handle(struct drivers *d, const char *driver, const char *wh
 void task_stop(struct task *t, int signal, int64_t timeout_ms);
 int task_signal(struct task *t, int signal, struct error *err);
 int task_stats(struct task *t, struct task_stats *out, struct error *err);
+/* Its own address, on the network of microVMs; the caller's. NULL: it has none. */
+char *task_address(struct task *t);
 /* Takes away what the driver keeps outside the allocation's directory. After `exited`; harmless when repeated. */
 void task_remove(struct task *t);
 /* Lets go of it: no event comes any more. A task that runs goes on running. */
@@ -169,6 +175,9 @@ struct driver {
     void (*free)(struct task *t);     /* owns the memory of t */
     char *(*takeover_handle)(const char *what, uint64_t run, const struct logs *logs);
     void (*describe)(void *state, const char *what, driver_described *done, void *arg);
+    const char *(*network_wanted)(void *state);
+    void (*network)(void *state, const struct agent_network *table);
+    char *(*address)(struct task *t);
     int (*exec)(struct task *t, struct task_exec *x, const struct exec_spec *spec, struct error *err);
     size_t (*exec_write)(struct task_exec *x, const void *bytes, size_t n);
     void (*exec_close_stdin)(struct task_exec *x);

@@ -1,5 +1,5 @@
 /* Happy path: register → welcome → heartbeats by timer, one waiting GET for work after the other, reports when there
- * are any. The channels (register or heartbeat, work, report, and two of ingress nodes) share one current server: a failure of any moves all
+ * are any. The channels (register or heartbeat, work, report, two of ingress nodes, and one of nodes with microVMs) share one current server: a failure of any moves all
  * to the next, and each channel pauses by its own count of failures. When the server cannot be reached (rather than
  * answers that it cannot serve now) requests that wait there are given up at once. Away from the first server of the list
  * a heartbeat goes there now and then, and when it is answered all go back. A 404 means that the servers do not know this
@@ -27,7 +27,7 @@
 #define SYNC_CONNECT_MS 2000
 #define SYNC_HOME_AFTER_MS 30000
 
-enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_INGRESS, CHANNEL_INGRESS_REPORT, CHANNEL_COUNT };
+enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_INGRESS, CHANNEL_INGRESS_REPORT, CHANNEL_NETWORK, CHANNEL_COUNT };
 
 struct channel {
     struct sync *sync;
@@ -59,8 +59,8 @@ struct sync {
     uint64_t index, floor;           /* floor: full work older than this comes from a server that lags */
     uint64_t asked_floor;            /* the floor when the registration was sent */
     struct agent_report flying;      /* the report that is on its way */
-    uint64_t ingress_index;          /* of the table of routes that was taken over */
-    bool ingress_known;              /* one was */
+    struct table { uint64_t index; bool known; } ingress, network;       /* that were taken over */
+    char *network_words;             /* the servers' configuration of it; NULL: they do not know of it */
     uint64_t ingress_news, ingress_sent, ingress_told;   /* count up: news for the servers, and how far they have it */
     int closing;
 };
@@ -75,6 +75,8 @@ static void ingress_start(struct channel *c);
 static void ingress_done(struct channel *c, struct http_response *res);
 static void ingress_report_start(struct channel *c);
 static void ingress_report_done(struct channel *c, struct http_response *res);
+static void network_start(struct channel *c);
+static void network_done(struct channel *c, struct http_response *res);
 
 static const struct channel_row {
     const char *name;
@@ -86,6 +88,7 @@ static const struct channel_row {
     [CHANNEL_REPORT] = {"report", report_start, report_done},
     [CHANNEL_INGRESS] = {"ingress", ingress_start, ingress_done},
     [CHANNEL_INGRESS_REPORT] = {"ingress-report", ingress_report_start, ingress_report_done},
+    [CHANNEL_NETWORK] = {"network", network_start, network_done},
 };
 
 /* --- calls --- */
@@ -330,8 +333,7 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
               LOG_U64(welcome->index), "node", LOG_U64(s->asked_floor));
         s->floor = welcome->index;
         s->full_next = true;
-        s->ingress_index = 0;
-        s->ingress_known = false;
+        s->ingress = s->network = (struct table){0};
     }
     struct channel *work = &s->channels[CHANNEL_WORK], *report = &s->channels[CHANNEL_REPORT];
     if (work->call && s->full_next) {
@@ -342,11 +344,24 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
         work_start(work);
     if (s->reports_due && !report->call)
         report_start(report);
+    if (s->handlers->network && s->network_words && !s->channels[CHANNEL_NETWORK].call)
+        network_start(&s->channels[CHANNEL_NETWORK]);
     if (!s->handlers->ingress)
         return;
     if (!s->channels[CHANNEL_INGRESS].call)
         ingress_start(&s->channels[CHANNEL_INGRESS]);
     sync_ingress_report(s);          /* the servers may know this node no more */
+}
+
+/* What the leader's configuration says is part of the answer to a registration: another one than then, or one at all, is
+ * asked for by the next. */
+static void learn_network(struct sync *s, const char *words, bool registering)
+{
+    bool same = !strcmp(words ? words : "", s->network_words ? s->network_words : "");
+    s->facts_changed |= !same && !registering;
+    mem_set_string(&s->network_words, words);
+    if (registering && !words && s->handlers->network)
+        s->handlers->network(s->ctx, NULL);
 }
 
 static void session_done(struct channel *c, struct http_response *res)
@@ -359,6 +374,7 @@ static void session_done(struct channel *c, struct http_response *res)
         if (!parse(c, &agent_welcome_type, res, &welcome))
             return;
         enter_cluster(s, welcome.cluster);
+        learn_network(s, welcome.network, registering);
         if (registering)
             session_welcome(c, &welcome);
         learn(s, &welcome.servers);
@@ -439,16 +455,66 @@ static void report_done(struct channel *c, struct http_response *res)
         report_start(c);
 }
 
-/* --- ingress nodes --- */
+/* --- tables, which come whole --- */
 
-static void ingress_start(struct channel *c)
+static void table_start(struct channel *c, const char *name, const struct table *t)
 {
     struct sync *s = c->sync;
     if (!s->registered)
         return;
-    CLEANUP_FREE char *path = mem_printf("/v1/agent/ingress?node=%s&index=%" PRIu64 "&wait=%ds", s->node_id,
-                                         s->ingress_index, SYNC_WAIT_SECONDS);
+    CLEANUP_FREE char *path = t->known
+        ? mem_printf("/v1/agent/%s?node=%s&index=%" PRIu64 "&wait=%ds", name, s->node_id, t->index, SYNC_WAIT_SECONDS)
+        : mem_printf("/v1/agent/%s?node=%s", name, s->node_id);
     call(c, HTTP_METHOD_GET, path, NULL, SYNC_WAIT_SECONDS * 1000 + SYNC_ANSWER_MS);
+}
+
+/* True when the table that came is to be taken over. */
+static bool table_is_news(struct table *t, uint64_t index)
+{
+    if (t->known && index <= t->index)
+        return false;
+    *t = (struct table){index, true};
+    return true;
+}
+
+static void table_next(struct channel *c, bool changed)
+{
+    c->failures = 0;
+    if (changed || time_monotonic_ms() - c->sent_at >= SYNC_QUIET_MS)
+        channel_rows[c->kind].start(c);
+    else
+        try_in(c, SYNC_QUIET_MS);
+}
+
+static void network_start(struct channel *c)
+{
+    table_start(c, "network", &c->sync->network);
+}
+
+/* An index is a server's own after it read a snapshot: an older one is no sign that it lags. */
+static void network_done(struct channel *c, struct http_response *res)
+{
+    struct sync *s = c->sync;
+    struct agent_network table;
+    if (!parse(c, &agent_network_type, res, &table))
+        return;
+    bool changed = table_is_news(&s->network, table.index);
+    if (changed)
+        s->handlers->network(s->ctx, &table);
+    type_clear(&agent_network_type, &table);
+    table_next(c, changed);
+}
+
+bool sync_knows_network(const struct sync *s)
+{
+    return s->network_words != NULL;
+}
+
+/* --- ingress nodes --- */
+
+static void ingress_start(struct channel *c)
+{
+    table_start(c, "ingress", &c->sync->ingress);
 }
 
 static void ingress_done(struct channel *c, struct http_response *res)
@@ -457,24 +523,16 @@ static void ingress_done(struct channel *c, struct http_response *res)
     struct agent_ingress table;
     if (!parse(c, &agent_ingress_type, res, &table))
         return;
-    bool changed = !s->ingress_known || table.index > s->ingress_index, lags = table.index < s->ingress_index;
-    if (changed) {
-        s->ingress_known = true;
-        s->ingress_index = table.index;
+    bool lags = table.index < s->ingress.index, changed = table_is_news(&s->ingress, table.index);
+    if (changed)
         s->handlers->ingress(s->ctx, &table);
-    }
     type_clear(&agent_ingress_type, &table);
     if (lags) {
         next_server(s, c->server, false);
         try_again(c);
         return;
     }
-    c->failures = 0;
-    int64_t took = time_monotonic_ms() - c->sent_at;
-    if (changed || took >= SYNC_QUIET_MS)
-        ingress_start(c);
-    else
-        try_in(c, SYNC_QUIET_MS);
+    table_next(c, changed);
 }
 
 static void ingress_report_start(struct channel *c)
@@ -579,6 +637,7 @@ static void closed_one(struct sync *s)
         free(s->channels[i].server);
     server_list_clear(&s->servers);
     free(s->cluster);
+    free(s->network_words);
     free(s->node_id);
     free(s);
 }

@@ -26,6 +26,9 @@ struct sync_handlers {
     void (*cluster)(void *ctx, const char *cluster);
     /* Of the cluster's authorities (agent_welcome), with each answer to a heartbeat; NULL: they have none. May be NULL. */
     void (*certificate_mark)(void *ctx, const char *mark);
+    /* What the servers say of the network of microVMs. NULL as table: they are of a release that says nothing. NULL: this node
+     * does not ask. */
+    void (*network)(void *ctx, const struct agent_network *table);
     /* The table of routes of an ingress node, to be taken over out of `table`. NULL: this node is none, and does not ask. */
     void (*ingress)(void *ctx, struct agent_ingress *table);
     /* How its proxy stands (report is initialised). NULL as `ingress`. */
@@ -60,5 +63,7 @@ void sync_ingress_report(struct sync *s);
 /* Of the last work that was taken over; to be stored. */
 uint64_t sync_index(const struct sync *s);
 bool sync_registered(const struct sync *s);
+/* The servers know of the network of microVMs. */
+bool sync_knows_network(const struct sync *s);
 /* The server that is talked to, for log lines. */
 const char *sync_server(const struct sync *s);

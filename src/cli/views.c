@@ -149,7 +149,7 @@ const struct column view_allocs[] = {
 const struct column view_alloc[] = {
     {"Allocation", "id"}, {"Replica", "service", cell_replica_name}, {"Job", "job"}, {"Version", "version"},
     {"Node", "node_name"}, {"State", "state"}, {"Reason", "reason"}, {"Since", "state_since", cell_time},
-    {"Desired", "desired"}, {"Because", "desired_reason"}, {"Ports", "ports", cell_ports}, {"Address", "ip"},
+    {"Desired", "desired"}, {"Because", "desired_reason"}, {"Ports", "ports", cell_ports}, {"Address", "ip"}, {"Own address", "address"},
     {"Exit", "exit_code", cell_exit}, {"Restarts", "restarts", cell_positive}, {"Attempt", "attempt", cell_positive},
     {"Replaces", "previous"}, {"Deployment", "deployment"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"},
     {"Disk MiB", "disk_mb", cell_positive}, {"Created", "created_at", cell_time}, {"Started", "started_at", cell_time},
@@ -166,7 +166,7 @@ const struct column view_node[] = {
     {"Node", "name"}, {"Id", "id"}, {"State", "state"}, {"Reason", "state_reason"}, {"Since", "state_since", cell_time},
     {"Class", "class"}, {"Agent", "address"}, {"Address", "ip"}, {"Version", "version"}, {"Machine", "arch"},
     {"Kernel", "kernel"}, {"KVM", "kvm"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"}, {"Disk MiB", "disk_mb"},
-    {"Drivers", "drivers", cell_drivers_detail}, {"Meta", "meta"}, {"Registered", "registered_at", cell_time}, {0},
+    {"Drivers", "drivers", cell_drivers_detail}, {"Network", "network.subnet"}, {"No network", "network.problem"}, {"Meta", "meta"}, {"Registered", "registered_at", cell_time}, {0},
 };
 const struct column view_versions[] = {
     {"VERSION", "version", .right = true}, {"SUBMITTED", "submitted_at", cell_time}, {"BY", "submitted_by"},

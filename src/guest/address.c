@@ -74,6 +74,12 @@ static void lines_write(const char *path, const struct drive_text_list *lines)
         close(fd);
 }
 
+static int interface_mtu(int fd, uint32_t mtu, char *why)
+{
+    struct ifreq r = {.ifr_name = INTERFACE, .ifr_mtu = (int)mtu};
+    return mtu && ioctl(fd, SIOCSIFMTU, &r) < 0 ? why_errno(why, "cannot set the MTU of " INTERFACE) : 0;
+}
+
 int address_set(const struct drive *d, char *why)
 {
     if (d->hostname && sethostname(d->hostname, strlen(d->hostname)) < 0)
@@ -85,7 +91,7 @@ int address_set(const struct drive *d, char *why)
         return d->address ? why_errno(why, "this kernel has no IPv4") : 0;
     interface_up(fd, "lo");
     int result = 0;
-    if (d->address)
+    if (d->address && (result = interface_mtu(fd, d->mtu, why)) == 0)
         result = interface_address(fd, d->address, why);
     if (result == 0 && d->gateway)
         result = route_default(fd, d->gateway, why);

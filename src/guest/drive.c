@@ -10,7 +10,7 @@ enum { AT_VERSION = 8, AT_LENGTH = 12, AT_CRC = 16, AT_PAYLOAD = 20, RECORD_HEAD
 
 enum tag {
     TAG_ROOT_DEVICE = 1, TAG_ROOT_TYPE, TAG_OVERLAY_DEVICE, TAG_OVERLAY_MB, TAG_VOLUME, TAG_HOSTNAME, TAG_ADDRESS,
-    TAG_GATEWAY, TAG_HOSTS, TAG_RESOLV, TAG_ARG, TAG_ENV, TAG_USER, TAG_WORKDIR, TAG_VSOCK, TAG_PIDS,
+    TAG_GATEWAY, TAG_HOSTS, TAG_RESOLV, TAG_ARG, TAG_ENV, TAG_USER, TAG_WORKDIR, TAG_VSOCK, TAG_PIDS, TAG_MTU,
 };
 
 /* --- encoding --- */
@@ -88,6 +88,8 @@ size_t drive_encode(const struct drive *d, uint8_t *out, size_t size)
         put_number(&w, TAG_VSOCK, 1);
     if (d->pids)
         put_number(&w, TAG_PIDS, d->pids);
+    if (d->mtu)
+        put_number(&w, TAG_MTU, d->mtu);
     size_t whole = (w.n + DRIVE_SECTOR - 1) / DRIVE_SECTOR * DRIVE_SECTOR;
     if (whole > size)
         return whole;
@@ -146,6 +148,9 @@ static const char *record_take(struct drive *d, uint8_t tag, const uint8_t *data
     case TAG_VOLUME: return volume_add(d, data, n);
     case TAG_OVERLAY_MB:
         d->overlay_mb = n == 4 ? frame_get_u32(data) : 0;
+        return NULL;
+    case TAG_MTU:
+        d->mtu = n == 4 ? frame_get_u32(data) : 0;
         return NULL;
     case TAG_PIDS:
         d->pids = n == 4 ? frame_get_u32(data) : 0;

@@ -31,6 +31,7 @@ struct drive {
     struct { struct drive_volume *v; size_t n; } volumes;
     const char *hostname;
     const char *address, *gateway;            /* "10.88.0.7/24", "10.88.0.1" */
+    uint32_t mtu;                             /* of its interface; 0: the kernel's default */
     struct drive_text_list hosts;             /* lines of /etc/hosts */
     struct drive_text_list resolv;            /* lines of /etc/resolv.conf; none: the image's own */
     struct drive_text_list args, env;         /* args[0] is the program; env: "KEY=value" */

@@ -237,7 +237,7 @@ class Server:
     def mt(self, *args, stdin="", timeout=60):
         """The real mt, as a user of this server runs it."""
         return subprocess.run([program("mt"), *args], input=stdin, capture_output=True, text=True, timeout=timeout * PATIENCE,
-                              env={**os.environ, "MENTAT_ADDR": f"http://127.0.0.1:{self.port}"})
+                              env={**os.environ, "MENTAT_ADDR": f"http://{self.host}:{self.port}"})
 
     def metric(self, name):
         for line in self.get("/v1/metrics").body.decode().splitlines():

@@ -13,7 +13,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
-from lib import ROOT, Agent, Workdir  # noqa: E402
+from lib import ROOT, Agent, Workdir, program  # noqa: E402
 
 # One that other users can run too: this one may be somebody's own.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
@@ -109,6 +109,7 @@ class Vmm:
 class VmAgent(Agent):
     """An agent with the firecracker driver on the stand-ins; its own bridge, network, users and directories."""
     count = 0
+    inside = []                          # what runs a command where its network is
 
     def __init__(self, server, name, vmm, ip="127.0.0.1", **flags):
         VmAgent.count += 1
@@ -131,16 +132,23 @@ class VmAgent(Agent):
     def left_on_host(self):
         """Taps, bridges, rules, jails, mounts, numbers: what is left of machines."""
         links = self.links()
-        rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+        rules = self.run("nft", "list", "tables")
         with open("/proc/self/mounts") as f:
             mounts = [line.split()[1] for line in f if f" {self.runs.path}/" in line]
-        return links + [line for line in rules.splitlines() if self.bridge in line] + mounts \
+        return links + self.routes() + [line for line in rules.splitlines() if self.bridge in line] + mounts \
             + glob.glob(self.runs.path + "/*/*") + glob.glob(self.flags["data_dir"] + "/firecracker/slots/*") \
             + glob.glob(self.flags["data_dir"] + "/firecracker/net/*")
 
+    def run(self, *command):
+        return subprocess.run([*self.inside, *command], capture_output=True, text=True, check=True).stdout
+
     def links(self):
-        out = subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout
+        out = self.run("ip", "-j", "link")
         return [i["ifname"] for i in json.loads(out) if i["ifname"].startswith(self.bridge)]
+
+    def routes(self):
+        """To the machines of other nodes."""
+        return self.run("ip", "route", "show", "proto", "77").splitlines()
 
     def sweep_host(self):
         """After a failed test."""
@@ -152,3 +160,36 @@ class VmAgent(Agent):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
                 if self.runs.path.encode() in f.read():
                     os.kill(int(pid), signal.SIGKILL)
+
+
+class HostAgent(VmAgent):
+    """One that is a host of its own: a network namespace, on a wire with the test's own (hosts_wire)."""
+
+    def __init__(self, server, name, vmm, **flags):
+        self.workdir_of_host = Workdir()
+        self.namespace = self.workdir_of_host.join("network")
+        number = VmAgent.count + 1
+        address = f"{WIRE}{10 + number}"
+        with open(self.namespace, "x"):
+            pass
+        subprocess.run(["unshare", f"--net={self.namespace}", "true"], check=True)
+        self.inside = ["nsenter", f"--net={self.namespace}"]
+        self.command = [*self.inside, program("mentat-agent")]
+        self.far_end = f"host{number}"
+        subprocess.run(["ip", "link", "add", self.far_end, "master", "wire", "up", "type", "veth", "peer", "name", "eth0",
+                        "netns", self.namespace], check=True)
+        for command in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up", f"route add default via {WIRE}1"):
+            self.run("ip", *command.split())
+        super().__init__(server, name, vmm, ip=address, servers=f"{WIRE}1:{server.port}",
+                         **{"firecracker.bridge": "mentat0", "firecracker.network": "auto", **flags})
+        self.bridge = "mentat0"
+
+
+WIRE = "198.51.100."
+
+
+def hosts_wire():
+    """The network between hosts; the address of the test's own on it."""
+    for command in ("link add wire type bridge", f"addr add {WIRE}1/24 dev wire", "link set wire up"):
+        subprocess.run(["ip", *command.split()], check=True)
+    return WIRE + "1"

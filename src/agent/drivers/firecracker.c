@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/dns.h"
 #include "agent/tool.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -59,6 +60,7 @@ static void close_run(uv_work_t *work)
 static void firecracker_free(struct firecracker *f)
 {
     network_close(f->network);
+    type_clear(&agent_network_type, &f->names);
     vm_images_close(f->images);
     uv_mutex_destroy(&f->lock);
     free(f->binary);
@@ -273,10 +275,99 @@ static void firecracker_close(void *state)
 {
     struct firecracker *f = state;
     uv_close((uv_handle_t *)f->gc_timer, timer_closed);
+    dns_close(steal(&f->dns));
     shim_tasks_close(&f->tasks);
     f->closing = true;
     f->working++;
     work_end(f);
+}
+
+/* --- what the servers say of the network --- */
+
+static char *job_of(void *ctx, uint32_t address)
+{
+    return network_job_of(((struct firecracker *)ctx)->network, address);
+}
+
+/* Names are answered where the bridge is, or will be. */
+static void dns_update(struct firecracker *f)
+{
+    uint32_t address = network_bridge_address(f->network);
+    struct error err = {0};
+    if (address && address != f->dns_address) {
+        dns_close(steal(&f->dns));
+        f->dns_address = address;
+        if (dns_open(&(struct dns_options){.loop = f->env->loop, .address = address, .resolvers = &f->config->dns,
+                                           .job_of = job_of, .ctx = f}, &f->dns, &err) < 0)
+            LOG_W("machines have no names for each other", "reason", err.text);
+        atomic_store(&f->answers_names, f->dns != NULL);
+    }
+    if (f->dns)
+        dns_follow(f->dns, &f->names);
+}
+
+static void follow_run(uv_work_t *work)
+{
+    struct firecracker *f = work->data;
+    network_follow(f->network);
+}
+
+static void follow_begin(struct firecracker *f);
+static void line_advance(struct firecracker *f);
+
+static void follow_done(uv_work_t *work, int status)
+{
+    struct firecracker *f = work->data;
+    free(work);
+    f->following = false;
+    if (f->follow_again && !f->closing)
+        follow_begin(f);
+    if (!f->closing) {
+        dns_update(f);
+        f->followed = true;
+        line_advance(f);
+    }
+    work_end(f);
+}
+
+static void follow_begin(struct firecracker *f)
+{
+    f->follow_again = f->following;
+    if (f->following)
+        return;
+    f->following = true;
+    uv_work_t *work = NEW(uv_work_t);
+    work->data = f;
+    work_begin(f, work, follow_run, follow_done);
+}
+
+static void firecracker_network(void *state, const struct agent_network *table)
+{
+    struct firecracker *f = state;
+    if (!f->network)
+        return;
+    type_clear(&agent_network_type, &f->names);
+    if (table)
+        type_copy(&agent_network_type, &f->names, table);
+    if (f->dns)
+        dns_follow(f->dns, &f->names);           /* at once; the rest takes a worker's time */
+    network_tell(f->network, table);
+    follow_begin(f);
+}
+
+static const char *firecracker_network_wanted(void *state)
+{
+    struct firecracker *f = state;
+    return f->network ? network_wanted(f->network) : NULL;
+}
+
+static char *firecracker_address(struct task *task)
+{
+    struct firecracker_task *t = (struct firecracker_task *)task;
+    struct firecracker *f = container_of(t->shim.state, struct firecracker, tasks);
+    CLEANUP_FREE char *id = mem_printf("%s-%llu", t->shim.alloc_id, (unsigned long long)t->shim.run);
+    int slot = f->network ? slot_find(f->dir, id) : -1;
+    return slot < 0 ? NULL : network_address(f->network, slot);
 }
 
 /* --- starting --- */
@@ -329,7 +420,7 @@ static void prepare_done(uv_work_t *work, int status);
 
 static void line_advance(struct firecracker *f)
 {
-    while (f->line && f->preparing < PREPARING_MAX) {
+    while (f->line && f->preparing < PREPARING_MAX && (!f->network || f->followed)) {
         struct machine_start *p = f->line;
         f->line = p->next;
         if (!f->line)
@@ -348,6 +439,8 @@ static void prepare_done(uv_work_t *work, int status)
     struct machine_start *p = work->data;
     struct firecracker *f = p->machine->f;
     f->preparing--;
+    if (f->network && !f->closing)
+        dns_update(f);               /* the first machine may have brought another network */
     start_end(p);
     line_advance(f);
 }
@@ -443,6 +536,9 @@ const struct driver driver_firecracker = {
     .stats = shim_task_stats,
     .remove = firecracker_remove,
     .free = firecracker_task_free,
+    .network_wanted = firecracker_network_wanted,
+    .network = firecracker_network,
+    .address = firecracker_address,
     .exec = exec_session_start,
     .exec_write = exec_session_write,
     .exec_close_stdin = exec_session_close_stdin,

@@ -2,11 +2,12 @@
  *
  *   firecracker.c          the driver: probing, starting, adopting, removing
  *   firecracker_machine.c  one machine: its directory, drives and configuration; blocking, for a worker
- *   firecracker_network.c  bridge, taps, addresses and rules; blocking, for a worker
+ *   firecracker_network.c  bridge, taps, addresses and rules; blocking, for a worker (see firecracker_network.h)
  *   firecracker_volume.c   block images of volumes; blocking, for a worker
  *   ../vm_image.h          images
  */
 #pragma once
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "agent/drivers/firecracker_config.h"
@@ -27,6 +28,12 @@ struct firecracker {
     char *runs;                      /* RUN_DIR/NAME OF BINARY: the machines' directories */
     struct vm_images *images;
     struct network *network;         /* NULL: machines have none */
+    struct dns *dns;                 /* names for machines; NULL: those of the host's name servers alone */
+    uint32_t dns_address;            /* that it was opened for, or could not be; 0: not yet */
+    struct agent_network names;      /* what it answers from */
+    bool following, follow_again;    /* a worker follows what the servers said, and there is more */
+    bool followed;                   /* it did once: machines can be started */
+    atomic_bool answers_names;       /* machines are told the bridge as their name server; read by workers */
     char *version, *trouble;         /* as last probed; trouble NULL: works */
     bool probing, closing;
     unsigned working;                /* workers, on the loop's side */
@@ -106,14 +113,26 @@ struct network;
 /* ERROR_INVALID: the configuration is wrong; ERROR_DENIED: not allowed here. */
 int network_open(struct firecracker *f, struct network **out, struct error *err);
 void network_close(struct network *n);
-int network_first(const struct network *n);
-int network_last(const struct network *n);
+/* For the loop. What this node asks the servers for; what they say (NULL: they are of a release that says nothing), which
+ * network_follow takes over. */
+const char *network_wanted(const struct network *n);
+void network_tell(struct network *n, const struct agent_network *table);
+/* For the loop: the bridge's address, 0: there is none yet; the job of the machine that has an address, the caller's, NULL:
+ * none has. */
+uint32_t network_bridge_address(struct network *n);
+char *network_job_of(struct network *n, uint32_t address);
+/* Takes a number for a machine. ERROR_UNAVAILABLE: there is none left, or no network; ERROR_CONFLICT: the network is somebody
+ * else's too. From then on until the last number is free addresses stay what they are. */
+int network_slot(struct network *n, const char *id, int *slot, struct error *err);
 /* "10.88.0.7"; "10.88.0.7/24"; "06:00:0a:58:00:07"; the name of the tap. The caller's. */
 char *network_address(const struct network *n, int slot);
 char *network_address_bits(const struct network *n, int slot);
 char *network_gateway(const struct network *n);
 char *network_mac(const struct network *n, int slot);
 char *network_tap(const struct network *n, int slot);
+int network_mtu(const struct network *n);
+/* Follows what the servers said last. */
+void network_follow(struct network *n);
 /* Bridge and rules are made with the first machine. The tap belongs to uid. */
 int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err);
 void network_detach(struct network *n, int slot);

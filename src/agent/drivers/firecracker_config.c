@@ -30,11 +30,12 @@ static const struct field firecracker_config_fields[] = {
      .min = 1000, .max = 3600000, .help = "How long a machine may take from its start until its service runs."},
     {.name = "bridge", .tag = 12, .kind = FIELD_STRING, .offset = AT(bridge), .default_text = "mentat0",
      .help = "Bridge that the machines of this node are on; at most 9 characters."},
-    {.name = "network", .tag = 13, .kind = FIELD_STRING, .offset = AT(network), .default_text = "10.88.0.0/24",
-     .help = "Addresses of this node's machines; the first one is the bridge's. Each node has its own; `none`: machines "
-             "have no network."},
+    {.name = "network", .tag = 13, .kind = FIELD_STRING, .offset = AT(network), .default_text = NETWORK_AUTO,
+     .help = "Addresses of this node's machines, such as 10.88.0.0/24; the first one is the bridge's. `auto`: what the servers "
+             "give this node; `none`: machines have no network."},
     {.name = "dns", .tag = 14, .kind = FIELD_STR_LIST, .flags = FIELD_SCALAR_OK, .offset = AT(dns),
-     .help = "Name servers that machines are told; default: those of this host that are not its own."},
+     .help = "Name servers that are asked for names outside of `mentat`; default: those of this host; `none`: no such name "
+             "is answered."},
     {.name = "vsock", .tag = 15, .kind = FIELD_BOOL, .offset = AT(vsock), .default_text = "true",
      .help = "Speak with guests over vsock where their kernel has it; else, and without, over the serial line."},
     {.name = "kvm_check", .tag = 16, .kind = FIELD_BOOL, .offset = AT(kvm_check), .default_text = "true",

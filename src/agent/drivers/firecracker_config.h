@@ -2,7 +2,7 @@
 #pragma once
 #include <stdint.h>
 
-#include "model/field.h"
+#include "model/model.h"
 
 struct firecracker_config {
     char *binary, *jailer;           /* names or paths; jailer "none": without */
@@ -13,7 +13,7 @@ struct firecracker_config {
     int64_t uid_base;
     int64_t overhead_mb;
     int64_t start_timeout_ms;
-    char *bridge, *network;          /* network "none": machines without one */
+    char *bridge, *network;          /* network "auto": from the servers; "none": machines without one */
     struct str_list dns;
     bool vsock, kvm_check;
 };

@@ -32,6 +32,7 @@
 #define FSIZE_LEAST (64ll << 20)
 #define CPIO_HEADER_SIZE 110
 #define SECRET_FILE_MODE 0400
+#define SLOTS_ALONE 60000            /* machines without a network */
 
 /* Takes what the caller made. */
 static void str_list_take(struct str_list *l, char *text)
@@ -227,17 +228,21 @@ static void args_make(const struct machine *m, const struct vm_image *image, str
         str_list_add(args, rest->v[i]);
 }
 
-/* Name servers of the host; those on its own loopback are none for a guest. */
-static void resolv_make(const struct firecracker *f, struct str_list *lines)
+/* The bridge, where names of machines are answered and others asked for; else the host's name servers, of which those on its
+ * own loopback are none for a guest. */
+static void resolv_make(const struct firecracker *f, const char *gateway, struct str_list *lines)
 {
-    for (uint32_t i = 0; i < f->config->dns.n; i++)
+    bool names = atomic_load(&f->answers_names);
+    if (names)
+        str_list_take(lines, mem_printf("nameserver %s", gateway));
+    for (uint32_t i = 0; !names && i < f->config->dns.n; i++)
         str_list_take(lines, mem_printf("nameserver %s", f->config->dns.v[i]));
     CLEANUP_BUF struct buf text = {0};
-    if (lines->n || file_read("/etc/resolv.conf", 65536, &text, NULL) < 0)
+    if (f->config->dns.n || file_read("/etc/resolv.conf", 65536, &text, NULL) < 0)
         return;
     char *rest = NULL;
     for (char *line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-        if (strncmp(line, "nameserver ", 11) == 0 ? strncmp(line + 11, "127.", 4) != 0 && !strchr(line, ':')
+        if (strncmp(line, "nameserver ", 11) == 0 ? !names && strncmp(line + 11, "127.", 4) != 0 && !strchr(line, ':')
                                                   : strncmp(line, "search ", 7) == 0)
             str_list_add(lines, line);
 }
@@ -262,7 +267,7 @@ static int config_drive_write(const struct machine *m, const struct vm_image *im
     str_list_add(&t.hosts, "127.0.0.1 localhost");
     str_list_take(&t.hosts, mem_printf("%s %s", ip ? ip : "127.0.1.1", hostname));
     if (network)
-        resolv_make(m->f, &t.resolv);
+        resolv_make(m->f, gateway, &t.resolv);
     texts_add(&t.args, &drive->args);
     texts_add(&t.env, &drive->env);
     texts_add(&t.hosts, &drive->hosts);
@@ -274,6 +279,7 @@ static int config_drive_write(const struct machine *m, const struct vm_image *im
     drive->workdir = m->config.workdir ? m->config.workdir : image->workdir;
     drive->vsock = m->f->config->vsock;
     drive->pids = (uint32_t)m->resources.pids;
+    drive->mtu = network ? (uint32_t)network_mtu(network) : 0;
     int result = t.args.n ? 0 : error_set(err, ERROR_INVALID, "the image does not say what to run: set config.command");
     size_t n = drive_encode(drive, NULL, 0);
     if (result == 0 && n > DRIVE_MAX)
@@ -481,10 +487,10 @@ int machine_prepare(struct machine *m, struct error *err)
 {
     struct firecracker *f = m->f;
     struct assembly a = {.m = m, .root = mem_printf("%s/%s/root", f->runs, m->id)};
-    int first = f->network ? network_first(f->network) : 1, last = f->network ? network_last(f->network) : 60000;
     int result = kernel_find(m, &a.kernel, err) < 0 || !(a.initrd = initrd_make(f, err))
         || vm_image_get(f->images, m->config.image, &a.image, err) < 0
-        || slot_take(f->dir, m->id, first, last, &m->slot, err) < 0 ? -1 : 0;
+        || (f->network ? network_slot(f->network, m->id, &m->slot, err)
+                       : slot_take(f->dir, m->id, 1, SLOTS_ALONE, &m->slot, err)) < 0 ? -1 : 0;
     if (result == 0 && (result = assemble(&a, err)) < 0)
         machine_clean(f, m->id);
     assembly_clear(&a);

@@ -126,6 +126,11 @@ struct task *task_start(struct drivers *d, const char *driver, const struct task
     return &t->head;
 }
 
+char *task_address(struct task *t)
+{
+    return NULL;
+}
+
 char *task_takeover_handle(struct drivers *d, const char *driver, const char *what, uint64_t run, const struct logs *logs,
                            struct error *err)
 {

@@ -106,7 +106,7 @@ static void a_frame_of_full_size_passes_and_a_longer_one_is_noise(void **state)
 static const char *args[] = {"/bin/web", "--port", ""}, *env[] = {"A=1", "B="}, *hosts[] = {"127.0.0.1 localhost"};
 static struct drive_volume volumes[] = {{"/dev/vdc", "/data", false}, {"/dev/vdd", "/ro data", true}};
 static const struct drive sample = {
-    .root_device = "/dev/vdb", .root_type = "squashfs", .overlay_mb = 64, .pids = 33, .hostname = "web-0", .address = "10.0.0.2/24",
+    .root_device = "/dev/vdb", .root_type = "squashfs", .overlay_mb = 64, .pids = 33, .mtu = 1450, .hostname = "web-0", .address = "10.0.0.2/24",
     .gateway = "10.0.0.1", .hosts = {hosts, 1}, .args = {args, 3}, .env = {env, 2}, .volumes = {volumes, 2}, .user = "web",
     .workdir = "/srv", .vsock = true,
 };
@@ -130,6 +130,7 @@ static void a_drive_reads_back_as_it_was_written(void **state)
     assert_null(d.overlay_device);
     assert_int_equal(d.overlay_mb, 64);
     assert_int_equal(d.pids, 33);
+    assert_int_equal(d.mtu, 1450);
     assert_int_equal(d.args.n, 3);
     assert_string_equal(d.args.v[1], "--port");
     assert_string_equal(d.args.v[2], "");

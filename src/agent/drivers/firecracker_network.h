@@ -1,0 +1,51 @@
+/* Network of a node's machines: what its files share.
+ *
+ *   firecracker_network.c  addresses, bridge, taps, and what the servers say; the others are called by it alone
+ *   firecracker_rules.c    the rules of nftables
+ *   firecracker_link.c     the ways to the machines of other nodes
+ *
+ * All of it is for workers, which hold the driver's lock. The loop never waits for that: what it reads and writes is under
+ * `loop_lock`, which is held for moments. */
+#pragma once
+#include "agent/drivers/firecracker.h"
+#include "base/net4.h"
+
+#define BRIDGE_NAME_MAX 9            /* a tap is BRIDGE.SLOT, of at most 15 characters */
+
+/* Of a machine that has a number: its text is lines of "job NAME", "tcp HOST PORT", "udp HOST PORT". */
+struct network_facts { int slot; char *job, *text; };
+
+struct network {
+    struct firecracker *f;
+    char bridge[BRIDGE_NAME_MAX + 1];
+    struct agent_network table;      /* what the servers said last, maybe to an earlier process */
+    bool ready;                      /* bridge and rules were made by this process */
+    char *trouble;                   /* why machines cannot have addresses; NULL: they can */
+    char *link_trouble;              /* why machines of other nodes are not reached, as it was logged last */
+    /* changed under both locks */
+    uv_mutex_t loop_lock;
+    struct net4 own;                 /* bits 0: the servers did not give this node a part yet */
+    struct network_facts *facts;     /* in order of slot */
+    uint32_t n_facts;
+    /* under loop_lock */
+    bool news;                       /* the servers have said something that is not in `table` yet: */
+    struct agent_network next;
+};
+
+/* Another node of the table that machines may be reached on. */
+struct network_other { struct net4 part; uint32_t ip; };
+/* False: this entry is none. */
+bool network_other(const struct network *n, const struct network_node *entry, struct network_other *out);
+
+/* Writes all rules anew, in one transaction. */
+int rules_write(const struct network *n, struct error *err);
+int rules_remove(const struct network *n, struct error *err);
+
+/* Makes links and routes as the table says, and takes away what it says no more. What fails is told in the log, and by
+ * `link_trouble`. */
+void link_update(struct network *n);
+void link_remove(const struct network *n);
+/* Largest packet of a machine, in bytes, so that it fits through the link. */
+int link_mtu(const struct network *n);
+/* ERROR_CONFLICT: this host itself is in that network, or has routes into it. */
+int link_check_free(const struct network *n, const struct net4 *part, struct error *err);
