@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "agent/volumes.h"
 #include "net/address.h"
 
 static double count_cpus(void)
@@ -82,4 +83,5 @@ void facts_gather(const struct agent_config *config, struct node *node)
     node->kvm = access("/dev/kvm", R_OK | W_OK) == 0;
     for (uint32_t i = 0; i < config->meta.n; i++)
         kv_set(&node->meta, config->meta.v[i].key, config->meta.v[i].value);
+    volumes_list(config->volume_root, &node->volumes);
 }

@@ -3,7 +3,7 @@
 #include "agent/agent_config.h"
 #include "model/model.h"
 
-/* Fills cpus, memory, disk, arch, kernel, kvm, ip, name, class and meta of the node (which is initialised). Drivers,
+/* Fills cpus, memory, disk, arch, kernel, kvm, ip, name, class, meta and volumes of the node (which is initialised). Drivers,
  * id and address are the caller's. */
 void facts_gather(const struct agent_config *config, struct node *node);
 

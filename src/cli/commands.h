@@ -40,4 +40,5 @@ extern const struct command_row
     cmd_token,
     cmd_validate,
     cmd_version,
-    cmd_versions;
+    cmd_versions,
+    cmd_volumes;

@@ -162,6 +162,10 @@ const struct column view_nodes[] = {
     {"ADDRESS", "address", .wide = true}, {"KERNEL", "kernel", .wide = true}, {"VERSION", "version", .wide = true},
     {"REASON", "state_reason", cell_node_reason}, {0},
 };
+const struct column view_volumes[] = {
+    {"REPLICA", "service", cell_replica_name}, {"NODE", "node_name"}, {"SIZE MIB", "size_mb", .right = true},
+    {"USED MIB", "used_mb", .right = true}, {"STATE", "state"}, {"ALLOC", "alloc"}, {"VOLUME", "name"}, {0},
+};
 const struct column view_node[] = {
     {"Node", "name"}, {"Id", "id"}, {"State", "state"}, {"Reason", "state_reason"}, {"Since", "state_since", cell_time},
     {"Class", "class"}, {"Agent", "address"}, {"Address", "ip"}, {"Version", "version"}, {"Machine", "arch"},

@@ -2,7 +2,7 @@
 #pragma once
 #include "cli/table.h"
 
-extern const struct column view_services[], view_allocs[], view_nodes[], view_versions[], view_events[], view_rollout[];
+extern const struct column view_services[], view_allocs[], view_nodes[], view_versions[], view_events[], view_rollout[], view_volumes[];
 /* Facts of one object. */
 extern const struct column view_service[], view_alloc[], view_node[], view_deployment[];
 

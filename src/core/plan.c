@@ -83,7 +83,7 @@ static void plan_place(struct planner *p, const struct service *spec, uint64_t v
     struct sched_choice choice = {0};
     struct sched_reason_list why = {0};
     const struct alloc_entry *old = slot->old;
-    struct sched_request request = slot_request(slot, spec, version, old);
+    struct sched_request request = slot_request(p->c, slot, spec, version, old);
     request.ignore_alloc = old && spec_stops_first(spec) ? old->a.id : NULL;
     const char *action = old ? "replace" : "start";
     if (sched_place(p->c->sched, &request, &choice, &why)) {

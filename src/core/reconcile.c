@@ -195,7 +195,7 @@ enum place_result pass_place(struct pass *p, const struct place_ask *ask)
         return PLACE_NO_ROOM;
     }
     const struct version_entry *v = ask->version ? ask->version : p->s->current;
-    struct sched_request request = slot_request(slot, &v->v.spec, v->v.version, ask->previous);
+    struct sched_request request = slot_request(p->d->c, slot, &v->v.spec, v->v.version, ask->previous);
     request.ignore_alloc = ask->ignored ? ask->ignored->a.id : NULL;
     struct sched_choice choice = {0};
     struct sched_reason_list why = {0};

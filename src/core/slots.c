@@ -41,20 +41,41 @@ bool spec_has_volume(const struct service *spec)
     return spec->volumes.n || spec->config.volumes.n;
 }
 
-/* Where the replica's volume is: a block image that is on the node's own disk, and nowhere else. Only a run that began has
- * made one. NULL: nowhere, or its node was removed, which is how one says that the data is lost. */
-static const char *volume_node(const struct service *spec, const struct alloc_entry *before)
+/* The node that says that it has a volume of this replica. Of several (one was given up, and came back), one that is not
+ * down. */
+static const char *volume_known(struct core *c, const char *service, int64_t replica)
 {
-    bool own = spec->driver == DRIVER_FIRECRACKER && spec_has_volume(spec);
-    return own && before && before->node && before->a.started_at ? before->a.node_id : NULL;
+    const char *found = NULL;
+    struct node_entry *n;
+    RB_FOREACH(n, node_id_tree, &c->nodes)
+        for (uint32_t i = 0; i < n->n.volumes.n; i++) {
+            const struct node_volume *v = &n->n.volumes.v[i];
+            if (v->replica != replica || strcmp(v->service, service))
+                continue;
+            if (n->n.state != NODE_DOWN)
+                return n->n.id;
+            found = n->n.id;
+        }
+    return found;
 }
 
-struct sched_request slot_request(const struct slot *slot, const struct service *spec, uint64_t version,
+/* Where the replica's volume is: a block image that is on the node's own disk, and nowhere else. Only a run that began has
+ * made one; where no run is remembered, nodes have told what they hold. NULL: nowhere, or its node was removed, which is
+ * how one says that the data is lost. */
+static const char *volume_node(struct core *c, const struct slot *slot, const struct service *spec,
+                               const struct alloc_entry *before)
+{
+    if (spec->driver != DRIVER_FIRECRACKER || !spec_has_volume(spec))
+        return NULL;
+    return before && before->node && before->a.started_at ? before->a.node_id : volume_known(c, spec->name, slot->replica);
+}
+
+struct sched_request slot_request(struct core *c, const struct slot *slot, const struct service *spec, uint64_t version,
                                   const struct alloc_entry *previous)
 {
     const struct alloc_entry *before = previous ? previous : slot->before;
     bool failed = alloc_ended_by_itself(slot->last);
-    const char *holder = volume_node(spec, before);
+    const char *holder = volume_node(c, slot, spec, before);
     uint64_t turn = hash_mix(version) + (uint64_t)slot_attempt(slot);
     return (struct sched_request){
         .spec = spec, .service = spec->name, .replica = slot->replica,

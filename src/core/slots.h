@@ -55,7 +55,7 @@ bool alloc_ended_by_itself(const struct alloc_entry *a);        /* NULL: false *
 int64_t slot_attempt(const struct slot *slot);                  /* the number of the next one */
 /* What plan and decision ask of the scheduler alike. Ties are broken by service, version, replica and attempt, so that
  * what is decided is what was planned, and a retry may choose otherwise. Borrows; previous: what is replaced, or NULL. */
-struct sched_request slot_request(const struct slot *slot, const struct service *spec, uint64_t version,
+struct sched_request slot_request(struct core *c, const struct slot *slot, const struct service *spec, uint64_t version,
                                   const struct alloc_entry *previous);
 
 /* The old replica has to end before the new one starts: both would need the same host port, volume or turn. */

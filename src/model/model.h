@@ -146,6 +146,10 @@ struct cluster_network { char *range; int64_t node_bits; enum network_link link;
  * it has, as the servers say, or none with the reason in `problem`; from an agent: what it had. */
 struct node_network { char *wanted, *subnet, *problem; enum network_link link; int64_t vni, port; };
 
+/* A block image that a node holds. name: its directory below the node's volume root; service and replica: whose it is. */
+struct node_volume { char *name, *service; int64_t replica, size_mb, used_mb; };
+struct node_volume_list { struct node_volume *v; uint32_t n; };
+
 struct node {
     char *id, *name, *address;       /* address: host:port of the agent API */
     char *node_class;                /* "class" outside */
@@ -159,6 +163,7 @@ struct node {
     struct node_network network;     /* of its microVMs */
     struct kv_list meta;
     struct certificate_state certificate;
+    struct node_volume_list volumes;
     int64_t registered_at, state_since;
     uint64_t create_index, modify_index;
 };
@@ -391,7 +396,7 @@ extern const struct type port_type, volume_type, rate_limits_type, config_type, 
     restart_type, kill_type, analysis_type, deploy_type, ingress_type, security_type, policy_type, secret_ref_type, identity_spec_type, logs_type, service_type, job_type;
 extern const struct type cluster_network_type, node_network_type, network_node_type, network_replica_type, network_service_type,
     agent_network_type;
-extern const struct type driver_info_type, node_type, alloc_port_type, alloc_type, service_version_type,
+extern const struct type driver_info_type, node_volume_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type,
     role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,

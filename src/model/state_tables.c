@@ -40,6 +40,16 @@ static const struct field node_network_fields[] = {
 };
 TABLE(node_network, node_network_fields, "A node's part of the network of microVMs.");
 
+static const struct field node_volume_fields[] = {
+    STRING(node_volume, name, 1, .help = "Its directory below the node's volume root."),
+    STRING(node_volume, service, 2, .help = "Whose it is."),
+    INT(node_volume, replica, 3, .help = "And which replica's."),
+    INT(node_volume, size_mb, 4, .help = "How large its file system is."),
+    INT(node_volume, used_mb, 5, .help = "What it takes of the node's disk, to within a sixteenth of its size."),
+    {0},
+};
+TABLE(node_volume, node_volume_fields, "A volume of a microVM, on the disk of its node.");
+
 static const struct field node_fields[] = {
     STRING(node, id, 1, .help = "Id of the node."),
     STRING(node, name, 2, .help = "Name of the node."),
@@ -64,6 +74,9 @@ static const struct field node_fields[] = {
     BOOL(node, ingress, 21, .help = "It takes requests from outside, by a proxy of its own."),
     OBJECT(node, certificate, 22, certificate_state, .help = "Its agent's certificate."),
     OBJECT(node, network, 23, node_network, .help = "Its part of the network of microVMs."),
+
+
+    LIST(node, volumes, 30, node_volume, .help = "Volumes that it holds; GET /v1/volumes lists them."),
     {0},
 };
 TABLE(node, node_fields, "A host that runs tasks.");

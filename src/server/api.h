@@ -13,6 +13,9 @@ const char *api_watch_param(struct control *c, const struct request *r);
 const char *api_watch_alloc(struct control *c, const struct request *r);
 const char *api_watch_node(struct control *c, const struct request *r);
 
+/* api_volumes.c */
+API_READ(api_volumes);
+
 /* api_write.c */
 API_PREPARE(api_job_submit); API_PREPARE(api_container_adopt); API_PREPARE(api_job_put); API_PREPARE(api_plan_prepare); API_PREPARE(api_job_delete);
 API_PREPARE(api_service_scale); API_PREPARE(api_service_restart); API_PREPARE(api_service_rollback);

@@ -182,15 +182,25 @@ API_READ(api_alloc)
     return 0;
 }
 
+/* Those have a list of their own, in which each sees those of the services that he may read. */
+static struct node without_volumes(const struct node *n)
+{
+    struct node shown = *n;
+    shown.volumes = (struct node_volume_list){0};
+    return shown;
+}
+
 API_READ(api_nodes)
 {
     struct page p;
     page_open(&p, r, &node_type);
     CLEANUP_FREE char *start = page_start(&p);
     const char *after = start;
-    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id)
-        if (!page_offer(&p, n->id, n))
+    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id) {
+        struct node shown = without_volumes(n);
+        if (!page_offer(&p, n->id, &shown))
             break;
+    }
     page_close(&p, core_index(c->core));
     return 0;
 }
@@ -200,7 +210,8 @@ API_READ(api_node)
     const struct node *n = control_find_node(c, r->params[0], err);
     if (!n)
         return -1;
-    type_to_json(&node_type, n, &r->answer.body);
+    struct node shown = without_volumes(n);
+    type_to_json(&node_type, &shown, &r->answer.body);
     return 0;
 }
 

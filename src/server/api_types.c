@@ -65,6 +65,22 @@ static const struct field service_detail_fields[] = {
 };
 TYPE(service_detail, "A service: how it stands, and its current version.");
 
+static const char *const volume_state_names[] = {"used", "free", "unreachable", NULL};
+static const struct field volume_view_fields[] = {
+    FIELD(volume_view, 1, FIELD_STRING, service, .help = "Service whose it is."),
+    FIELD(volume_view, 2, FIELD_INT, replica, .help = "And which replica's."),
+    FIELD(volume_view, 3, FIELD_STRING, node_id, .help = "Id of the node that holds it."),
+    FIELD(volume_view, 4, FIELD_STRING, node_name, .help = "Name of that node."),
+    FIELD(volume_view, 5, FIELD_STRING, name, .help = "Its directory below the node's volume root."),
+    FIELD(volume_view, 6, FIELD_INT, size_mb, .help = "How large its file system is."),
+    FIELD(volume_view, 7, FIELD_INT, used_mb, .help = "What it takes of the node's disk."),
+    FIELD(volume_view, 8, FIELD_ENUM, state, .names = volume_state_names,
+          .help = "used: an allocation has it; unreachable: its node is down."),
+    FIELD(volume_view, 9, FIELD_STRING, alloc, .help = "The allocation that has it."),
+    {0},
+};
+TYPE(volume_view, "A volume of a microVM.");
+
 static const struct field server_view_fields[] = {
     FIELD(server_view, 1, FIELD_STRING, id, .help = "Id of the server."),
     FIELD(server_view, 2, FIELD_STRING, name, .help = "Its name; null until it said so."),

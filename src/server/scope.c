@@ -123,6 +123,8 @@ static const char *service_of(const struct type *type, const void *item)
         return ((const struct service_status *)item)->name;
     if (type == &alloc_type)
         return ((const struct alloc *)item)->service;
+    if (type == &volume_view_type)
+        return ((const struct volume_view *)item)->service;
     if (type == &deployment_type)
         return ((const struct deployment *)item)->service;
     if (type == &event_type)

@@ -2,6 +2,7 @@
 """MicroVMs by the real programs: the firecracker driver on stand-ins of Firecracker and its jailer, which boot real Linux
 guests under QEMU in software. MENTAT_ROUNDS is the number of rounds of kills."""
 import contextlib
+import json
 import os
 import random
 import re
@@ -316,6 +317,14 @@ class Volumes(Machines):
     def volume(self, name, size_mb):
         return f"volumes: [{{source: {self.agent.flags['volume_root']}/{name}, target: /data, size_mb: {size_mb}}}]"
 
+    def listed(self):
+        """The volumes of this class's node, once it has told of what it holds now."""
+        def told():
+            v = json.loads(self.mt("volumes", "-o", "json"))
+            assert v and all((x["state"] == "used") == bool(x.get("alloc")) for x in v), v
+            return [(x["name"], x["size_mb"], x["state"]) for x in v]
+        return wait_for(told, 30, "word of the volumes")
+
     def test_a_volume_stays_grows_and_is_checked(self):
         script = "echo start >>/data/starts; sync; cat /data/starts | wc -l; df -m /data | tail -n 1; exec sleep 1000"
         for round, size in ((1, 16), (2, 40), (3, 8)):
@@ -324,6 +333,7 @@ class Volumes(Machines):
             logs = self.mt("logs", "data").split()
             self.assertEqual(int(logs[0]), round)
             self.assertAlmostEqual(int(logs[2]), max(16, size if round < 3 else 40), delta=12)
+            self.assertEqual(self.listed(), [("data/0", max(size, 40 if round == 3 else 0), "used")])
             self.mt("stop", "data", "--purge")
             wait_for(lambda: not self.machines(), 30, "its end")
             subprocess.run(["e2fsck", "-fn", self.image("data")], check=True, capture_output=True)

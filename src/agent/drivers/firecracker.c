@@ -406,6 +406,9 @@ static void start_end(struct machine_start *p)
         error_set(&p->error, ERROR_CANCELLED, "it was stopped before its machine was started");
     else if (!p->error.code)
         shim_task_start(&t->shim, &p->machine->shim, p->machine->service, &p->error);
+    /* The servers are told of volumes with the node's other facts. */
+    if (!p->error.code && p->machine->n_volumes && p->machine->f->env->changed)
+        p->machine->f->env->changed(p->machine->f->env->ctx);
     if (t && p->error.code)
         shim_task_fail(&t->shim, &p->error);
     /* A machine that was prepared and not started. */

@@ -19,6 +19,7 @@
 
 #include "agent/drivers/firecracker.h"
 #include "agent/drivers/firecracker_volume.h"
+#include "agent/volumes.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -369,7 +370,8 @@ static int volumes_add(struct assembly *a, struct error *err)
         struct machine_volume *v = &m->volumes[i];
         char name[32];
         snprintf(name, sizeof name, "volume_%u", i);
-        if (volume_ready(v->image, v->size_mb, m->service, err) < 0 || own(m, v->image, err) < 0)
+        if (volume_ready(v->image, v->size_mb, m->service, err) < 0 || own(m, v->image, err) < 0
+            || volume_own(v->image, m->service, m->replica, err) < 0)
             return -1;
         const char *device = drive_add(a, name, v->image, v->read_only, err);
         if (!device)

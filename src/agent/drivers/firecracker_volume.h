@@ -4,7 +4,6 @@
 
 #include "base/error.h"
 
-#define VOLUME_IMAGE "volume.ext4"   /* in the volume's directory of the replica */
 #define VOLUME_MB_DEFAULT 1024
 
 /* A new file system; nothing is there before, and nothing is left when it fails. */

@@ -41,7 +41,7 @@ bool cluster_apply(struct cluster *c, struct command *cmd)
     return c->error.code == ERROR_NONE;
 }
 
-static void add_node(struct cluster *c, unsigned node, bool ingress)
+static void add_node(struct cluster *c, unsigned node, bool ingress, const char *volume_of)
 {
     struct command cmd;
     command_init(&cmd, COMMAND_NODE_REGISTER, c->now, NULL, NULL);
@@ -58,17 +58,25 @@ static void add_node(struct cluster *c, unsigned node, bool ingress)
     struct driver_info *d = list_add_zero((struct list *)&n->drivers, &driver_info_type);
     d->name = mem_strdup("exec");
     d->healthy = true;
+    if (volume_of)
+        *(struct node_volume *)list_add_zero((struct list *)&n->volumes, &node_volume_type) =
+            (struct node_volume){.name = mem_strdup("x/0"), .service = mem_strdup(volume_of), .size_mb = 16};
     assert_true(cluster_apply(c, &cmd));
 }
 
 void cluster_add_node(struct cluster *c, unsigned node)
 {
-    add_node(c, node, false);
+    add_node(c, node, false, NULL);
 }
 
 void cluster_add_ingress_node(struct cluster *c, unsigned node)
 {
-    add_node(c, node, true);
+    add_node(c, node, true, NULL);
+}
+
+void cluster_node_holds(struct cluster *c, unsigned node, const char *service)
+{
+    add_node(c, node, false, service);
 }
 
 void cluster_decide(struct cluster *c)

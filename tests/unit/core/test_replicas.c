@@ -318,6 +318,26 @@ static void a_replica_returns_to_the_node_of_its_volume_or_waits(void **state)
     cluster_clear(&c);
 }
 
+/* Where no run of it is remembered, its nodes do: the service was purged, or the servers were restored. */
+static void a_volume_that_a_node_tells_of_is_returned_to(void **state)
+{
+    for (unsigned holder = 0; holder < 3; holder++) {
+        struct cluster c;
+        cluster_init(&c, 3);
+        cluster_node_holds(&c, holder, "db");
+        cluster_node_holds(&c, (holder + 1) % 3, "other");
+        cluster_submit_yaml(&c, "job: j\nservices:\n  - name: db\n    driver: firecracker\n"
+                                "    config: {image: /x, volumes: [{source: /mnt/db, target: /data}]}\n", NULL);
+        cluster_node_state(&c, holder, NODE_INELIGIBLE);
+        cluster_decide(&c);
+        assert_null(cluster_wanted(&c, "db", 0));
+        cluster_node_state(&c, holder, NODE_READY);
+        cluster_pass(&c, 60000);
+        assert_string_equal(cluster_wanted(&c, "db", 0)->node_id, cluster_node_id(holder));
+        cluster_clear(&c);
+    }
+}
+
 #define LARGE "    resources: {cpus: 3}\n    priority: "
 
 static void room_that_a_lost_decision_would_have_taken_is_used(void **state)
@@ -506,6 +526,7 @@ int main(void)
         cmocka_unit_test(a_drain_of_the_replacement_too_stops_it_before_the_next_one),
         cmocka_unit_test(a_volume_has_one_user_when_the_mode_changes),
         cmocka_unit_test(a_replica_returns_to_the_node_of_its_volume_or_waits),
+        cmocka_unit_test(a_volume_that_a_node_tells_of_is_returned_to),
         cmocka_unit_test(room_that_a_lost_decision_would_have_taken_is_used),
         cmocka_unit_test(the_reason_for_no_room_follows_the_nodes),
         cmocka_unit_test(every_node_runs_on_each_node_and_leaves_a_draining_one_last),
