@@ -50,7 +50,7 @@ struct agent {
     uv_signal_t signals[ARRAY_LEN(end_signals)];
     uv_timer_t facts_timer;
     uv_work_t facts_work;
-    bool gathering, ending;
+    bool gathering, gather_again, ending;
     struct error room, fresh_room;   /* code ERROR_NONE: there is room in data_dir */
     char *trouble;
     char *ip;                        /* what tasks are told; kept when the facts change */
@@ -97,6 +97,7 @@ static void room_look(const char *data_dir, struct error *err)
 /* --- facts --- */
 
 static void on_facts_timer(uv_timer_t *t);
+static void facts_check(struct agent *a);
 
 static void complete_facts(struct agent *a, struct node *node)
 {
@@ -147,13 +148,18 @@ static void facts_done(uv_work_t *work, int status)
         }
     }
     type_clear(&node_type, &a->fresh);
+    if (a->gather_again)
+        facts_check(a);
 }
 
 static void facts_check(struct agent *a)
 {
-    if (a->gathering || a->ending)
+    if (a->gathering || a->ending) {
+        a->gather_again = true;
         return;
+    }
     a->gathering = true;
+    a->gather_again = false;
     type_init(&node_type, &a->fresh);
     a->facts_work.data = a;
     uv_queue_work(&a->loop, &a->facts_work, facts_run, facts_done);

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Server, wait_for  # noqa: E402
+from lib import PATIENCE, Server, program, wait_for  # noqa: E402
 from vmm_lib import RealVmm, VmAgent, Vmm, isolate, missing  # noqa: E402
 
 REAL = bool(os.environ.get("MENTAT_REAL_FIRECRACKER"))     # firecracker-real.sh
@@ -56,6 +57,22 @@ def busybox_root(directory):
     return directory
 
 
+@contextlib.contextmanager
+def devices(*names, kvm=None):
+    """A /dev of only these, and with a mode of a /dev/kvm, in the mounts of this test."""
+    numbers = {name: os.stat("/dev/" + name).st_rdev for name in names}
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "devices", "/dev"], check=True)
+    try:
+        for name, number in numbers.items():
+            os.mknod("/dev/" + name, stat.S_IFCHR | 0o666, number)
+            os.chmod("/dev/" + name, 0o666)
+        if kvm is not None:
+            os.mknod("/dev/kvm", stat.S_IFCHR | kvm, os.makedev(1, 3))
+        yield
+    finally:
+        subprocess.run(["umount", "-l", "/dev"], check=True)
+
+
 def page(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20 * PATIENCE) as a:
         return a.read().decode().strip()
@@ -63,13 +80,13 @@ def page(port):
 
 class Machines(unittest.TestCase):
     """One server and one agent for all of a class; each test ends with a host on which nothing is left."""
-    settings = {}
+    settings, flags = {}, {}
 
     @classmethod
     def setUpClass(cls):
         cls.vmm = RealVmm() if REAL else Vmm(**cls.settings)
         cls.server = Server().start()
-        cls.agent = VmAgent(cls.server, "n1", cls.vmm).start()
+        cls.agent = VmAgent(cls.server, "n1", cls.vmm, **cls.flags).start()
         cls.root = busybox_root(cls.agent.images.join("busybox"))
         wait_for(cls.healthy, 30, "the driver")
 
@@ -269,6 +286,73 @@ class Vsock(Machines):
         wait_for(lambda: self.server.mt("exec", "web", "--", "x").returncode == 5, 30, "the adopted machine")
         self.mt("stop", "web")
         self.assertEqual(self.alloc("web")["exit_signal"], 15)
+
+
+@unittest.skipIf(REAL, "these are the driver's own troubles, for which no guest is needed")
+class Trouble(Machines):
+    """What a host may lack: each time the reason is told, and nothing is left."""
+    settings = {"VMM_NULL": "1"}
+    flags = {"firecracker.network": "10.88.77.0/29"}
+
+    def test_no_address_is_left(self):
+        self.submit("many", more="count: 6")
+
+        def settled():
+            allocs = [a for a in self.server.items("/v1/allocs") if a["service"] == "many"]
+            self.assertEqual(sorted(a["state"] for a in allocs), ["failed"] + 5 * ["running"])
+            return next(a for a in allocs if a["state"] == "failed")
+        self.assertRegex(wait_for(settled, 60, "five machines and no sixth")["reason"], "no address left for another microVM")
+        self.mt("stop", "many")
+        self.submit("after", wait=True)
+
+    def test_no_room_for_what_is_written(self):
+        allocs = self.agent.flags["data_dir"] + "/allocs"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "small", allocs], check=True)
+        try:
+            text = SERVICE.format(name="full", script="", more="", config="", image=self.root)
+            self.server.mt("run", "-", "--detach", stdin=text.replace("{cpus: 0.1,", "{disk_mb: 4096, cpus: 0.1,"))
+            self.assertRegex(self.wait_state("full", "failed")["reason"], "the file that is written to over the image.*[Nn]o space")
+            self.mt("stop", "full", "--purge")
+            wait_for(lambda: not os.listdir(allocs), 30, "the end of what it left")
+        finally:
+            subprocess.run(["umount", "-l", allocs], check=True)
+
+    def wait_driver(self, agent, **wanted):
+        """Until the node tells this of its driver."""
+        wait_for(lambda: self.driver_of(agent).items() >= wanted.items(), 30, f"{wanted} of {agent.name}")
+
+    def driver_of(self, agent):
+        found = [d for n in self.server.items("/v1/nodes") if n["name"] == agent.name for d in n["drivers"]]
+        self.assertEqual([d["name"] for d in found], ["firecracker"])
+        return found[0]
+
+    def test_without_kvm(self):
+        agent = VmAgent(self.server, "n2", self.vmm, **{"firecracker.kvm-check": "true"})
+        with devices("null", "random", "urandom"):
+            agent.start()
+            self.wait_driver(agent, healthy=False, version="1.7.0")
+            self.assertIn("/dev/kvm does not exist", self.driver_of(agent)["detail"])
+        self.assertEqual(agent.end(), [])
+
+    def test_an_agent_that_is_not_root(self):
+        """It runs machines without a jail, without a network, and only where it may open /dev/kvm."""
+        agent = VmAgent(self.server, "n3", self.vmm, **{"firecracker.kvm-check": "true",
+                                                        "firecracker.image-roots": self.agent.images.path})
+        os.chmod(self.agent.images.path, 0o755)
+        agent.command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program("mentat-agent")]
+        for directory in (agent.workdir.path, agent.runs.path):
+            os.chown(directory, 65534, 65534)
+        with devices("null", "random", "urandom", kvm=0o600):
+            agent.start()
+            self.wait_driver(agent, healthy=False, version="1.7.0")
+            self.assertIn("/dev/kvm cannot be opened by the agent's user", self.driver_of(agent)["detail"])
+            agent.kill()
+        agent.start(**{"firecracker.kvm-check": "false"})
+        self.wait_driver(agent, healthy=True)
+        self.submit("plain", more="constraints: [{attribute: node.name, value: n3}]", wait=True)
+        self.assertEqual(self.mt("logs", "plain"), "over vsock\n")
+        self.mt("stop", "plain")
+        self.assertEqual(agent.end() + agent.left_on_host(), [])
 
 
 class Network(Machines):

@@ -184,7 +184,7 @@ static void firecracker_probe(void *state, struct driver_info *info)
         probe_begin(f);
     info->healthy = f->version && *f->version && !f->trouble;
     mem_set_string(&info->version, f->version && *f->version ? f->version : NULL);
-    mem_set_string(&info->detail, f->version ? f->trouble : "is being looked at");
+    mem_set_string(&info->detail, f->version || f->trouble ? f->trouble : "is being looked at");
 }
 
 /* --- beginning and end --- */
