@@ -172,12 +172,15 @@ class Guest(Machines):
         seen = [r for r in self.vmm.requests() if r["id"].startswith(a["id"])]
         self.assertEqual([r["path"] for r in seen],
                          ["/logger", "/machine-config", "/boot-source", "/drives/config", "/drives/image",
-                          "/network-interfaces/eth0", "/entropy", "/vsock", "/actions"])
+                          "/network-interfaces/eth0", "/mmds/config", "/mmds", "/entropy", "/vsock", "/actions"])
         by_path = {r["path"]: r["body"] for r in seen}
         self.assertEqual(by_path["/machine-config"], {"vcpu_count": 2, "mem_size_mib": 128})
         self.assertEqual(by_path["/drives/image"]["rate_limiter"], {"ops": {"size": 5000, "refill_time": 1000}})
         self.assertTrue(by_path["/drives/image"]["is_read_only"])
         self.assertEqual(by_path["/boot-source"]["kernel_image_path"], "/vmlinux")
+        self.assertEqual(by_path["/mmds/config"]["version"], "V2")
+        self.assertEqual(by_path["/mmds"], {"mentat": {"service": "web", "job": "web", "replica": "0", "version": "1",
+                                                       "node": "n1", "alloc_id": a["id"]}})
 
     def check_commands(self):
         run = lambda *args, **kw: self.server.mt("exec", "web", "--", *args, **kw)  # noqa: E731

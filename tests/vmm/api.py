@@ -60,6 +60,9 @@ BODIES = {
                        io_engine=one_of("Sync", "Async"), rate_limiter=LIMITER, partuuid=text, socket=text),
     "/network-interfaces/": fields("iface_id host_dev_name", iface_id=text, host_dev_name=text, guest_mac=text,
                                    rx_rate_limiter=LIMITER, tx_rate_limiter=LIMITER),
+    "/mmds/config": fields("network_interfaces", version=one_of("V1", "V2"), ipv4_address=text,
+                           network_interfaces=lambda v: isinstance(v, list) and v and all(map(text, v))),
+    "/mmds": lambda v: isinstance(v, dict),
     "/entropy": fields("", rate_limiter=LIMITER),
     "/vsock": fields("guest_cid uds_path", guest_cid=whole, uds_path=text, vsock_id=text),
     "/actions": fields("action_type", action_type=one_of("FlushMetrics", "InstanceStart", "SendCtrlAltDel")),
@@ -73,6 +76,7 @@ class Machine:
         self.root, self.start = root, start
         self.config = {"vcpu_count": 1, "mem_size_mib": 128}
         self.boot, self.drives, self.interfaces, self.vsock = None, [], [], None
+        self.metadata_for, self.metadata = None, None
         self.entropy = self.started = self.logged = False
 
     def path(self, p):
@@ -103,7 +107,7 @@ class Machine:
             raise Fault("The id from the path does not match the id from the body!")
         if self.started and base != "/actions":
             raise Fault("The requested operation is not supported after starting the microVM.")
-        getattr(self, "put_" + base.strip("/").replace("-", "_"))(body)
+        getattr(self, "put_" + re.sub("[-/]", "_", base.strip("/")))(body)
 
     def put_logger(self, b):
         if self.logged:
@@ -141,6 +145,20 @@ class Machine:
         if "guest_mac" in b and not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", b["guest_mac"]):
             raise Fault("the MAC address is invalid")
         self.interfaces.append(b)
+
+    def put_mmds_config(self, b):
+        unknown = set(b["network_interfaces"]) - {n["iface_id"] for n in self.interfaces}
+        if unknown:
+            raise Fault(f"The list of network interface IDs provided contains at least one ID that does not correspond to any "
+                        f"existing network interface: {unknown}")
+        if not re.fullmatch(r"169\.254\.\d+\.\d+", b.get("ipv4_address", "169.254.169.254")):
+            raise Fault("The MMDS IPv4 address is not link local.")
+        self.metadata_for = b
+
+    def put_mmds(self, b):
+        if not self.metadata_for:
+            raise Fault("The MMDS data store is not initialized.")
+        self.metadata = b
 
     def put_entropy(self, b):
         self.entropy = True

@@ -93,6 +93,7 @@ struct machine_plan {
     const struct machine_drive *drives;
     uint32_t n_drives;
     const char *tap, *mac;           /* NULL: no network */
+    const char *metadata;            /* JSON that the guest may ask for; needs the network; NULL: none */
     struct rate_limits limits;
 };
 void machine_requests(const struct machine_plan *plan, struct str_list *out);

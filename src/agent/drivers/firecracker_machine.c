@@ -459,6 +459,23 @@ static void shim_fill(struct machine *m, const struct assembly *a)
         str_list_add(&s->args, plain[i]);
 }
 
+/* {"mentat": {"service": "web", …}}, all of it text: that is what the monitor gives out one by one. */
+static char *metadata_make(const struct machine *m)
+{
+    CLEANUP_FREE char *replica = mem_printf("%lld", (long long)m->replica);
+    const char *version = kv_get(&m->env, "MENTAT_VERSION");
+    const char *const facts[][2] = {{"service", m->service}, {"job", m->job}, {"replica", replica}, {"version", version ? version : ""},
+                                    {"node", m->f->env->node}, {"alloc_id", m->alloc_id}};
+    struct buf b = {0};
+    buf_add_string(&b, "{\"mentat\": {");
+    for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
+        buf_printf(&b, "%s\"%s\": ", i ? ", " : "", facts[i][0]);
+        json_add_string(&b, facts[i][1]);
+    }
+    buf_add_string(&b, "}}");
+    return buf_steal(&b);
+}
+
 static int assemble(struct assembly *a, struct error *err)
 {
     struct machine *m = a->m;
@@ -476,10 +493,11 @@ static int assemble(struct assembly *a, struct error *err)
     CLEANUP_FREE char *args = machine_kernel_args(m->config.kernel_args);
     CLEANUP_FREE char *tap = f->network ? network_tap(f->network, m->slot) : NULL;
     CLEANUP_FREE char *mac = f->network ? network_mac(f->network, m->slot) : NULL;
+    CLEANUP_FREE char *metadata = metadata_make(m);
     machine_requests(&(struct machine_plan){
         .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .kernel = kernel, .initrd = initrd, .kernel_args = args,
         .log = log, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives, .tap = tap,
-        .mac = mac, .limits = m->config.rate_limits,
+        .mac = mac, .metadata = metadata, .limits = m->config.rate_limits,
     }, &m->shim.vm.requests);
     shim_fill(m, a);
     return 0;

@@ -9,6 +9,8 @@
 #define KERNEL_ARGS "console=ttyS0 reboot=k panic=1 pci=off quiet loglevel=1 random.trust_cpu=on 8250.nr_uarts=1 " \
                     "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
 
+#define METADATA_ADDRESS "169.254.169.254"
+
 char *machine_kernel_args(const char *extra)
 {
     return extra && *extra ? mem_printf(KERNEL_ARGS " %s", extra) : mem_strdup(KERNEL_ARGS);
@@ -91,6 +93,19 @@ static void network_request(const struct machine_plan *p, struct str_list *out)
     end(&b, out);
 }
 
+/* Version 2: who asks must have fetched a token first, which no program does that is talked into fetching an address. */
+static void metadata_requests(const struct machine_plan *p, struct str_list *out)
+{
+    CLEANUP_BUF struct buf b = {0};
+    begin(&b, "/mmds/config");
+    add_text(&b, "version", "V2");
+    add_raw(&b, "network_interfaces", "[\"eth0\"]");
+    add_text(&b, "ipv4_address", METADATA_ADDRESS);
+    end(&b, out);
+    CLEANUP_FREE char *data = mem_printf("PUT /mmds\n%s", p->metadata);
+    str_list_add(out, data);
+}
+
 void machine_requests(const struct machine_plan *p, struct str_list *out)
 {
     CLEANUP_BUF struct buf b = {0};
@@ -113,6 +128,8 @@ void machine_requests(const struct machine_plan *p, struct str_list *out)
         drive_request(&p->drives[i], &p->limits, out);
     if (p->tap)
         network_request(p, out);
+    if (p->tap && p->metadata)
+        metadata_requests(p, out);
     begin(&b, "/entropy");
     end(&b, out);
     if (p->vsock) {
