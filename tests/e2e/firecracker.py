@@ -324,6 +324,17 @@ class Trouble(Machines):
         """Until the node tells this of its driver."""
         wait_for(lambda: self.driver_of(agent).items() >= wanted.items(), 30, f"{wanted} of {agent.name}")
 
+    def test_an_image_that_somebody_has_open(self):
+        """As a monitor would that outlived its shim and the agent's memory of it."""
+        volume = f"volumes: [{{source: {self.agent.flags['volume_root']}/kept, target: /data, size_mb: 16}}]"
+        self.submit("kept", config=volume, wait=True)
+        self.mt("stop", "kept", "--purge")
+        with open(f"{self.agent.flags['volume_root']}/kept/0/volume.ext4", "r+b"):
+            self.submit("kept", config=volume)
+            self.assertRegex(self.wait_state("kept", "failed")["reason"], f"is in use: process {os.getpid()} writes to it")
+            self.mt("stop", "kept", "--purge")
+        self.submit("kept", config=volume, wait=True)
+
     def driver_of(self, agent):
         found = [d for n in self.server.items("/v1/nodes") if n["name"] == agent.name for d in n["drivers"]]
         self.assertEqual([d["name"] for d in found], ["firecracker"])

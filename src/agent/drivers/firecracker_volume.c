@@ -1,15 +1,18 @@
 #include "agent/drivers/firecracker_volume.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/tool.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -68,14 +71,52 @@ static int grow(const char *path, int fd, int64_t size_mb, struct error *err)
     return tool_run(&(struct tool){.argv = argv, .timeout_ms = TOOL_TIMEOUT_MS}, NULL, err);
 }
 
+/* Backups may read it. */
+static bool is_written(long pid, const char *fd)
+{
+    CLEANUP_FREE char *path = mem_printf("/proc/%ld/fdinfo/%s", pid, fd);
+    CLEANUP_BUF struct buf text = {0};
+    unsigned flags = 0;
+    return file_read(path, 65536, &text, NULL) == 0 && sscanf(text.data, "pos: %*d flags: %o", &flags) == 1
+        && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* A process that has the image open to write, 0: none that this user can see into. The locks of shims end with them, and a
+ * monitor that outlived its shim in a jail has none. */
+static long image_user(const struct stat *image)
+{
+    DIR *all = opendir("/proc");
+    long user = 0;
+    for (struct dirent *e; all && !user && (e = readdir(all));) {
+        long pid = strtol(e->d_name, NULL, 10);
+        CLEANUP_FREE char *path = mem_printf("/proc/%ld/fd", pid);
+        DIR *open_files = pid > 0 ? opendir(path) : NULL;
+        for (struct dirent *f; open_files && !user && (f = readdir(open_files));) {
+            struct stat st;
+            if (fstatat(dirfd(open_files), f->d_name, &st, 0) == 0 && st.st_ino == image->st_ino && st.st_dev == image->st_dev
+                && is_written(pid, f->d_name))
+                user = pid;
+        }
+        if (open_files)
+            closedir(open_files);
+    }
+    if (all)
+        closedir(all);
+    return user;
+}
+
 int volume_ready(const char *path, int64_t size_mb, const char *label, struct error *err)
 {
+    /* Looked at before it is opened here: a tool that is being started elsewhere in the agent would have it open too. */
+    struct stat st;
+    long user = stat(path, &st) == 0 ? image_user(&st) : 0;
+    if (user)
+        return error_set(err, ERROR_CONFLICT, "the volume %s is in use: process %ld writes to it", path, user);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return volume_make(path, size_mb ? size_mb : VOLUME_MB_DEFAULT, label, err);
     if (fd < 0)
         return error_set_errno(err, errno, "cannot open the volume %s", path);
-    struct stat st;
     int result = 0;
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
         result = error_set(err, ERROR_CONFLICT, "the volume %s is in use by another microVM of this node", path);

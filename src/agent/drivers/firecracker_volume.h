@@ -9,5 +9,6 @@
 /* A new file system; nothing is there before, and nothing is left when it fails. */
 int volume_make(const char *path, int64_t size_mb, const char *label, struct error *err);
 /* Makes it when it is missing; checks and repairs it as after a power loss; lets it grow to size_mb (0: as it is, or
- * VOLUME_MB_DEFAULT when new), never shrink. ERROR_CONFLICT while a machine has it. */
+ * VOLUME_MB_DEFAULT when new), never shrink. ERROR_CONFLICT while a
+ * process has it open to write. */
 int volume_ready(const char *path, int64_t size_mb, const char *label, struct error *err);
