@@ -14,6 +14,8 @@ static int check_register(struct core *c, const struct node *n, struct error *er
         return error_set(err, ERROR_INVALID, "node.name is missing or too long");
     if (!sched_room_makes_sense(n->cpus, n->memory_mb, n->disk_mb))
         return error_set(err, ERROR_INVALID, "node %s: its cpus, memory or disk make no sense", n->name);
+    if (!node_volumes_sound(n))
+        return error_set(err, ERROR_INVALID, "node %s: a volume of it does not say whose it is", n->name);
     const struct node_entry *other = state_node_by_name(c, n->name);
     if (other && other->n.state != NODE_DOWN && strcmp(other->n.id, n->id) != 0)
         return error_set(err, ERROR_CONFLICT, "node %s is known already as %s; give this one another name, or wait "

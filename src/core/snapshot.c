@@ -234,7 +234,7 @@ static bool read_nodes(struct core *c, struct cursor *in)
         return false;
     while (count-- > 0) {
         struct node_entry *n = NEW(struct node_entry);
-        if (!read_record(in, &node_entry_type, n) || !n->n.id || !n->n.name || state_node(c, n->n.id)
+        if (!read_record(in, &node_entry_type, n) || !n->n.id || !n->n.name || !node_volumes_sound(&n->n) || state_node(c, n->n.id)
             || !sched_room_makes_sense(n->n.cpus, n->n.memory_mb, n->n.disk_mb)) {
             type_clear(&node_entry_type, n);
             free(n);

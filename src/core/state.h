@@ -52,6 +52,15 @@ struct alloc_entry {
     RB_ENTRY(alloc_entry) by_id, by_replica, by_node, by_work;
 };
 
+/* Each says whose it is. */
+static inline bool node_volumes_sound(const struct node *n)
+{
+    for (uint32_t i = 0; i < n->volumes.n; i++)
+        if (!n->volumes.v[i].name || !n->volumes.v[i].service || n->volumes.v[i].replica < 0)
+            return false;
+    return true;
+}
+
 struct gone_entry { STAILQ_ENTRY(gone_entry) link; uint64_t index; char *id; };
 struct port_use { int64_t key; uint32_t n; UT_hash_handle hh; };
 
