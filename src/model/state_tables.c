@@ -74,8 +74,6 @@ static const struct field node_fields[] = {
     BOOL(node, ingress, 21, .help = "It takes requests from outside, by a proxy of its own."),
     OBJECT(node, certificate, 22, certificate_state, .help = "Its agent's certificate."),
     OBJECT(node, network, 23, node_network, .help = "Its part of the network of microVMs."),
-
-
     LIST(node, volumes, 30, node_volume, .help = "Volumes that it holds; GET /v1/volumes lists them."),
     {0},
 };
