@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "core/acme.h"
 #include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
@@ -80,6 +81,8 @@ void ingress_node_changed(struct core *c, struct node_entry *n)
             TAILQ_INSERT_TAIL(&c->ingress_nodes, n, ingress_link);
         else
             TAILQ_REMOVE(&c->ingress_nodes, n, ingress_link);
+        if (n->acme.challenges.n)
+            state_touch_ingress(c);
         wake_waiting(c);
     } else if (n->in_ingress) {
         wake_waiting(c);
@@ -187,12 +190,14 @@ int apply_ingress_report(struct core *c, const void *payload, struct buf *body, 
         news |= note_idle(c, n, p, p->idle.v[i]);
     for (uint32_t i = 0; i < p->measures.n; i++)
         analysis_take(c, n, &p->measures.v[i]);
+    acme_take(c, n, &p->acme);
     if (strcmp(p->problem ? p->problem : "", n->ingress_problem ? n->ingress_problem : "") != 0) {
         mem_set_string(&n->ingress_problem, p->problem);
         state_touch_node(c, n);
         state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "ingress: %s",
                     p->problem ? p->problem : "it follows again");
     }
+    acme_follow(c);
     if (news)
         wake_waiting(c);
     return 0;
@@ -358,4 +363,5 @@ void core_agent_ingress(const struct core *c, struct agent_ingress *out)
     RB_FOREACH(s, service_tree, (struct service_tree *)&c->services)
         if (s->ingress_hash)
             add_part(s, out);
+    acme_add_challenges(c, out);
 }

@@ -25,7 +25,8 @@ ROWS(alloc_entry, OBJECT(alloc_entry, a, 1, alloc), UINT(alloc_entry, report_seq
      UINT(alloc_entry, left_index, 16), INT(alloc_entry, left_at, 17), STR_LIST(alloc_entry, idle_at, 18));
 TABLE(alloc_entry, alloc_entry_rows, "");
 ROWS(node_entry, OBJECT(node_entry, n, 1, node), INT(node_entry, wanted_state, 2), UINT(node_entry, work_index, 3),
-     UINT(node_entry, gone_floor, 4), UINT(node_entry, ingress_applied, 5), STRING(node_entry, ingress_problem, 6));
+     UINT(node_entry, gone_floor, 4), UINT(node_entry, ingress_applied, 5), STRING(node_entry, ingress_problem, 6),
+     OBJECT(node_entry, acme, 7, acme_report), UINT(node_entry, challenges_index, 8));
 TABLE(node_entry, node_entry_rows, "");
 ROWS(version_entry, OBJECT(version_entry, v, 1, service_version), UINT(version_entry, epoch, 2));
 TABLE(version_entry, version_entry_rows, "");

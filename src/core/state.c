@@ -447,6 +447,7 @@ static void node_free(struct node_entry *n)
         free(g);
     }
     type_clear(&node_type, &n->n);
+    type_clear(&acme_report_type, &n->acme);
     free(n->ingress_problem);
     free(n);
 }

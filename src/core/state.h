@@ -81,6 +81,8 @@ struct node_entry {
     STAILQ_HEAD(, gone_entry) gone;
     uint64_t ingress_applied;           /* the newest ingress table that its proxy has followed */
     char *ingress_problem;              /* why it does not follow a newer one; NULL: it does */
+    struct acme_report acme;            /* what it said of its certificates last */
+    uint64_t challenges_index;          /* of the ingress table with its challenges */
     /* derived */
     uint64_t network_index;             /* when what its agent must know of replicas for its machines changed */
     double used_cpus; int64_t used_memory_mb, used_disk_mb;

@@ -239,6 +239,11 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
         PROBLEM("listen", "is for `protocol: tcp`");
     if (i->protocol == PROTOCOL_HTTP && !i->host)
         PROBLEM("host", "is required: the host name of the requests");
+    if (i->acme && !i->tls)
+        PROBLEM("acme", "is for `tls: true`");
+    if (i->acme && i->host && strchr(i->host, '*'))
+        PROBLEM("acme", "cannot prove all hosts of `%.200s`: name the hosts one by one, or give the nodes a certificate file",
+                i->host);
     const char *host_problem = i->host ? ingress_host_problem(i->host) : NULL;
     const char *path_problem = i->path ? ingress_path_problem(i->path) : NULL;
     if (host_problem)

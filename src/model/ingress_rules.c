@@ -7,6 +7,8 @@
 
 #define LABEL "abcdefghijklmnopqrstuvwxyz0123456789-_"
 #define LABEL_MAX 63
+#define BASE64URL "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+#define CHALLENGE_MAX 512
 
 const char *ingress_host_problem(const char *host)
 {
@@ -40,6 +42,13 @@ const char *ingress_path_problem(const char *path)
     if (strstr(path, "//"))
         return "must not have two slashes in a row";
     return NULL;
+}
+
+bool ingress_challenge_ok(const struct acme_challenge *a)
+{
+    return a->host && a->token && a->answer && !ingress_host_problem(a->host) && *a->token && *a->answer
+           && strlen(a->token) <= CHALLENGE_MAX && strlen(a->answer) <= CHALLENGE_MAX
+           && !a->token[strspn(a->token, BASE64URL)] && !a->answer[strspn(a->answer, BASE64URL ".")];
 }
 
 char *ingress_claim(const struct ingress *i)

@@ -10,6 +10,9 @@
 const char *ingress_host_problem(const char *host);
 const char *ingress_path_problem(const char *path);
 
+/* Of a host, a token of base64url, and an answer of the same with dots: what proxies can have in a map. */
+bool ingress_challenge_ok(const struct acme_challenge *a);
+
 /* What only one entry of the cluster can have: "tcp:PORT", or "HOST/PATH/" with a slash at the end, by which "/a" and "/a/"
  * are one. The caller's. The entry is a checked one. */
 char *ingress_claim(const struct ingress *i);

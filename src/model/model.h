@@ -59,7 +59,7 @@ struct deploy {
     int64_t canary_percent, standby_secs; struct analysis analysis;
 };
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
-                 bool sticky; enum protocol protocol; int64_t listen; };
+                 bool sticky; enum protocol protocol; int64_t listen; bool acme; };
 struct ingress_list { struct ingress *v; uint32_t n; };
 /* Next to the profile, what the service changes of it; "true", "false", NULL: as the profile. */
 struct security {
@@ -374,8 +374,11 @@ struct ingress_route {
     uint64_t measured;               /* a canary is judged: its versions are measured since the table of this index; 0: none */
 };
 struct ingress_route_list { struct ingress_route *v; uint32_t n; };
+/* Whoever asks any ingress node for /.well-known/acme-challenge/TOKEN at this host gets the answer. ready: every one has it. */
+struct acme_challenge { char *host, *token, *answer; bool ready; };
+struct acme_challenge_list { struct acme_challenge *v; uint32_t n; };
 /* The whole table as of `index`, in order of service and entry. */
-struct agent_ingress { uint64_t index; struct ingress_route_list routes; };
+struct agent_ingress { uint64_t index; struct ingress_route_list routes; struct acme_challenge_list challenges; };
 /* So many requests took at most so long; ms as latency.h has it. */
 struct latency { int64_t ms, requests; };
 struct latency_list { struct latency *v; uint32_t n; };
@@ -388,8 +391,14 @@ struct ingress_measure { char *service; uint64_t measured; int64_t since; struct
 struct ingress_measure_list { struct ingress_measure *v; uint32_t n; };
 /* POST /v1/agent/ingress: the table that is in force in this node's proxy, read back from it, and the leaving targets that
  * no process of the proxy has a connection to. problem: why a newer table is not in force; NULL: it is. */
+/* problem: why there is no (newer) certificate; NULL: there is none. */
+struct acme_certificate { char *host; int64_t expires_at; char *problem; };
+struct acme_certificate_list { struct acme_certificate *v; uint32_t n; };
+/* What a node says of the certificates that it gets for itself; of two, that with the higher seq is the newer. */
+struct acme_report { int64_t seq; struct acme_challenge_list challenges; struct acme_certificate_list certificates; };
 struct ingress_report {
     char *node_id; uint64_t applied; struct str_list idle; char *problem; struct ingress_measure_list measures;
+    struct acme_report acme;
 };
 
 extern const struct type port_type, volume_type, rate_limits_type, config_type, resources_type, constraint_type, affinity_type, health_type_table,
@@ -401,8 +410,8 @@ extern const struct type driver_info_type, node_volume_type, node_type, alloc_po
     role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, latency_type, version_measure_type, ingress_measure_type,
-    ingress_route_type, agent_ingress_type, ingress_report_type, service_secrets_type, secret_value_type,
-    agent_secrets_type;
+    acme_challenge_type, acme_certificate_type, acme_report_type, ingress_route_type, agent_ingress_type, ingress_report_type,
+    service_secrets_type, secret_value_type, agent_secrets_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],
     *const constraint_op_names[], *const health_type_names[], *const deploy_strategy_names[], *const analysis_then_names[], *const analysis_outcome_names[],

@@ -399,9 +399,19 @@ static const struct field ingress_route_fields[] = {
 };
 TABLE(ingress_route, ingress_route_fields, "A way in from outside, and where it leads.");
 
+static const struct field acme_challenge_fields[] = {
+    STRING(acme_challenge, host, 1, .help = "The host that is to be proven."),
+    STRING(acme_challenge, token, 2, .help = "What is asked for, below /.well-known/acme-challenge/."),
+    STRING(acme_challenge, answer, 3, .help = "What is answered."),
+    BOOL(acme_challenge, ready, 4, .help = "Every ingress node answers so."),
+    {0},
+};
+TABLE(acme_challenge, acme_challenge_fields, "A challenge of ACME, of the kind http-01.");
+
 static const struct field agent_ingress_fields[] = {
     UINT(agent_ingress, index, 1, .help = "Index of the table."),
     LIST(agent_ingress, routes, 2, ingress_route, .help = "The whole table."),
+    LIST(agent_ingress, challenges, 3, acme_challenge, .help = "What is answered to ACME servers."),
     {0},
 };
 TABLE(agent_ingress, agent_ingress_fields, "What an ingress node has to know.");
@@ -431,11 +441,28 @@ static const struct field ingress_measure_fields[] = {
 };
 TABLE(ingress_measure, ingress_measure_fields, "What a node measured of a service.");
 
+static const struct field acme_certificate_fields[] = {
+    STRING(acme_certificate, host, 1, .help = "Its host."),
+    TIME(acme_certificate, expires_at, 2, .help = "When it expires; 0: there is none yet."),
+    STRING(acme_certificate, problem, 3, .help = "Why there is no newer one."),
+    {0},
+};
+TABLE(acme_certificate, acme_certificate_fields, "A certificate that a node got by ACME.");
+
+static const struct field acme_report_fields[] = {
+    INT(acme_report, seq, 1, .help = "Grows with each change."),
+    LIST(acme_report, challenges, 2, acme_challenge, .help = "What is to be answered to the ACME server."),
+    LIST(acme_report, certificates, 3, acme_certificate, .help = "How its certificates stand."),
+    {0},
+};
+TABLE(acme_report, acme_report_fields, "How a node gets certificates by ACME.");
+
 static const struct field ingress_report_fields[] = {
     STRING(ingress_report, node_id, 1, .help = "Id of the node."),
     UINT(ingress_report, applied, 2, .help = "Index of the table that its proxy follows."),
     STR_LIST(ingress_report, idle, 3, .help = "Leaving replicas that its proxy has no connection to."),
     STRING(ingress_report, problem, 4, .help = "Why a newer table is not followed."),
+    OBJECT(ingress_report, acme, 6, acme_report, .help = "How it gets certificates."),
     LIST(ingress_report, measures, 5, ingress_measure, .help = "What was measured of services whose canary is judged."),
     {0},
 };

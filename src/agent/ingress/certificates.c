@@ -39,10 +39,10 @@ static void add_hosts(X509 *cert, struct str_list *hosts)
     GENERAL_NAMES_free(names);
 }
 
-static int64_t expiry(const X509 *cert)
+static int64_t time_ms(const ASN1_TIME *t)
 {
     struct tm tm;
-    if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1)
+    if (ASN1_TIME_to_tm(t, &tm) != 1)
         return 0;
     return (int64_t)timegm(&tm) * 1000;
 }
@@ -72,7 +72,8 @@ int certificate_parse(const char *pem, struct certificate *out, struct error *er
         snprintf(out->fingerprint + 2 * i, 3, "%02X", digest[i]);
     if (rc == 0) {
         add_hosts(cert, &out->hosts);
-        out->expires_at = expiry(cert);
+        out->begins_at = time_ms(X509_get0_notBefore(cert));
+        out->expires_at = time_ms(X509_get0_notAfter(cert));
         out->pem = mem_strdup(pem);
     }
     EVP_PKEY_free(key);

@@ -12,7 +12,7 @@ struct certificate {
     char *pem;                       /* chain and key */
     char fingerprint[FINGERPRINT_SIZE];
     struct str_list hosts;           /* in lower case */
-    int64_t expires_at;              /* ms since 1970 */
+    int64_t begins_at, expires_at;   /* ms since 1970 */
 };
 struct certificate_list {
     struct certificate *v;

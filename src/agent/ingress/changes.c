@@ -71,7 +71,7 @@ static bool map_change(const struct layout *actual, const struct layout *wanted,
         int order = i == from->n ? 1 : k == to->n ? -1 : strcmp(from->v[i].key, to->v[k].key);
         if (order < 0)
             buf_printf(out, "del map %s %s\n", map_files[map], from->v[i].key);
-        else if (leads_somewhere(actual, to->v[k].value) && (order > 0 || strcmp(from->v[i].value, to->v[k].value)))
+        else if ((map == MAP_ACME || leads_somewhere(actual, to->v[k].value)) && (order > 0 || strcmp(from->v[i].value, to->v[k].value)))
             buf_printf(out, "%s map %s %s %s\n", order > 0 ? "add" : "set", map_files[map], to->v[k].key, to->v[k].value);
         i += order <= 0;
         k += order >= 0;

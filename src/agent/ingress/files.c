@@ -90,10 +90,8 @@ int files_prepare(const char *directory, struct error *err)
         put(directory, RENDER_PAGE_NOT_FOUND, not_found, strlen(not_found), err) < 0 ||
         put(directory, RENDER_PAGE_NO_REPLICA, no_replica, strlen(no_replica), err) < 0)
         return -1;
-    static const char *const maps[] = {RENDER_ACME_MAP, RENDER_HANDOVER_MAP};
-    for (size_t i = 0; i < ARRAY_LEN(maps); i++)
-        if (put(directory, maps[i], "", 0, err) < 0)
-            return -1;
+    if (put(directory, RENDER_HANDOVER_MAP, "", 0, err) < 0)
+        return -1;
     CLEANUP_FREE char *fallback = mem_printf("%s/" RENDER_FALLBACK, directory);
     return self_signed_make(fallback, err);
 }

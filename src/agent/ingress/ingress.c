@@ -63,7 +63,7 @@ static void look_in(struct ingress_node *in, int64_t ms)
 
 static unsigned maps_of(const struct ingress_node *in)
 {
-    return (in->o.config->http_port ? 1u << MAP_HTTP : 0) | (in->o.config->https_port ? 1u << MAP_HTTPS : 0);
+    return (in->o.config->http_port ? 1u << MAP_HTTP | 1u << MAP_ACME : 0) | (in->o.config->https_port ? 1u << MAP_HTTPS : 0);
 }
 
 /* --- plan --- */
@@ -198,7 +198,7 @@ static void on_running(void *arg)
 
 void ingress_stopped(struct ingress_node *in)
 {
-    if (in->proxy != PROXY_GONE || in->writing || in->certificate_look)
+    if (in->proxy != PROXY_GONE || in->writing || in->certificate_look || in->acme.run)
         return;                      /* whose end calls this again */
     dir_remove(in->directory);
     in->stopped(in->stopped_ctx);
@@ -460,6 +460,7 @@ void ingress_follow(struct ingress_node *in, struct agent_ingress *table)
     in->table = *table;
     type_init(&agent_ingress_type, table);
     in->table_new = true;
+    acme_follow_table(in);
     ingress_step(in);
 }
 
@@ -472,6 +473,7 @@ void ingress_report(struct ingress_node *in, struct ingress_report *report)
             if (drain_idle(&in->wanted.backends[i]->slots[k]))
                 str_list_add(&report->idle, in->wanted.backends[i]->slots[k].alloc);
     measure_report(in, &report->measures);
+    acme_report_fill(in, &report->acme);
 }
 
 int ingress_open(const struct ingress_options *o, struct ingress_node **out, struct error *err)
@@ -495,7 +497,7 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
     LIST_INIT(&in->workers);
     in->admin = admin_new(o->loop, in->directory);
     uv_timer_t *const timers[] = {&in->timer, &in->drain_timer, &in->audit_timer, &in->certificate_timer,
-                                  &in->metrics_timer};
+                                  &in->metrics_timer, &in->acme.timer};
     for (size_t i = 0; i < ARRAY_LEN(timers); i++) {
         uv_timer_init(o->loop, timers[i]);
         timers[i]->data = in;
@@ -516,6 +518,7 @@ static void on_closed(uv_handle_t *h)
     workers_clear(&in->workers);
     layout_clear(&in->wanted);
     certificates_clear(&in->certificates);
+    acme_clear(in);
     counters_clear(&in->totals);
     counters_clear(&in->versions);
     type_clear(&agent_ingress_type, &in->table);
@@ -537,6 +540,8 @@ void ingress_close(struct ingress_node *in)
     uv_close((uv_handle_t *)&in->audit_timer, on_closed);
     uv_close((uv_handle_t *)&in->certificate_timer, on_closed);
     uv_close((uv_handle_t *)&in->metrics_timer, on_closed);
+    uv_close((uv_handle_t *)&in->acme.timer, on_closed);
+    acme_close(in);
     measure_clear(in);
     certificate_forget(in);
 }
@@ -545,6 +550,7 @@ void ingress_stop(struct ingress_node *in, void (*done)(void *ctx), void *ctx)
 {
     in->stopped = done;
     in->stopped_ctx = ctx;
+    acme_end_run(in);
     if (in->proxy == PROXY_GONE)
         ingress_stopped(in);
     else

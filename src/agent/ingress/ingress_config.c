@@ -42,6 +42,13 @@ static const struct field ingress_config_fields[] = {
         .help = "Files of the access log that are kept."),
     KEY("log_max_mb", 18, FIELD_SIZE_MB, log_max_mb, .default_text = "100", .min = 1, .max = 10240,
         .help = "Size at which the access log goes on in a new file."),
+    KEY("acme_directory", 19, FIELD_STRING, acme_directory,
+        .help = "URL of an ACME server's directory, from which certificates for `acme: true` come; by naming it you agree to its "
+                "terms. Default: none, no such certificates."),
+    KEY("acme_email", 20, FIELD_STRING, acme_email, .help = "Where the ACME server writes to; default: nowhere."),
+    KEY("acme_program", 21, FIELD_STRING, acme_program, .default_text = "/usr/bin/uacme", .help = "The program uacme."),
+    KEY("acme_retry", 22, FIELD_DURATION, acme_retry_ms, .default_text = "5m", .min = 1000, .max = 86400000,
+        .help = "When a certificate could not be had, the time until it is tried again; it doubles with each time, up to a day."),
     {0},
 };
 
@@ -66,6 +73,12 @@ int ingress_config_check(const struct ingress_config *c, struct error *err)
         return error_set(err, ERROR_INVALID, "proxy.haproxy: must be an absolute path");
     if (c->certificates[0] != '/' || !is_plain(c->certificates))
         return error_set(err, ERROR_INVALID, "proxy.certificates: must be an absolute path of letters, digits and /-._");
+    if (c->acme_directory && strncmp(c->acme_directory, "https://", 8) && strncmp(c->acme_directory, "http://", 7))
+        return error_set(err, ERROR_INVALID, "proxy.acme_directory: must be a URL that begins with https://");
+    if (c->acme_email && (c->acme_email[0] == '-' || !strchr(c->acme_email, '@')))
+        return error_set(err, ERROR_INVALID, "proxy.acme_email: is not an address");
+    if (c->acme_program[0] != '/')
+        return error_set(err, ERROR_INVALID, "proxy.acme_program: must be an absolute path");
     if (!is_plain(c->user))
         return error_set(err, ERROR_INVALID, "proxy.user: is not the name of a user");
     if (!c->http_port && !c->https_port)

@@ -14,6 +14,9 @@ struct ingress_config {
     int64_t max_body_mb, requests_per_second;            /* 0: no limit */
     bool access_log;
     int64_t log_max_files, log_max_mb;
+    char *acme_directory, *acme_email;                   /* NULL: none */
+    char *acme_program;
+    int64_t acme_retry_ms;
 };
 
 extern const struct type ingress_config_type;

@@ -1,6 +1,7 @@
 /* The inside of the ingress, shared by ingress.c (steps and life), drain.c (when a leaving replica is idle)
  * certificate_step.c and metrics.c. */
 #pragma once
+#include "agent/ingress/acme.h"
 #include "agent/ingress/certificates.h"
 #include "agent/ingress/changes.h"
 #include "agent/ingress/files.h"
@@ -59,6 +60,7 @@ struct ingress_node {
     struct certificate_look *certificate_look;
     uv_timer_t certificate_timer;
     unsigned certificate_rounds;
+    struct acme acme;
 
     uv_timer_t metrics_timer;
     struct counter_list totals;      /* of backends */

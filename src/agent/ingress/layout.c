@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 
-const char *const map_files[MAP_COUNT] = {"http.map", "https.map"};
+const char *const map_files[MAP_COUNT] = {"http.map", "https.map", "acme.map"};
 
 static void backend_free(struct backend *b)
 {

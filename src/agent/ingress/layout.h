@@ -38,7 +38,8 @@ struct backend {
     bool unused;                     /* nothing leads to it any more; it goes with the next reload */
 };
 
-enum map_kind { MAP_HTTP, MAP_HTTPS, MAP_COUNT };
+/* The first two lead requests to backends, "HOST/PATH/" to a name; the last has what ACME servers ask for, path to answer. */
+enum map_kind { MAP_HTTP, MAP_HTTPS, MAP_ACME, MAP_COUNT };
 extern const char *const map_files[MAP_COUNT];           /* the names by which the proxy knows them */
 /* Value in place of a backend: the client is sent to https. Not the name of a backend. */
 #define MAP_REDIRECT "=https"
@@ -46,7 +47,7 @@ extern const char *const map_files[MAP_COUNT];           /* the names by which t
 struct layout {
     struct backend **backends;
     uint32_t n;
-    struct kv_list maps[MAP_COUNT];  /* "host/path/" to the name of a backend */
+    struct kv_list maps[MAP_COUNT];
 };
 
 void layout_clear(struct layout *l);

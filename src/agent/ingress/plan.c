@@ -205,6 +205,14 @@ static void route_follow(struct plan *p, const struct ingress_route *r)
         map_add(p, MAP_HTTP, r, key, name);
 }
 
+static void challenge_follow(struct layout *layout, const struct acme_challenge *a)
+{
+    if (!ingress_challenge_ok(a))
+        return;
+    CLEANUP_FREE char *path = mem_printf("/.well-known/acme-challenge/%s", a->token);
+    kv_set(&layout->maps[MAP_ACME], path, a->answer);
+}
+
 void plan_follow(struct layout *layout, const struct agent_ingress *table, const struct plan_limits *limits, char **problem)
 {
     struct plan p = {.layout = layout, .table = table, .limits = limits};
@@ -214,6 +222,8 @@ void plan_follow(struct layout *layout, const struct agent_ingress *table, const
         kv_clear(&layout->maps[i]);
     for (uint32_t i = 0; i < table->routes.n; i++)
         route_follow(&p, &table->routes.v[i]);
+    for (uint32_t i = 0; i < table->challenges.n && limits->http; i++)
+        challenge_follow(layout, &table->challenges.v[i]);
     for (uint32_t i = 0; i < layout->n; i++)
         for (uint32_t k = 0; layout->backends[i]->unused && k < layout->backends[i]->n_slots; k++)
             if (layout->backends[i]->slots[k].mode != SLOT_OUT || *layout->backends[i]->slots[k].alloc)

@@ -112,8 +112,8 @@ static void add_web(const struct render_options *o, enum map_kind map, struct bu
     add_binds(c, (int)(tls ? c->https_port : c->http_port), tls ? " ssl crt-list " RENDER_CRT_LIST " alpn h2,http/1.1" : "", out);
     buf_add_string(out, tls ? LOG_FORMAT("https") : LOG_FORMAT("http"));
     if (!tls)
-        buf_add_string(out, "    http-request return status 200 content-type text/plain lf-string \"%[path,map(" RENDER_ACME_MAP ")]\" "
-                            "if { path,map(" RENDER_ACME_MAP ") -m found }\n");
+        buf_printf(out, "    http-request return status 200 content-type text/plain lf-string \"%%[path,map(%s)]\" "
+                   "if { path,map(%s) -m found }\n", map_files[MAP_ACME], map_files[MAP_ACME]);
     add_routing(map, out);
     add_limits(c, out);
     /* A request that may not be sent twice is not: only a connection that could not be made is tried elsewhere. */

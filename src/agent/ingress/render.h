@@ -14,7 +14,6 @@
 #define RENDER_JAIL "empty"
 #define RENDER_PAGE_NOT_FOUND "404.html"
 #define RENDER_PAGE_NO_REPLICA "503.http"
-#define RENDER_ACME_MAP "acme.map"
 /* Holds the key in a process that is to hand over to the one after it. */
 #define RENDER_HANDOVER_MAP "handover.map"
 #define RENDER_HANDOVER_KEY "old"
