@@ -288,6 +288,23 @@ static void on_ingress_report(void *ctx, struct ingress_report *report)
     ingress_report(((struct agent *)ctx)->ingress, report);
 }
 
+static char *on_certificate_wanted(void *ctx)
+{
+    return ingress_certificate_wanted(((struct agent *)ctx)->ingress);
+}
+
+static void on_secret_certificate(void *ctx, const struct secret_value *value)
+{
+    ingress_certificate(((struct agent *)ctx)->ingress, value);
+}
+
+static void on_ingress_needs(void *ctx)
+{
+    struct agent *a = ctx;
+    if (a->sync)
+        sync_certificate(a->sync);
+}
+
 static void on_ingress_news(void *ctx)
 {
     struct agent *a = ctx;
@@ -301,7 +318,8 @@ static const struct sync_handlers sync_handlers = {
 }, ingress_handlers = {
     .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
     .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network, .ingress = on_ingress,
-    .ingress_report = on_ingress_report,
+    .ingress_report = on_ingress_report, .certificate_wanted = on_certificate_wanted,
+    .certificate = on_secret_certificate,
 };
 
 static void on_report(void *ctx)
@@ -450,7 +468,7 @@ static int begin_ingress(struct agent *a, struct error *err)
         return 0;
     int rc = ingress_open(&(struct ingress_options){
         .loop = &a->loop, .config = &c->proxy, .directory = directory, .node = c->name, .cgroups = &a->cgroups,
-        .report = on_ingress_news, .ctx = a,
+        .report = on_ingress_news, .needs_certificate = on_ingress_needs, .ctx = a,
     }, &a->ingress, err);
     if (rc == 0 && !c->ingress)
         ingress_stop(a->ingress, on_old_proxy_stopped, a);

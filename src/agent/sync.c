@@ -27,7 +27,9 @@
 #define SYNC_CONNECT_MS 2000
 #define SYNC_HOME_AFTER_MS 30000
 
-enum channel_kind { CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_INGRESS, CHANNEL_INGRESS_REPORT, CHANNEL_NETWORK, CHANNEL_COUNT };
+enum channel_kind {
+    CHANNEL_SESSION, CHANNEL_WORK, CHANNEL_REPORT, CHANNEL_INGRESS, CHANNEL_INGRESS_REPORT, CHANNEL_CERTIFICATE, CHANNEL_NETWORK, CHANNEL_COUNT
+};
 
 struct channel {
     struct sync *sync;
@@ -77,6 +79,8 @@ static void ingress_report_start(struct channel *c);
 static void ingress_report_done(struct channel *c, struct http_response *res);
 static void network_start(struct channel *c);
 static void network_done(struct channel *c, struct http_response *res);
+static void certificate_start(struct channel *c);
+static void certificate_done(struct channel *c, struct http_response *res);
 
 static const struct channel_row {
     const char *name;
@@ -89,6 +93,7 @@ static const struct channel_row {
     [CHANNEL_INGRESS] = {"ingress", ingress_start, ingress_done},
     [CHANNEL_INGRESS_REPORT] = {"ingress-report", ingress_report_start, ingress_report_done},
     [CHANNEL_NETWORK] = {"network", network_start, network_done},
+    [CHANNEL_CERTIFICATE] = {"certificate", certificate_start, certificate_done},
 };
 
 /* --- calls --- */
@@ -351,6 +356,7 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
     if (!s->channels[CHANNEL_INGRESS].call)
         ingress_start(&s->channels[CHANNEL_INGRESS]);
     sync_ingress_report(s);          /* the servers may know this node no more */
+    sync_certificate(s);
 }
 
 /* What the leader's configuration says is part of the answer to a registration: another one than then, or one at all, is
@@ -558,13 +564,36 @@ static void ingress_report_done(struct channel *c, struct http_response *res)
     ingress_report_start(c);
 }
 
+static void certificate_start(struct channel *c)
+{
+    struct sync *s = c->sync;
+    CLEANUP_FREE char *name = s->registered && s->handlers->certificate ? s->handlers->certificate_wanted(s->ctx) : NULL;
+    if (!name)
+        return;
+    CLEANUP_FREE char *path = mem_printf("/v1/agent/certificate?node=%s&secret=%s", s->node_id, name);
+    call(c, HTTP_METHOD_GET, path, NULL, SYNC_ANSWER_MS);
+}
+
+static void certificate_done(struct channel *c, struct http_response *res)
+{
+    struct secret_value value;
+    if (!parse(c, &secret_value_type, res, &value))
+        return;
+    c->failures = 0;
+    c->sync->handlers->certificate(c->sync->ctx, &value);
+    if (value.value)
+        explicit_bzero(value.value, strlen(value.value));
+    type_clear(&secret_value_type, &value);
+    certificate_start(c);
+}
+
 /* --- the end of a turn --- */
 
 static void on_prepare(uv_prepare_t *h)
 {
     struct sync *s = h->data;
     uv_prepare_stop(h);
-    const enum channel_kind kinds[] = {CHANNEL_REPORT, CHANNEL_INGRESS_REPORT};
+    const enum channel_kind kinds[] = {CHANNEL_REPORT, CHANNEL_INGRESS_REPORT, CHANNEL_CERTIFICATE};
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         struct channel *c = &s->channels[kinds[i]];
         if (!c->call && !uv_is_active((uv_handle_t *)&c->timer))
@@ -576,6 +605,12 @@ void sync_ingress_report(struct sync *s)
 {
     s->ingress_news++;
     if (!s->channels[CHANNEL_INGRESS_REPORT].call)
+        uv_prepare_start(&s->prepare, on_prepare);
+}
+
+void sync_certificate(struct sync *s)
+{
+    if (!s->channels[CHANNEL_CERTIFICATE].call)
         uv_prepare_start(&s->prepare, on_prepare);
 }
 

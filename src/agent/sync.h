@@ -33,6 +33,9 @@ struct sync_handlers {
     void (*ingress)(void *ctx, struct agent_ingress *table);
     /* How its proxy stands (report is initialised). NULL as `ingress`. */
     void (*ingress_report)(void *ctx, struct ingress_report *report);
+    /* The name of a secret that it needs as a certificate, the caller's; NULL: none. And its value. NULL as `ingress`. */
+    char *(*certificate_wanted)(void *ctx);
+    void (*certificate)(void *ctx, const struct secret_value *value);
 };
 
 struct sync_options {
@@ -60,6 +63,8 @@ void sync_register(struct sync *s);
 void sync_report(struct sync *s);
 /* There is news for ingress_report; sent at the end of this turn of the loop, when none is on its way. */
 void sync_ingress_report(struct sync *s);
+/* certificate_wanted has one; asked at the end of this turn of the loop. */
+void sync_certificate(struct sync *s);
 /* Of the last work that was taken over; to be stored. */
 uint64_t sync_index(const struct sync *s);
 bool sync_registered(const struct sync *s);

@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "core/apply.h"
+#include "core/ingress.h"
 #include "model/secret.h"
 
 #define SECRETS_MOST 10000u
@@ -55,6 +56,9 @@ int secrets_admit(const struct core *c, const struct service *s, struct error *e
     for (uint32_t i = 0; i < s->secrets.n; i++)
         if (admit_name(c, s->secrets.v[i].name, s->name, "secrets", err))
             return -1;
+    for (uint32_t i = 0; i < s->ingress.n; i++)
+        if (s->ingress.v[i].certificate && admit_name(c, s->ingress.v[i].certificate, s->name, "ingress", err))
+            return -1;
     return s->config.registry_auth ? admit_name(c, s->config.registry_auth, s->name, "config.registry_auth", err) : 0;
 }
 
@@ -100,9 +104,12 @@ static void tell(struct core *c, struct service_entry *s, const struct secret *s
 static void tell_all(struct core *c, const struct secret *secret)
 {
     struct service_entry *s;
-    RB_FOREACH(s, service_tree, &c->services)
+    RB_FOREACH(s, service_tree, &c->services) {
+        if (service_serves_certificate(&s->current->v.spec, secret->name))
+            ingress_set_changed(c, s);
         if (!s->stopped && service_names_secret(&s->current->v.spec, secret->name))
             tell(c, s, secret);
+    }
 }
 
 /* --- commands --- */
@@ -168,7 +175,7 @@ static const char *user_of(struct core *c, const char *secret)
     struct service_entry *s;
     RB_FOREACH(s, service_tree, &c->services) {
         const struct service *spec = &s->current->v.spec;
-        if (!s->stopped && (service_names_secret(spec, secret) ||
+        if (!s->stopped && (service_names_secret(spec, secret) || service_serves_certificate(spec, secret) ||
                             (spec->config.registry_auth && !strcmp(spec->config.registry_auth, secret))))
             return s->name;
     }

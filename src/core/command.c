@@ -168,10 +168,10 @@ int64_t command_kind_level(enum command_kind kind)
     return (unsigned)kind < COMMAND_KIND_COUNT && kinds[kind].level ? kinds[kind].level : 1;
 }
 
-static bool has_acme(const struct service *s)
+static bool asks_for_certificate(const struct service *s)
 {
     for (uint32_t i = 0; i < s->ingress.n; i++)
-        if (s->ingress.v[i].acme)
+        if (s->ingress.v[i].acme || s->ingress.v[i].certificate)
             return true;
     return false;
 }
@@ -183,7 +183,7 @@ int64_t command_job_level(const struct job *job)
         const struct service *s = &job->services.v[i];
         if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
             level = 3;
-        if (s->deploy.analysis.window_secs || service_has_secrets(s) || has_acme(s))
+        if (s->deploy.analysis.window_secs || service_has_secrets(s) || asks_for_certificate(s))
             level = 4;
     }
     return level;

@@ -7,6 +7,7 @@
 #include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
+#include "model/secret.h"
 
 #define WEIGHT_EVEN 100
 #define WEIGHT_MOST 256
@@ -290,7 +291,13 @@ static bool has_part(struct service_entry *s)
     return false;
 }
 
-static void add_part(struct service_entry *s, struct agent_ingress *out)
+static uint64_t certificate_version(const struct core *c, const struct ingress *way)
+{
+    const struct secret *s = way->certificate ? secrets_find(&c->secrets, way->certificate) : NULL;
+    return s ? secret_version(s, 0)->version : 0;
+}
+
+static void add_part(const struct core *c, struct service_entry *s, struct agent_ingress *out)
 {
     const struct ingress_list *ways = &s->current->v.spec.ingress;
     struct alloc_entry *a;
@@ -302,6 +309,7 @@ static void add_part(struct service_entry *s, struct agent_ingress *out)
         to->service = mem_strdup(s->name);
         to->job = mem_strdup(s->job->name);
         to->measured = analysis_measured(s);
+        to->certificate_version = certificate_version(c, &ways->v[i]);
         type_copy(&ingress_type, &to->ingress, &ways->v[i]);
         RB_FOREACH(a, alloc_replica_tree, &s->allocs)
             if (is_target(a))
@@ -309,11 +317,11 @@ static void add_part(struct service_entry *s, struct agent_ingress *out)
     }
 }
 
-static uint64_t part_hash(struct service_entry *s)
+static uint64_t part_hash(const struct core *c, struct service_entry *s)
 {
     CLEANUP_BUF struct buf bytes = {0};
     struct agent_ingress part = {0};
-    add_part(s, &part);
+    add_part(c, s, &part);
     type_encode(&agent_ingress_type, &part, &bytes);
     bool some = part.routes.n > 0;
     type_clear(&agent_ingress_type, &part);
@@ -340,7 +348,7 @@ void ingress_tell(struct core *c)
     while ((s = STAILQ_FIRST(&c->ingress_changed))) {
         STAILQ_REMOVE_HEAD(&c->ingress_changed, ingress_link);
         s->ingress_changed = false;
-        uint64_t hash = part_hash(s);
+        uint64_t hash = part_hash(c, s);
         if (hash == s->ingress_hash)
             continue;
         s->ingress_hash = hash;
@@ -353,7 +361,7 @@ void ingress_rebuild(struct core *c)
 {
     struct service_entry *s;
     RB_FOREACH(s, service_tree, &c->services)
-        s->ingress_hash = part_hash(s);
+        s->ingress_hash = part_hash(c, s);
 }
 
 void core_agent_ingress(const struct core *c, struct agent_ingress *out)
@@ -362,6 +370,6 @@ void core_agent_ingress(const struct core *c, struct agent_ingress *out)
     *out = (struct agent_ingress){.index = c->changed[CORE_INGRESS]};
     RB_FOREACH(s, service_tree, (struct service_tree *)&c->services)
         if (s->ingress_hash)
-            add_part(s, out);
+            add_part(c, s, out);
     acme_add_challenges(c, out);
 }

@@ -241,6 +241,12 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
         PROBLEM("host", "is required: the host name of the requests");
     if (i->acme && !i->tls)
         PROBLEM("acme", "is for `tls: true`");
+    if (i->certificate && !i->tls)
+        PROBLEM("certificate", "is for `tls: true`");
+    if (i->certificate && i->acme)
+        PROBLEM("certificate", "give either `certificate` or `acme`, not both");
+    if (i->certificate && !text_is_name(i->certificate))
+        PROBLEM("certificate", "is not a name of a secret: use lower-case letters, digits and hyphens, at most 63");
     if (i->acme && i->host && strchr(i->host, '*'))
         PROBLEM("acme", "cannot prove all hosts of `%.200s`: name the hosts one by one, or give the nodes a certificate file",
                 i->host);

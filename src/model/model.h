@@ -59,7 +59,8 @@ struct deploy {
     int64_t canary_percent, standby_secs; struct analysis analysis;
 };
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
-                 bool sticky; enum protocol protocol; int64_t listen; bool acme; };
+                 bool sticky; enum protocol protocol; int64_t listen; bool acme;
+                 char *certificate /* name of a secret; NULL: none */; };
 struct ingress_list { struct ingress *v; uint32_t n; };
 /* Next to the profile, what the service changes of it; "true", "false", NULL: as the profile. */
 struct security {
@@ -371,6 +372,7 @@ struct ingress_target_list { struct ingress_target *v; uint32_t n; };
 /* One entry of a service's `ingress`; no targets: a page that says so is served. */
 struct ingress_route {
     char *service, *job; struct ingress ingress; struct ingress_target_list targets;
+    uint64_t certificate_version;    /* of the secret that ingress.certificate names; 0: none */
     uint64_t measured;               /* a canary is judged: its versions are measured since the table of this index; 0: none */
 };
 struct ingress_route_list { struct ingress_route *v; uint32_t n; };

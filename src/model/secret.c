@@ -59,6 +59,14 @@ const struct secret_ref *service_names_secret(const struct service *s, const cha
     return NULL;
 }
 
+bool service_serves_certificate(const struct service *s, const char *secret)
+{
+    for (uint32_t i = 0; i < s->ingress.n; i++)
+        if (s->ingress.v[i].certificate && !strcmp(s->ingress.v[i].certificate, secret))
+            return true;
+    return false;
+}
+
 bool service_has_secrets(const struct service *s)
 {
     return s->secrets.n || s->identity.audience.n;

@@ -14,5 +14,7 @@ const struct secret_version *secret_version(const struct secret *s, uint64_t ver
 bool secret_is_for(const struct secret *s, const char *service);
 /* The service's entry that names it; NULL: none does. */
 const struct secret_ref *service_names_secret(const struct service *s, const char *secret);
+/* Whether one of its ways in from outside has this secret's certificate. */
+bool service_serves_certificate(const struct service *s, const char *secret);
 /* Whether its tasks get anything of their own into their secrets directory or environment. */
 bool service_has_secrets(const struct service *s);

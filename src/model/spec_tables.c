@@ -185,6 +185,8 @@ static const struct field ingress_fields[] = {
     BOOL(ingress, sticky, 6, .default_text = "false", .help = "A client stays with its replica."),
     ENUM(ingress, protocol, 7, protocol_names, .default_text = "http", .help = "http, or tcp with `listen`."),
     INT(ingress, listen, 8, RANGE(0, 65535), .help = "tcp: port of the ingress node."),
+    STRING(ingress, certificate, 10, .help = "Name of a secret with a certificate, its chain and its key (PEM); without it and `acme` "
+           "the files of the ingress nodes count."),
     BOOL(ingress, acme, 9, .default_text = "false", .help = "The ingress nodes get a certificate for the host by ACME, and renew it."),
     {0},
 };

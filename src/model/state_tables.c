@@ -394,6 +394,7 @@ static const struct field ingress_route_fields[] = {
     STRING(ingress_route, job, 2, .help = "Its job."),
     OBJECT(ingress_route, ingress, 3, ingress, .help = "The entry of its `ingress`."),
     LIST(ingress_route, targets, 4, ingress_target, .help = "Its replicas."),
+    UINT(ingress_route, certificate_version, 6, .help = "Which version of the secret that `certificate` names is in force."),
     UINT(ingress_route, measured, 5, .help = "A canary is judged: its versions are measured since the table of this index."),
     {0},
 };

@@ -37,6 +37,7 @@ void api_token_created(struct control *c, struct request *r);
 
 /* api_secret.c */
 API_READ(api_secrets); API_READ(api_secret); API_READ(api_secret_value); API_READ(api_secret_put); API_READ(api_agent_secrets);
+API_READ(api_agent_certificate);
 API_PREPARE(api_secret_delete);
 void api_secret_rotate(struct control *c, struct request *r);
 

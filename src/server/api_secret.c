@@ -144,6 +144,13 @@ static int add_values(struct control *c, const struct service *spec, struct buf 
     return login && !service_names_secret(spec, login) ? add_value(c, login, spec->name, out, err) : 0;
 }
 
+static int check_transport(const struct request *r, struct error *err)
+{
+    if (!r->http->tls && !http_peer_is_own_host(r->http))
+        return error_set(err, ERROR_DENIED, "secrets do not go over the network in plain text: set tls_cert, tls_key and tls_ca");
+    return 0;
+}
+
 /* The allocation must be wanted, and on this very node; values go over TLS, or stay on this host. */
 static int check_reader(struct control *c, const struct request *r, const struct alloc **alloc, struct error *err)
 {
@@ -151,9 +158,7 @@ static int check_reader(struct control *c, const struct request *r, const struct
     *alloc = core_alloc(c->core, id);
     if (!*alloc || strcmp((*alloc)->node_id, node) || !alloc_wanted(*alloc))
         return error_set(err, ERROR_DENIED, "node %.64s has no allocation %.64s that is to run", node, id);
-    if (!r->http->tls && !http_peer_is_own_host(r->http))
-        return error_set(err, ERROR_DENIED, "secrets do not go over the network in plain text: set tls_cert, tls_key and tls_ca");
-    return 0;
+    return check_transport(r, err);
 }
 
 API_READ(api_agent_secrets)
@@ -171,5 +176,35 @@ API_READ(api_agent_secrets)
         return -1;
     buf_add_string(&out, "]}");
     buf_add(&r->answer.body, out.data, out.len);
+    return 0;
+}
+
+/* What an ingress node serves is for it to read; nothing else. */
+static bool is_served(const struct control *c, const char *secret)
+{
+    const char *after = NULL;
+    for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
+        if (service_serves_certificate(&v->spec, secret) && secret_is_for(secrets_find(core_secrets(c->core), secret), v->service))
+            return true;
+    return false;
+}
+
+API_READ(api_agent_certificate)
+{
+    const struct secret *s;
+    const char *name = request_query(r, "secret");
+    const struct node *n = core_node(c->core, request_query(r, "node"));
+    CLEANUP_WIPE struct buf plain = {0};
+    if (check_transport(r, err))
+        return -1;
+    if (find(c, name, &s, err))
+        return error_set(err, ERROR_CONFLICT, "there is no secret %.64s", name);    /* not as if there were no such node */
+    if (!n || !n->ingress || !is_served(c, name))
+        return error_set(err, ERROR_DENIED, "node %.64s is no ingress node, or no service has an `ingress` with this certificate",
+                         request_query(r, "node"));
+    const struct secret_version *v = secret_version(s, 0);
+    if (vault_open_secret(c, name, v, &plain, err))
+        return -1;
+    write_value(s, v, &plain, &r->answer.body);
     return 0;
 }

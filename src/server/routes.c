@@ -38,6 +38,8 @@ static const struct query_param server_query[] = {
 static const struct query_param node_query[] = {{"node", "Id of the agent's node.", true}, {0}};
 static const struct query_param agent_secrets_query[] = {
     {"node", "Id of the agent's node.", true}, {"alloc", "Id of the allocation.", true}, {0}};
+static const struct query_param agent_certificate_query[] = {
+    {"node", "Id of the agent's node.", true}, {"secret", "Name of the secret.", true}, {0}};
 static const struct query_param secret_query[] = {{"version", "Which version; default: the one that is in force.", false}, {0}};
 
 #define GET(path_, right_, ...) {.method = HTTP_METHOD_GET, .path = path_, .right = right_, __VA_ARGS__}
@@ -240,6 +242,8 @@ const struct route routes[] = {
         .help = "What changed for a node since an index; everything without one."),
     GET("/v1/agent/secrets", RIGHT_AGENT, .secret = true, .query = agent_secrets_query, .response = &agent_secrets_type,
         .read = api_agent_secrets, .help = "What the task of an allocation of the agent's node gets."),
+    GET("/v1/agent/certificate", RIGHT_AGENT, .secret = true, .query = agent_certificate_query, .response = &secret_value_type,
+        .read = api_agent_certificate, .help = "The value of a secret that an ingress node needs as a certificate."),
     POST("/v1/agent/report", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_report_type,
          .prepare = api_agent_report, .applied = api_agent_reported,
          .help = "How an agent's allocations stand."),

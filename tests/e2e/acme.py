@@ -263,8 +263,46 @@ class Acme(unittest.TestCase):
                 with open(path, "rb") as f:
                     self.assertNotIn(b"PRIVATE KEY", f.read(), path)
 
+    def make(self, host, ends_in):
+        """A certificate with its key, as PEM."""
+        key, csr, out = (self.ca.workdir.join(name) for name in ("own.key", "own.csr", "own.pem"))
+        self.ca.run("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", csr,
+                    "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}")
+        stamp = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + t)) for t in (-86400 * 9, ends_in)]
+        self.ca.run("ca", "-batch", "-notext", "-config", self.ca.workdir.join("ca.cnf"), "-cert", self.ca.root, "-keyfile",
+                    self.ca.key, "-in", csr, "-out", out, "-startdate", stamp[0], "-enddate", stamp[1])
+        with open(key) as k, open(out) as o:
+            return o.read() + k.read()
+
+    def put(self, name, value):
+        answer = self.server.call("PUT", f"/v1/secrets/{name}", {"value": base64.b64encode(value.encode()).decode()})
+        self.assertEqual(answer.status, 200, answer)
+
+    def test_certificates_that_are_secrets(self):
+        way = {"acme": False, "certificate": "c-cert"}
+        answer = self.submit("c.example.com", **way)
+        self.assertEqual(answer.status, 400, answer)
+        self.assertIn("there is no secret c-cert", answer.error["message"])
+        self.put("c-cert", self.make("c.example.com", 86400))
+        self.assertEqual(self.submit("c.example.com", **way).status, 200)
+        first = self.wait_served("c.example.com")
+        self.assertEqual(first[0], first[1])
+        processes = self.agents[0].proxy_pids()
+        self.put("c-cert", self.make("c.example.com", 86400))
+        wait_for(lambda: not set(first) & set(self.wait_served("c.example.com")), 20, "the new version in the proxies")
+        self.assertEqual(self.agents[0].proxy_pids(), processes)
+        second = self.wait_served("c.example.com")
+        self.put("c-cert", "no certificate")               # which changes nothing but the events
+        wait_for(lambda: any("version 3 of secret c-cert is no certificate" in e for e in self.events()), 20, "the event")
+        self.assertEqual(self.wait_served("c.example.com"), second)
+        self.put("c-cert", self.make("c.example.com", -3600))
+        wait_for(lambda: any("version 4 of secret c-cert has expired" in e for e in self.events()), 20, "the event")
+        self.assertEqual(self.server.call("DELETE", "/v1/secrets/c-cert").status, 409)
+        self.assert_no_key_in_the_state()
+
     def test_bad_input(self):
-        for ways, part in (({"tls": False}, "is for `tls: true`"), ({"host": "*.example.com"}, "cannot prove all hosts")):
+        for ways, part in (({"tls": False}, "is for `tls: true`"), ({"host": "*.example.com"}, "cannot prove all hosts"),
+                           ({"certificate": "x"}, "not both")):
             answer = self.submit(**{"host": "a.example.com", **ways})
             self.assertEqual(answer.status, 400, answer)
             self.assertIn(part, answer.body.decode() if isinstance(answer.body, bytes) else answer.body)

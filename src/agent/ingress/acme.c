@@ -65,7 +65,7 @@ static char *path_of(const struct ingress_node *in, const char *what, const char
     return mem_printf("%s/%s%s%s", in->directory, what, name ? "/" : "", name ? name : "");
 }
 
-static void changed(struct ingress_node *in)
+void acme_changed(struct ingress_node *in)
 {
     int64_t now = time_now_ms();
     in->acme.seq = now > in->acme.seq ? now : in->acme.seq + 1;
@@ -149,7 +149,7 @@ static void look_for_challenges(struct ingress_node *in)
     list_clear((struct list *)&in->acme.challenges, &acme_challenge_type);
     in->acme.challenges = now;
     if (!same || (now.n && time_now_ms() - in->acme.told_at > TELL_AGAIN_MS))
-        changed(in);
+        acme_changed(in);
 }
 
 /* Every node answers, as the servers say: uacme may go on. */
@@ -169,13 +169,6 @@ static void release_challenges(struct ingress_node *in)
 
 /* --- running uacme --- */
 
-static void wipe(struct buf *b)
-{
-    if (b->data)
-        explicit_bzero(b->data, b->len);
-    buf_free(b);
-}
-
 /* Certificate and key, as one file, to where certificates are looked for. */
 static int take_over(const char *directory, const char *host, struct error *err)
 {
@@ -183,7 +176,7 @@ static int take_over(const char *directory, const char *host, struct error *err)
     CLEANUP_FREE char *key = mem_printf("%s/" ROOT "/private/%s/key.pem", directory, host);
     CLEANUP_FREE char *folder = mem_printf("%s/issued", directory);
     CLEANUP_FREE char *to = mem_printf("%s/%s.pem", folder, host);
-    struct buf pem = {0}, more = {0};
+    CLEANUP_WIPE struct buf pem = {0}, more = {0};
     struct certificate c = {0};
     int rc = file_read(cert, FILE_MOST, &pem, err);
     if (rc == 0)
@@ -196,8 +189,6 @@ static int take_over(const char *directory, const char *host, struct error *err)
         rc = file_write(to, pem.data, pem.len, 0600, err);
     struct certificate_list one = {.v = mem_dup(&c, sizeof c), .n = 1};
     certificates_clear(&one);
-    wipe(&pem);
-    wipe(&more);
     return rc < 0 ? error_context(err, "what uacme left") : 0;
 }
 
@@ -240,7 +231,7 @@ static void failed(struct ingress_node *in, struct acme_host *h, const char *why
     h->problem = mem_printf("%s; tried again in %s", why, wait);
     LOG_W("there is no certificate by ACME", "host", h->host, "reason", h->problem);
     tries_write(in, h);
-    changed(in);
+    acme_changed(in);
 }
 
 static void succeeded(struct ingress_node *in, struct acme_host *h)
@@ -342,7 +333,7 @@ static void note_expiries(struct ingress_node *in)
         in->acme.v[i].expires_at = at;
     }
     if (news)
-        changed(in);
+        acme_changed(in);
 }
 
 static int prepare(struct ingress_node *in, struct error *err)
@@ -417,7 +408,7 @@ void acme_follow_table(struct ingress_node *in)
         h->wanted = some = true;
     }
     if (!a->seq && in->table.challenges.n)
-        changed(in);                 /* what an agent before this one was asked is over */
+        acme_changed(in);                 /* what an agent before this one was asked is over */
     if (some && !uv_is_active((uv_handle_t *)&a->timer))
         uv_timer_start(&a->timer, on_timer, LOOK_RUNNING_MS, LOOK_MS);
 }

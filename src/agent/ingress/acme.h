@@ -33,6 +33,8 @@ struct ingress_node;
 
 /* A new table came. */
 void acme_follow_table(struct ingress_node *in);
+/* There is news for the report, of certificates or challenges. */
+void acme_changed(struct ingress_node *in);
 void acme_report_fill(const struct ingress_node *in, struct acme_report *out);
 /* Ends a uacme that runs: acme.run is NULL soon, and ingress_stopped is called when the ingress is being stopped. */
 void acme_end_run(struct ingress_node *in);

@@ -461,6 +461,7 @@ void ingress_follow(struct ingress_node *in, struct agent_ingress *table)
     type_init(&agent_ingress_type, table);
     in->table_new = true;
     acme_follow_table(in);
+    secret_certificates_follow(in);
     ingress_step(in);
 }
 
@@ -474,6 +475,7 @@ void ingress_report(struct ingress_node *in, struct ingress_report *report)
                 str_list_add(&report->idle, in->wanted.backends[i]->slots[k].alloc);
     measure_report(in, &report->measures);
     acme_report_fill(in, &report->acme);
+    secret_certificates_report(in, &report->acme.certificates);
 }
 
 int ingress_open(const struct ingress_options *o, struct ingress_node **out, struct error *err)
@@ -519,6 +521,7 @@ static void on_closed(uv_handle_t *h)
     layout_clear(&in->wanted);
     certificates_clear(&in->certificates);
     acme_clear(in);
+    secret_certificates_clear(in);
     counters_clear(&in->totals);
     counters_clear(&in->versions);
     type_clear(&agent_ingress_type, &in->table);

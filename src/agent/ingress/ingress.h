@@ -19,6 +19,7 @@ struct ingress_options {
     const char *node;
     struct cgroup_root *cgroups;
     void (*report)(void *ctx);       /* there is news for ingress_report */
+    void (*needs_certificate)(void *ctx);        /* ingress_certificate_wanted has one */
     void *ctx;
 };
 
@@ -28,6 +29,9 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
 void ingress_follow(struct ingress_node *in, struct agent_ingress *table);
 /* How it stands; `report` is initialised. */
 void ingress_report(struct ingress_node *in, struct ingress_report *report);
+/* The name of a secret that it needs as a certificate; the caller's. NULL: none. */
+char *ingress_certificate_wanted(const struct ingress_node *in);
+void ingress_certificate(struct ingress_node *in, const struct secret_value *value);
 /* In the format of Prometheus. */
 void ingress_metrics(const struct ingress_node *in, struct buf *out);
 /* Lets go of the proxy, which goes on serving. Its handles end as the loop runs on. */

@@ -9,6 +9,7 @@
 #include "agent/ingress/measure.h"
 #include "agent/ingress/plan.h"
 #include "agent/ingress/process.h"
+#include "agent/ingress/secret_certificate.h"
 #include "agent/ingress/workers.h"
 
 enum proxy_state { PROXY_UNKNOWN /* it is looked for, or starts */, PROXY_GONE, PROXY_RUNNING };
@@ -61,6 +62,7 @@ struct ingress_node {
     uv_timer_t certificate_timer;
     unsigned certificate_rounds;
     struct acme acme;
+    struct secret_certificates secret_certificates;
 
     uv_timer_t metrics_timer;
     struct counter_list totals;      /* of backends */
