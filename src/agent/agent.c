@@ -14,6 +14,7 @@
 #include "agent/cgroup.h"
 #include "agent/facts.h"
 #include "agent/ingress/ingress.h"
+#include "agent/rights.h"
 #include "agent/runner.h"
 #include "agent/sync.h"
 #include "base/file.h"
@@ -21,6 +22,7 @@
 #include "base/open_files.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "sandbox/memory.h"
 
 #define FACTS_INTERVAL_MS 60000
 #define TROUBLE_INTERVAL_MS 2000
@@ -562,6 +564,9 @@ static int begin(struct agent *a, struct error *err)
 
 int agent_run(const struct agent_config *config, struct error *err)
 {
+    memory_hide();
+    if (rights_keep(err))
+        return -1;
     struct agent *a = NEW(struct agent);
     a->config = config;
     signal(SIGPIPE, SIG_IGN);

@@ -202,6 +202,8 @@ static int run_command(struct cli *cli, struct args *a, const struct command_row
     if (status)
         return status;
     find_settings(cli);
+    if (cli->confine && !c->starts_programs && cli->confine(&err))
+        fprintf(stderr, "mt: %s\n", err.text);              /* it does without */
     status = c->run(cli);
     if (fflush(stdout) && errno != EPIPE && status == STATUS_DONE) {      /* who reads may have had enough */
         fprintf(stderr, "mt: the output could not be written\n");
@@ -249,10 +251,10 @@ static int run_top(struct cli *cli, struct args *a, int argc, char **argv)
     return c ? run_command(cli, a, NULL, c, argc - used - 1, argv + used + 1) : STATUS_USAGE;
 }
 
-int cli_main(int argc, char **argv)
+int cli_main(int argc, char **argv, int (*confine)(struct error *err))
 {
     struct args args = {0};
-    struct cli cli = {.args = &args};
+    struct cli cli = {.args = &args, .confine = confine};
     int status = run_top(&cli, &args, argc > 0 ? argc - 1 : 0, argv + 1);
     if (cli.api)
         api_free(cli.api);

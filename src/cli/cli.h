@@ -28,6 +28,7 @@ struct cli {
     bool quiet;
     int columns;             /* width of the terminal; 0: none */
     struct api *api;         /* made by cli_api at first use */
+    int (*confine)(struct error *err);
 };
 
 /* What the operands of a command are, for completion. */
@@ -38,6 +39,7 @@ struct command_row {
     const char *operands;                /* "SERVICE N", "[FILE]"; NULL: none */
     int min, max;                        /* how many */
     bool takes_rest;                     /* words after "--" */
+    bool starts_programs;                /* not to be confined */
     enum operand_kind kind;
     const struct option_row *options;    /* NULL: none but the global ones */
     const char *summary;                 /* one line, no full stop */
@@ -49,8 +51,8 @@ struct command_row {
 extern const struct command_row *const commands[];      /* NULL-ended */
 extern const struct option_row global_options[];
 
-/* Runs the command line. argv as of main. */
-int cli_main(int argc, char **argv);
+/* Runs the command line. argv as of main. confine takes from the process what most commands do not need; NULL: nothing. */
+int cli_main(int argc, char **argv, int (*confine)(struct error *err));
 
 /* The connection to the servers, by --address and its like. NULL with err. */
 struct api *cli_api(struct cli *cli, struct error *err);

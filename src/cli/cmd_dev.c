@@ -385,7 +385,7 @@ static const struct option_row options[] = {
 };
 
 const struct command_row cmd_dev = {
-    .name = "dev", .operands = "[FILE]", .max = 1, .kind = OPERAND_FILE, .options = options, .run = run,
+    .name = "dev", .starts_programs = true, .operands = "[FILE]", .max = 1, .kind = OPERAND_FILE, .options = options, .run = run,
     .summary = "a whole cluster on this machine in one command, then FILE on it, until Ctrl-C",
     .help = "Servers and agent listen on loopback only. At the end all tasks are stopped and nothing is left. With several "
             "servers one may be killed: the others go on. Every service may use every security profile, which another "

@@ -110,7 +110,7 @@ static const struct option_row options[] = {
 };
 
 const struct command_row cmd_doctor = {
-    .name = "doctor", .operands = "[CHECK…]", .min = 0, .max = INT_MAX, .options = options, .run = run,
+    .name = "doctor", .starts_programs = true, .operands = "[CHECK…]", .min = 0, .max = INT_MAX, .options = options, .run = run,
     .summary = "check this host against the reference profile",
     .help = "Each check says what it found, what is wanted and how to mend it. `failed` is what does not work, `warning` what\n"
             "works on less than the reference profile, or less safely. The exit status is 1 when a check failed. No server\n"

@@ -73,7 +73,7 @@ static bool give_itself_from_cache(struct own_tls *t, const struct server_config
     struct error err;
     if (file_read(path, CACHE_MOST, &bytes, &err))
         return false;
-    CLEANUP(keyring_free) struct keyring *keys = vault_read_keys(config, &err);
+    CLEANUP(keyring_free) struct keyring *keys = vault_read_keys(config, t->launcher, &err);
     bool good = keys && !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
                 !give_itself(t, &cache.authorities, cache.mark, keys, config->certificate_lifetime_ms, &err);
     if (!good)
@@ -142,13 +142,14 @@ static int find_identity(struct own_tls *t, const struct server_config *config, 
                      "another one: empty %s and let it join anew (mt cluster token)", until, config->data_dir);
 }
 
-int own_tls_open(struct own_tls *t, const struct server_config *config, const char *host, struct error *err)
+int own_tls_open(struct own_tls *t, const struct server_config *config, struct launcher *launcher, const char *host,
+                 struct error *err)
 {
     CLEANUP_FREE char *folder = mem_printf("%s/tls", config->data_dir);
     uint64_t id;
     bool fresh;
     char text[24];
-    *t = (struct own_tls){0};
+    *t = (struct own_tls){.launcher = launcher};
     if (formation_find_id(config, &id, &fresh, err) || read_secret(t, config, err))
         return -1;
     snprintf(text, sizeof text, "%llu", (unsigned long long)id);

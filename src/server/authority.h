@@ -20,9 +20,11 @@ struct own_tls {
     bool token;                      /* a join token stands in its place */
     struct str_list names;           /* under which this server is reached */
     struct tls_context *context;
+    struct launcher *launcher;       /* of the configuration's commands */
 };
 /* Finds or makes an identity before anything listens. host: at which others reach this server. */
-int own_tls_open(struct own_tls *t, const struct server_config *config, const char *host, struct error *err);
+int own_tls_open(struct own_tls *t, const struct server_config *config, struct launcher *launcher, const char *host,
+                 struct error *err);
 void own_tls_close(struct own_tls *t);
 
 /* Beside the control; nothing where the cluster's certificates are files of the operator. */

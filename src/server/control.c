@@ -276,7 +276,7 @@ int control_start(struct control *c, uv_loop_t *loop, const struct control_optio
 {
     const struct server_config *config = o->config;
     *c = (struct control){.config = config, .addresses = o->addresses, .loop = loop, .core = core_new(),
-                          .started_ms = time_now_ms()};
+                          .launcher = o->launcher, .started_ms = time_now_ms()};
     access_start(c, o->access);
     random_system(&c->seed, sizeof c->seed);
     queue_open(&c->inbox, loop, (size_t)config->max_queue, on_request, c);

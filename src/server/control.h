@@ -24,8 +24,9 @@ struct credentials;
 struct formation;
 struct http_client;
 struct knock;
-struct vault;
+struct launcher;
 struct peer_ask;
+struct vault;
 
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
 
@@ -71,6 +72,7 @@ struct control {
     struct knock *knock;             /* see knock.c */
     struct authorities *authorities; /* see authority.h */
     struct credentials *credentials; /* NULL: the cluster does not make certificates itself */
+    struct launcher *launcher;       /* NULL: no command is configured */
     void (*restart)(void *ctx);      /* ends the server, to be started again on its directory */
     void *restart_ctx;
 };
@@ -82,6 +84,7 @@ struct control_options {
     struct tls_context *tls;         /* NULL: plain */
     struct access_table *access;     /* NULL: no tokens are asked for */
     struct own_tls *own_tls;         /* NULL: the cluster does not make certificates itself */
+    struct launcher *launcher;       /* NULL: no command is configured */
 };
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after
  * which nothing is left to close. */

@@ -15,13 +15,17 @@
 #include "base/log.h"
 #include "base/open_files.h"
 #include "core/command.h"
+#include "sandbox/launcher.h"
+#include "sandbox/memory.h"
 #include "server/addresses.h"
 #include "server/authority.h"
 #include "server/control.h"
 #include "server/http_thread.h"
+#include "server/server_sandbox.h"
 
 struct server {
     const struct server_config *config;
+    struct launcher *launcher;
     uv_loop_t loop;
     uv_signal_t signals[2];
     struct address address;              /* that the API listens on */
@@ -70,7 +74,7 @@ static int open_tls(struct server *s, struct error *err)
     const struct server_config *c = s->config;
     if (c->tls == TLS_AUTO) {
         CLEANUP_FREE char *host = server_addresses_host(c);
-        if (own_tls_open(&s->own_tls, c, host, err))
+        if (own_tls_open(&s->own_tls, c, s->launcher, host, err))
             return error_context(err, "tls: auto");
         s->tls = tls_context_hold(s->own_tls.context);
         return 0;
@@ -205,7 +209,7 @@ static int start(struct server *s, struct error *err)
     if (open_audit(s, err) || open_tls(s, err))
         return -1;
     struct control_options options = {.config = s->config, .addresses = &s->addresses, .tls = s->tls, .access = s->access,
-                                      .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL};
+                                      .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL, .launcher = s->launcher};
     if (open_threads(s, err) ||
         server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
         control_start(&s->control, &s->loop, &options, err)) {
@@ -226,9 +230,9 @@ static int start(struct server *s, struct error *err)
     return 0;
 }
 
-static int run_once(const struct server_config *config, bool *again, struct error *err)
+static int run_once(const struct server_config *config, struct launcher *launcher, bool *again, struct error *err)
 {
-    struct server s = {.config = config, .lock_fd = -1};
+    struct server s = {.config = config, .launcher = launcher, .lock_fd = -1};
     signal(SIGPIPE, SIG_IGN);
     INVARIANT(uv_loop_init(&s.loop) == 0);
     int rc = lock_directory(&s, err);
@@ -255,10 +259,16 @@ static int run_once(const struct server_config *config, bool *again, struct erro
 
 int server_run(const struct server_config *config, struct error *err)
 {
-    bool again;
-    int rc;
-    do
-        rc = run_once(config, &again, err);
-    while (again);
+    struct launcher *launcher = NULL;
+    bool again = true;
+    int rc = 0;
+    memory_hide();
+    if (config->backup_command || config->cluster_key_command)
+        rc = launcher_new(&launcher, err);
+    if (!rc && config->sandbox)
+        sandbox_enter(config);
+    while (!rc && again)
+        rc = run_once(config, launcher, &again, err);
+    launcher_free(launcher);
     return rc;
 }

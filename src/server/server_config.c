@@ -118,6 +118,9 @@ static const struct field server_config_fields[] = {
            .help = "Size of a request's body; larger ones get 413."),
     CONFIG("stop_grace", 19, FIELD_DURATION, stop_grace_ms, .default_text = "5s", .min = 0, .max = 600000,
            .help = "How long requests may still run after SIGTERM."),
+    CONFIG("sandbox", 41, FIELD_BOOL, sandbox, .default_text = "true",
+           .help = "Take from the process what it does not need: system calls, other programs and, where the kernel has "
+                   "Landlock, all paths but its own."),
     CONFIG("log_level", 20, FIELD_ENUM, log_level, .names = level_names, .default_text = "info",
            .help = "debug, info, warn or error."),
     {0},

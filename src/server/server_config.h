@@ -45,6 +45,7 @@ struct server_config {
     int64_t max_connections, max_queue, max_waiting, body_limit_mb;
     int64_t stop_grace_ms;
     struct cluster_network network;  /* of microVMs; range NULL: none */
+    bool sandbox;
     int log_level;                   /* enum log_level */
 };
 

@@ -6,21 +6,18 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
-#include "base/process.h"
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "model/snapshot_file.h"
+#include "sandbox/launcher.h"
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/http_thread.h"
@@ -222,47 +219,31 @@ static void failed(struct backups *b, const char *what)
     arm(b, time_now_ms() + (pause < b->c->config->backup_every_ms ? pause : b->c->config->backup_every_ms));
 }
 
-/* This process's environment, and the file's name. The caller frees the array, not its texts but the first. */
-static char **hook_environment(const char *path)
-{
-    size_t n = 0;
-    while (environ[n])
-        n++;
-    char **env = mem_array(n + 2, sizeof *env);
-    env[0] = mem_printf("MENTAT_SNAPSHOT=%s", path);
-    memcpy(env + 1, environ, n * sizeof *env);
-    return env;
-}
-
 /* Waits for the hook's end, for its limit, or until the server stops, which leaves the hook to itself. */
-static int wait_hook(struct backups *b, pid_t pid, struct error *err)
+static int wait_hook(struct backups *b, int channel, struct error *err)
 {
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0), status = 0;
-    struct pollfd ended = {.fd = fd, .events = POLLIN};
+    struct pollfd ended = {.fd = channel, .events = POLLIN};
     int64_t until = time_monotonic_ms() + HOOK_MS;
-    while (fd >= 0 && poll(&ended, 1, HOOK_LOOK_MS) == 0 && !atomic_load(&b->stopping))
+    while (poll(&ended, 1, HOOK_LOOK_MS) <= 0) {
+        if (atomic_load(&b->stopping))
+            return 0;
         if (time_monotonic_ms() > until)
-            kill(pid, SIGKILL);
-    if (fd >= 0)
-        close(fd);
-    if (atomic_load(&b->stopping) && waitpid(pid, &status, WNOHANG) == 0)
-        return 0;
-    waitpid(pid, &status, 0);
-    if (WIFSIGNALED(status))
-        return error_set(err, ERROR_SYSTEM, "backup_command was ended by signal %d", WTERMSIG(status));
-    return WEXITSTATUS(status) ? error_set(err, ERROR_SYSTEM, "backup_command ended with status %d", WEXITSTATUS(status))
-                               : 0;
+            launcher_kill(channel);
+    }
+    int status;
+    return launcher_status(channel, &status, err) ? -1 : launcher_judge(status, err);
 }
 
 static int run_hook(struct backups *b, struct error *err)
 {
-    char *argv[] = {(char *)(uintptr_t)"sh", (char *)(uintptr_t)"-c", b->c->config->backup_command, NULL};
-    char **env = hook_environment(b->path);
-    pid_t pid;
-    int rc = spawn_clean(&pid, "/bin/sh", NULL, 0, argv, env);
-    free(env[0]);
-    free(env);
-    return rc ? error_set_errno(err, rc, "backup_command cannot be started") : wait_hook(b, pid, err);
+    CLEANUP_FREE char *variable = mem_printf("MENTAT_SNAPSHOT=%s", b->path);
+    int channel = launcher_run(b->c->launcher, &(struct launch){.command = b->c->config->backup_command, .variable = variable,
+                               .input = -1, .output = -1}, err);
+    if (channel < 0)
+        return error_context(err, "backup_command");
+    int rc = wait_hook(b, channel, err);
+    close(channel);
+    return rc ? error_context(err, "backup_command") : 0;
 }
 
 static void write_file(uv_work_t *work)

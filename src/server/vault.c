@@ -1,9 +1,7 @@
 #include "server/vault.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <openssl/crypto.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/base64.h"
@@ -12,6 +10,7 @@
 #include "core/command.h"
 #include "net/address.h"
 #include "net/certificate.h"
+#include "sandbox/launcher.h"
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/peers.h"
@@ -36,31 +35,25 @@ struct vault {
 };
 
 /* The first line that the command prints. NULL with err. */
-static char *ask_passphrase(const char *command, struct error *err)
+static char *ask_passphrase(struct launcher *launcher, const char *command, struct error *err)
 {
-    char line[PASSPHRASE_MOST + 2] = "";
-    FILE *out = popen(command, "re");
-    if (!out) {
-        error_set_errno(err, errno, "cluster_key_command cannot be started");
-        return NULL;
-    }
-    char *got = fgets(line, sizeof line, out), *passphrase = NULL;
-    int status = pclose(out);
-    line[strcspn(line, "\r\n")] = '\0';
-    if (got && *line && status == 0)
-        passphrase = mem_strdup(line);
+    char line[PASSPHRASE_MOST + 2] = "", *passphrase = NULL;
+    if (launcher_ask(launcher, command, line, sizeof line, err))
+        error_context(err, "cluster_key_command");
+    else if (!*line)
+        error_set(err, ERROR_INVALID, "cluster_key_command printed no passphrase");
     else
-        error_set(err, ERROR_SYSTEM, "cluster_key_command printed no passphrase, or did not end with status 0");
+        passphrase = mem_strdup(line);
     OPENSSL_cleanse(line, sizeof line);
     return passphrase;
 }
 
 /* passphrase: NULL where the file is not locked with one. */
-static struct keyring *read_keys(const struct server_config *config, char **passphrase, struct error *err)
+static struct keyring *read_keys(const struct server_config *config, struct launcher *launcher, char **passphrase, struct error *err)
 {
     struct error why;
     *passphrase = NULL;
-    if (config->cluster_key_command && !(*passphrase = ask_passphrase(config->cluster_key_command, err)))
+    if (config->cluster_key_command && !(*passphrase = ask_passphrase(launcher, config->cluster_key_command, err)))
         return NULL;
     CLEANUP(keyring_free) struct keyring *ring = keyring_new();
     if (keyring_load(ring, config->cluster_key_file, *passphrase, &why) == 0 || why.code == ERROR_NOT_FOUND)
@@ -69,17 +62,17 @@ static struct keyring *read_keys(const struct server_config *config, char **pass
     return NULL;
 }
 
-struct keyring *vault_read_keys(const struct server_config *config, struct error *err)
+struct keyring *vault_read_keys(const struct server_config *config, struct launcher *launcher, struct error *err)
 {
     CLEANUP(certificate_key_free) char *passphrase = NULL;
-    return read_keys(config, &passphrase, err);
+    return read_keys(config, launcher, &passphrase, err);
 }
 
 int vault_start(struct control *c, struct error *err)
 {
     struct vault *v = c->vault = NEW(struct vault);
     v->file = mem_strdup(c->config->cluster_key_file);
-    v->ring = read_keys(c->config, &v->passphrase, err);
+    v->ring = read_keys(c->config, c->launcher, &v->passphrase, err);
     return v->ring ? 0 : -1;
 }
 

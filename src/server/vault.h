@@ -14,7 +14,7 @@
 int vault_start(struct control *c, struct error *err);
 void vault_end(struct control *c);
 /* Before that: the keys that this server has, by its configuration. The caller frees the ring. NULL with err. */
-struct keyring *vault_read_keys(const struct server_config *config, struct error *err);
+struct keyring *vault_read_keys(const struct server_config *config, struct launcher *launcher, struct error *err);
 /* True when this server has the key that is in force, and seals with it; then seal() may be used on the ring. */
 bool vault_ready(const struct control *c);
 const struct keyring *vault_ring(const struct control *c);

@@ -12,7 +12,7 @@ import unittest
 
 from authority import Authority
 from cluster_lib import Cluster
-from lib import Agent, PATIENCE, Server, SmallDisk, Workdir, call, exec_service, job, program, wait_for
+from lib import Agent, PATIENCE, ROOT, Server, SmallDisk, Workdir, call, exec_service, job, program, sanitized, wait_for
 
 REFUSED = "a request was refused"
 
@@ -263,6 +263,49 @@ class Access(unittest.TestCase):
             call(self.agent.port, "GET", "/v1/allocs", timeout=10, tls=self.authority.context())
         good = self.authority.issue("server-9", "DNS:9.server.mentat")
         self.assertEqual(call(self.agent.port, "GET", "/v1/allocs", timeout=10, tls=self.authority.context(*good)).status, 200)
+
+    # --- what the processes took from themselves ---
+
+    @staticmethod
+    def thread_facts(pid):
+        """Of each thread: what /proc/PID/status says."""
+        facts = []
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status") as f:
+                facts.append(dict(re.findall(r"^(\w+):\s*(.*)$", f.read(), re.M)))
+        return facts
+
+    def test_servers_and_mt_have_a_filter_of_system_calls(self):
+        server = self.server(0).process
+        watching = subprocess.Popen([program("mt"), "events", "-f", "--address", f"https://127.0.0.1:{self.server().port}", "--ca",
+                                     self.authority.ca], env={**os.environ, "MENTAT_TOKEN": self.admin}, stdout=subprocess.DEVNULL)
+        try:
+            for name, pid in (("mentat-server", server.pid), ("mt", watching.pid)):
+                mode = "0" if sanitized(name) else "2"
+                wait_for(lambda: {(f["NoNewPrivs"], f["Seccomp"]) for f in self.thread_facts(pid)} == {("1", mode)}, 10,
+                         f"the filter of {name}")
+        finally:
+            watching.kill()
+            watching.wait()
+        self.assertGreater(len(self.thread_facts(server.pid)), 2)
+        self.assertRegex(server.text(), r'msg=sandbox system_calls=(filtered|all) paths=(restricted|all)')
+        self.assertIsNone(re.search("the sandbox is wider", server.text()))
+
+    @unittest.skipIf(os.geteuid(), "only root has something to lose")
+    def test_the_agent_keeps_the_capabilities_that_the_documents_say(self):
+        with open(os.path.join(ROOT, "docs", "security.md")) as f:
+            line = next(l for l in f if l.startswith("| keeps"))
+        with open("/usr/include/linux/capability.h") as f:
+            numbers = dict(re.findall(r"#define CAP_(\w+)\s+(\d+)\n", f.read()))
+        own = sum(1 << int(numbers[name]) for name in re.findall(r"`([A-Z_]+)`", line))
+        facts = self.thread_facts(self.agent.process.pid)
+        mine = int(self.thread_facts(os.getpid())[0]["CapEff"], 16)
+        self.assertEqual({int(f["CapEff"], 16) for f in facts}, {own & mine})
+        with open(os.path.join(ROOT, "packaging", "mentat-agent.service")) as f:
+            taken = re.findall(r"CAP_([A-Z_]+)", "".join(l for l in f if l.startswith("CapabilityBoundingSet=~")))
+        nobodys = sum(1 << int(numbers[name]) for name in taken)
+        bound = int(self.thread_facts(os.getpid())[0]["CapBnd"], 16)
+        self.assertEqual({int(f["CapBnd"], 16) for f in facts}, {bound & ~nobodys})
 
     # --- mt ---
 

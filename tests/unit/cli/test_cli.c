@@ -104,7 +104,7 @@ static int run(struct buf *output, const char *const *words)
     fflush(stdout);
     dup2(fd, STDOUT_FILENO);
     dup2(fd, STDERR_FILENO);
-    int status = cli_main(n, argv);
+    int status = cli_main(n, argv, NULL);
     fflush(stdout);
     dup2(out, STDOUT_FILENO);
     dup2(error_out, STDERR_FILENO);
