@@ -140,3 +140,17 @@ int address_sockaddr(const struct address *a, struct sockaddr_storage *out, stru
     address_format(text, a);
     return error_set(err, ERROR_INVALID, "listening on %s: the host must be an IP address of this machine", text);
 }
+
+void address_holder(const char *peer, char out[static ADDRESS_HOLDER_SIZE])
+{
+    struct address a;
+    struct error ignored;
+    struct in6_addr ip;
+    if (address_parse(peer, 0, &a, &ignored) || a.is_unix)
+        snprintf(out, ADDRESS_HOLDER_SIZE, "%s", peer);
+    else if (inet_pton(AF_INET6, a.host, &ip) == 1 && !IN6_IS_ADDR_V4MAPPED(&ip))
+        snprintf(out, ADDRESS_HOLDER_SIZE, "%02x%02x:%02x%02x:%02x%02x:%02x%02x::/64", ip.s6_addr[0], ip.s6_addr[1], ip.s6_addr[2],
+                 ip.s6_addr[3], ip.s6_addr[4], ip.s6_addr[5], ip.s6_addr[6], ip.s6_addr[7]);
+    else
+        snprintf(out, ADDRESS_HOLDER_SIZE, "%.*s", ADDRESS_HOLDER_SIZE - 1, a.host);
+}

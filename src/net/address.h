@@ -30,3 +30,7 @@ enum address_transport { ADDRESS_TCP, ADDRESS_UDP };
 /* Takes the port for a moment, to see whether anybody has it; port 0 takes a free one. The host is numeric. Returns the
  * port, or a negative errno: -EADDRINUSE when it is taken. */
 int address_probe(const struct address *a, enum address_transport transport);
+/* Whom a peer ("10.0.0.1:5", "[2001:db8::1]:5", "unix") is counted as: its address; of IPv6 the network of 64 bits, all of which
+ * one host may have. */
+#define ADDRESS_HOLDER_SIZE 64
+void address_holder(const char *peer, char out[static ADDRESS_HOLDER_SIZE]);

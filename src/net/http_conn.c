@@ -2,6 +2,7 @@
  * pipelined ones wait in backlog, and reading stops when that is full. The peer may end its direction any time: it
  * still gets the answer to what it asked completely. Errors of the peer are answered and end the connection; a
  * connection that dies takes its request's `conn` pointer with it, and the handler's answer goes nowhere. */
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -96,14 +97,42 @@ void conn_finish(struct conn *c)
     stream_read_start(c->stream);
 }
 
+/* NULL: it, or all together, have as many as there may be. */
+static struct holder *holder_take(struct http_server *server, const char *peer)
+{
+    struct holder *h;
+    char address[ADDRESS_HOLDER_SIZE];
+    address_holder(peer, address);
+    HASH_FIND_STR(server->holders, address, h);
+    if (server->conn_count >= server->options.max_connections || (h && h->count >= server->options.max_per_address))
+        return NULL;
+    if (!h) {
+        h = NEW(struct holder);
+        memcpy(h->address, address, sizeof address);
+        HASH_ADD_STR(server->holders, address, h);
+    }
+    h->count++;
+    server->conn_count++;
+    return h;
+}
+
+static void holder_give_back(struct http_server *server, struct holder *h)
+{
+    server->conn_count--;
+    if (--h->count)
+        return;
+    HASH_DEL(server->holders, h);
+    free(h);
+}
+
 void conn_free(struct conn *c)
 {
     struct http_server *server = c->server;
     TAILQ_REMOVE(&server->conns, c, entry);
-    if (c->refused)
-        server->refused_count--;
+    if (c->holder)
+        holder_give_back(server, c->holder);
     else
-        server->conn_count--;
+        server->refused_count--;
     deadline_remove(&server->deadlines, &c->reading);
     deadline_remove(&server->deadlines, &c->writing);
     http_parse_free(c->parse);
@@ -399,15 +428,13 @@ void conn_accept(struct listener *listener)
         return;
     }
     c->server = server;
-    c->refused = server->conn_count >= server->options.max_connections;
+    c->holder = holder_take(server, stream_peer(c->stream));
     TAILQ_INSERT_TAIL(&server->conns, c, entry);
-    if (c->refused)
+    if (!c->holder)
         server->refused_count++;
-    else
-        server->conn_count++;
-    if (c->refused && (listener->tls || server->refused_count > REFUSED_LIMIT))
+    if (!c->holder && (listener->tls || server->refused_count > REFUSED_LIMIT))
         stream_close(c->stream);
-    else if (c->refused)
+    else if (!c->holder)
         conn_refuse(c, 503, "too many connections; try again later");
     else if ((c->shaking = listener->tls))
         wait_at_most(c, server->options.header_timeout_ms);     /* the handshake */

@@ -3,6 +3,7 @@
 #pragma once
 #include <sys/queue.h>
 #include <time.h>
+#include <uthash.h>
 #include <uv.h>
 
 #include "base/log.h"
@@ -31,8 +32,16 @@ struct request {
     bool endless;
 };
 
+/* How many connections an address has. */
+struct holder {
+    char address[ADDRESS_HOLDER_SIZE];
+    size_t count;
+    UT_hash_handle hh;
+};
+
 struct conn {
     TAILQ_ENTRY(conn) entry;
+    struct holder *holder;      /* NULL: beyond the limit of connections; not counted */
     struct http_server *server;
     struct stream *stream;
     struct http_parse *parse;   /* NULL while idle */
@@ -42,7 +51,6 @@ struct conn {
     bool keep_alive;
     bool peer_ended;
     bool shaking;               /* TLS: hands */
-    bool refused;               /* beyond the limit of connections; not counted */
     bool feeding;               /* conn_feed is on the stack, and writes are gathered */
     bool told_pending;          /* a handler heard of pending bytes, and waits for on_drain */
     bool *gone;                 /* set when the connection is handed over while the handler is on the stack */
@@ -73,6 +81,7 @@ struct http_server {
     struct stream_shared *shared;
     struct deadlines deadlines;
     struct conn_list conns;
+    struct holder *holders;
     size_t conn_count, refused_count;
     struct log_limit refusals;
     struct listener_list listeners;

@@ -1,5 +1,7 @@
 #include "server/audit_request.h"
 
+#include <string.h>
+
 #include "base/log.h"
 
 static const char *const kinds[] = {
@@ -13,15 +15,26 @@ bool audit_wants(const struct route *route)
     return route->secret || (route->right != RIGHT_AGENT && (!reads || route->right == RIGHT_EXEC || route->right == RIGHT_LOGS));
 }
 
+/* A token belongs into a header; who puts it into the address shall at least not find it here. */
+static char *target_told(const struct http_request *http)
+{
+    static const char *const secret[] = {"token", "access_token", "authorization"};
+    for (size_t i = 0; i < ARRAY_LEN(secret); i++)
+        if (http_request_query(http, secret[i]))
+            return mem_strndup(http->target, strcspn(http->target, "?"));
+    return mem_strdup(http->target);
+}
+
 static int write_line(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,
                  const struct error *problem, struct error *err)
 {
     char name[TLS_NAME_SIZE];
+    CLEANUP_FREE char *target = target_told(http);
     bool was_failing = audit_failing(a), failed = problem && problem->code != ERROR_NONE;
     struct audit_record record = {
         .request = id, .kind = kinds[who->kind], .who = *who->name ? who->name : NULL,
         .token = who->holder ? who->holder->id : NULL, .peer = http->peer, .method = http_method_name(http->method),
-        .path = http->target, .status = status, .error = failed ? problem->text : NULL,
+        .path = target, .status = status, .error = failed ? problem->text : NULL,
         .handed_on = tls_peer_role(http->tls, "server", name),
     };
     int rc = audit_write(a, &record, err);

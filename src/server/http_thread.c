@@ -29,6 +29,8 @@ struct http_thread {
     struct tls_context *tls;
     struct access_table *access;
     struct audit *audit;
+    struct rate_limits *rates;
+    struct log_limit limits_told;
     uint64_t ids;                        /* of requests */
     struct http_guard guard;
     struct queue answers;
@@ -211,17 +213,48 @@ static void give_id(struct http_thread *t, const struct http_request *http, char
 static void say_refused(struct http_thread *t, const struct http_request *http, const struct identity *who,
                         const struct error *err)
 {
+    CLEANUP_FREE char *path = mem_strndup(http->target, strcspn(http->target, "?"));    /* a query may hold a secret */
     atomic_fetch_add_explicit(&t->metrics.denied, 1, memory_order_relaxed);
     LOG_W("a request was refused", "peer", http->peer, "who", who->name, "method", http_method_name(http->method), "path",
-          http->target, "reason", err->text);
+          path, "reason", err->text);
 }
 
-static void respond_error(struct http_request *http, int status, const char *allow, const struct error *err)
+/* more: one further header, or NULL. */
+static void respond_error(struct http_request *http, int status, const struct http_header *more, const struct error *err)
 {
     struct buf body = {0};
     answer_error_body(err, NULL, &body);
-    struct http_header headers[] = {{"Content-Type", "application/json"}, {"Allow", allow}};
-    http_respond(http, status, headers, allow ? 2 : 1, &body);
+    struct http_header headers[] = {{"Content-Type", "application/json"}, more ? *more : (struct http_header){0}};
+    http_respond(http, status, headers, more ? 2 : 1, &body);
+}
+
+/* --- too often --- */
+
+/* 0: it may go on. Else how long it has to wait for that. */
+static int64_t take_allowance(struct http_thread *t, const struct http_request *http, const struct identity *who,
+                              const struct error *refused)
+{
+    char address[ADDRESS_HOLDER_SIZE];
+    if (who->kind == IDENTITY_TOKEN)
+        return rate_take(t->rates, RATE_TOKEN, who->holder->id, time_monotonic_ms());
+    if (who->kind != IDENTITY_NOBODY)
+        return 0;
+    address_holder(http->peer, address);
+    return rate_take(t->rates, refused->code == ERROR_UNAUTHENTICATED ? RATE_FAILURE : RATE_ADDRESS, address, time_monotonic_ms());
+}
+
+/* Counted; told no more often than the log can bear. */
+static void refuse_for_now(struct http_thread *t, struct http_request *http, const struct identity *who, int64_t wait_ms)
+{
+    char seconds[24];
+    uint64_t unsaid;
+    struct error err;
+    atomic_fetch_add_explicit(&t->metrics.limited, 1, memory_order_relaxed);
+    error_set(&err, ERROR_TOO_MANY, "%s asks too often; nothing was done, try again later", who->holder ? who->name : "this address");
+    if (log_limit_allows(&t->limits_told, time_monotonic_ms(), &unsaid))
+        LOG_W("requests come too often", "peer", http->peer, "who", who->name, "not_told", LOG_U64(unsaid));
+    snprintf(seconds, sizeof seconds, "%lld", (long long)(wait_ms + 999) / 1000);
+    respond_error(http, error_http_status(err.code), &(struct http_header){"Retry-After", seconds}, &err);
 }
 
 /* Parsed, and allowed as far as this server can tell. */
@@ -268,6 +301,12 @@ static void on_request(struct http_request *http, void *arg)
     char id[REQUEST_ID_SIZE];
     give_id(t, http, id);
     enum admission admission = route ? identify(t, http, route, &who, &err) : REFUSED;
+    int64_t wait_ms = route && t->rates ? take_allowance(t, http, &who, &err) : 0;
+    if (wait_ms) {
+        refuse_for_now(t, http, &who, wait_ms);
+        identity_clear(&who);
+        return;
+    }
     if (route && admission == REFUSED) {
         say_refused(t, http, &who, &err);
         if (audit_wants(route))
@@ -277,7 +316,7 @@ static void on_request(struct http_request *http, void *arg)
     }
     if (!route) {
         atomic_fetch_add_explicit(&t->metrics.unrouted, 1, memory_order_relaxed);
-        respond_error(http, allow ? 405 : error_http_status(err.code), allow, &err);
+        respond_error(http, allow ? 405 : error_http_status(err.code), allow ? &(struct http_header){"Allow", allow} : NULL, &err);
         return;
     }
     struct request *r = request_new(t, http, route);
@@ -430,6 +469,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
     t->tls = o->tls ? tls_context_hold(o->tls) : NULL;
     t->access = o->access;
     t->audit = o->audit;
+    t->rates = o->rates;
     random_system(&t->ids, sizeof t->ids);
     if (t->access)
         access_table_watch(t->access, on_revoked, t);
@@ -449,6 +489,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
         .check = check_head,
         .arg = t,
         .max_connections = o->max_connections,
+        .max_per_address = (size_t)o->config->max_per_address,
     };
     t->http = http_server_new(&t->loop, &options);
     struct http_listen_options listen = {.tls = t->tls, .reuse_port = true};
@@ -516,13 +557,14 @@ static void add_requests(struct http_thread *t, struct buf *out)
 void http_thread_metrics(struct http_thread *t, struct buf *out)
 {
     struct histogram reads = {0}, writes = {0};
-    uint64_t unrouted = 0, denied = 0, active = 0;
+    uint64_t unrouted = 0, denied = 0, limited = 0, active = 0;
     for (size_t i = 0; i < t->count; i++) {
         struct http_metrics *m = &t->all[i]->metrics;
         histogram_sum(&reads, &m->reads);
         histogram_sum(&writes, &m->writes);
         unrouted += atomic_load_explicit(&m->unrouted, memory_order_relaxed);
         denied += atomic_load_explicit(&m->denied, memory_order_relaxed);
+        limited += atomic_load_explicit(&m->limited, memory_order_relaxed);
         active += atomic_load_explicit(&m->active, memory_order_relaxed);
     }
     add_requests(t, out);
@@ -530,6 +572,8 @@ void http_thread_metrics(struct http_thread *t, struct buf *out)
     metric_add(out, "mentat_http_unrouted_total", NULL, (double)unrouted);
     metric_help(out, "mentat_http_denied_total", "counter", "Requests of nobody, or of somebody without the right.");
     metric_add(out, "mentat_http_denied_total", NULL, (double)denied);
+    metric_help(out, "mentat_http_limited_total", "counter", "Requests that came too often: 429.");
+    metric_add(out, "mentat_http_limited_total", NULL, (double)limited);
     metric_help(out, "mentat_http_active_requests", "gauge", "Requests that are not answered yet, streams too.");
     metric_add(out, "mentat_http_active_requests", NULL, (double)active);
     metric_help(out, "mentat_http_request_seconds", "histogram", "Time of requests, without waits and streams.");

@@ -8,6 +8,7 @@
 #include "net/tls.h"
 #include "server/control.h"
 #include "server/metrics.h"
+#include "server/rate_limit.h"
 #include "server/request.h"
 #include "server/splice.h"
 
@@ -20,6 +21,7 @@ struct http_thread_options {
     struct control *control;
     struct access_table *access;         /* NULL: no tokens are asked for */
     struct audit *audit;                 /* NULL: nothing is written down */
+    struct rate_limits *rates;           /* with access */
     struct http_thread **all;            /* for metrics over all threads; `count` of them, filled before any runs */
     size_t count;
     size_t max_connections;              /* of this thread */

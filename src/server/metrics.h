@@ -28,7 +28,7 @@ struct control_metrics {
 struct http_metrics {
     struct histogram reads, writes;  /* without waiting reads and streams: their time says nothing */
     atomic_uint_fast64_t *requests;  /* [route_count][METRICS_STATUS_CLASSES] */
-    atomic_uint_fast64_t unrouted, denied, connections, active;
+    atomic_uint_fast64_t unrouted, denied, limited, connections, active;
 };
 
 void metric_help(struct buf *out, const char *name, const char *kind, const char *help);

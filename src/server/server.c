@@ -35,6 +35,7 @@ struct server {
     struct own_tls own_tls;
     struct access_table *access;
     struct audit *audit;
+    struct rate_limits *rates;           /* NULL: no tokens are asked for */
     struct http_thread **threads;
     size_t thread_count;
     struct queue stopped;                /* messages of threads that stopped */
@@ -67,6 +68,14 @@ static int open_audit(struct server *s, struct error *err)
     struct audit_options o = {.dir = c->audit_dir, .server = c->name, .file_bytes = ((uint64_t)c->audit_mb << 20) / AUDIT_FILES,
                               .files_most = AUDIT_FILES, .keep_ms = c->audit_keep_ms};
     return c->audit == AUDIT_OFF ? 0 : audit_open(&s->audit, &o, err);
+}
+
+static void open_access(struct server *s)
+{
+    const struct server_config *c = s->config;
+    s->access = access_table_new();
+    s->rates = rate_limits_new((const int64_t[RATE_KINDS]){
+        [RATE_TOKEN] = c->token_rate, [RATE_ADDRESS] = c->address_rate, [RATE_FAILURE] = c->failure_rate});
 }
 
 static int open_tls(struct server *s, struct error *err)
@@ -110,7 +119,7 @@ static size_t connections_each(const struct server_config *c, size_t threads)
 
 static int open_threads(struct server *s, struct error *err)
 {
-    struct http_thread_options options = {.config = s->config, .tls = s->tls, .access = s->access, .audit = s->audit, .control = &s->control};
+    struct http_thread_options options = {.config = s->config, .tls = s->tls, .access = s->access, .audit = s->audit, .rates = s->rates, .control = &s->control};
     if (address_parse(s->config->bind, (int)s->config->port, &options.address, err) ||
         address_check_free(&options.address, err))
         return -1;         /* sockets share their port by SO_REUSEPORT, which another server could join unseen */
@@ -205,7 +214,7 @@ static void give_up(struct server *s)
 static int start(struct server *s, struct error *err)
 {
     if (s->config->access == ACCESS_TOKENS)
-        s->access = access_table_new();
+        open_access(s);
     if (open_audit(s, err) || open_tls(s, err))
         return -1;
     struct control_options options = {.config = s->config, .addresses = &s->addresses, .tls = s->tls, .access = s->access,
@@ -248,6 +257,7 @@ static int run_once(const struct server_config *config, struct launcher *launche
     tls_context_free(s.tls);
     own_tls_close(&s.own_tls);
     access_table_free(s.access);
+    rate_limits_free(s.rates);
     audit_close(s.audit);
     if (s.lock_fd >= 0)
         close(s.lock_fd);

@@ -110,6 +110,16 @@ static const struct field server_config_fields[] = {
            .help = "The network of all microVMs; the same on every server."),
     CONFIG("max_connections", 15, FIELD_INT, max_connections, .default_text = "10000", .min = 1, .max = 1000000,
            .help = "Connections of each HTTP thread; further ones get 503. Fewer where the limit of open files is low."),
+    CONFIG("max_per_address", 50, FIELD_INT, max_per_address, .min = 0, .max = 1000000,
+           .help = "Of these, connections of one client's address; default: half of them."),
+    CONFIG("token_rate", 51, FIELD_INT, token_rate, .default_text = "1000", .min = 0, .max = 1000000,
+           .help = "With `access: tokens`: requests of one token in a second, with ten seconds' worth in reserve; further ones get "
+                   "429. 0: no limit. Agents and servers have none."),
+    CONFIG("address_rate", 52, FIELD_INT, address_rate, .default_text = "200", .min = 0, .max = 1000000,
+           .help = "The same of one address, for requests that say of nobody who asks."),
+    CONFIG("failure_rate", 53, FIELD_INT, failure_rate, .default_text = "10", .min = 0, .max = 1000000,
+           .help = "The same of one address, for requests that are refused since who asks is not known; further ones are neither "
+                   "logged nor written down one by one."),
     CONFIG("max_queue", 16, FIELD_INT, max_queue, .default_text = "8192", .min = 1, .max = 1000000,
            .help = "Requests that wait for the core thread; further ones get 503."),
     CONFIG("max_waiting", 17, FIELD_INT, max_waiting, .default_text = "20000", .min = 1, .max = 1000000,

@@ -43,6 +43,7 @@ struct server_config {
     int64_t backup_every_ms, backup_keep_ms;
     int64_t segment_mb, snapshot_mb, reserve_mb;
     int64_t max_connections, max_queue, max_waiting, body_limit_mb;
+    int64_t max_per_address, token_rate, address_rate, failure_rate;
     int64_t stop_grace_ms;
     struct cluster_network network;  /* of microVMs; range NULL: none */
     bool sandbox;

@@ -4,8 +4,10 @@ import http.client
 import json
 import os
 import re
+import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import unittest
@@ -15,6 +17,11 @@ from cluster_lib import Cluster
 from lib import Agent, PATIENCE, ROOT, Server, SmallDisk, Workdir, call, exec_service, job, program, sanitized, wait_for
 
 REFUSED = "a request was refused"
+
+
+def open_and_strip(path):
+    with open(path) as f:
+        return f.read().strip()
 
 
 class Access(unittest.TestCase):
@@ -252,8 +259,34 @@ class Access(unittest.TestCase):
                 self.assertEqual(answer.status, 403, (path, answer))
                 self.assertIn("n2 may not speak for", answer.error["message"])
             for method, path, body in (("GET", "/v1/jobs", None), ("POST", "/v1/jobs", job("x", exec_service("x", 0))),
-                                       ("GET", "/v1/tokens", None), ("GET", "/v1/snapshot", None)):
+                                       ("GET", "/v1/tokens", None), ("GET", "/v1/snapshot", None), ("GET", "/v1/allocs", None),
+                                       ("GET", "/v1/allocs/0/logs", None), ("GET", "/v1/allocs/0/exec?command=[]", None)):
                 self.assertEqual(self.ask(method, path, body, cert=cert, i=i).status, 403)
+
+    def test_a_workload_reaches_nothing_by_itself(self):
+        """What a task that was taken over finds: no token, an API that asks for one, and an agent that speaks with servers alone."""
+        script = f"""
+import os, ssl, urllib.request, urllib.error
+context = ssl.create_default_context(cafile={self.authority.ca!r})
+def ask(port, path):
+    try:
+        return urllib.request.urlopen(f"https://127.0.0.1:{{port}}{{path}}", context=context, timeout=20).status
+    except urllib.error.HTTPError as e:
+        return e.code
+    except OSError:
+        return "closed"
+print("found", ask({self.server().port}, "/v1/jobs"), ask({self.agent.port}, "/v1/allocs"),
+      any("TOKEN" in k for k in os.environ), flush=True)
+"""
+        spy = exec_service("spy", 1, mode="task")
+        spy["config"] = {"command": [os.path.realpath(sys.executable)], "args": ["-c", script]}
+        spy["resources"]["memory_mb"] = 64
+        self.assertEqual(self.ask("POST", "/v1/jobs", job("spy", spy), self.admin).status, 200)
+        alloc = wait_for(lambda: self.ask("GET", "/v1/allocs?service=spy", token=self.admin).json["items"][0]["id"], 20, "its task")
+        said = wait_for(lambda: re.search(r"found .*", self.ask("GET", f"/v1/allocs/{alloc}/logs", token=self.admin).body.decode()),
+                        30, "what it found")[0]
+        self.assertEqual(said, "found 401 closed False")
+        self.assertEqual(self.ask("DELETE", "/v1/jobs/spy?purge=true", token=self.admin).status, 200)
 
     def test_the_agents_own_api_is_for_servers_alone(self):
         for cert in (self.authority.issue("someone", "DNS:someone"), self.authority.issue("agent-n3", "DNS:n3.agent.mentat")):
@@ -411,6 +444,90 @@ class FullAudit(unittest.TestCase):
         self.assertIn("the audit file cannot be written", s.process.text())
         done = subprocess.run([program("mt"), "audit", "verify", disk.join("audit")], capture_output=True, text=True, timeout=30)
         self.assertEqual(done.returncode, 0, done.stderr)
+
+
+class Limits(unittest.TestCase):
+    """What one client can take of a server whose limits are low; each allowance holds ten seconds' worth."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.authority = Authority()
+        cls.server = s = Server(access="tokens", bind="127.0.0.1", server_id=5, token_rate=2, address_rate=200, failure_rate=1,
+                                http_threads=1, max_per_address=6, **cls.authority.server_flags(5))
+        s.tls = cls.authority.context()
+        s.start()
+        path = os.path.join(s.flags["data_dir"], "admin-token")
+        cls.admin = wait_for(lambda: open_and_strip(path), 20, "the administrator's token")
+        wait_for(lambda: s.call("GET", "/v1/tokens", headers=Access.bearer(cls.admin)).status == 200, 20, "its force")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.kill()
+
+    def ask(self, path, token=None, cert=None):
+        return call(self.server.port, "GET", path, headers=Access.bearer(token) if token else None, timeout=30,
+                    tls=self.authority.context(*(cert or ())))
+
+    def until_limited(self, path, token, otherwise):
+        """How many went through before one came too often."""
+        for n in range(1000):
+            answer = self.ask(path, token)
+            if answer.status == 429:
+                self.assertGreaterEqual(int(answer.headers["Retry-After"]), 1)
+                self.assertEqual(answer.error["code"], "too_many")
+                return n
+            self.assertEqual(answer.status, otherwise)
+        self.fail("nothing limits this")
+
+    def test_a_token_that_asks_too_often_waits_and_nobody_else_does(self):
+        made = self.server.call("POST", "/v1/tokens", {"name": "busy", "roles": ["reader"], "ttl": "1h"}, Access.bearer(self.admin))
+        self.assertGreaterEqual(self.until_limited("/v1/nodes", made.json["token"], 200), 20)
+        agent = self.authority.issue("agent-n7", "DNS:n7.agent.mentat")
+        for _ in range(30):
+            self.assertEqual(self.ask("/v1/agent/allocs?node=ffff", cert=agent).status, 404)
+        self.assertEqual(self.ask("/v1/healthz").status, 200)
+        self.assertIn("requests come too often", self.server.process.text())
+
+    def test_failures_are_bounded_and_keep_nobody_out(self):
+        n = self.until_limited("/v1/tokens?token=s3cr3t", "nobody.0123", 401)
+        self.assertGreater(n, 0)                            # some of its ten went while the first token came into force
+        metrics = self.ask("/v1/metrics", self.admin)
+        self.assertEqual(metrics.status, 200)
+        text = self.server.process.text()
+        self.assertLessEqual(text.count(REFUSED), n + 20)
+        self.assertNotIn("s3cr3t", text)                    # what is in an address by mistake is not in the log
+        folder = os.path.join(self.server.flags["data_dir"], "audit")
+        self.assertNotIn("s3cr3t", "".join(open_and_strip(os.path.join(folder, name)) for name in os.listdir(folder)))
+        limited = next(l for l in metrics.body.decode().splitlines() if l.startswith("mentat_http_limited_total "))
+        self.assertGreaterEqual(int(limited.split()[1]), 1)
+
+    def test_one_address_cannot_take_all_connections(self):
+        held, refused = [], 0
+        try:
+            for _ in range(12):
+                try:
+                    held.append(self.authority.context().wrap_socket(
+                        socket.create_connection(("127.0.0.1", self.server.port), timeout=20), server_hostname="127.0.0.1"))
+                except OSError:
+                    refused += 1
+            self.assertEqual((len(held), refused), (6, 6))
+            # Another one has its own.
+            other = http.client.HTTPSConnection("127.0.0.1", self.server.port, context=self.authority.context(), timeout=30,
+                                                source_address=("127.0.0.2", 0))
+            other.request("GET", "/v1/healthz")
+            self.assertEqual(other.getresponse().status, 200)
+            other.close()
+        finally:
+            for s in held:
+                s.close()
+        wait_for(lambda: self.ask("/v1/healthz").status == 200, 10, "room after they left")
+
+    def test_older_tls_is_refused(self):
+        context = self.authority.context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with self.assertRaises(ssl.SSLError):
+            call(self.server.port, "GET", "/v1/healthz", tls=context)
+        wait_for(lambda: "a connection was refused" in self.server.process.text(), 10, "the reason in the log")
 
 
 class Founding(unittest.TestCase):

@@ -2,5 +2,5 @@
 
 int main(void)
 {
-    return test_queue() + test_routes() + test_filter() + test_identity() + test_seal();
+    return test_queue() + test_routes() + test_filter() + test_identity() + test_rates() + test_seal();
 }

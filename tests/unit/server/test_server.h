@@ -6,4 +6,5 @@ int test_queue(void);
 int test_routes(void);
 int test_filter(void);
 int test_identity(void);
+int test_rates(void);
 int test_seal(void);
