@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "audit/chain.h"
+#include "audit/sink.h"
 #include "base/file.h"
 #include "base/timefmt.h"
 #include "model/field.h"
@@ -28,6 +29,7 @@ struct audit {
     uint64_t size;
     char hash[CHAIN_HASH_SIZE];  /* of the last line */
     bool failing;
+    struct audit_sink *sink;
 };
 
 static char *path_of(const struct audit *a, unsigned number)
@@ -54,10 +56,11 @@ static void begin_line(const struct audit *a, struct buf *line)
     add_text(line, "server", a->server);
 }
 
-/* All of it or nothing: half a line would break the chain for all that follow. */
+/* All of it or nothing: half a line would break the chain for all that follow. A line that is not written stays open. */
 static int append(struct audit *a, struct buf *line, struct error *err)
 {
     char hash[CHAIN_HASH_SIZE];
+    size_t open = line->len;
     memcpy(hash, a->hash, sizeof hash);
     chain_close_line(line, hash);
     ssize_t n = write(a->fd, line->data, line->len);
@@ -67,6 +70,7 @@ static int append(struct audit *a, struct buf *line, struct error *err)
             close(a->fd);
             a->fd = -1;
         }
+        line->len = open;
         return error_set_errno(err, why, "%s", a->dir);
     }
     memcpy(a->hash, hash, sizeof hash);
@@ -193,7 +197,7 @@ int audit_open(struct audit **out, const struct audit_options *o, struct error *
 {
     struct audit *a = NEW(struct audit);
     *a = (struct audit){.dir = mem_strdup(o->dir), .server = mem_strdup(o->server), .file_bytes = o->file_bytes,
-                        .files_most = o->files_most, .keep_ms = o->keep_ms, .fd = -1};
+                        .files_most = o->files_most, .keep_ms = o->keep_ms, .fd = -1, .sink = o->sink};
     INVARIANT(pthread_mutex_init(&a->lock, NULL) == 0);
     chain_begin(a->hash);
     *out = a;
@@ -208,6 +212,7 @@ void audit_close(struct audit *a)
 {
     if (!a)
         return;
+    audit_sink_close(a->sink);
     if (a->fd >= 0) {
         fsync(a->fd);
         close(a->fd);
@@ -247,18 +252,27 @@ static int make_ready(struct audit *a, struct error *err)
     return rc;
 }
 
+static void hand_on(struct audit *a, struct buf *line, bool closed)
+{
+    if (!a->sink)
+        return;
+    if (!closed)
+        buf_add_string(line, "}\n");
+    audit_sink_add(a->sink, line->data, line->len - 1);
+}
+
 static int write_line(struct audit *a, const struct audit_record *r, const char *note, struct error *err)
 {
     CLEANUP_BUF struct buf line = {0};
     pthread_mutex_lock(&a->lock);
     int rc = make_ready(a, err);
-    if (!rc) {
-        begin_line(a, &line);
-        add_text(&line, "note", note);
-        if (r)
-            add_record(r, &line);
+    begin_line(a, &line);
+    add_text(&line, "note", note);
+    if (r)
+        add_record(r, &line);
+    if (!rc)
         rc = append(a, &line, err);
-    }
+    hand_on(a, &line, rc == 0);
     a->failing = rc != 0;
     pthread_mutex_unlock(&a->lock);
     return rc;
@@ -272,6 +286,11 @@ int audit_write(struct audit *a, const struct audit_record *r, struct error *err
 int audit_note(struct audit *a, const char *text, struct error *err)
 {
     return write_line(a, NULL, text, err);
+}
+
+uint64_t audit_dropped(struct audit *a)
+{
+    return a && a->sink ? audit_sink_dropped(a->sink) : 0;
 }
 
 bool audit_failing(struct audit *a)

@@ -6,6 +6,7 @@
 #include "base/error.h"
 
 struct audit;
+struct audit_sink;
 
 struct audit_options {
     const char *dir;             /* made when it is not there */
@@ -13,6 +14,7 @@ struct audit_options {
     uint64_t file_bytes;         /* after so many a new file is begun */
     unsigned files_most;         /* so many are kept, this one too; at least 2 */
     int64_t keep_ms;             /* and none whose last line is older */
+    struct audit_sink *sink;     /* gets each line too, also one that the files have no room for; taken over; NULL: none */
 };
 
 /* What is written of one request. NULL texts are left out. */
@@ -33,5 +35,7 @@ void audit_close(struct audit *a);       /* NULL does nothing */
 int audit_write(struct audit *a, const struct audit_record *r, struct error *err);
 /* A line that says something of the file itself. */
 int audit_note(struct audit *a, const char *text, struct error *err);
+/* How many lines the sink did not get; 0 for NULL. */
+uint64_t audit_dropped(struct audit *a);
 /* Whether the last line could not be written. */
 bool audit_failing(struct audit *a);

@@ -24,7 +24,7 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
     server->options = *options;
     struct http_server_options *o = &server->options;
     DEFAULT(o->max_connections, 10000);
-    DEFAULT(o->max_per_address, (o->max_connections + 1) / 2);
+    DEFAULT(o->max_per_address, o->max_connections);
     DEFAULT(o->header_limit, 16 * 1024);
     DEFAULT(o->target_limit, 8 * 1024);
     DEFAULT(o->body_limit, 4 * 1024 * 1024);

@@ -47,7 +47,7 @@ struct http_server_options {
     int (*check)(const struct http_request *req, void *arg, int *status, struct error *err);
     void *arg;
     size_t max_connections;         /* [10000] beyond: 503 and close */
-    size_t max_per_address;         /* [half of max_connections] of one address, see address_holder: 503 and close */
+    size_t max_per_address;         /* [max_connections] of one address (address_holder): the same */
     size_t header_limit;            /* [16384] beyond: 431 */
     size_t target_limit;            /* [8192] beyond: 414 */
     size_t body_limit;              /* [4 MiB] beyond: 413 and close */

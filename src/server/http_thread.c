@@ -489,7 +489,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
         .check = check_head,
         .arg = t,
         .max_connections = o->max_connections,
-        .max_per_address = (size_t)o->config->max_per_address,
+        .max_per_address = o->config->max_per_address ? (size_t)o->config->max_per_address : (o->max_connections + 1) / 2,
     };
     t->http = http_server_new(&t->loop, &options);
     struct http_listen_options listen = {.tls = t->tls, .reuse_port = true};
@@ -568,6 +568,8 @@ void http_thread_metrics(struct http_thread *t, struct buf *out)
         active += atomic_load_explicit(&m->active, memory_order_relaxed);
     }
     add_requests(t, out);
+    metric_help(out, "mentat_audit_sink_dropped_total", "counter", "Audit lines that audit_sink did not get: it cannot keep up.");
+    metric_add(out, "mentat_audit_sink_dropped_total", NULL, (double)audit_dropped(t->audit));
     metric_help(out, "mentat_http_unrouted_total", "counter", "Requests for no known route, or without the right.");
     metric_add(out, "mentat_http_unrouted_total", NULL, (double)unrouted);
     metric_help(out, "mentat_http_denied_total", "counter", "Requests of nobody, or of somebody without the right.");

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "audit/audit.h"
+#include "audit/sink.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/open_files.h"
@@ -61,12 +62,17 @@ static int lock_directory(struct server *s, struct error *err)
 }
 
 #define AUDIT_FILES 16u
+#define SYSLOG "/dev/log"
 
 static int open_audit(struct server *s, struct error *err)
 {
     const struct server_config *c = s->config;
     struct audit_options o = {.dir = c->audit_dir, .server = c->name, .file_bytes = ((uint64_t)c->audit_mb << 20) / AUDIT_FILES,
                               .files_most = AUDIT_FILES, .keep_ms = c->audit_keep_ms};
+    struct audit_sink_options sink = {.syslog = c->audit_sink == AUDIT_SINK_SYSLOG ? SYSLOG : NULL, .command = c->audit_command,
+                                      .launcher = s->launcher};
+    if (c->audit_sink != AUDIT_SINK_NONE && audit_sink_open(&o.sink, &sink, err))
+        return -1;
     return c->audit == AUDIT_OFF ? 0 : audit_open(&s->audit, &o, err);
 }
 
@@ -273,7 +279,7 @@ int server_run(const struct server_config *config, struct error *err)
     bool again = true;
     int rc = 0;
     memory_hide();
-    if (config->backup_command || config->cluster_key_command)
+    if (config->backup_command || config->cluster_key_command || config->audit_command)
         rc = launcher_new(&launcher, err);
     if (!rc && config->sandbox)
         sandbox_enter(config);

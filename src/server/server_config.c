@@ -11,6 +11,7 @@
 static const char *const access_names[] = {"auto", "open", "tokens", NULL};
 static const char *const tls_names[] = {"default", "auto", "files", "off", NULL};
 static const char *const audit_names[] = {"auto", "off", "on", "required", NULL};
+static const char *const audit_sink_names[] = {"none", "syslog", "command", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 
 #define CONFIG(key, number, kind_, member, ...) \
@@ -84,6 +85,10 @@ static const struct field server_config_fields[] = {
            .help = "How much of them is kept, in files of a sixteenth of that."),
     CONFIG("audit_keep", 40, FIELD_DURATION, audit_keep_ms, .default_text = "365d", .min = 60000, .max = 315360000000,
            .help = "How long they are kept."),
+    CONFIG("audit_sink", 54, FIELD_ENUM, audit_sink, .names = audit_sink_names, .default_text = "none",
+           .help = "Where its lines go as well: `syslog`: the host's, to /dev/log; `command`: the stdin of audit_command."),
+    CONFIG("audit_command", 55, FIELD_STRING, audit_command,
+           .help = "Shell command that reads lines of the audit as long as it runs; started again when it ends."),
     CONFIG("heartbeat", 10, FIELD_DURATION, heartbeat_ms, .default_text = "3s", .min = 100, .max = 3600000,
            .help = "How often agents report that they are alive."),
     CONFIG("new_cluster_policy", 40, FIELD_ENUM, new_cluster_policy, .names = new_cluster_policy_names,
@@ -203,6 +208,10 @@ static int check(const struct server_config *c, struct error *err)
         return error_set(err, ERROR_INVALID, "data_dir: %s is not an absolute path", c->data_dir);
     if (c->audit_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "audit_dir: %s is not an absolute path", c->audit_dir);
+    if ((c->audit_sink == AUDIT_SINK_COMMAND) != (c->audit_command != NULL))
+        return error_set(err, ERROR_INVALID, "audit_command and `audit_sink: command` belong together");
+    if (c->audit_sink != AUDIT_SINK_NONE && c->audit == AUDIT_OFF)
+        return error_set(err, ERROR_INVALID, "audit_sink: nothing is written down; set `audit: on`");
     if (c->backup_dir[0] != '/')
         return error_set(err, ERROR_INVALID, "backup_dir: %s is not an absolute path", c->backup_dir);
     if (!text_is_name(c->name))

@@ -12,6 +12,8 @@ enum server_access { ACCESS_AUTO, ACCESS_OPEN, ACCESS_TOKENS };
 enum server_tls { TLS_DEFAULT, TLS_AUTO, TLS_FILES, TLS_OFF };
 enum server_audit { AUDIT_AUTO, AUDIT_OFF, AUDIT_ON, AUDIT_REQUIRED };
 
+enum audit_sink_kind { AUDIT_SINK_NONE, AUDIT_SINK_SYSLOG, AUDIT_SINK_COMMAND };
+
 struct server_config {
     char *name;                      /* default: the host's name */
     char *data_dir;
@@ -35,7 +37,8 @@ struct server_config {
     bool allow_insecure;
     int access;                      /* enum server_access */
     int audit;                       /* enum server_audit */
-    char *audit_dir;
+    char *audit_dir, *audit_command;
+    int audit_sink;                  /* enum audit_sink_kind */
     int64_t audit_mb, audit_keep_ms;
     int new_cluster_policy;          /* enum new_cluster_policy */
     int64_t heartbeat_ms, node_grace_ms, mass_loss_hold_ms;

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -453,7 +454,9 @@ class Limits(unittest.TestCase):
     def setUpClass(cls):
         cls.authority = Authority()
         cls.server = s = Server(access="tokens", bind="127.0.0.1", server_id=5, token_rate=2, address_rate=200, failure_rate=1,
-                                http_threads=1, max_per_address=6, **cls.authority.server_flags(5))
+                                http_threads=1, max_per_address=6, audit_sink="command",
+                                **cls.authority.server_flags(5))
+        s.flags["audit_command"] = f"cat >> {s.workdir.join('copy')}"
         s.tls = cls.authority.context()
         s.start()
         path = os.path.join(s.flags["data_dir"], "admin-token")
@@ -521,6 +524,32 @@ class Limits(unittest.TestCase):
             for s in held:
                 s.close()
         wait_for(lambda: self.ask("/v1/healthz").status == 200, 10, "room after they left")
+
+    def test_a_command_gets_what_is_written_down(self):
+        """Each line as it is in the files, whatever ends the command."""
+        def parts():
+            folder = os.path.join(self.server.flags["data_dir"], "audit")
+            lines = "\n".join(open_and_strip(os.path.join(folder, name)) for name in sorted(os.listdir(folder))).splitlines()
+            return {l for l in lines if '"after"' not in l}, open_and_strip(self.server.workdir.join("copy")).splitlines()
+        def same():
+            written, copied = parts()
+            return len(written) > 1 and written == set(copied)
+        agent = self.authority.issue("agent-n8", "DNS:n8.agent.mentat")
+        self.server.call("DELETE", "/v1/jobs/none")
+        self.assertEqual(call(self.server.port, "DELETE", "/v1/jobs/none", tls=self.authority.context(*agent)).status, 403)
+        wait_for(same, 20, "the copy")
+        readers = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self.reads_copy(pid)]
+        self.assertTrue(readers)
+        for pid in readers:
+            os.kill(int(pid), signal.SIGKILL)
+        self.assertEqual(call(self.server.port, "DELETE", "/v1/jobs/other", tls=self.authority.context(*agent)).status, 403)
+        wait_for(same, 20, "the copy by another one")
+
+    def reads_copy(self, pid):
+        try:
+            return os.readlink(f"/proc/{pid}/fd/1") == self.server.workdir.join("copy")
+        except OSError:
+            return False
 
     def test_older_tls_is_refused(self):
         context = self.authority.context()
