@@ -357,7 +357,7 @@ static char *equip_server(const struct cluster *c, size_t id, struct error *err)
     CLEANUP_FREE char *ca = signer_file(&c->signer);
     if (signer_issue(&c->signer, name, identity, err))
         return NULL;
-    return mem_printf("bind: 127.0.0.1\nserver_id: %zu\naccess: tokens\ntls_cert: %s/%s.pem\ntls_key: %s/%s.key\ntls_ca: %s\n", id, c->dir, name,
+    return mem_printf("bind: 127.0.0.1\nserver_id: %zu\naccess: tokens\ntoken_rate: 0\ntls_cert: %s/%s.pem\ntls_key: %s/%s.key\ntls_ca: %s\n", id, c->dir, name,
                       c->dir, name, ca);
 }
 

@@ -203,6 +203,8 @@ static void *run(void *ctx)
         int rc = s->fd >= 0 ? 0 : s->syslog ? open_syslog(s, &err) : open_command(s, &err);
         if (!rc)
             rc = send_line(s, line, &err);
+        if (time_is_over(s) && rc)
+            break;
         tell(s, rc, &err);
         if (!rc) {
             take(s, line);
@@ -232,6 +234,7 @@ int audit_sink_open(struct audit_sink **out, const struct audit_sink_options *o,
 void audit_sink_close(struct audit_sink *s)
 {
     struct line *line;
+    uint64_t left = 0;
     if (!s)
         return;
     pthread_mutex_lock(&s->lock);
@@ -240,8 +243,10 @@ void audit_sink_close(struct audit_sink *s)
     pthread_cond_signal(&s->more);
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->thread, NULL);
-    while ((line = STAILQ_FIRST(&s->lines)))
+    for (; (line = STAILQ_FIRST(&s->lines)); left++)
         take(s, line);
+    if (left)
+        LOG_W("the audit sink did not take the last lines", "lines", LOG_U64(left));
     pthread_cond_destroy(&s->more);
     pthread_mutex_destroy(&s->lock);
     free(s->syslog);

@@ -1,17 +1,23 @@
 /* Audit files: a chain that goes on over restarts and files, and shows what was done to it. */
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "../cmocka_all.h"
 #include "audit/audit.h"
 #include "audit/chain.h"
+#include "audit/sink.h"
 #include "base/file.h"
+#include "sandbox/launcher.h"
 
 static char *dir;
 
@@ -229,6 +235,80 @@ static void threads_write_one_chain(void **state)
     assert_int_equal(whole(), 800 + count);
 }
 
+/* --- sinks --- */
+
+static struct audit *open_with_sink(const struct audit_sink_options *sink)
+{
+    struct audit *a;
+    struct error err;
+    struct audit_options o = {.dir = dir, .server = "s1", .file_bytes = 1 << 20, .files_most = 4, .keep_ms = 3600000};
+    if (audit_sink_open(&o.sink, sink, &err) || audit_open(&a, &o, &err))
+        fail_msg("%s", err.text);
+    return a;
+}
+
+static void the_command_gets_all_lines_in_order(void **state)
+{
+    struct launcher *launcher;
+    struct error err;
+    CLEANUP_FREE char *command = mem_printf("cat > %s/copy", dir), *copy = mem_printf("%s/copy", dir), *file = path_of(1);
+    CLEANUP_BUF struct buf said = {0}, written = {0};
+    assert_int_equal(launcher_new(&launcher, &err), 0);
+    struct audit *a = open_with_sink(&(struct audit_sink_options){.command = command, .launcher = launcher});
+    for (int i = 0; i < 500; i++)
+        add(a, "ann");
+    assert_int_equal(audit_dropped(a), 0);
+    audit_close(a);
+    /* It was closed after the last line, so the command may still be writing: all is there when it has all. */
+    assert_int_equal(file_read(file, 1 << 22, &written, &err), 0);
+    const char *first = strchr(written.data, '\n') + 1;
+    while (said.len != written.len - (size_t)(first - written.data)) {
+        assert_int_equal(file_read(copy, 1 << 22, &said, &err), 0);
+        poll(NULL, 0, 1);
+    }
+    assert_string_equal(said.data, first);
+    launcher_free(launcher);
+}
+
+static void a_command_that_does_not_read_holds_nobody_up(void **state)
+{
+    struct launcher *launcher;
+    struct error err;
+    assert_int_equal(launcher_new(&launcher, &err), 0);
+    struct audit *a = open_with_sink(&(struct audit_sink_options){.command = "exec sleep 5 > /dev/null 2>&1", .launcher = launcher});
+    CLEANUP_FREE char *path = mem_alloc(2001);
+    memset(path, 'x', 2000);
+    struct audit_record r = {.kind = "token", .who = "ann", .method = "POST", .path = path, .status = 200};
+    int n = 0;
+    for (; !audit_dropped(a); n++)
+        assert_int_equal(audit_write(a, &r, &err), 0);
+    assert_true(n > 1000);
+    audit_close(a);
+    assert_true(whole() > 1000);
+    launcher_free(launcher);
+}
+
+static void syslog_gets_messages(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char text[4096] = "";
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/log", dir);
+    struct audit *a = open_with_sink(&(struct audit_sink_options){.syslog = address.sun_path});
+    add(a, "early");                         /* nobody listens yet: it waits */
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    add(a, "later");
+    assert_true(recv(fd, text, sizeof text - 1, 0) > 0);
+    assert_memory_equal(text, "<110>1 20", 9);
+    assert_non_null(strstr(text, " mentat-server "));
+    assert_non_null(strstr(text, " audit - {\"time\":"));
+    assert_non_null(strstr(text, "\"who\":\"early\""));
+    assert_true(recv(fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "\"who\":\"later\""));
+    audit_close(a);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +319,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(half_a_line_of_a_crash_is_taken_away_and_told, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_something_else_is_refused, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(threads_write_one_chain, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(the_command_gets_all_lines_in_order, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_command_that_does_not_read_holds_nobody_up, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(syslog_gets_messages, make_dir, remove_dir),
     };
+    signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
