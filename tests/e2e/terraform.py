@@ -117,6 +117,24 @@ class Reference(unittest.TestCase):
         self.assertIn("google_compute_region_health_check.ingress", check)
         self.assertEqual(self.resource("google_compute_region_health_check", "ingress").one("tcp_health_check")["port"], "80")
 
+    def test_the_provider_takes_every_argument(self):
+        known = {}
+        for line in open_text(os.path.join(ROOT, "tests", "data", "google-provider.txt")).splitlines():
+            if not line.startswith("#"):
+                block, arguments = line.split(": ")
+                known[block] = arguments.split()
+        for resource in self.google.all("resource"):
+            self.check_arguments(known, resource.labels[0], resource)
+
+    def check_arguments(self, known, name, block):
+        inner = [(b.labels[0], b.one("content")) if b.kind == "dynamic" else (b.kind, b) for b in block.blocks if b.kind != "lifecycle"]
+        given = {*block.attributes, *(kind for kind, _ in inner)} - {"for_each", "count", "depends_on"}
+        takes = {a.rstrip("!") for a in known[name]}
+        self.assertEqual(given - takes, set(), f"{name}: the provider does not know these")
+        self.assertEqual({a[:-1] for a in known[name] if a.endswith("!")} - given, set(), f"{name}: the provider needs these")
+        for kind, b in inner:
+            self.check_arguments(known, f"{name.split('.')[0]}.{kind}", b)
+
     def test_variables_are_described_and_all_are_used(self):
         for directory in (TERRAFORM, *(os.path.join(TERRAFORM, "modules", m) for m in ("host-bootstrap", "existing-hosts"))):
             module = read_module(directory)
