@@ -18,7 +18,7 @@ network=mentat-vm-$$
 memory=${MENTAT_VM_MB:-900}
 patience=${MENTAT_TEST_PATIENCE:-1}
 
-for program in qemu-system-x86_64 debootstrap mke2fs jq openssl; do
+for program in qemu-system-x86_64 debootstrap mke2fs jq; do
     command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 1; }
 done
 [ "$(id -u)" -eq 0 ] || { echo "run it as root" >&2; exit 1; }
@@ -107,16 +107,7 @@ ExecStart=/bin/sh -c 'docker image inspect probe:1 >/dev/null 2>&1 || docker imp
 [Install]
 WantedBy=multi-user.target
 END
-    # What the operator would see who types `mt cluster init` there: the administrator's token, and whom to believe.
-    cat >"$work/tree/etc/systemd/system/probe-init.service" <<'END'
-[Service]
-ExecStart=/bin/sh -c 'until [ -s /var/lib/mentat/state/admin-token ]; do sleep 2; done; \
-    for again in 1 2 3; do /opt/mentat/bin/mt cluster init 2>&1 | sed "s/^/probe:/" >/dev/console; sleep 10; done'
-[Install]
-WantedBy=multi-user.target
-END
-    systemctl --root="$work/tree" -q enable probe-image probe-init
-    openssl rand -hex 32 >"$work/tree/srv/join-secret"
+    systemctl --root="$work/tree" -q enable probe-image
     rm -f "$work/tree/etc/machine-id" && : >"$work/tree/etc/machine-id"
 }
 
@@ -138,7 +129,7 @@ import sys
 import bootstrap_lib
 work, digest = sys.argv[1:]
 scripts = bootstrap_lib.scripts({f"h{i}": f"10.20.0.{10 + i}" for i in (1, 2, 3)}, 'cp /srv/mentat.tar.gz "$1"', digest,
-                                data_disk="/dev/vdb", fetch_join_secret='cp /srv/join-secret "$1"')
+                                data_disk="/dev/vdb")
 for name, document in bootstrap_lib.cloud_init(scripts).items():
     with open(f"{work}/{name}.cloud-init", "w") as f:
         f.write(document)
@@ -197,24 +188,8 @@ wait_cluster() {
 }
 
 # --- what a user sees ---
-at=h1 token=
-mt() {
-    ip netns exec "$network" env HOME="$work" MENTAT_TOKEN="$token" "$build/bin/mt" --address "https://$(address "$at"):4646" \
-        --ca "$work/.config/mentat/ca.pem" "$@"
-}
-probed() { tr -d '\r' <"$1" | sed -n "s/^probe: *$2\$/\1/p" | tail -n 1; }
-# Takes what a console says to whoever founded the cluster: its token, and the hash by which its authority is believed.
-enter() {
-    local console hash
-    for console in "$work"/h?.console; do
-        token=$(probed "$console" '\([0-9A-Za-z_-]*\.[0-9A-Za-z_-]*\)')
-        hash=$(probed "$console" 'mt login .* --ca-hash \([^ ]*\)')
-        [ -z "$token" ] || [ -z "$hash" ] || break
-    done
-    [ -n "$token" ] && [ -n "$hash" ] || return 1
-    ip netns exec "$network" env HOME="$work" MENTAT_TOKEN="$token" "$build/bin/mt" login --address "https://$(address "$at"):4646" \
-        --ca-hash "$hash"
-}
+at=h1
+mt() { ip netns exec "$network" "$build/bin/mt" --address "http://$(address "$at"):4646" "$@"; }
 nodes_ready() { [ "$(mt nodes -o json | jq '[.[] | select(.state == "ready")] | length')" -eq "$1" ]; }
 # running SERVICE COUNT [HOSTS]: so many replicas, on so many hosts, on any number without.
 running() {
@@ -243,8 +218,6 @@ note "disks"
 for name in "${names[@]}"; do power_on "$name"; done
 note "power on"
 wait_cluster
-until_ 600 "the administrator's token" enter
-first=$token
 submit >/dev/null
 until_ 600 "three processes on three hosts" running proc 3 3
 until_ 1500 "three containers on three hosts" running box 3 3
@@ -269,11 +242,8 @@ for name in "${names[@]}"; do fresh_host "$name"; done
 note "all three are lost, with their disks; fresh ones"
 for name in "${names[@]}"; do power_on "$name"; done
 wait_cluster
-until_ 600 "the administrator's token" enter
 [ "$(mt services -o json | jq length)" -eq 0 ] || die "fresh hosts know services"
 mt snapshot restore "$work/backup" --yes >/dev/null
-# Tokens are the backup's again; authority and servers are those of the fresh hosts.
-token=$first
 # The backup's word is all that says that anything runs; only the operator knows that it does not.
 until_ 600 "the wait for the hosts of the backup" waits_for_the_lost
 mt node remove --lost "${names[@]}"

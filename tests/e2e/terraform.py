@@ -257,7 +257,7 @@ class Plans(unittest.TestCase):
             self.assertIn("--data-disk '/dev/disk/by-id/google-mentat-data'", script)
             self.assertEqual(subprocess.run(["sh", "-n"], input=script, text=True).returncode, 0)
             self.assertNotIn("allow_insecure", script)
-        self.assertIn("mt cluster init", out["next"])
+        self.assertIn("admin-token", out["next"])
         self.check_secret(out["given"]["cloud_init"])
 
     # In the place of curl: the metadata server, and Secret Manager with one secret, whose first version the test keeps in a file.
