@@ -8,6 +8,7 @@
 
 #define CHALLENGES_MAX 16            /* of a node at once */
 #define CERTIFICATES_MAX 1000
+#define LATE_MOST_MS (10 * 60 * 1000LL)    /* of a report: what is older comes from a node whose clock was set back */
 
 static bool makes_sense(const struct acme_report *r)
 {
@@ -53,7 +54,7 @@ static void tell_certificate(struct core *c, const struct node_entry *n, const s
 
 void acme_take(struct core *c, struct node_entry *n, const struct acme_report *r)
 {
-    if (r->seq <= n->acme.seq || !makes_sense(r))
+    if (r->seq == 0 || (r->seq <= n->acme.seq && r->seq > n->acme.seq - LATE_MOST_MS) || !makes_sense(r))
         return;
     for (uint32_t i = 0; i < r->certificates.n; i++)
         tell_certificate(c, n, &r->certificates.v[i]);

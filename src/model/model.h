@@ -396,7 +396,7 @@ struct ingress_measure_list { struct ingress_measure *v; uint32_t n; };
 /* problem: why there is no (newer) certificate; NULL: there is none. */
 struct acme_certificate { char *host; int64_t expires_at; char *problem; };
 struct acme_certificate_list { struct acme_certificate *v; uint32_t n; };
-/* What a node says of the certificates that it gets for itself; of two, that with the higher seq is the newer. */
+/* What a node says of the certificates that it gets for itself; of two, that with the higher seq (a time) is the newer. */
 struct acme_report { int64_t seq; struct acme_challenge_list challenges; struct acme_certificate_list certificates; };
 struct ingress_report {
     char *node_id; uint64_t applied; struct str_list idle; char *problem; struct ingress_measure_list measures;

@@ -48,7 +48,7 @@ API_READ(api_secret)
         return -1;
     struct secret_detail detail = {.secret = *s};       /* borrowed, but for used_by */
     for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
-        if (service_names_secret(&v->spec, s->name))
+        if (service_names_secret(&v->spec, s->name) || service_serves_certificate(&v->spec, s->name))
             str_list_add(&detail.used_by, v->service);
     type_to_json(&secret_detail_type, &detail, &r->answer.body);
     str_list_clear(&detail.used_by);

@@ -85,6 +85,18 @@ static void a_node_that_is_lost_holds_nothing_up(void **state)
     cluster_clear(&c);
 }
 
+static void a_clock_that_was_set_back_does_not_silence_a_node(void **state)
+{
+    struct cluster c;
+    begin(&c);
+    say(&c, 7, 0, (struct said){10000000, "tok", "tok.print"});
+    say(&c, 7, 0, (struct said){9400001, "old", "old.print"});
+    assert_string_equal(challenges(&c), "tok=tok.print");
+    say(&c, 7, 0, (struct said){9400000, "new", "new.print"});
+    assert_string_equal(challenges(&c), "new=new.print");
+    cluster_clear(&c);
+}
+
 static void what_proxies_could_take_for_more_than_a_name_is_passed_over(void **state)
 {
     static const struct said bad[] = {{5, "a b", "x"}, {5, "a", "x;y"}, {5, "a/../b", "x"}, {5, "", "x"}, {5, "a", ""}, {5, "a.b", "x"}};
@@ -118,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_challenge_is_ready_when_all_nodes_answer),
         cmocka_unit_test(a_node_that_is_lost_holds_nothing_up),
+        cmocka_unit_test(a_clock_that_was_set_back_does_not_silence_a_node),
         cmocka_unit_test(what_proxies_could_take_for_more_than_a_name_is_passed_over),
         cmocka_unit_test(certificates_and_their_lack_are_told_once),
     };
