@@ -9,10 +9,12 @@ build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson
        'libllhttp-dev|libhttp-parser-dev' musl-tools linux-libc-dev)
 tests=(libcmocka-dev python3 openssl curl iproute2 procps jq docker.io iptables busybox-static docker-registry
        zsh fish mandoc qemu-system-x86 cpio
-       squashfs-tools e2fsprogs nftables kmod xz-utils zstd nats-server haproxy uacme nghttp2-client)
+       squashfs-tools e2fsprogs nftables kmod xz-utils zstd nats-server haproxy uacme nghttp2-client mmdebstrap)
 bench=(jq etcd-server haproxy wrk)
 # Hosts with systemd that are installed, and published to.
 tests+=(systemd systemd-container openssh-client openssh-sftp-server dropbear-bin e2fsprogs)
+# Ubuntu 24.04 has no package of it; the test that uses it says that it is skipped.
+grep -q '^ID=ubuntu' /etc/os-release || tests+=(awscli)
 # To boot small hosts with, where the machine has no kernel of its own (a container, say).
 ls /boot/vmlinuz-* >/dev/null 2>&1 || tests+=('linux-image-cloud-amd64|linux-image-virtual')
 

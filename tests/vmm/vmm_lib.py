@@ -38,11 +38,11 @@ def node_addresses(count):
     return addresses
 
 
-def missing():
-    """Why microVMs cannot be tested here; None: they can."""
+def missing(*more):
+    """Why microVMs, or what needs more programs, cannot be tested here; None: they can."""
     if os.geteuid() != 0:
         return "needs root"
-    for program in ("qemu-system-x86_64", "mksquashfs", "mke2fs", "nft", "modprobe", "cpio"):
+    for program in ("qemu-system-x86_64", "mksquashfs", "mke2fs", "nft", "modprobe", "cpio", *more):
         if not shutil.which(program):
             return f"{program} is not installed; scripts/packages.sh all does that"
     if not os.path.exists("/dev/net/tun"):
