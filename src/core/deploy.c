@@ -40,11 +40,26 @@ static void replace_slot(struct pass *p, const struct slot *slot)
         pass_place(p, &first);
 }
 
+/* Replicas that do not serve, whatever the reason: on their way, or on a draining node, or not to be tried again yet. Nodes
+ * that have none of an every-node service may be unable to have one. */
+static int64_t not_serving(const struct pass *p)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < p->slots.n; i++) {
+        const struct slot *slot = &p->slots.v[i];
+        bool serves = !slot->desired || slot->done || (slot->node && !slot->wanted);
+        for (uint32_t k = 0; k < slot->n && !serves; k++)
+            serves = alloc_serves(p->slots.allocs[slot->first + k]);
+        n += !serves;
+    }
+    return n;
+}
+
 /* Replicas that do not serve anyway go first and cost nothing. */
 static void replace_rolling(struct pass *p)
 {
     int64_t batch = spec_has_volume(p->want.spec) ? 1 : p->want.spec->deploy.max_unavailable;
-    int64_t budget = batch - (int64_t)p->busy;
+    int64_t out = -1;                /* not looked at yet */
     for (int serving = 0; serving < 2; serving++)
         for (uint32_t i = 0; i < p->slots.n; i++) {
             const struct slot *slot = &p->slots.v[i];
@@ -53,13 +68,16 @@ static void replace_rolling(struct pass *p)
                 continue;
             if (p->want.spec->schedule || (slot->live > slot->wanted && slot_must_wait(slot, p->want.spec)))
                 continue;
-            if (budget <= 0 && serving)
+            if (serving && out < 0)
+                out = not_serving(p);
+            if (serving && (out >= batch || (int64_t)p->busy >= batch))
                 return;
             if (!pass_may_retry(p, slot))
                 continue;
             replace_slot(p, slot);
             p->busy++;
-            budget--;
+            if (serving)
+                out++;
         }
 }
 

@@ -275,6 +275,7 @@ static void settle_draining(struct pass *p, const struct slot *slot)
     enum place_result r = pass_place(p, &ask);
     if (r == PLACE_DONE) {
         pass_stop(p, a, NULL, true, "its node drains, and its volume cannot be used twice");
+        p->busy++;
     } else if (r == PLACE_NO_ROOM) {
         ask.commit = true;
         pass_place(p, &ask);             /* notes why */

@@ -7,6 +7,7 @@
 #include "core/analysis.h"
 #include "core/beside.h"
 #include "core/ingress.h"
+#include "core/reconcile.h"
 #include "core/sched_ports.h"
 #include "core/state.h"
 
@@ -27,6 +28,7 @@ static const struct { const char *name, *noticed; } breaks[] = {
     [BREAK_LEAVING] = {"leaving", "is to end while it takes requests"},
     [BREAK_IDLE] = {"idle", "is to end while the proxy"},
     [BREAK_SWITCH] = {"switch", "two versions of service"},
+    [BREAK_BATCHES] = {"batches", "replicas in the traffic, and may take out"},
     [BREAK_MEASURES] = {"measures", "and passed its analysis"},
 };
 
@@ -115,6 +117,16 @@ WRAPPED(bool, ingress_has_left, const struct core *c, const struct alloc_entry *
 WRAPPED(const struct deployment_entry *, beside_shares, const struct service_entry *s)
 {
     return broken == BREAK_SWITCH ? NULL : __real_beside_shares(s);
+}
+
+WRAPPED(void, deploy_replace, struct pass *p)
+{
+    const struct service *spec = p->want.spec;
+    struct service larger = *spec;       /* shallow */
+    larger.deploy.max_unavailable = spec->count;
+    p->want.spec = broken == BREAK_BATCHES ? &larger : spec;
+    __real_deploy_replace(p);
+    p->want.spec = spec;
 }
 
 WRAPPED(void, analysis_take, struct core *c, const struct node_entry *n, const struct ingress_measure *m)

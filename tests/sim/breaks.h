@@ -18,6 +18,7 @@ enum broken {
     BREAK_LEAVING,       /* replicas stop without leaving the traffic first */
     BREAK_IDLE,          /* replicas that leave stop at once, whatever the proxies say */
     BREAK_SWITCH,        /* the ingress table gives all versions their part at once */
+    BREAK_BATCHES,       /* rollouts take as many at once as there are */
     BREAK_MEASURES,      /* ingress nodes see no errors */
 };
 extern enum broken broken;

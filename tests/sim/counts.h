@@ -49,6 +49,7 @@
     X(SHARES, "canaries that had their part") \
     X(TABLES, "ingress tables that proxies took") \
     X(LEFT, "replicas that left the traffic in time") \
+    X(TAKEN_OUT, "replicas that rollouts took out of the traffic before their replacements were there") \
     X(LEFT_LATE, "replicas that did not leave in time") \
     X(HELD, "services that waited for another one") \
     X(LEADERS, "leaders") \

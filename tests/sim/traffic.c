@@ -49,6 +49,14 @@ static void check_end(struct world *w, const struct core *c, const struct known_
     count(w, COUNT_LEFT);
 }
 
+/* The servers' own choice: it served, and the new one cannot be beside it. */
+static bool is_taken_out(const struct known_alloc *k, const struct alloc *a)
+{
+    bool ends = (a->leaving && !k->left_at) || (a->desired == DESIRED_STOP && !k->stopped);
+    return k->target && !k->left_at && ends && a->desired_reason
+           && (strstr(a->desired_reason, " replaces it") || strstr(a->desired_reason, "it makes room for"));
+}
+
 static void observe_alloc(struct world *w, const struct core *c, const struct alloc *a, int64_t time)
 {
     struct known_alloc *k;
@@ -58,6 +66,7 @@ static void observe_alloc(struct world *w, const struct core *c, const struct al
     bool stops = a->desired == DESIRED_STOP && !k->stopped, restarts = a->generation > k->generation;
     if (alloc_live(a) && (stops || restarts) && (k->target || k->left_at))
         check_end(w, c, k, a, time);
+    k->taken_out = is_taken_out(k, a);
     k->stopped = a->desired == DESIRED_STOP;
     k->generation = a->generation;
     k->left_at = !a->leaving ? 0 : k->left_at ? k->left_at : time;
@@ -88,6 +97,56 @@ static void check_shares(struct world *w, const struct core *c, const struct ing
     type_clear(&service_status_type, &s);
 }
 
+struct rolling_walk {
+    struct world *w;
+    const struct ingress_route *route;
+    int64_t count, serving;
+    bool taken_out;
+    bool *serves;                        /* by replica */
+};
+
+static bool is_target(const struct ingress_route *r, const struct alloc *a)
+{
+    for (uint32_t i = 0; i < r->targets.n; i++)
+        if (strcmp(r->targets.v[i].alloc, a->id) == 0)
+            return r->targets.v[i].weight && !r->targets.v[i].leaving;
+    return false;
+}
+
+/* What has no port serves in its own way. */
+static bool look_at_rollout(void *ctx, const struct alloc *a)
+{
+    struct rolling_walk *walk = ctx;
+    struct known_alloc *k;
+    HASH_FIND_STR(walk->w->known.allocs, a->id, k);
+    walk->taken_out |= k && k->taken_out;
+    bool portless = !a->ports.n && wanted(a) && (a->state == ALLOC_RUNNING || a->state == ALLOC_HEALTHY);
+    if (a->replica < walk->count && !walk->serves[a->replica] && (portless || is_target(walk->route, a))) {
+        walk->serves[a->replica] = true;
+        walk->serving++;
+    }
+    return true;
+}
+
+/* A rollout that takes a replica out of the traffic before its replacement is there leaves as many as its batches promise. */
+static void check_rolling(struct world *w, const struct core *c, const struct ingress_route *r)
+{
+    const struct service_version *v = core_service(c, r->service);
+    if (!v || v->spec.mode != MODE_SERVICE)
+        return;
+    int64_t batch = v->spec.volumes.n ? 1 : v->spec.deploy.max_unavailable;
+    struct rolling_walk walk = {.w = w, .route = r, .count = v->spec.count};
+    walk.serves = mem_array((size_t)walk.count + 1, sizeof *walk.serves);
+    core_service_allocs(c, r->service, look_at_rollout, &walk);
+    free(walk.serves);
+    if (!walk.taken_out)
+        return;
+    count(w, COUNT_TAKEN_OUT);
+    if (walk.serving < walk.count - batch)
+        world_fail(w, "a rollout of service %s leaves %d of %d replicas in the traffic, and may take out %d", r->service,
+                   (int)walk.serving, (int)walk.count, (int)batch);
+}
+
 void check_traffic(struct world *w, const struct core *c, int64_t time)
 {
     struct agent_ingress table;
@@ -96,6 +155,7 @@ void check_traffic(struct world *w, const struct core *c, int64_t time)
     core_agent_ingress(c, &table);
     for (uint32_t i = 0; i < table.routes.n && !world_failed(w); i++) {
         check_shares(w, c, &table.routes.v[i]);
+        check_rolling(w, c, &table.routes.v[i]);
         for (uint32_t k = 0; k < table.routes.v[i].targets.n; k++) {
             struct known_alloc *known;
             HASH_FIND_STR(w->known.allocs, table.routes.v[i].targets.v[k].alloc, known);

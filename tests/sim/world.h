@@ -114,6 +114,7 @@ struct known_alloc {
     char id[ID_LEN + 1];
     bool volume, every_node;
     enum alloc_state ended;              /* 0: not */
+    bool taken_out;                      /* by the last command: a rollout ends it, and it took requests */
     bool target, stopped;                /* target: it was in the ingress table after the last command */
     int64_t generation, left_at;         /* left_at: command time; 0: it does not leave */
     UT_hash_handle hh;

@@ -145,6 +145,30 @@ static void a_replica_that_does_not_get_healthy_in_time_fails_the_deployment(voi
     cluster_clear(&c);
 }
 
+/* One replica that serves, one that does not on a node that drains, and a port that only one version of a replica can have. */
+static void a_rollout_counts_what_does_not_serve_on_a_draining_node(void **state)
+{
+    static const char fixed[] = "    count: 2\n    spread: node\n    ports: [{name: http, port: 80, host: 8000}]\n"
+                                "    health: {type: tcp, interval: 1s}\n";
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", fixed);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    CLEANUP_FREE char *serves = mem_strdup(cluster_wanted(&c, "web", 0)->id), *sick = mem_strdup(cluster_wanted(&c, "web", 1)->id);
+    cluster_report(&c, sick, ALLOC_UNHEALTHY);
+    unsigned node = strcmp(cluster_wanted(&c, "web", 1)->node_id, cluster_node_id(0)) == 0 ? 0 : 1;
+    cluster_node_state(&c, node, NODE_DRAINING);
+    CLEANUP_FREE char *next = mem_printf("%s    env: {A: b}\n", fixed);
+    assert_true(cluster_submit(&c, "web", next));
+    cluster_decide(&c);
+    assert_int_equal(core_alloc(c.core, serves)->desired, DESIRED_RUN);
+    cluster_report(&c, sick, ALLOC_HEALTHY);
+    cluster_decide(&c);
+    assert_int_equal(core_alloc(c.core, serves)->desired, DESIRED_STOP);
+    cluster_clear(&c);
+}
+
 static void what_has_no_room_says_so_and_is_woken_by_a_new_node(void **state)
 {
     struct cluster c;
@@ -518,6 +542,7 @@ int main(void)
         cmocka_unit_test(a_rollback_passes_over_versions_that_failed_or_are_the_same),
         cmocka_unit_test(a_rollback_after_the_first_change_failed_says_that_nothing_is_left),
         cmocka_unit_test(a_replica_that_does_not_get_healthy_in_time_fails_the_deployment),
+        cmocka_unit_test(a_rollout_counts_what_does_not_serve_on_a_draining_node),
         cmocka_unit_test(what_has_no_room_says_so_and_is_woken_by_a_new_node),
         cmocka_unit_test(a_deployment_without_room_fails_after_ten_minutes),
         cmocka_unit_test(higher_priority_is_placed_first),
