@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import urllib.parse
 
 from lib import Agent, free_port, wait_for
@@ -21,7 +22,9 @@ class Quiet(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, address):
-        """Who hung up is no news."""
+        """Who hung up is no news. Anything else would look like the proxy's mistake: a replica that breaks off is a 502."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc()
 
 
 class TableServer:
