@@ -62,7 +62,7 @@ class TableServer:
 
             def do_GET(self):
                 path, _, query = self.path.partition("?")
-                index = int(urllib.parse.parse_qs(query)["index"][0])
+                index = int(urllib.parse.parse_qs(query).get("index", ["0"])[0])
                 with outer.changed:
                     outer.changed.wait_for(lambda: outer.stopping or index == 0 or
                                            (path.endswith("/ingress") and index < outer.index), 5)
