@@ -215,6 +215,7 @@ class Load:
         self.agent, self.host, self.pause, self.method, self.query = agent, host, pause, method, query
         self.errors, self.answers, self.lock = [], {}, threading.Lock()
         self.times = []              # of the answers: (when, by whom)
+        self.asked = []              # when each of these was asked for
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(i % 2 == 0,), daemon=True) for i in range(clients)]
         for t in self.threads:
@@ -228,11 +229,12 @@ class Load:
             try:
                 # A kept connection may be closed by the proxy between two requests, and says so when it does.
                 connection = connection or http.client.HTTPConnection(self.agent.ip, self.agent.http_port, timeout=10)
+                asked = time.monotonic()
                 connection.request(self.method, path, headers={"Host": self.host, **({} if keep else {"Connection": "close"})})
                 response = connection.getresponse()
                 body = response.read().decode()
                 closing = response.will_close
-                self._count(response, body, path)
+                self._count(response, body, path, asked)
             except (OSError, http.client.HTTPException) as e:
                 with self.lock:
                     self.errors.append((time.monotonic(), repr(e), "kept" if keep else "new"))
@@ -244,20 +246,24 @@ class Load:
         if connection:
             connection.close()
 
-    def _count(self, response, body, path):
+    def _count(self, response, body, path, asked):
         who = response.headers.get("X-Replica", "")
         with self.lock:
             if response.status != 200 or body != f"{who} {path}":
                 self.errors.append((time.monotonic(), response.status, body[:200]))
             self.answers[who] = self.answers.get(who, 0) + 1
             self.times.append((time.monotonic(), who))
+            self.asked.append(asked)
 
     def next(self, n):
-        """Who gives the next n answers."""
-        before = len(self.times)
-        self.more(n)
-        with self.lock:
-            return {who for _, who in self.times[before:before + n]}
+        """Who answers the next n requests; those that are under way do not count."""
+        before, since = len(self.times), time.monotonic()
+
+        def answers():
+            with self.lock:
+                found = [who for (_, who), asked in zip(self.times[before:], self.asked[before:]) if asked >= since]
+            return found[:n] if len(found) >= n else None
+        return set(wait_for(answers, 20, "more answers"))
 
     def more(self, n, timeout=20):
         """Waits for n more answers."""
