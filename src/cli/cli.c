@@ -52,12 +52,19 @@ const char *cli_setting(const struct cli *cli, const char *option, const char *v
     return v && *v ? v : NULL;
 }
 
+/* The --token of `mt cluster join` is a join token, and says nothing of who asks. */
+static const char *who_asks(const struct cli *cli)
+{
+    const char *given = cli_setting(cli, "token", "MENTAT_TOKEN"), *other = getenv("MENTAT_TOKEN");
+    return !given || !strchr(given, '@') ? given : other && *other ? other : NULL;
+}
+
 struct api *cli_api(struct cli *cli, struct error *err)
 {
     if (cli->api)
         return cli->api;
     struct api_options o = {
-        .addresses = cli_setting(cli, "address", "MENTAT_ADDR"), .token = cli_setting(cli, "token", "MENTAT_TOKEN"),
+        .addresses = cli_setting(cli, "address", "MENTAT_ADDR"), .token = who_asks(cli),
         .ca = cli_setting(cli, "ca", NULL), .cert = cli_setting(cli, "cert", NULL), .key = cli_setting(cli, "key", NULL),
     };
     struct settings kept = {0};

@@ -51,7 +51,7 @@ static int run_status(struct cli *cli)
     return STATUS_DONE;
 }
 
-/* One signs, and no other comes or leaves; but the founding one, which never did anything else, goes by itself. */
+/* All have certificates of the one that signs, and no other comes or leaves; but the founding one, which never did anything else, goes by itself. */
 static bool is_over(const json_t *status, struct buf *step)
 {
     const json_t *a;
@@ -63,7 +63,7 @@ static bool is_over(const json_t *status, struct buf *step)
         founding += !strcmp(state, "leaving") && !strcmp(json_text(a, "created_at"), json_text(a, "since"));
         buf_printf(step, "%s%.12s %s", i ? ", " : "", json_text(a, "id"), state);
     }
-    return signing == 1 && json_array_size(json_object_get(status, "authorities")) == 1u + (size_t)founding;
+    return signing == 1 && !json_array_size(json_object_get(status, "behind")) && json_array_size(json_object_get(status, "authorities")) == 1u + (size_t)founding;
 }
 
 /* Tells each step, until the old one is out. */

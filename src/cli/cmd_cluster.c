@@ -166,13 +166,18 @@ static int print_admin_token(struct cli *cli, const char *path, struct error *er
     return 0;
 }
 
-/* The server's certificate was replaced meanwhile: it is asked anew, by what the file of the authorities holds now. */
+/* The server's certificate was replaced: it is asked by what the file of the authorities holds now. */
+static int connect_again(struct cli *cli, struct error *err)
+{
+    api_free(steal(&cli->api));
+    return cli_api(cli, err) ? 0 : -1;
+}
+
 static int print_login(struct cli *cli, const char *address, struct error *err)
 {
     for (int64_t until = time_monotonic_ms() + ADMIN_WAIT_MS; time_monotonic_ms() < until; usleep(ROUND_MS * 1000)) {
         struct error away;
-        api_free(steal(&cli->api));
-        if (!cli_api(cli, err))
+        if (connect_again(cli, err))
             return -1;
         CLEANUP(json_decref) json_t *ca = api_get(cli->api, "/v1/ca", &away);
         if (!ca || !*json_text(ca, "hash"))
@@ -209,6 +214,12 @@ static int follow_join(struct cli *cli, struct error *err)
     for (int64_t until = time_monotonic_ms() + JOIN_WAIT_MS; time_monotonic_ms() < until; usleep(ROUND_MS * 1000)) {
         struct error away;
         CLEANUP(json_decref) json_t *s = api_get(cli->api, "/v1/cluster", &away);
+        if (!s && away.code == ERROR_UNAUTHENTICATED) {
+            cli_say(cli, "the server has joined; it asks for tokens now");
+            return 0;
+        }
+        if (!s && away.code == ERROR_DENIED && connect_again(cli, err))
+            return -1;
         if (!s)
             continue;
         const char *forming = json_text(s, "forming"), *in = json_text(s, "membership");

@@ -234,6 +234,14 @@ static bool set_time(ASN1_TIME *t, int64_t ms)
     return ASN1_TIME_set(t, (time_t)(ms / 1000)) != NULL;
 }
 
+static bool set_subject(X509 *cert, const struct certificate_order *o)
+{
+    CLEANUP(X509_free) X509 *other = o->named_as ? read_certificate(o->named_as) : NULL;
+    if (o->named_as)
+        return other && X509_set_subject_name(cert, X509_get_subject_name(other)) == 1;
+    return X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_UTF8, (const uint8_t *)o->name, -1, -1, 0) == 1;
+}
+
 int certificate_sign(const struct certificate_order *o, const char *issuer_pem, const char *issuer_key, char **out,
                      struct error *err)
 {
@@ -248,16 +256,15 @@ int certificate_sign(const struct certificate_order *o, const char *issuer_pem, 
     if (!signer || (issuer_pem && !other))
         return error_set(err, ERROR_CORRUPT, "the authority's certificate or key is damaged");
     X509 *issuer = other ? other : cert;
-    X509_NAME *subject = X509_get_subject_name(cert);
     bool good = X509_set_version(cert, X509_VERSION_3) == 1 && number(cert) && set_time(X509_getm_notBefore(cert), o->from_ms) &&
                 set_time(X509_getm_notAfter(cert), o->until_ms) && X509_set_pubkey(cert, key) == 1 &&
-                X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const uint8_t *)o->name, -1, -1, 0) == 1 &&
+                set_subject(cert, o) &&
                 X509_set_issuer_name(cert, X509_get_subject_name(issuer)) == 1 && describe(cert, issuer, o, names.data) &&
                 X509_sign(cert, signer, digest_of(signer)) > 0 && PEM_write_bio_X509(bio, cert) == 1;
     if (!good) {
         ERR_clear_error();
-        return error_set(err, ERROR_INVALID, "a certificate for %.64s cannot be made with these names: %.200s", o->name,
-                         names.data ? names.data : "none");
+        return error_set(err, ERROR_INVALID, "a certificate for %.64s cannot be made with these names: %.200s",
+                         o->name ? o->name : "an authority", names.data ? names.data : "none");
     }
     *out = text_of(bio);
     return 0;

@@ -41,7 +41,8 @@ char *certificate_request_new(const char *key);
 struct certificate_order {
     const char *request;                 /* whose key it is for: a request, whose signature is checked… */
     const char *key;                     /* …or a private key */
-    const char *name;                    /* common name */
+    const char *name;                    /* common name… */
+    const char *named_as;                /* …or, in its place: a certificate whose whole name it gets */
     const char *const *names;            /* "DNS:…", "IP:…", and NULL behind the last; NULL: none */
     bool authority;                      /* may sign servers and agents, but no authorities */
     int64_t from_ms, until_ms;

@@ -147,7 +147,11 @@ API_READ(api_authority_bundle)
     CLEANUP_BUF struct buf pem = {0};
     for (uint32_t i = 0; i < all->n; i++)
         buf_add_string(&pem, all->v[i].certificate);
-    struct authority_bundle b = {.certificates = pem.data, .hash = (char *)(uintptr_t)authority_hash(c)};
+    struct authority_bundle b = {.certificates = pem.data};
+    char mark[CERTIFICATE_MARK_SIZE];
+    core_certificate_mark(c->core, mark);
+    if (c->credentials && c->credentials->mark && !strcmp(c->credentials->mark, mark))
+        b.hash = (char *)(uintptr_t)authority_hash(c);
     type_to_json(&authority_bundle_type, &b, &r->answer.body);
     return 0;
 }
@@ -176,17 +180,23 @@ static int come(struct request *r, struct authority *fresh)
     return 0;
 }
 
+/* The private key of the one that signs, NULL with err. */
+static char *open_signing(struct control *c, const struct authority **signing, struct error *err)
+{
+    if (check_change(c, err))
+        return NULL;
+    *signing = issue_signing(&core_access(c->core)->authorities);
+    return issue_open_key(*signing, vault_ring(c), err);
+}
+
 API_READ(api_authority_rotate)
 {
-    const struct authority *old = issue_signing(&core_access(c->core)->authorities);
-    const struct keyring *keys = vault_ring(c);
+    const struct authority *old;
+    CLEANUP(certificate_key_free) char *old_key = open_signing(c, &old, err);
     CLEANUP_FREE char *name = authority_new_name(time_now_ms());
     struct authority_order order = {.name = name, .now_ms = time_now_ms(), .life_ms = AUTHORITY_LIFE_MS};
     struct authority fresh = {0};
-    if (check_change(c, err))
-        return -1;
-    CLEANUP(certificate_key_free) char *old_key = issue_open_key(old, keys, err);
-    if (old_key && !issue_authority(&order, keys, old->certificate, old_key, &fresh, err))
+    if (old_key && !issue_authority(&order, vault_ring(c), old->certificate, old_key, &fresh, err))
         return come(r, &fresh);
     type_clear(&authority_type, &fresh);
     return -1;
@@ -195,8 +205,11 @@ API_READ(api_authority_rotate)
 API_READ(api_authority_import)
 {
     const struct authority_import *body = r->body;
+    const struct authority *old;
+    CLEANUP(certificate_key_free) char *old_key = open_signing(c, &old, err);
+    struct import_order order = {.certificate = body->certificate, .key = body->key, .now_ms = time_now_ms()};
     struct authority fresh = {0};
-    if (!check_change(c, err) && !issue_import(body->certificate, body->key, time_now_ms(), vault_ring(c), &fresh, err))
+    if (old_key && !issue_import(&order, vault_ring(c), old->certificate, old_key, &fresh, err))
         return come(r, &fresh);
     type_clear(&authority_type, &fresh);
     return -1;

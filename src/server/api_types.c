@@ -235,7 +235,7 @@ TYPE(authorities_view, "The authorities of the cluster's certificates, and how f
 
 static const struct field authority_bundle_fields[] = {
     FIELD(authority_bundle, 1, FIELD_STRING, certificates, .help = "As PEM."),
-    FIELD(authority_bundle, 2, FIELD_STRING, hash, .help = "Of the one that signs; null: none does yet. It proves nothing here."),
+    FIELD(authority_bundle, 2, FIELD_STRING, hash, .help = "Of the one that signs; null: this server has no certificate of it yet. It proves nothing here."),
     {0},
 };
 TYPE(authority_bundle, "The certificates of the authorities that are believed in this cluster.");

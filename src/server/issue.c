@@ -123,22 +123,26 @@ int issue_authority(const struct authority_order *o, const struct keyring *keys,
     return 0;
 }
 
-int issue_import(const char *certificate, const char *key, int64_t now_ms, const struct keyring *keys, struct authority *out,
-                 struct error *err)
+int issue_import(const struct import_order *o, const struct keyring *keys, const char *by, const char *by_key,
+                 struct authority *out, struct error *err)
 {
     struct certificate_facts facts;
     char until[TIME_TEXT_SIZE];
     *out = (struct authority){0};
-    if (certificate_read(certificate, &facts, err))
+    if (certificate_read(o->certificate, &facts, err))
         return error_context(err, "certificate");
     if (!facts.authority)
         return error_set(err, ERROR_INVALID, "certificate: it is not that of an authority (basicConstraints CA:TRUE)");
-    if (!certificate_has_key(certificate, key))
+    if (!certificate_has_key(o->certificate, o->key))
         return error_set(err, ERROR_INVALID, "key: it is not the certificate's, is damaged, or is locked with a passphrase");
     time_format(until, facts.until_ms);
-    if (facts.from_ms > now_ms || facts.until_ms <= now_ms)
+    if (facts.from_ms > o->now_ms || facts.until_ms <= o->now_ms)
         return error_set(err, ERROR_INVALID, "certificate: it is not valid now (until %s)", until);
-    out->certificate = mem_strdup(certificate);
-    describe(out, key, keys);
+    struct certificate_order cross = {.key = o->key, .named_as = o->certificate, .authority = true,
+                                      .from_ms = o->now_ms - SLACK_MOST_MS, .until_ms = facts.until_ms};
+    if (certificate_sign(&cross, by, by_key, &out->cross, err))
+        return -1;
+    out->certificate = mem_strdup(o->certificate);
+    describe(out, o->key, keys);
     return 0;
 }

@@ -19,9 +19,10 @@ struct authority_order { const char *name; int64_t now_ms, life_ms; };
  * it too; NULL: none. *out is to be cleared (authority_type). */
 int issue_authority(const struct authority_order *order, const struct keyring *keys, const char *by, const char *by_key,
                     struct authority *out, struct error *err);
-/* One that is given: certificate (and its chain) and private key, PEM. */
-int issue_import(const char *certificate, const char *key, int64_t now_ms, const struct keyring *keys, struct authority *out,
-                 struct error *err);
+/* One that is given: certificate (and its chain) and private key, PEM. by, by_key as above. */
+struct import_order { const char *certificate, *key; int64_t now_ms; };
+int issue_import(const struct import_order *order, const struct keyring *keys, const char *by, const char *by_key,
+                 struct authority *out, struct error *err);
 /* The private key of an authority, PEM, the caller's (certificate_key_free). NULL with err. */
 char *issue_open_key(const struct authority *a, const struct keyring *keys, struct error *err);
 /* A copy whose private key is sealed with the current key; 1: it is already, and there is none. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """tls: auto: the cluster makes its certificates itself, hands them to whoever may join, and renews and changes them while it
 works. All connections of the test are as strict as those of the programs."""
+import http.client
 import os
 import re
 import ssl
@@ -11,6 +12,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from authority import Authority  # noqa: E402
 from cluster_lib import Cluster  # noqa: E402
 from lib import Agent, PATIENCE, Server, Workdir, call, exec_service, job, program, wait_for  # noqa: E402
 
@@ -50,21 +52,35 @@ class Auto:
 
 
 class Load(threading.Thread):
-    """A client with one kept connection and one with a new one for each request, until told to end."""
+    """A client of each server, in turn by a connection that is kept and by new ones, until told to end."""
 
-    def __init__(self, server):
+    def __init__(self, servers):
         super().__init__(daemon=True)
-        self.server, self.stop, self.done, self.failed = server, threading.Event(), 0, []
+        self.servers, self.ending, self.done, self.failed = servers, threading.Event(), 0, []
+        self.kept = [http.client.HTTPSConnection("127.0.0.1", s.port, context=s.tls, timeout=20) for s in servers]
+
+    def ask_kept(self, i):
+        self.kept[i].request("GET", "/v1/services", headers=self.servers[i].headers)
+        answer = self.kept[i].getresponse()
+        answer.read()
+        return answer.status
 
     def run(self):
-        while not self.stop.is_set():
-            try:
-                answer = self.server.get("/v1/services", timeout=10)
-                if answer.status != 200:
-                    self.failed.append(answer.status)
-            except OSError as e:
-                self.failed.append(repr(e))
-            self.done += 1
+        while not self.ending.wait(0.01):
+            for i, s in enumerate(self.servers):
+                try:
+                    statuses = [self.ask_kept(i), s.get("/v1/services", timeout=20).status]
+                    self.failed += [status for status in statuses if status != 200]
+                except (OSError, http.client.HTTPException) as e:
+                    self.failed.append(repr(e))
+                self.done += 1
+
+    def end(self):
+        self.ending.set()
+        self.join()
+        for connection in self.kept:
+            connection.close()
+        return self.failed
 
 
 class Certificates(unittest.TestCase):
@@ -102,12 +118,15 @@ class Certificates(unittest.TestCase):
 
     def agent(self, server, name, **flags):
         agent = Agent(server, name, bind="127.0.0.1", tls="auto", **flags)
-        # It answers servers alone; what it shows carries its name, not an address.
+        self.addCleanup(lambda: self.assertEqual(self.speak(agent, server).end(), []))
+        return agent
+
+    def speak(self, agent, server):
+        """It answers servers alone; what it shows carries its name, not an address."""
         agent.tls = ssl.create_default_context(cafile=self.auto.authorities(server))
         agent.tls.check_hostname = False
         identity = os.path.join(server.flags["data_dir"], "tls", "identity.pem")
         agent.tls.load_cert_chain(identity, identity)
-        self.addCleanup(lambda: self.assertEqual(agent.end(), []))
         return agent
 
     def status(self, server):
@@ -145,6 +164,105 @@ class Certificates(unittest.TestCase):
         wait_for(lambda: len([a for a in alive.items("/v1/allocs") if a["state"] == "running"]) == 2, 30, "two replicas")
         self.assertIn("/", self.auto.mt(alive, "exec", "web/0", "--", "/bin/pwd").stdout)
         self.assertEqual(second.process.alive(), True)
+
+    def test_certificates_and_authorities_change_under_load(self):
+        cluster = self.found(lifetime="6s")
+        leader = cluster.leader()
+        agent = self.agent(leader, "n1", servers=cluster.addresses, join_token_file=self.auto.secret).start()
+        self.assertEqual(leader.post("/v1/jobs", job("web", exec_service("web", 1))).status, 200)
+
+        def running():
+            allocs = self.speak(agent, leader).get("/v1/allocs").json
+            return [a["pid"] for a in allocs if a["state"] == "running"]
+        first = wait_for(running, 30, "a replica")
+        before = wait_for(lambda: self.settled(leader), 20, "certificates of the cluster's own authority")["hash"]
+        load = Load(cluster.servers)
+        load.start()
+        try:
+            # By themselves, several times within the life of one.
+            for process in [agent.process, *(s.process for s in cluster.servers)]:
+                self.wait_log(process, "has a new certificate", 4)
+            rotated = self.auto.mt(leader, "ca", "rotate")
+            self.assertEqual(rotated.returncode, 0, rotated.stdout + rotated.stderr)
+            after = self.settled(leader, 2)
+            self.assertNotEqual(after["hash"], before)
+            self.assertNotIn(before, [a["id"] for a in after["authorities"]])
+            self.assertRegex(rotated.stdout, "coming(.|\n)*signing(.|\n)*leaving(.|\n)*done; hash")
+            for s in cluster.servers:
+                self.auto.believe(s)             # who is two authorities behind knows none of them
+            ours = Authority("an authority of ours")
+            bad = self.auto.mt(leader, "ca", "import", "--certificate", ours.ca, "--private-key", ours.issue("x")[1])
+            self.assertEqual(bad.returncode, 2, bad.stderr)
+            self.assertIn("it is not the certificate's", bad.stderr)
+            done = self.auto.mt(leader, "ca", "import", "--certificate", ours.ca, "--private-key", ours.ca_key)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        finally:
+            failed = load.end()
+        self.assertEqual(failed, [])
+        self.assertGreater(load.done, 20)
+        self.assertEqual(running(), first)
+        self.assertIs(cluster.leader(), leader)
+        # Who believes that authority alone believes the cluster now; and the log says nothing of refused connections.
+        self.assertEqual(self.auto.mt(leader, "services", ca=ours.ca).returncode, 0)
+        for s in cluster.servers:
+            self.assertEqual(re.findall("a server is refused|no connection to a server.*certificate", s.process.text()), [])
+
+    def test_who_joins_by_a_token_and_who_does_not(self):
+        first = Server(tls="auto", bind="127.0.0.1", expect=0, name="s1")
+        self.addCleanup(first.workdir.remove)
+        self.addCleanup(lambda: first.kill())
+        first.start(wait=False)
+        self.wait_log(first.process, "msg=listening")
+        init = self.auto.mt(first, "cluster", "init")
+        self.assertEqual(init.returncode, 0, init.stderr)
+        self.auto.admin = re.search(r"^  ([0-9a-f]+\.[0-9a-f]+)$", init.stdout, re.M).group(1)
+        login = re.search(r"mt (login --address \S+ --ca-hash ([0-9a-f]{64}))", init.stdout)
+        first.headers = {"Authorization": f"Bearer {self.auto.admin}"}
+        self.auto.believe(first)
+        # The user's machine knows the hash alone; a wrong one believes nobody.
+        home = self.auto.workdir.join("home")
+        os.mkdir(home)
+        wrong = login.group(1).replace(login.group(2), "0" * 64).split()
+        done = self.auto.mt(first, *wrong, "--token", self.auto.admin, home=home)
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn("the peer's certificate is refused", done.stderr)
+        done = self.auto.mt(first, *login.group(1).split(), "--token", self.auto.admin, home=home)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.auto.mt(first, "cluster", "status", home=home, token=False).returncode, 0)
+        # A server, by its own token alone.
+        second = Server(tls="auto", bind="127.0.0.1", expect=0, name="s2")
+        self.addCleanup(second.workdir.remove)
+        self.addCleanup(lambda: second.kill())
+        second.start(wait=False)
+        self.wait_log(second.process, "msg=listening")
+        agents = self.auto.mt(first, "node", "token", "-q").stdout.strip()
+        refused = self.auto.mt(second, "cluster", "join", "--token", agents, token=False)
+        self.assertEqual(refused.returncode, 4, refused.stderr)
+        self.assertIn("the join token is for agents", refused.stderr)
+        self.wait_log(first.process, "no certificate was given.*the join token is for agents")
+        token = self.auto.mt(first, "cluster", "token", "-q").stdout.strip()
+        forged = token.replace(token.split(".")[2].split("@")[0], "f" * 32)
+        refused = self.auto.mt(second, "cluster", "join", "--token", forged, token=False)
+        self.assertEqual(refused.returncode, 4, refused.stderr)
+        self.assertIn("certificate is refused", refused.stderr)
+        joined = self.auto.mt(second, "cluster", "join", "--token", token, token=False)
+        self.assertEqual(joined.returncode, 0, joined.stdout + joined.stderr)
+        wait_for(lambda: self.settled(first), 20, "its own certificate")
+        # An agent; its token is no good a second time, nor its name while it lives.
+        agent = self.agent(first, "n1", join_token_file=self.auto.file("agent", agents)).start()
+        wait_for(lambda: first.items("/v1/nodes"), 20, "the node")
+        thief = self.agent(first, "n2", join_token_file=self.auto.file("thief", agents)).start()
+        self.wait_log(thief.process, "the join token was used already, by node n1")
+        double = Agent(first, "n1", bind="127.0.0.1", tls="auto",
+                       join_token_file=self.auto.file("double", self.auto.mt(first, "node", "token", "-q").stdout.strip()))
+        double.start()
+        self.wait_log(double.process, "node n1 lives")
+        double.kill()
+        double.sweep()
+        # What it waits for may come later.
+        self.auto.file("thief", self.auto.mt(first, "node", "token", "-q").stdout.strip())
+        wait_for(lambda: len(first.items("/v1/nodes")) == 2, 20, "the second node")
+        self.assertTrue(agent.process.alive())
 
 
 if __name__ == "__main__":
