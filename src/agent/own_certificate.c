@@ -152,7 +152,7 @@ static void on_timer(uv_timer_t *timer)
     bool other = c->mark && (!own->mark || strcmp(c->mark, own->mark));
     if (!c->context || expired(c))
         ask_by_file(c);
-    else if (other || (!own->founding && time_now_ms() >= credentials_renew_at(own)))
+    else if (other || (!own->founding && time_now_ms() >= own->renew_at_ms))
         ask_by_certificate(c);
 }
 

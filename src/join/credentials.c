@@ -28,10 +28,14 @@ static void forget(struct credentials *c)
     c->present = c->founding = false;
 }
 
-/* "# mark M" stands in the first line of an identity that the cluster gave. */
-static char *read_mark(const char *text)
+/* "# mark MARK TIME" stands in the first line of an identity that the cluster gave; TIME: when to renew it. */
+static void read_head(struct credentials *c, const char *text)
 {
-    return text_has_prefix(text, MARK) ? mem_strndup(text + strlen(MARK), strcspn(text + strlen(MARK), "\n")) : NULL;
+    if (!text_has_prefix(text, MARK))
+        return;
+    size_t n = strcspn(text + strlen(MARK), " \n");
+    c->mark = mem_strndup(text + strlen(MARK), n);
+    c->renew_at_ms = strtoll(text + strlen(MARK) + n, NULL, 10);
 }
 
 static void take(struct credentials *c, const char *identity, const char *authorities)
@@ -44,7 +48,7 @@ static void take(struct credentials *c, const char *identity, const char *author
     forget(c);
     c->present = true;
     c->facts = facts;
-    c->mark = read_mark(identity);
+    read_head(c, identity);
     c->founding = c->mark == NULL;
     c->certificate = mem_strndup(identity, (size_t)(key - identity));
     c->authorities = mem_strdup(authorities);
@@ -82,15 +86,14 @@ void credentials_close(struct credentials *c)
 }
 
 /* Whom it believes first: an identity without its authorities would be worse than the reverse. */
-static int write_files(struct credentials *c, const char *key, const char *certificate, const char *authorities, const char *mark,
-                       struct error *err)
+static int write_files(struct credentials *c, const char *key, const struct certificate_answer *given, struct error *err)
 {
-    CLEANUP_FREE char *head = mark ? mem_printf(MARK "%s\n", mark) : mem_strdup("");
-    CLEANUP(certificate_key_free) char *identity = mem_printf("%s%s%s", head, certificate, key);
-    if (file_write(c->authorities_file, authorities, strlen(authorities), 0600, err) ||
+    CLEANUP_FREE char *head = given->mark ? mem_printf(MARK "%s %lld\n", given->mark, (long long)given->renew_at) : mem_strdup("");
+    CLEANUP(certificate_key_free) char *identity = mem_printf("%s%s%s", head, given->certificate, key);
+    if (file_write(c->authorities_file, given->authorities, strlen(given->authorities), 0600, err) ||
         file_write(c->identity_file, identity, strlen(identity), 0600, err))
         return -1;
-    take(c, identity, authorities);
+    take(c, identity, given->authorities);
     return 0;
 }
 
@@ -121,22 +124,18 @@ int credentials_found(struct credentials *c, const char *secret, const struct st
     if (rc)
         return -1;
     CLEANUP_FREE char *chain = mem_printf("%s%s", certificate, authority);
-    return write_files(c, key, chain, authority, NULL, err);
+    struct certificate_answer made = {.certificate = chain, .authorities = authority};
+    return write_files(c, key, &made, err);
 }
 
-int credentials_keep(struct credentials *c, const char *key, const char *certificate, const char *authorities, const char *mark,
-                     struct error *err)
+int credentials_keep(struct credentials *c, const char *key, const struct certificate_answer *given, struct error *err)
 {
     struct certificate_facts facts;
-    if (!certificate || !authorities || !mark || !*mark || certificate_read(certificate, &facts, err) ||
-        strcmp(facts.name, c->name) || !certificate_has_key(certificate, key))
+    bool whole = given->certificate && given->authorities && given->mark && *given->mark;
+    if (!whole || certificate_read(given->certificate, &facts, err) || strcmp(facts.name, c->name) ||
+        !certificate_has_key(given->certificate, key))
         return error_set(err, ERROR_CORRUPT, "the certificate that was given is not the one that was asked for");
-    return write_files(c, key, certificate, authorities, mark, err);
-}
-
-int64_t credentials_renew_at(const struct credentials *c)
-{
-    return c->facts.from_ms + (c->facts.until_ms - c->facts.from_ms) / 3 * 2;
+    return write_files(c, key, given, err);
 }
 
 struct certificate_state credentials_state(const struct credentials *c)

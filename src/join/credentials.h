@@ -20,6 +20,7 @@ struct credentials {
     char *certificate;                       /* PEM, with its chain */
     char *authorities;                       /* PEM */
     char *mark;                              /* of the cluster's authorities when it was given; NULL: founding */
+    int64_t renew_at_ms;                     /* when it is to be replaced */
 };
 
 /* Opens the folder and reads what is there. 0 when there is nothing yet, and for an identity of another name, which counts
@@ -34,11 +35,10 @@ int credentials_found(struct credentials *c, const char *secret, const struct st
 /* The founding authority of a secret: its certificate and its key, the caller's. */
 void credentials_founding_authority(const char *secret, int64_t now_ms, char **certificate, char **key);
 
+/* What a cluster gives: certificate with its chain and authorities, PEM. */
+struct certificate_answer { char *certificate, *authorities, *mark; int64_t expires_at, renew_at; };
 /* Keeps what was given for this key. It is looked at first: an answer that fits nothing is refused, and all stays as it was. */
-int credentials_keep(struct credentials *c, const char *key, const char *certificate, const char *authorities, const char *mark,
-                     struct error *err);
-/* When the certificate is to be replaced: after two thirds of its time. */
-int64_t credentials_renew_at(const struct credentials *c);
+int credentials_keep(struct credentials *c, const char *key, const struct certificate_answer *given, struct error *err);
 struct certificate_state credentials_state(const struct credentials *c);    /* borrowed */
 
 /* What stands in a file of the configuration that holds a founding secret or a join token: its first line, the caller's.

@@ -26,6 +26,7 @@ static const struct field certificate_answer_fields[] = {
     STRING(certificate_answer, authorities, 2, .help = "The authorities that are to be believed, as PEM."),
     STRING(certificate_answer, mark, 3, .help = "Of these authorities; who hears of another one asks again."),
     TIME(certificate_answer, expires_at, 4, .help = "When it expires."),
+    TIME(certificate_answer, renew_at, 5, .help = "When to ask for the next one."),
     {0},
 };
 TABLE(certificate_answer, certificate_answer_fields, "A certificate.");
@@ -54,7 +55,7 @@ static void take_answer(struct enrol *e, const struct buf *body)
     if (type_from_json(&certificate_answer_type, body->data ? body->data : "", body->len, true, &a, &problems))
         error_set(&e->err, ERROR_CORRUPT, "the answer cannot be read");
     else
-        e->good = credentials_keep(e->o.credentials, e->key, a.certificate, a.authorities, a.mark, &e->err) == 0;
+        e->good = credentials_keep(e->o.credentials, e->key, &a, &e->err) == 0;
     problem_list_clear(&problems);
     type_clear(&certificate_answer_type, &a);
 }

@@ -10,7 +10,6 @@
 
 /* POST /v1/certificates. token: "ID.SECRET"; NULL: by the certificate of the connection. */
 struct certificate_request { char *request, *role, *name; struct str_list names; char *token; };
-struct certificate_answer { char *certificate, *authorities, *mark; int64_t expires_at; };
 extern const struct type certificate_request_type, certificate_answer_type;
 
 struct enrol;

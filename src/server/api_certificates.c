@@ -55,7 +55,8 @@ static void give(struct control *c, struct request *r)
     struct certificate_answer a = {0};
     char mark[CERTIFICATE_MARK_SIZE];
     struct issue_order order = {.role = body->role, .name = body->name, .names = server ? &body->names : NULL, .request = body->request,
-                                .now_ms = time_now_ms(), .life_ms = c->config->certificate_lifetime_ms};
+                                .now_ms = time_now_ms(), .life_ms = c->config->certificate_lifetime_ms,
+                                .renew_ms = c->config->certificate_renewal_ms};
     core_certificate_mark(c->core, mark);
     if (!issue_certificate(&core_access(c->core)->authorities, mark, vault_ring(c), &order, &a, &r->answer.error)) {
         type_to_json(&certificate_answer_type, &a, &r->answer.body);

@@ -50,16 +50,17 @@ static char *cache_path(const struct server_config *config)
 }
 
 static int give_itself(struct own_tls *t, const struct authority_list *all, const char *mark, const struct keyring *keys,
-                       int64_t life_ms, struct error *err)
+                       const struct server_config *config, struct error *err)
 {
     CLEANUP(certificate_key_free) char *key = certificate_key_new();
     CLEANUP_FREE char *request = certificate_request_new(key);
     struct certificate_answer a;
     struct issue_order order = {.role = t->credentials.role, .name = t->credentials.name, .names = &t->names, .request = request,
-                                .now_ms = time_now_ms(), .life_ms = life_ms};
+                                .now_ms = time_now_ms(), .life_ms = config->certificate_lifetime_ms,
+                                .renew_ms = config->certificate_renewal_ms};
     int rc = issue_certificate(all, mark, keys, &order, &a, err);
     if (!rc)
-        rc = credentials_keep(&t->credentials, key, a.certificate, a.authorities, a.mark, err);
+        rc = credentials_keep(&t->credentials, key, &a, err);
     type_clear(&certificate_answer_type, &a);
     return rc;
 }
@@ -75,7 +76,7 @@ static bool give_itself_from_cache(struct own_tls *t, const struct server_config
         return false;
     CLEANUP(keyring_free) struct keyring *keys = vault_read_keys(config, t->launcher, &err);
     bool good = keys && !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
-                !give_itself(t, &cache.authorities, cache.mark, keys, config->certificate_lifetime_ms, &err);
+                !give_itself(t, &cache.authorities, cache.mark, keys, config, &err);
     if (!good)
         LOG_W("this server could not renew its own certificate", "error", err.text);
     type_clear(&authority_cache_type, &cache);
@@ -369,7 +370,7 @@ static void renew(struct authorities *a, const struct access *access, const char
     struct error err;
     if (!vault_ready(c) || time_monotonic_ms() < a->after_ms)
         return;
-    if (give_itself(a->tls, &access->authorities, mark, vault_ring(c), c->config->certificate_lifetime_ms, &err)) {
+    if (give_itself(a->tls, &access->authorities, mark, vault_ring(c), c->config, &err)) {
         LOG_E("this server cannot make itself a certificate", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
         return;
@@ -394,7 +395,7 @@ static void on_timer(uv_timer_t *timer)
         return;
     write_cache(a, access, mark);
     const struct credentials *own = &a->tls->credentials;
-    if (!own->mark || strcmp(own->mark, mark) || time_now_ms() >= credentials_renew_at(own))
+    if (!own->mark || strcmp(own->mark, mark) || time_now_ms() >= own->renew_at_ms)
         renew(a, access, mark);
 }
 

@@ -95,7 +95,8 @@ int issue_certificate(const struct authority_list *all, const char *mark, const 
     for (uint32_t i = 0; i < all->n; i++)
         add_pem(&authorities, all->v[i].certificate);
     *out = (struct certificate_answer){.certificate = buf_steal(&chain), .authorities = buf_steal(&authorities),
-                                       .mark = mem_strdup(mark), .expires_at = order.until_ms};
+                                       .mark = mem_strdup(mark), .expires_at = order.until_ms,
+                                       .renew_at = o->now_ms + o->renew_ms};
     return 0;
 }
 

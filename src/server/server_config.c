@@ -58,7 +58,9 @@ static const struct field server_config_fields[] = {
     CONFIG("tls_names", 42, FIELD_STR_LIST, tls_names, .flags = FIELD_SCALAR_OK,
            .help = "With auto: further host names and addresses under which this server is reached, for its certificate."),
     CONFIG("certificate_lifetime", 43, FIELD_DURATION, certificate_lifetime_ms, .default_text = "7d", .min = 3000, .max = 31536000000,
-           .help = "With auto: how long certificates last; they are renewed after two thirds of that."),
+           .help = "With auto: how long certificates last."),
+    CONFIG("certificate_renewal", 47, FIELD_DURATION, certificate_renewal_ms, .min = 0, .max = 31536000000,
+           .help = "With auto: after how long they are renewed. Default: two thirds of certificate_lifetime."),
     CONFIG("join_token_file", 44, FIELD_STRING, join_token_file,
            .help = "With auto: file with what lets this server in where there is a cluster, or found one with others: a join token "
                    "(`mt cluster token`), or a secret that all founders and their agents share (openssl rand -hex 32). Default: "
@@ -202,6 +204,8 @@ static int check(const struct server_config *c, struct error *err)
         return error_set(err, ERROR_INVALID, "access: tokens would be read on their way; set tls: auto, or tls_cert, tls_key and tls_ca");
     if (c->access == ACCESS_OPEN && c->tls == TLS_AUTO)
         return error_set(err, ERROR_INVALID, "access: open is not for tls: auto, where whoever joins has no certificate yet");
+    if (c->certificate_renewal_ms >= c->certificate_lifetime_ms)
+        return error_set(err, ERROR_INVALID, "certificate_renewal must be shorter than certificate_lifetime");
     if (c->join_token_file[0] != '/' || c->cluster_key_file[0] != '/')
         return error_set(err, ERROR_INVALID, "join_token_file and cluster_key_file: absolute paths are needed");
     if (c->data_dir[0] != '/')
@@ -264,6 +268,8 @@ int server_config_load(int argc, char **argv, struct server_config *config, stru
     if (!config->name)
         config->name = host_name();
     choose_tls(config);
+    if (!config->certificate_renewal_ms)
+        config->certificate_renewal_ms = config->certificate_lifetime_ms / 3 * 2;
     if (!config->join_token_file)
         config->join_token_file = mem_printf("%s/join-token", config->data_dir);
     if (!config->cluster_key_file)

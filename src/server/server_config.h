@@ -31,7 +31,7 @@ struct server_config {
     int tls;                         /* enum server_tls; the default becomes one of the others */
     char *tls_cert, *tls_key, *tls_ca;
     struct str_list tls_names;
-    int64_t certificate_lifetime_ms;
+    int64_t certificate_lifetime_ms, certificate_renewal_ms;
     char *join_token_file;
     char *cluster_key_file, *cluster_key_command;
     bool allow_insecure;

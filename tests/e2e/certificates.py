@@ -102,9 +102,9 @@ class Certificates(unittest.TestCase):
         for s in servers:
             s.headers = {"Authorization": f"Bearer {self.auto.admin}"}
 
-    def found(self, count=3, lifetime="1h"):
+    def found(self, count=3, **flags):
         cluster = Cluster(count, start=False, bind="127.0.0.1", tls="auto", join_token_file=self.auto.secret,
-                          certificate_lifetime=lifetime)
+                          **flags)
         self.addCleanup(cluster.remove_files)
         self.addCleanup(cluster.kill)
         for s in cluster.servers:
@@ -166,7 +166,7 @@ class Certificates(unittest.TestCase):
         self.assertEqual(second.process.alive(), True)
 
     def test_certificates_and_authorities_change_under_load(self):
-        cluster = self.found(lifetime="6s")
+        cluster = self.found(certificate_renewal="2s")
         leader = cluster.leader()
         agent = self.agent(leader, "n1", servers=cluster.addresses, join_token_file=self.auto.secret).start()
         self.assertEqual(leader.post("/v1/jobs", job("web", exec_service("web", 1))).status, 200)
@@ -179,7 +179,7 @@ class Certificates(unittest.TestCase):
         load = Load(cluster.servers)
         load.start()
         try:
-            # By themselves, several times within the life of one.
+            # By themselves, several times.
             for process in [agent.process, *(s.process for s in cluster.servers)]:
                 self.wait_log(process, "has a new certificate", 4)
             rotated = self.auto.mt(leader, "ca", "rotate")
