@@ -5,7 +5,7 @@
 #
 #   tests/e2e/host-vm.sh [BUILD]      BUILD: where the programs were built; default: build
 #
-# Takes 10 to 30 minutes, root, 4 GB of memory and 12 GB of disk under $TMPDIR. The root file system, which is made with
+# Takes 15 to 40 minutes, root, 4 GB of memory and 12 GB of disk under $TMPDIR. The root file system, which is made with
 # debootstrap and so needs Debian's archive, is kept in BUILD/host-vm for the next time. Run by hand, nightly for example.
 # Needs debootstrap besides what `scripts/packages.sh all` installs. Prints how long what took; exit status 0: all went well.
 set -euo pipefail
