@@ -16,6 +16,8 @@
 #include "agent/ingress/ingress.h"
 #include "agent/rights.h"
 #include "agent/runner.h"
+#include "agent/secret_files.h"
+#include "agent/secret_source.h"
 #include "agent/sync.h"
 #include "base/file.h"
 #include "base/id.h"
@@ -38,6 +40,8 @@ struct agent {
     struct cgroup_root cgroups;
     struct driver_env *drivers_env;
     struct drivers *drivers;
+    struct secret_source *secrets;
+    struct secret_files *secret_files;
     struct runner *runner;
     struct agent_api *api;
     struct sync *sync;
@@ -353,6 +357,7 @@ static void close_all(struct agent *a)
     if (a->ingress)
         ingress_close(steal(&a->ingress));
     runner_close(steal(&a->runner));
+    secret_source_close(steal(&a->secrets));
     drivers_close(steal(&a->drivers));           /* what they still have to do keeps the loop running */
 }
 
@@ -440,8 +445,11 @@ static int begin_runner(struct agent *a, struct error *err)
     a->drivers_env = env;
     if (drivers_open(env, &c->drivers, &a->drivers, err) < 0)
         return -1;
+    a->secrets = secret_source_new(&a->loop, a->node.id);
+    a->secret_files = secret_files_open(c->secrets_dir, a->node.id);
     a->runner = runner_new(&(struct runner_env){
-        .loop = &a->loop, .store = a->store, .drivers = a->drivers, .cgroups = &a->cgroups,
+        .loop = &a->loop, .store = a->store, .drivers = a->drivers, .cgroups = &a->cgroups, .secrets = a->secrets,
+        .secret_files = a->secret_files,
         .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->ip,
         .node_meta = &c->meta, .gc_age_ms = c->gc_age_ms, .gc_max_allocs = c->gc_max_allocs,
         .gc_max_mb = c->gc_max_mb, .trouble = trouble, .admits = on_admits, .no_space = on_no_space,
@@ -501,6 +509,7 @@ static int begin_network(struct agent *a, struct error *err)
         .cluster = c->new_cluster ? NULL : a->known_cluster, .tls = a->tls, .index = c->new_cluster ? 0 : a->index,
         .seed = seed, .handlers = c->ingress ? &ingress_handlers : &sync_handlers, .ctx = a,
     });
+    secret_source_use(a->secrets, a->tls, a->sync);
     sync_report(a->sync);
     return 0;
 }
@@ -585,6 +594,8 @@ int agent_run(const struct agent_config *config, struct error *err)
             ingress_close(a->ingress);
         if (a->runner)
             runner_close(a->runner);
+        if (a->secrets)
+            secret_source_close(a->secrets);
         if (a->drivers)
             drivers_close(steal(&a->drivers));
     }
@@ -594,6 +605,8 @@ int agent_run(const struct agent_config *config, struct error *err)
     uv_run(&a->loop, UV_RUN_DEFAULT);
     INVARIANT(uv_loop_close(&a->loop) == 0);
     cgroup_close(&a->cgroups);
+    if (a->secret_files)
+        secret_files_close(a->secret_files, config->stop_tasks_on_exit);
     tls_context_free(a->tls);
     type_clear(&node_type, &a->node);
     str_list_clear(&a->known_servers);

@@ -22,6 +22,7 @@ static const struct field alloc_record_fields[] = {
     RECORD(restarts, 7, FIELD_LIST, .type = &restart_mark_type),
     RECORD(backoff, 8, FIELD_INT),
     RECORD(runs, 9, FIELD_UINT),
+    RECORD(secrets, 10, FIELD_MAP),
     {0},
 };
 

@@ -15,6 +15,7 @@ struct alloc_record {
     bool launched;                   /* a run was begun and its end was not dealt with yet */
     uint64_t runs;                   /* how often it was started */
     struct restart_mark_list restarts;
+    struct kv_list secrets;          /* which version of each secret its task has; no values */
     int64_t backoff;                 /* local restarts in a row without a quiet window between: doubles the delay */
 };
 

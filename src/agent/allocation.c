@@ -5,9 +5,12 @@
 
 #include <string.h>
 
+#include "agent/alloc_secrets.h"
 #include "agent/restart_policy.h"
+#include "agent/secret_files.h"
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "model/secret.h"
 
 const char *const phase_names[PHASE_COUNT] = {
     "waiting", "preparing", "starting", "adopting", "up", "backoff", "stopping", "dead",
@@ -21,14 +24,15 @@ static const char *const event_names[EVENT_COUNT] = {
 /* How long a task may stay unhealthy before it is restarted under the restart policy. */
 #define UNHEALTHY_LEAST_MS 30000
 #define NO_SPACE_RETRY_MS 2000
+#define SECRETS_RETRY_MS 1000
 
-/* The two things that a start waits for. Outlives its allocation, because the worker cannot be called back. */
+/* The things that a start waits for: its secrets, then its directories; meanwhile the intent. Outlives its allocation, because the worker cannot be called back. */
 struct preparation {
     struct allocation *a;            /* NULL: nobody waits any more */
     struct launch *launch;
     uv_work_t work;
     struct store_wait *wait;
-    bool working;
+    bool working, asking, no_secrets;
     struct error error;
 };
 
@@ -101,6 +105,9 @@ static void preparation_abandon(struct allocation *a)
     if (p->wait)
         store_wait_cancel(p->wait);
     p->wait = NULL;
+    if (p->asking)
+        alloc_secrets_rest(a->secrets);
+    p->asking = false;
     preparation_free_when_idle(p);
 }
 
@@ -110,7 +117,7 @@ static void preparation_step(struct preparation *p)
         preparation_free_when_idle(p);
         return;
     }
-    if (p->working)
+    if (p->working || p->asking)
         return;
     if (p->error.code) {
         struct error err = p->error;
@@ -124,6 +131,29 @@ static void prepare_run(uv_work_t *work)
 {
     struct preparation *p = work->data;
     launch_prepare(p->launch, &p->error);
+}
+
+static void prepare_done(uv_work_t *work, int status);
+
+static void prepare(struct preparation *p)
+{
+    p->working = true;
+    uv_queue_work(runner_env(p->a->runner)->loop, &p->work, prepare_run, prepare_done);
+}
+
+static void on_secrets(void *ctx, const struct error *err)
+{
+    struct preparation *p = ctx;
+    p->asking = false;
+    if (err)
+        p->error = *err;
+    else if (alloc_secrets_write(p->a->secrets, p->launch->owner, &p->error) == 0)
+        alloc_secrets_env(p->a->secrets, &p->launch->env);
+    p->no_secrets = p->error.code;
+    if (p->no_secrets)
+        preparation_step(p);
+    else
+        prepare(p);
 }
 
 static void prepare_done(uv_work_t *work, int status)
@@ -165,6 +195,17 @@ static const char *adopts(const struct allocation *a)
     return !a->record.alloc.replica && !a->record.report.started_at ? spec_of(a)->adopt : NULL;
 }
 
+/* The service's version may be another one than at the last start. NULL: it gets none. */
+static struct alloc_secrets *allocation_secrets(struct allocation *a)
+{
+    bool needs = runner_env(a->runner)->secrets && service_has_secrets(spec_of(a));
+    if (needs && !a->secrets)
+        a->secrets = alloc_secrets_new(a);
+    if (!needs)
+        alloc_secrets_free(steal(&a->secrets), false);
+    return a->secrets;
+}
+
 static enum phase do_start(struct allocation *a, const struct alloc_input *in)
 {
     const struct runner_env *env = runner_env(a->runner);
@@ -180,12 +221,15 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
     struct kv_list peers = {0};
     struct task_facts facts = facts_of(a, &peers);
     CLEANUP_FREE char *dir = runner_alloc_dir(a->runner, a->record.alloc.id);
+    CLEANUP_FREE char *secrets_dir = allocation_secrets(a) ? secret_files_dir(env->secret_files, a->record.alloc.id) : NULL;
+    facts.secrets_dir = secrets_dir && spec_of(a)->driver != DRIVER_EXEC ? SECRETS_DIR_INSIDE : secrets_dir;
     struct launch *l;
     int rc = launch_build(&facts, dir, env->volume_root, &l, &err);
     kv_clear(&peers);
     if (rc < 0)
         return fail(a, err.text);
     char *handle = NULL;
+    l->secrets_dir = steal(&secrets_dir);
     l->adopt = mem_strdup(adopts(a));
     if (l->adopt && !(handle = task_takeover_handle(env->drivers, driver_kind_names[spec_of(a)->driver], l->adopt,
                                                     a->record.runs + 1, &spec_of(a)->logs, &err))) {
@@ -199,10 +243,13 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
     a->record.handle = handle;
     allocation_save(a);
     struct preparation *p = a->preparation = NEW(struct preparation);
-    *p = (struct preparation){.a = a, .launch = l, .working = true};
+    *p = (struct preparation){.a = a, .launch = l, .asking = a->secrets};
     p->wait = store_when_durable(env->store, intent_stored, p);
     p->work.data = p;
-    uv_queue_work(env->loop, &p->work, prepare_run, prepare_done);
+    if (a->secrets)
+        alloc_secrets_get(a->secrets, on_secrets, p);
+    else
+        prepare(p);
     return PHASE_PREPARING;
 }
 
@@ -240,13 +287,20 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
     const struct launch *l = a->preparation->launch;
     allocation_report(a, ALLOC_STARTING, a->record.report.restarts ? "starting again" : "starting");
     struct error err = {0};
+    char *login = a->secrets ? alloc_secrets_login(a->secrets) : NULL;
     a->task = task_start(env->drivers, driver_kind_names[spec->driver], &(struct task_spec){
         .alloc_id = a->record.alloc.id, .service = a->record.alloc.service, .alloc_dir = l->alloc_dir,
         .run = a->record.runs, .config = &l->config, .env = &l->env, .resources = &spec->resources,
         .logs = &spec->logs, .volumes = &l->volumes, .ports = &a->record.alloc.ports,
+        .secrets_dir = l->secrets_dir, .registry_login = login,
         .job = a->record.alloc.job, .replica = a->record.alloc.replica, .security = &spec->security, .adopt = l->adopt,
     }, &task_events, a, &err);
+    if (login)
+        explicit_bzero(login, strlen(login));
+    free(login);
     preparation_abandon(a);
+    if (a->secrets && a->task)
+        alloc_secrets_given(a->secrets);
     if (!a->task) {
         a->record.launched = false;
         runner_count(a->runner)->start_failures++;
@@ -256,25 +310,36 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
     return PHASE_STARTING;
 }
 
-/* A full disk is no fault of the task: it waits, and its restarts are not used up. */
-static enum phase not_started(struct allocation *a, const struct error *err)
+/* What is no fault of the task: a full disk, secrets that are not there or that no server gives. It waits, and its restarts are
+ * not used up. */
+static int64_t waits_ms(const struct error *err, bool for_secrets)
+{
+    return for_secrets ? SECRETS_RETRY_MS : err->code == ERROR_NO_SPACE ? NO_SPACE_RETRY_MS : 0;
+}
+
+static enum phase not_started(struct allocation *a, const struct error *err, bool for_secrets)
 {
     const struct runner_env *env = runner_env(a->runner);
     a->record.launched = false;
     runner_count(a->runner)->start_failures++;
     a->record.report.finished_at = time_now_ms();
-    if (err->code != ERROR_NO_SPACE || a->after != AFTER_NOTHING)
+    int64_t delay_ms = waits_ms(err, for_secrets);
+    if (!delay_ms || a->after != AFTER_NOTHING)
         return after_end(a, false, time_now_ms(), err->text);
     allocation_report_waiting(a, err->text);
-    env->no_space(env->ctx);
-    wake_in(a, NO_SPACE_RETRY_MS);
+    if (err->code == ERROR_NO_SPACE)
+        env->no_space(env->ctx);
+    wake_in(a, delay_ms);
     return PHASE_BACKOFF;
 }
 
 static enum phase do_refused(struct allocation *a, const struct alloc_input *in)
 {
+    bool for_secrets = a->preparation->no_secrets;
     preparation_abandon(a);
-    return not_started(a, in->err);
+    if (a->secrets)
+        alloc_secrets_rest(a->secrets);
+    return not_started(a, in->err, for_secrets);
 }
 
 void allocation_adopt(struct allocation *a)
@@ -381,6 +446,8 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
     else
         allocation_report(a, ALLOC_RUNNING, "started");
     begin_health(a);
+    if (allocation_secrets(a))
+        alloc_secrets_follow(a->secrets);
     return PHASE_UP;
 }
 
@@ -472,6 +539,8 @@ static enum phase after_end(struct allocation *a, bool clean, int64_t started_ms
 static void let_go(struct allocation *a)
 {
     end_health(a);
+    if (a->secrets)
+        alloc_secrets_rest(a->secrets);
     if (!a->task)
         return;
     struct task *t = steal(&a->task);
@@ -506,7 +575,7 @@ static enum phase do_start_failed(struct allocation *a, const struct alloc_input
 {
     const struct error err = *in->err;
     let_go(a);
-    return not_started(a, &err);
+    return not_started(a, &err, false);
 }
 
 /* Nothing of an earlier run was found. */
@@ -648,6 +717,7 @@ void allocation_release(struct allocation *a)
     if (a->task)
         task_free(steal(&a->task));
     preparation_abandon(a);
+    alloc_secrets_free(steal(&a->secrets), true);      /* the task may go on */
     runner_spec_release(a->runner, a->spec);
     a->spec = NULL;
     uv_close((uv_handle_t *)&a->timer, on_closed);

@@ -39,6 +39,7 @@ extern const char *const phase_names[PHASE_COUNT];
 struct spec_ref {
     char *key;                       /* "name/version" */
     struct service_version version;
+    struct kv_list secrets;          /* the versions that are in force, by the servers' word */
     uint32_t refs;
     UT_hash_handle hh;
 };
@@ -59,6 +60,7 @@ struct allocation {
     struct task *task;
     struct health_check *health;
     struct preparation *preparation;
+    struct alloc_secrets *secrets;   /* NULL: its service names none */
     int pid;
     int64_t dead_at;                 /* monotonic */
     char *why;                       /* of a stop that the agent itself began */

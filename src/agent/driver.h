@@ -46,6 +46,8 @@ struct task_spec {
     const struct alloc_port_list *ports;
     const struct security *security;  /* NULL: the driver's default profile */
     const char *ip;                   /* NULL: the host's */
+    const char *secrets_dir;          /* a directory in memory with the task's secrets; NULL: it has none */
+    const char *registry_login;       /* for the image: "USER:PASSWORD", or a file as `docker login` writes it; NULL: none */
     const char *adopt;                /* what runs already, and is taken over instead of starting anything; NULL: nothing */
 };
 

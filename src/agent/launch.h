@@ -12,6 +12,7 @@ struct launch {
     struct alloc_port_list ports;
     char *owner;                     /* user of the host to whom new volumes are given; NULL: the agent's, or the driver gives them */
     char *adopt;                     /* what runs already, with the ports that it has; NULL: nothing */
+    char *secrets_dir;               /* on this host, with the task's secrets; NULL: it has none */
     char *ip;                        /* at which the host ports are reached; NULL: not known */
 };
 

@@ -6,9 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/allocation.h"
+#include "agent/alloc_secrets.h"
 #include "agent/peers.h"
 #include "agent/removal.h"
+#include "agent/secret_files.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/timefmt.h"
@@ -87,6 +88,7 @@ static void spec_free(struct runner *r, struct spec_ref *s)
 {
     HASH_DEL(r->specs, s);
     type_clear(&service_version_type, &s->version);
+    kv_clear(&s->secrets);
     free(s->key);
     free(s);
 }
@@ -164,6 +166,7 @@ void runner_died(struct runner *r, struct allocation *a)
 {
     a->dead_at = time_monotonic_ms();
     r->alive--;
+    alloc_secrets_free(steal(&a->secrets), false);
     allocation_save(a);
     r->env.ended(r->env.ctx, a->record.alloc.id);
     gc_soon(r, a->gone || a->orphan ? 0 : GC_INTERVAL_MS);
@@ -387,6 +390,8 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
         allocation_event(a, EVENT_RESTART);
     else if (other_checks)
         allocation_event(a, EVENT_CHECKS);
+    if (a->secrets && a->phase == PHASE_UP)
+        alloc_secrets_look(a->secrets);
 }
 
 static void apply_gone(struct runner *r, struct allocation *a)
@@ -446,6 +451,15 @@ static void scan(struct runner *r)
     removal_when_done(r->removal, scan_done, r);
 }
 
+/* Files of a task that an agent before this one did not see end. */
+static void drop_secrets(void *ctx, const char *id)
+{
+    struct runner *r = ctx;
+    const struct allocation *a = find(r, id);
+    if (!a || a->phase == PHASE_DEAD)
+        secret_files_remove(r->env.secret_files, id);
+}
+
 static void apply_full(struct runner *r, const struct agent_work *work)
 {
     struct allocation *a, *next;
@@ -456,6 +470,8 @@ static void apply_full(struct runner *r, const struct agent_work *work)
     if (r->confirmed)
         return;
     r->confirmed = true;
+    if (r->env.secret_files)
+        secret_files_each(r->env.secret_files, drop_secrets, r);
     scan(r);
     start_waiting(r);
 }
@@ -470,6 +486,14 @@ void runner_apply(struct runner *r, const struct agent_work *work)
         struct spec_ref *s = spec_add(r, v);
         type_encode(&service_version_type, v, &b);
         store_put(r->env.store, STORE_SERVICES, s->key, b.data, b.len);
+    }
+    for (uint32_t i = 0; i < work->secrets.n; i++) {
+        struct spec_ref *s = spec_find(r, work->secrets.v[i].service, work->secrets.v[i].version);
+        if (!s)
+            continue;
+        kv_clear(&s->secrets);
+        for (uint32_t k = 0; k < work->secrets.v[i].secrets.n; k++)
+            kv_set(&s->secrets, work->secrets.v[i].secrets.v[k].key, work->secrets.v[i].secrets.v[k].value);
     }
     peers_apply(&r->peers, work);
     for (uint32_t i = 0; i < work->allocs.n; i++) {

@@ -11,6 +11,8 @@
 #include "model/model.h"
 
 struct runner;
+struct secret_source;
+struct secret_files;
 
 /* Borrowed for the runner's life. */
 struct runner_env {
@@ -18,6 +20,8 @@ struct runner_env {
     struct store *store;
     struct drivers *drivers;
     struct cgroup_root *cgroups;     /* NULL: none */
+    struct secret_source *secrets;         /* NULL, and so secret_files: no task gets any */
+    struct secret_files *secret_files;
     const char *data_dir, *volume_root;
     const char *node_name, *ip;
     const struct kv_list *node_meta;

@@ -177,6 +177,8 @@ int task_env(const struct task_facts *f, struct kv_list *env, struct error *err)
     kv_set(env, "MENTAT_ALLOC_ID", f->alloc->id);
     kv_set(env, "MENTAT_NODE", f->node_name);
     kv_set(env, "MENTAT_IP", f->ip);
+    if (f->secrets_dir)
+        kv_set(env, "MENTAT_SECRETS_DIR", f->secrets_dir);
     set_number(env, "MENTAT_REPLICA", f->alloc->replica);
     set_number(env, "MENTAT_VERSION", (long long)f->alloc->version);
     for (uint32_t i = 0; i < f->alloc->ports.n; i++) {

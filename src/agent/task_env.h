@@ -10,6 +10,7 @@ struct task_facts {
     const char *node_name;
     const char *ip;                  /* the address at which the task is reached */
     const struct kv_list *node_meta;
+    const char *secrets_dir;         /* as the task sees it; NULL: it has none */
     const struct kv_list *peers;     /* port name: "host:port,host:port" of the service's replicas, in their order */
 };
 

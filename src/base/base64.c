@@ -50,3 +50,14 @@ bool base64_read(const char *text, struct buf *out)
     }
     return true;
 }
+
+void base64_url_add(struct buf *out, const void *p, size_t n)
+{
+    size_t at = out->len;
+    base64_add(out, p, n);
+    for (; at < out->len && out->data[at] != '='; at++)
+        out->data[at] = out->data[at] == '+' ? '-' : out->data[at] == '/' ? '_' : out->data[at];
+    out->len = at;
+    if (out->data)
+        out->data[at] = '\0';
+}

@@ -6,5 +6,7 @@
 #include "base/buf.h"
 
 void base64_add(struct buf *out, const void *p, size_t n);
+/* For addresses and tokens: "-" and "_", without padding. */
+void base64_url_add(struct buf *out, const void *p, size_t n);
 /* Appends the bytes that `text` stands for. False when it is no base64; then out is as it was. */
 bool base64_read(const char *text, struct buf *out);

@@ -161,7 +161,7 @@ static void take_top(struct import *im, const struct value_entry *e)
 {
     static const struct { const char *key, *why; } known[] = {
         {"services", NULL}, {"name", NULL}, {"version", NULL}, {"networks", NULL}, {"volumes", NULL},
-        {"secrets", "there are no secrets in this release"},
+        {"secrets", "put each by `mt secret put`, and name it under `secrets` with the file: then it is in /run/secrets as well"},
         {"configs", "put the files into the images or into volumes"},
         {"include", "import the other file by itself, or use `docker compose config` first"},
     };

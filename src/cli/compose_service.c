@@ -416,7 +416,7 @@ static const struct compose_key keys[] = {
     {"container_name", NULL, "containers are named after their allocations; others of the job find the service by its name"},
     {"links", NULL, "services of one job find each other by their names"},
     {"extends", NULL, "write the keys of the other service out, or use `docker compose config` first"},
-    {"secrets", NULL, "there are no secrets in this release"},
+    {"secrets", NULL, "put each by `mt secret put`, and name it under `secrets` with the file: then it is in /run/secrets as well"},
     {"configs", NULL, "put the file into the image or a volume"},
     {"devices", NULL, "no security profile gives devices of the host"},
     {"gpus", NULL, "no security profile gives devices of the host"},

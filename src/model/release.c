@@ -1,20 +1,15 @@
 #include "model/release.h"
 
-static bool has_identity(const struct service *s)
-{
-    return s->identity.audience.n > 0;
-}
+#include "model/secret.h"
 
-static bool has_secrets(const struct service *s)
+static bool has_secrets_in_guest(const struct service *s)
 {
-    return s->secrets.n > 0;
+    return s->driver == DRIVER_FIRECRACKER && service_has_secrets(s);
 }
 
 /* Not in this release: whoever builds one of these takes its row out. */
 static const struct { const char *key; bool (*used)(const struct service *s); const char *text; } missing[] = {
-    {"identity", has_identity, "this release gives tasks no tokens yet; take it out"},
-    {"secrets", has_secrets, "this release has no secrets yet; take the block out, and give the task a file of its node, "
-                             "or `env`, which everybody who may read the job sees"},
+    {"secrets", has_secrets_in_guest, "this release gives secrets to processes and containers only; use the driver exec or docker"},
 };
 
 static void check_volumes(const struct volume_list *volumes, enum driver_kind driver, const char *path,

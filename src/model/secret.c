@@ -67,9 +67,14 @@ bool service_serves_certificate(const struct service *s, const char *secret)
     return false;
 }
 
+const char *service_login(const struct service *s)
+{
+    return s->driver == DRIVER_DOCKER ? s->config.registry_auth : NULL;
+}
+
 bool service_has_secrets(const struct service *s)
 {
-    return s->secrets.n || s->identity.audience.n;
+    return s->secrets.n || s->identity.audience.n || service_login(s);
 }
 
 /* --- tables --- */

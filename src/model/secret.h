@@ -16,5 +16,7 @@ bool secret_is_for(const struct secret *s, const char *service);
 const struct secret_ref *service_names_secret(const struct service *s, const char *secret);
 /* Whether one of its ways in from outside has this secret's certificate. */
 bool service_serves_certificate(const struct service *s, const char *secret);
+/* The secret with the login of its image's registry; NULL: none. */
+const char *service_login(const struct service *s);
 /* Whether its tasks get anything of their own into their secrets directory or environment. */
 bool service_has_secrets(const struct service *s);

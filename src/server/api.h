@@ -39,6 +39,7 @@ void api_token_created(struct control *c, struct request *r);
 API_READ(api_secrets); API_READ(api_secret); API_READ(api_secret_value); API_READ(api_secret_put); API_READ(api_agent_secrets);
 API_READ(api_agent_certificate);
 API_PREPARE(api_secret_delete);
+API_READ(api_jwks);                 /* workload_identity.c */
 void api_secret_rotate(struct control *c, struct request *r);
 
 /* vault.c */

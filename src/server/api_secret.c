@@ -5,11 +5,13 @@
 
 #include "base/base64.h"
 #include "base/text.h"
+#include "base/timefmt.h"
 #include "core/command.h"
 #include "model/secret.h"
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/vault.h"
+#include "server/workload_identity.h"
 
 static int find(struct control *c, const char *name, const struct secret **out, struct error *err)
 {
@@ -133,7 +135,7 @@ static int add_value(struct control *c, const char *name, const char *service, s
 
 static int add_values(struct control *c, const struct service *spec, struct buf *out, struct error *err)
 {
-    const char *login = spec->config.registry_auth;
+    const char *login = service_login(spec);
     for (uint32_t i = 0; i < spec->secrets.n; i++) {
         const char *name = spec->secrets.v[i].name;
         if (service_names_secret(spec, name) != &spec->secrets.v[i])
@@ -161,6 +163,18 @@ static int check_reader(struct control *c, const struct request *r, const struct
     return check_transport(r, err);
 }
 
+static int add_identity(struct control *c, const struct alloc *a, const struct service *spec, struct buf *out, struct error *err)
+{
+    int64_t expires_at;
+    char text[TIME_TEXT_SIZE];
+    buf_add_string(out, ",\"identity\":\"");
+    if (workload_identity_sign(c, a, spec, out, &expires_at, err))
+        return -1;
+    time_format(text, expires_at);
+    buf_printf(out, "\",\"identity_expires_at\":\"%s\"", text);
+    return 0;
+}
+
 API_READ(api_agent_secrets)
 {
     const struct alloc *a;
@@ -174,7 +188,11 @@ API_READ(api_agent_secrets)
     buf_add_string(&out, "{\"secrets\":[");
     if (add_values(c, &v->spec, &out, err))
         return -1;
-    buf_add_string(&out, "]}");
+    buf_add_char(&out, ']');
+    if (v->spec.identity.audience.n && add_identity(c, a, &v->spec, &out, err))
+        return -1;
+    buf_add_char(&out, '}');
+    buf_reserve(&r->answer.body, out.len);
     buf_add(&r->answer.body, out.data, out.len);
     return 0;
 }

@@ -18,6 +18,7 @@
 #include "server/peers.h"
 #include "server/snapshots.h"
 #include "server/vault.h"
+#include "server/workload_identity.h"
 
 void control_answer(struct request *r)
 {
@@ -93,6 +94,7 @@ static void on_turn(uv_prepare_t *prepare)
     cluster_look(c);
     access_look(c);
     vault_look(c);
+    workload_identity_look(c);
     leader_turn(c);
 }
 
@@ -278,6 +280,7 @@ int control_start(struct control *c, uv_loop_t *loop, const struct control_optio
     *c = (struct control){.config = config, .addresses = o->addresses, .loop = loop, .core = core_new(),
                           .launcher = o->launcher, .started_ms = time_now_ms()};
     access_start(c, o->access);
+    workload_identity_start(c);
     random_system(&c->seed, sizeof c->seed);
     queue_open(&c->inbox, loop, (size_t)config->max_queue, on_request, c);
     uv_prepare_init(loop, &c->turn);
@@ -334,6 +337,7 @@ void control_free(struct control *c)
     free(c->forming);
     access_end(c);
     vault_end(c);
+    workload_identity_end(c);
     core_free(c->core);
     c->core = NULL;
 }

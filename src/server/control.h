@@ -27,6 +27,7 @@ struct knock;
 struct launcher;
 struct peer_ask;
 struct vault;
+struct workload_identity;
 
 #define CONTACT_MS 5000              /* a server that did not hear of its leader for so long has none */
 
@@ -66,6 +67,7 @@ struct control {
     char *admin_file;                /* where the leader writes an administrator's token */
     struct proposal admin;
     struct vault *vault;
+    struct workload_identity *identities;    /* see workload_identity.c */
     struct http_client *peers; LIST_HEAD(, peer_ask) peer_asks;   /* see peers.c */
     struct cluster *cluster;         /* see cluster.c */
     struct formation *formation;     /* see formation.c */

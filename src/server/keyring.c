@@ -5,11 +5,11 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/base64.h"
 #include "base/file.h"
+#include "base/locked.h"
 #include "base/random.h"
 #include "server/seal.h"
 
@@ -30,20 +30,12 @@ struct keyring {
 
 struct keyring *keyring_new(void)
 {
-    void *page = mmap(NULL, sizeof(struct keyring), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    INVARIANT(page != MAP_FAILED);
-    /* As far as the limits allow it; the keys are on this host's disk anyway. */
-    (void)mlock(page, sizeof(struct keyring));
-    (void)madvise(page, sizeof(struct keyring), MADV_DONTDUMP);
-    return page;
+    return locked_new(sizeof(struct keyring));
 }
 
 void keyring_free(struct keyring *ring)
 {
-    if (!ring)
-        return;
-    OPENSSL_cleanse(ring, sizeof *ring);
-    munmap(ring, sizeof *ring);
+    locked_free(ring, sizeof *ring);
 }
 
 static void identify(struct key *key)

@@ -230,6 +230,8 @@ const struct route routes[] = {
         .help = "200 while a leader is known and requests can be answered."),
     GET("/v1/openapi.json", RIGHT_PUBLIC, .content_type = "application/json", .prepare = api_openapi,
         .help = "This description, as an OpenAPI 3.1 document."),
+    GET("/v1/jwks", RIGHT_PUBLIC, .query_sets = QUERY_CONSISTENCY, .content_type = "application/jwk-set+json", .read = api_jwks,
+        .help = "The public keys with which tokens of tasks are checked (RFC 7517)."),
     GET("/v1/version", RIGHT_PUBLIC, .response = &version_info_type, .prepare = api_version,
         .help = "Which release answers."),
     POST("/v1/agent/register", RIGHT_AGENT, .body = BODY_REQUIRED, .request = &agent_hello_type,

@@ -125,13 +125,14 @@ class Basics(ApiTest):
         self.assertEqual(self.server.get("/v1/jobs").json["items"], [])
 
     def test_what_this_release_does_not_do_is_refused(self):
-        bad = job("web", exec_service("web", secrets=[{"name": "s", "env": "S"}]))
+        volumes = [{"name": "v", "target": "/v", "read_only": True}]
         for path in "/v1/jobs", "/v1/plan":
-            self.assert_error(self.server.post(path, bad), 400, "invalid", "services[0].secrets", "this release")
+            self.assert_error(self.server.post(path, job("web", exec_service("web", volumes=volumes))), 400, "invalid",
+                              "services[0].volumes[0].read_only", "this release")
         self.assertEqual(self.server.get("/v1/jobs").json["items"], [])
         self.assertIn(self.server.post("/v1/jobs", job("web")).status, (200, 204))
-        self.assert_error(self.server.call("PATCH", "/v1/services/web", {"secrets": [{"name": "s", "env": "S"}]}), 400,
-                          "invalid", "secrets", "this release")
+        self.assert_error(self.server.call("PATCH", "/v1/services/web", {"volumes": volumes}), 400, "invalid", "read_only",
+                          "this release")
 
     def test_web_pages_cannot_use_it(self):
         own, path, body = f"127.0.0.1:{self.server.port}", "/v1/jobs", json.dumps(job("web", exec_service("web")))

@@ -13,8 +13,8 @@ import termios
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from docker_lib import Engine, enter_namespaces  # noqa: E402
-from lib import PATIENCE, Agent, Server, call, free_port, program, wait_for  # noqa: E402
+from docker_lib import Engine, Registry, enter_namespaces  # noqa: E402
+from lib import PATIENCE, Agent, Server, call, free_port, holding, program, wait_for  # noqa: E402
 
 POLICY = "profiles: [{name: docker-legacy, services: ['*']}, {name: exec-internal, services: ['*']}]\n"
 
@@ -112,6 +112,39 @@ class Life(ServiceTest):
         self.mt("stop", "web")
         wait_for(lambda: not engine.containers(mentat_service="web"), 20, "the end of its containers")
         self.assertIn("up 0", self.mt("logs", first["id"]).stdout)
+
+    def test_secrets_as_files_and_variables_and_the_login_of_a_registry(self):
+        registry = Registry(password="a robot's known password")
+        self.addCleanup(registry.end)
+        image = registry.push(engine, "app:1", "private:1")
+        engine.call("DELETE", f"/images/{image}")
+        for name, value in ("key", "a-known-file"), ("word", "a-known-word"), ("login", f"robot:{registry.password}"):
+            self.mt("secret", "put", name, stdin=value)
+        self.mt("run", self.file(f"""
+name: keeper
+driver: docker
+config:
+  image: {image}
+  registry_auth: login
+  command: [/bin/sh, "-c", "stat -c '%a %u %s' /run/secrets/key.txt; echo $WORD | wc -c; trap 'echo told; wc -c /run/secrets/key.txt' HUP; while :; do sleep 0.1; done"]
+resources: {{cpus: 0.05, memory_mb: 32, pids: 40}}
+kill: {{timeout: 0s}}
+secrets: [{{name: key, file: key.txt, on_change: signal}}, {{name: word, env: WORD}}]
+"""))
+        logs = lambda text: wait_for(lambda: text in self.mt("logs", "keeper").stdout, 20, f"the word {text!r}")  # noqa: E731
+        logs("400 1000 12\n13\n")
+        alloc = self.alloc("keeper")
+        mounts = engine.inspect(engine.containers(mentat_alloc=alloc["id"])[0]["Id"])["Mounts"]
+        self.assertEqual([(m["Destination"], m["RW"]) for m in mounts], [("/run/secrets", False)])
+        self.mt("secret", "put", "key", stdin="another-value")
+        logs("told\n13 /run/secrets/key.txt")
+        self.assertEqual(self.alloc("keeper")["restarts"], 0)
+        # The engine keeps variables in its own files (docs/secrets.md); Mentat keeps nothing.
+        for where in (self.server.workdir.path, self.agent.workdir.path):
+            self.assertEqual(holding(where, "a-known-file", "a-known-word", "another-value", registry.password), [])
+        self.mt("stop", "keeper")
+        wait_for(lambda: not os.path.exists(mounts[0]["Source"]), 20, "the end of its files")
+        engine.call("DELETE", f"/images/{image}")
 
     def test_a_terminal_that_resizes(self):
         first = self.run_web(1)[0]

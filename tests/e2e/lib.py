@@ -2,6 +2,7 @@
 
 Programs come from $MENTAT_BIN, else from build/bin of this repository. Only Python's standard library is used."""
 import atexit
+import base64
 import contextlib
 import datetime
 import glob
@@ -63,6 +64,27 @@ def duration_s(text):
     """Seconds of "500ms", "3s", "1m30s"."""
     units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
     return sum(float(n) * units[u] for n, u in re.findall(r"([0-9.]+)(ms|[smhd])", text))
+
+
+def text_of(path):
+    with open(path) as f:
+        return f.read()
+
+
+def holding(directory, *values):
+    """Files below a directory in which one of these values stands, as it is or in base64 at any offset."""
+    needles = []
+    for value in values:
+        raw = value.encode()
+        # Of a text in base64 the same three in four bytes stand wherever it begins.
+        needles += [raw] + [base64.b64encode(b"\0" * i + raw)[4 * ((i + 2) // 3):-4] for i in range(3)] + [raw.hex().encode()]
+    found = []
+    for path in glob.glob(directory + "/**/*", recursive=True):
+        if os.path.isfile(path):
+            with open(path, "rb") as f:
+                data = f.read()
+            found += [path for needle in needles if needle in data][:1]
+    return found
 
 
 class Workdir:

@@ -3,39 +3,21 @@
 no file that anybody writes."""
 import base64
 import glob
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 from authority import Authority
 from cluster_lib import Cluster
-from lib import Server, PATIENCE, call, program, wait_for
+from lib import Agent, Server, PATIENCE, call, exec_service, holding, job, program, text_of, wait_for
 
 KNOWN = "correct-horse-battery-staple"       # looked for in all files at the end
 KNOWN_2 = "tr0ub4dor-and-3-known-values"
-
-
-def text_of(path):
-    with open(path) as f:
-        return f.read()
-
-
-def holding(directory, *values):
-    """Files below a directory in which one of these values stands, as it is or in base64 at any offset."""
-    needles = []
-    for value in values:
-        raw = value.encode()
-        # Of a text in base64 the same three in four bytes stand wherever it begins.
-        needles += [raw] + [base64.b64encode(b"\0" * i + raw)[4 * ((i + 2) // 3):-4] for i in range(3)] + [raw.hex().encode()]
-    found = []
-    for path in glob.glob(directory + "/**/*", recursive=True):
-        if os.path.isfile(path):
-            with open(path, "rb") as f:
-                data = f.read()
-            found += [path for needle in needles if needle in data][:1]
-    return found
 
 
 class Secrets(unittest.TestCase):
@@ -56,11 +38,30 @@ class Secrets(unittest.TestCase):
         for s in cls.cluster.servers:
             s.headers = cls.bearer(cls.admin)
         cls.cluster.wait_ready(3)
+        cls.agents = {name: cls.make_agent(name) for name in ("n1", "n2")}
+        wait_for(lambda: len(cls.cluster.servers[0].items("/v1/nodes")) == 2, 20, "the nodes")
+
+    @classmethod
+    def make_agent(cls, name):
+        agent = Agent(cls.cluster.servers[0], name, servers=cls.cluster.addresses, bind="127.0.0.1",
+                      **cls.authority.agent_flags(name))
+        agent.tls = cls.authority.context(*cls.authority.issue("asker", "DNS:1.server.mentat"))
+        return agent.start()
 
     @classmethod
     def tearDownClass(cls):
-        cls.cluster.kill()
-        cls.cluster.remove_files()
+        try:
+            left = [cls.agents[name].end() for name in cls.agents] + [list(cls.places())]
+            assert not any(left), left
+        finally:
+            cls.cluster.kill()
+            cls.cluster.remove_files()
+
+    @classmethod
+    def places(cls):
+        """Directories of secrets on this host, of these agents."""
+        ids = [n["id"] for n in cls.cluster.servers[0].items("/v1/nodes")]
+        return {d for i in ids for d in glob.glob(f"/run/mentat-secrets-{i}*") + glob.glob(f"/dev/shm/mentat-secrets-{i}*")}
 
     # --- helpers ---
 
@@ -94,9 +95,186 @@ class Secrets(unittest.TestCase):
         return answer.json["token"]
 
     def nowhere(self, *values):
-        """In no log, snapshot, audit file or other file of a server."""
+        """In no log, snapshot, audit file, store or other file of a server or agent, nor in an event."""
+        for program in [*self.cluster.servers, *self.agents.values()]:
+            self.assertEqual(holding(program.workdir.path, *values), [])
+        events = self.server().call("GET", "/v1/events?limit=1000", headers={"Accept": "application/json"})
+        self.assertEqual((events.status, [v for v in values if v.encode() in events.body]), (200, []))
+
+    def run_service(self, name, script, secrets, node="n1", **more):
+        """A process that runs a shell script on a node; gives its running allocation."""
+        spec = exec_service(name, constraints=[{"attribute": "node.name", "op": "=", "value": [node]}], secrets=secrets, **more)
+        spec["config"] = {**spec["config"], "command": ["/bin/sh"], "args": ["-c", script], "user": "daemon"}
+        answer = self.ask("POST", "/v1/jobs", job(name, spec), self.admin)
+        self.assertEqual(answer.status, 200, answer)
+        self.addCleanup(lambda: self.ask("DELETE", f"/v1/jobs/{name}?purge=true", token=self.admin))
+
+    def allocs(self, service, *states):
+        return [a for a in self.server().items(f"/v1/allocs?service={service}") if a["state"] in states]
+
+    def running(self, service):
+        return wait_for(lambda: self.allocs(service, "running"), 30, f"{service} runs")[0]
+
+    def said(self, service, text, count=1):
+        """Waits until a task of the service wrote this so often; where it is written, everybody may read it: not values."""
+        def look():
+            logs = [self.ask("GET", f"/v1/allocs/{a['id']}/logs", token=self.admin).body.decode()
+                    for a in self.server().items(f"/v1/allocs?service={service}")]
+            return "".join(logs).count(text) >= count
+        wait_for(look, 30, f"{service} says {text} {count} times")
+
+    @staticmethod
+    def digest(value):
+        return hashlib.sha256(value.encode()).hexdigest()
+
+    # --- what tasks get ---
+
+    FILE = "cd $MENTAT_SECRETS_DIR && stat -c 'file %a %U %s' key && sha256sum < key"
+
+    def test_a_task_gets_files_and_variables_and_nothing_of_them_is_kept(self):
+        self.put("d-file", KNOWN)
+        self.put("d-env", KNOWN_2)
+        self.run_service("d-web", self.FILE + "; printf %s \"$WORD\" | sha256sum; stat -fc 'on %T' .; exec sleep 1000",
+                         [{"name": "d-file", "file": "key"}, {"name": "d-env", "env": "WORD"}])
+        alloc = self.running("d-web")
+        for text in (f"file 400 daemon {len(KNOWN)}", self.digest(KNOWN), self.digest(KNOWN_2), "on tmpfs"):
+            self.said("d-web", text)
+        place = next(d for d in glob.glob("/run/mentat-secrets-*/" + alloc["id"]) + glob.glob("/dev/shm/mentat-secrets-*/" + alloc["id"]))
+        self.assertEqual(text_of(place + "/key"), KNOWN)
+        # A restart by policy needs no servers: the agent has the values.
         for s in self.cluster.servers:
-            self.assertEqual(holding(s.workdir.path, *values), [])
+            os.kill(s.process.pid, signal.SIGSTOP)
+        try:
+            agent = self.agents["n1"]
+            pid = next(a["pid"] for a in agent.get("/v1/allocs").json if a["id"] == alloc["id"])
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: [a for a in agent.get("/v1/allocs").json
+                              if a["id"] == alloc["id"] and a["state"] == "running" and a["pid"] not in (0, pid)], 40, "the restart")
+            self.assertEqual(text_of(place + "/key"), KNOWN)
+        finally:
+            for s in self.cluster.servers:
+                os.kill(s.process.pid, signal.SIGCONT)
+        self.nowhere(KNOWN, KNOWN_2)
+        # Who names it keeps it from being deleted; with the task its files are gone.
+        self.assertIn("service d-web names secret d-file", self.mt("secret", "delete", "d-file", check=1))
+        self.ask("DELETE", "/v1/jobs/d-web", token=self.admin)
+        wait_for(lambda: not os.path.exists(place), 20, "the end of the files")
+        self.mt("secret", "delete", "d-file")
+
+    def test_only_the_agent_of_its_node_gets_it_and_only_over_tls(self):
+        self.put("e-key", KNOWN)
+        self.run_service("e-web", "exec sleep 1000", [{"name": "e-key", "file": "key"}])
+        alloc, nodes = self.running("e-web"), {n["name"]: n["id"] for n in self.server().items("/v1/nodes")}
+
+        def fetch(node, cert):
+            cert = self.authority.path(f"agent-{cert}.pem"), self.authority.path(f"agent-{cert}.key")
+            return self.ask("GET", f"/v1/agent/secrets?node={nodes[node]}&alloc={alloc['id']}", cert=cert)
+        mine = fetch("n1", "n1")
+        self.assertEqual([s["name"] for s in mine.json["secrets"]], ["e-key"])
+        for node, cert in (("n1", "n2"), ("n2", "n2"), ("n2", "n1")):
+            answer = fetch(node, cert)
+            self.assertEqual((answer.status, KNOWN.encode() in answer.body), (403, False), (node, cert))
+        self.assertEqual(self.ask("GET", f"/v1/agent/secrets?node={nodes['n1']}&alloc={alloc['id']}", token=self.admin).status, 403)
+        self.assertTrue(any('"n1"' in l and "/v1/agent/secrets" in l for s in self.cluster.servers
+                            for p in glob.glob(s.flags["data_dir"] + "/audit/*") for l in text_of(p).splitlines()))
+        # Once it is stopped, not even that one.
+        self.ask("DELETE", "/v1/jobs/e-web", token=self.admin)
+        wait_for(lambda: fetch("n1", "n1").status == 403, 20, "the refusal")
+
+    def test_a_change_restarts_or_signals_the_service(self):
+        self.put("f-restart", "one")
+        self.put("f-signal", "one")
+        script = "cd $MENTAT_SECRETS_DIR; trap 'echo told $(cat key)' HUP; echo began $(cat key); while :; do sleep 0.05; done"
+        self.run_service("f-again", script, [{"name": "f-restart", "file": "key"}], count=2)
+        self.run_service("f-told", script, [{"name": "f-signal", "file": "key", "on_change": "signal"}])
+        self.said("f-again", "began one", 2)
+        self.said("f-told", "began one")
+        before = self.running("f-told")
+        self.put("f-restart", "two")
+        self.put("f-signal", "two")
+        self.said("f-told", "told two")
+        self.said("f-again", "began two", 2)
+        after = self.running("f-told")
+        self.assertEqual((after["id"], after["restarts"], after["started_at"]), (before["id"], 0, before["started_at"]))
+        # What changes while its agent is away is told when that comes back.
+        agent = self.agents["n1"]
+        agent.kill()
+        self.put("f-signal", "three")
+        agent.start()
+        self.said("f-told", "told three")
+
+    @staticmethod
+    def unpadded(text):
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+    def verified(self, token):
+        """The claims of a token whose signature another implementation (openssl) finds good."""
+        head, claims, signature = token.split(".")
+        key_id = json.loads(self.unpadded(head))["kid"]
+        key = next(k for k in self.ask("GET", "/v1/jwks").json["keys"] if k["kid"] == key_id)
+        self.assertEqual((key["kty"], key["crv"], key["alg"]), ("EC", "P-256", "ES256"))
+        point = b"\x04" + self.unpadded(key["x"]) + self.unpadded(key["y"])
+        spki = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200") + point
+        number = lambda n: (lambda b: b"\x02" + bytes([len(b)]) + b)(n.to_bytes(n.bit_length() // 8 + 1, "big"))  # noqa: E731
+        raw = self.unpadded(signature)
+        body = number(int.from_bytes(raw[:32], "big")) + number(int.from_bytes(raw[32:], "big"))
+        with tempfile.TemporaryDirectory() as d:
+            for name, data in (("key", spki), ("sig", b"\x30" + bytes([len(body)]) + body), ("text", f"{head}.{claims}".encode())):
+                with open(os.path.join(d, name), "wb") as f:
+                    f.write(data)
+            done = subprocess.run(["openssl", "dgst", "-sha256", "-verify", "key", "-keyform", "DER", "-signature", "sig", "text"],
+                                  cwd=d, capture_output=True, text=True)
+        return json.loads(self.unpadded(claims)) if done.stdout.strip() == "Verified OK" else None
+
+    def test_a_task_proves_which_one_it_is(self):
+        self.run_service("h-web", "cat $MENTAT_SECRETS_DIR/who.jwt; echo; exec sleep 1000", [],
+                         identity={"audience": ["vault", "https://example.org"], "file": "who.jwt", "ttl": "10m"})
+        alloc = self.running("h-web")
+        token = wait_for(lambda: self.ask("GET", f"/v1/allocs/{alloc['id']}/logs", token=self.admin).body.decode().strip(), 20,
+                         "the token")
+        claims = self.verified(token)
+        cluster = self.server().get("/v1/cluster").json["cluster_id"]
+        self.assertEqual({k: claims[k] for k in ("iss", "sub", "aud", "service", "alloc", "node", "job", "replica")},
+                         {"iss": cluster, "sub": f"h-web/{alloc['id']}", "aud": ["vault", "https://example.org"], "service": "h-web",
+                          "alloc": alloc["id"], "node": "n1", "job": "h-web", "replica": 0})
+        self.assertEqual(claims["exp"] - claims["iat"], 600)
+        self.assertLess(abs(claims["iat"] - time.time()), 60)
+        # One bit of it changed, and it is nobody's.
+        head, body, signature = token.split(".")
+        forged = base64.urlsafe_b64encode(self.unpadded(body).replace(b"h-web", b"x-web")).decode().rstrip("=")
+        self.assertIsNone(self.verified(f"{head}.{forged}.{signature}"))
+        # A restarted agent gets a new one for the task that runs.
+        path = glob.glob(f"/run/mentat-secrets-*/{alloc['id']}/who.jwt") + glob.glob(f"/dev/shm/mentat-secrets-*/{alloc['id']}/who.jwt")
+        agent = self.agents["n1"]
+        agent.kill()
+        agent.start()
+        renewed = wait_for(lambda: text_of(path[0]) != token and text_of(path[0]), 20, "a new token")
+        self.assertEqual(self.verified(renewed)["sub"], claims["sub"])
+        # The private key is nowhere in the clear: what the state has is the public one, and the sealed one.
+        self.mt("secret", "rotate-key")
+        self.assertIsNotNone(self.verified(renewed))
+
+    def test_what_is_missing_or_not_for_a_service_is_refused_or_waited_for(self):
+        self.put("g-key", KNOWN, "--services", "other-*")
+        for name, text in (("g-none", "there is no secret g-none"), ("g-key", "g-key is not for this service")):
+            spec = exec_service("g-web", secrets=[{"name": name, "file": "key"}])
+            for path in ("/v1/jobs", "/v1/plan"):
+                answer = self.ask("POST", path, job("g-web", spec), self.admin)
+                self.assertIn(answer.status, (400, 403))
+                self.assertIn(text, answer.error["message"])
+        for bad, text in (({"file": "../key"}, "plain name"), ({"env": "A", "on_change": "signal"}, "cannot be changed"),
+                          ({}, "either `env` or `file`")):
+            answer = self.ask("POST", "/v1/jobs", job("g-web", exec_service("g-web", secrets=[{"name": "g-key", **bad}])), self.admin)
+            self.assertEqual((answer.status, text in str(answer.json)), (400, True), answer)
+        # Taken back from a service that has it, and given again: the next start waits in between.
+        self.put("g-key", KNOWN, "--services", "*")
+        self.run_service("g-web", "exec sleep 1000", [{"name": "g-key", "file": "key", "on_change": "none"}])
+        alloc = self.running("g-web")
+        self.put("g-key", KNOWN, "--services", "other-*")
+        self.assertEqual(self.ask("POST", f"/v1/allocs/{alloc['id']}/restart", {}, self.admin).status, 200)
+        wait_for(lambda: [a for a in self.allocs("g-web", "starting") if "g-key is not for service g-web" in a["reason"]], 20, "the reason")
+        self.put("g-key", KNOWN, "--services", "g-*")
+        self.running("g-web")
 
     # --- what the servers keep ---
 

@@ -511,11 +511,7 @@ static void docker_start(void *state, struct task *task, const struct task_spec 
         t->log_files = (int)spec->logs->max_files;
         t->log_mb = (int)spec->logs->max_mb;
     }
-    if (spec->config->registry_auth)
-        error_set(&t->failed, ERROR_UNSUPPORTED, "config.registry_auth: this agent cannot read secrets; put the login into "
-                  "docker.auth_file of agent.yaml");
-    else
-        reference_check(spec->config->image ? spec->config->image : "", &t->failed);
+    reference_check(spec->config->image ? spec->config->image : "", &t->failed);
     if (t->failed.code)
         fail_later(t);
     else

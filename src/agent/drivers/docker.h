@@ -38,6 +38,8 @@ struct docker_spec {
     struct volume_list volumes;
     struct alloc_port_list ports;
     char *network;                   /* the id of its job's */
+    char *secrets_dir;               /* NULL: it has none */
+    char *login;                     /* of the image's registry; NULL: as the agent's configuration has it */
     struct security security;
     struct privileges may;           /* borrows from security */
     const char *profile;             /* its name, for messages */
@@ -78,9 +80,10 @@ struct docker_pull_events {
     void (*progress)(void *arg, const char *text);
     void (*done)(void *arg, const struct error *err);
 };
-/* Several that want the same image share one pull. done comes once, unless cancelled before. */
-struct docker_pull *docker_pull_start(struct docker_images *i, const char *image, const struct docker_pull_events *events,
-                                      void *arg);
+/* Several that want the same image with the same login (NULL: the agent's own) share one pull. done comes once, unless
+ * cancelled before. */
+struct docker_pull *docker_pull_start(struct docker_images *i, const char *image, const char *login,
+                                      const struct docker_pull_events *events, void *arg);
 void docker_pull_cancel(struct docker_pull *p);
 /* A container is made of it, or gone: counts its age from now. */
 void docker_image_used(struct docker_images *i, const char *image);

@@ -62,6 +62,22 @@ static int header_make(const struct value *login, const char *registry, char **h
     return 0;
 }
 
+/* *header stays NULL when the text has no login for the registry. */
+static int header_of_text(const char *text, size_t len, const char *registry, char **header, struct error *err)
+{
+    struct value json;
+    struct problem_list problems = {0};
+    if (value_from_json(text, len, &json, &problems) < 0) {
+        problem_list_clear(&problems);
+        return error_set(err, ERROR_INVALID, "it is not JSON as `docker login` writes it");
+    }
+    const struct value *login = login_find(&json, registry);
+    int result = login && header_make(login, registry, header) < 0
+        ? error_set(err, ERROR_INVALID, "the entry of %s has neither `auth` nor `username` and `password`", registry) : 0;
+    value_clear(&json);
+    return result;
+}
+
 int docker_auth_header(const char *file, const char *registry, char **header, struct error *err)
 {
     *header = NULL;
@@ -70,17 +86,27 @@ int docker_auth_header(const char *file, const char *registry, char **header, st
     CLEANUP_BUF struct buf text = {0};
     if (file_read(file, AUTH_FILE_MAX, &text, err) < 0)
         return error_context(err, "docker.auth_file");
-    struct value json;
-    struct problem_list problems = {0};
-    if (value_from_json(text.data, text.len, &json, &problems) < 0) {
-        error_set(err, ERROR_INVALID, "docker.auth_file %s: %s", file, problems.v[0].message);
-        problem_list_clear(&problems);
-        return -1;
+    return header_of_text(text.data, text.len, registry, header, err) < 0 ? error_context(err, "docker.auth_file %s", file) : 0;
+}
+
+int docker_auth_login(const char *login, const char *registry, char **header, struct error *err)
+{
+    *header = NULL;
+    if (*login == '{') {
+        int rc = header_of_text(login, strlen(login), registry, header, err);
+        if (rc == 0 && !*header)
+            rc = error_set(err, ERROR_INVALID, "it has no login for %s", registry);
+        return rc < 0 ? error_context(err, "config.registry_auth") : 0;
     }
-    const struct value *login = login_find(&json, registry);
-    int result = login && header_make(login, registry, header) < 0
-        ? error_set(err, ERROR_INVALID, "docker.auth_file %s: the entry of %s has neither `auth` nor `username` and `password`",
-                    file, registry) : 0;
-    value_clear(&json);
-    return result;
+    const char *colon = strchr(login, ':');
+    if (!colon)
+        return error_set(err, ERROR_INVALID, "config.registry_auth: the secret is neither USER:PASSWORD nor a file as `docker login` writes it");
+    CLEANUP_WIPE struct buf entry = {0};
+    buf_reserve(&entry, 2 * strlen(login) + 64);
+    buf_add_string(&entry, "{\"auths\":{");
+    json_add_string(&entry, registry);
+    buf_add_string(&entry, ":{\"auth\":\"");
+    base64_add(&entry, login, strcspn(login, "\r\n"));
+    buf_add_string(&entry, "\"}}}");
+    return header_of_text(entry.data, entry.len, registry, header, err);
 }

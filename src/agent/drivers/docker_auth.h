@@ -6,3 +6,5 @@
 /* The value of X-Registry-Auth for this registry; *header stays NULL when the file (NULL: none) has no login for it.
  * The caller frees it. */
 int docker_auth_header(const char *file, const char *registry, char **header, struct error *err);
+/* The same from a login itself: "USER:PASSWORD", or the text of such a file. Errors do not repeat it. */
+int docker_auth_login(const char *login, const char *registry, char **header, struct error *err);

@@ -5,6 +5,7 @@
 
 #include "agent/drivers/docker.h"
 #include "agent/drivers/docker_seccomp.h"
+#include "agent/secret_files.h"
 #include "base/mem.h"
 
 #define SHARES_PER_CPU 1024
@@ -20,6 +21,7 @@ void docker_spec_copy(struct docker_spec *to, const struct task_spec *from)
 {
     *to = (struct docker_spec){
         .alloc_id = mem_strdup(from->alloc_id), .service = mem_strdup(from->service),
+        .secrets_dir = mem_strdup(from->secrets_dir), .login = mem_strdup(from->registry_login),
         .job = mem_strdup(from->job ? from->job : from->service), .replica = from->replica, .run = from->run,
     };
     type_copy(&config_type, &to->config, from->config);
@@ -44,6 +46,12 @@ void docker_spec_clear(struct docker_spec *s)
     free(s->service);
     free(s->job);
     free(s->network);
+    for (uint32_t i = 0; s->secrets_dir && i < s->env.n; i++)
+        explicit_bzero(s->env.v[i].value, strlen(s->env.v[i].value));
+    free(s->secrets_dir);
+    if (s->login)
+        explicit_bzero(s->login, strlen(s->login));
+    free(s->login);
     type_clear(&security_type, &s->security);
     type_clear(&config_type, &s->config);
     type_clear(&resources_type, &s->resources);
@@ -204,17 +212,22 @@ static void add_ports(const struct docker_spec *s, const char *host_ip, struct b
     }
 }
 
+static void add_mount(const char *source, const char *target, bool read_only, struct buf *out)
+{
+    buf_printf(out, "%s{\"Type\":\"bind\",", out->data[out->len - 1] == '[' ? "" : ",");
+    add_pair(out, "Source", source);
+    buf_add_char(out, ',');
+    add_pair(out, "Target", target);
+    buf_printf(out, ",\"ReadOnly\":%s,\"BindOptions\":{\"Propagation\":\"rprivate\"}}", read_only ? "true" : "false");
+}
+
 static void add_mounts(const struct docker_spec *s, struct buf *out)
 {
     buf_add_string(out, "\"Mounts\":[");
-    for (uint32_t i = 0; i < s->volumes.n; i++) {
-        const struct volume *v = &s->volumes.v[i];
-        buf_printf(out, "%s{\"Type\":\"bind\",", i ? "," : "");
-        add_pair(out, "Source", v->source);
-        buf_add_char(out, ',');
-        add_pair(out, "Target", v->target);
-        buf_printf(out, ",\"ReadOnly\":%s,\"BindOptions\":{\"Propagation\":\"rprivate\"}}", v->read_only ? "true" : "false");
-    }
+    for (uint32_t i = 0; i < s->volumes.n; i++)
+        add_mount(s->volumes.v[i].source, s->volumes.v[i].target, s->volumes.v[i].read_only, out);
+    if (s->secrets_dir)
+        add_mount(s->secrets_dir, SECRETS_DIR_INSIDE, true, out);
     buf_add_string(out, "],");
 }
 

@@ -44,6 +44,7 @@ struct docker_pull {
 struct pull_work {
     LIST_ENTRY(pull_work) entry;
     struct docker_images *images;
+    char *login;                     /* NULL: the agent's own */
     char *image, *before;            /* before: the id that the name had, NULL: none */
     struct engine_call *call;
     LIST_HEAD(, docker_pull) waiting;
@@ -316,6 +317,9 @@ static void work_free(struct pull_work *w)
         LIST_REMOVE(w, entry);
     engine_cancel(w->call);
     free(w->image);
+    if (w->login)
+        explicit_bzero(w->login, strlen(w->login));
+    free(w->login);
     free(w->before);
     free(w->layers);
     buf_free(&w->line);
@@ -393,7 +397,8 @@ static void before_look(void *arg, const struct engine_answer *a)
     struct error err;
     CLEANUP_FREE char *name = NULL, *tag = NULL, *registry = docker_registry_of(w->image), *auth = NULL;
     docker_reference_split(w->image, &name, &tag);
-    if (docker_auth_header(w->images->d->env->docker->auth_file, registry, &auth, &err) < 0) {
+    if (w->login ? docker_auth_login(w->login, registry, &auth, &err) < 0
+                 : docker_auth_header(w->images->d->env->docker->auth_file, registry, &auth, &err) < 0) {
         work_fail(w, &err);
         return;
     }
@@ -408,14 +413,15 @@ static void before_look(void *arg, const struct engine_answer *a)
     }, pulled, w);
 }
 
-static struct pull_work *work_find(struct docker_images *i, const char *image)
+static struct pull_work *work_find(struct docker_images *i, const char *image, const char *login)
 {
     struct pull_work *w;
     LIST_FOREACH(w, &i->pulls, entry)
-        if (!strcmp(w->image, image))
+        if (!strcmp(w->image, image) && !strcmp(w->login ? w->login : "", login ? login : ""))
             return w;
     w = NEW(struct pull_work);
     w->images = i;
+    w->login = mem_strdup(login);
     w->image = mem_strdup(image);
     LIST_INIT(&w->waiting);
     LIST_INSERT_HEAD(&i->pulls, w, entry);
@@ -423,11 +429,11 @@ static struct pull_work *work_find(struct docker_images *i, const char *image)
     return w;
 }
 
-struct docker_pull *docker_pull_start(struct docker_images *i, const char *image, const struct docker_pull_events *events,
-                                      void *arg)
+struct docker_pull *docker_pull_start(struct docker_images *i, const char *image, const char *login,
+                                      const struct docker_pull_events *events, void *arg)
 {
     struct docker_pull *p = NEW(struct docker_pull);
-    *p = (struct docker_pull){.work = work_find(i, image), .events = events, .arg = arg};
+    *p = (struct docker_pull){.work = work_find(i, image, login), .events = events, .arg = arg};
     LIST_INSERT_HEAD(&p->work->waiting, p, entry);
     return p;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/drivers/docker.h"
+#include "agent/secret_files.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -57,7 +58,7 @@ static void pull_begin(struct docker_task *t)
     CLEANUP_FREE char *text = mem_printf("pulling image %s", t->spec.config.image);
     t->step = STEP_PULL;
     docker_progress(t, text);
-    t->pull = docker_pull_start(t->d->images, t->spec.config.image, &events, t);
+    t->pull = docker_pull_start(t->d->images, t->spec.config.image, t->spec.login, &events, t);
 }
 
 static void image_done(void *arg, const struct engine_answer *a)
@@ -211,7 +212,7 @@ static void passwd_done(void *arg, const struct engine_answer *a)
 
 void docker_passwd_begin(struct docker_task *t)
 {
-    if (t->user || (t->spec.may.root && !t->spec.volumes.n)) {
+    if (t->user || (t->spec.may.root && !t->spec.volumes.n && !t->spec.secrets_dir)) {
         start_begin(t);
         return;
     }
@@ -290,9 +291,22 @@ void docker_gift_abandon(struct docker_task *t)
     t->gift = NULL;
 }
 
+static int give_secrets(const struct docker_task *t, struct error *err)
+{
+    unsigned uid = 0, gid = 0;
+    if (!t->fresh || !t->spec.secrets_dir || !t->user || sscanf(t->user, "%u:%u", &uid, &gid) < 1)
+        return 0;
+    return secret_dir_give(t->spec.secrets_dir, uid, gid, err);
+}
+
 static void start_begin(struct docker_task *t)
 {
     unsigned uid = 0, gid = 0;
+    struct error err;
+    if (give_secrets(t, &err) < 0) {
+        docker_fail_begin(t, &err);
+        return;
+    }
     if (!t->fresh || !t->spec.volumes.n || !t->user || sscanf(t->user, "%u:%u", &uid, &gid) < 1 || !uid) {
         start_send(t);
         return;

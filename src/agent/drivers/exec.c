@@ -48,8 +48,10 @@ static void exec_start(void *state, struct task *task, const struct task_spec *s
     if (!kv_get(spec->env, "PATH"))
         str_list_add(&shim.env, "PATH=" PATH_DEFAULT);
     for (uint32_t i = 0; i < spec->env->n; i++) {
-        CLEANUP_FREE char *pair = mem_printf("%s=%s", spec->env->v[i].key, spec->env->v[i].value);
+        char *pair = mem_printf("%s=%s", spec->env->v[i].key, spec->env->v[i].value);
         str_list_add(&shim.env, pair);
+        explicit_bzero(pair, strlen(pair));
+        free(pair);
     }
     shim_task_init(s, t, spec->alloc_id, spec->alloc_dir);
     struct error err = {0};
@@ -57,6 +59,8 @@ static void exec_start(void *state, struct task *task, const struct task_spec *s
         : error_set(&err, ERROR_INVALID, "the service names no command: set config.command");
     if (result < 0)
         shim_task_fail(t, &err);
+    for (uint32_t i = 0; spec->secrets_dir && i < shim.env.n; i++)
+        explicit_bzero(shim.env.v[i], strlen(shim.env.v[i]));
     str_list_clear(&shim.args);
     str_list_clear(&shim.env);
 }

@@ -330,7 +330,7 @@ static int shim_listen(const char *alloc_dir, struct error *err)
 
 static int spec_file(const struct shim_spec *spec, struct error *err)
 {
-    CLEANUP_BUF struct buf bytes = {0};
+    CLEANUP_WIPE struct buf bytes = {0};     /* secrets may be in the environment */
     shim_spec_encode(spec, &bytes);
     int fd = memfd_create("mentat-spec", MFD_CLOEXEC);
     if (fd >= 0 && write(fd, bytes.data, bytes.len) == (ssize_t)bytes.len)

@@ -122,15 +122,15 @@ static void what_this_release_does_not_do_is_told_by_its_key(void **state)
     static const char yaml[] =
         "job: j\nservices:\n"
         "  - {name: a, driver: docker, config: {image: x}, ports: [{name: http, port: 80}],\n"
-        "     ingress: [{host: h, port: http}], secrets: [{name: s, env: S}],\n"
+        "     ingress: [{host: h, port: http}], secrets: [{name: s, env: S}], identity: {audience: a},\n"
         "     volumes: [{name: v, target: /v, read_only: true, size_mb: 5}]}\n"
-        "  - {name: b, driver: firecracker, config: {image: x}, resources: {pids: 9},\n"
+        "  - {name: b, driver: firecracker, config: {image: x}, secrets: [{name: s, file: s}],\n"
         "     volumes: [{name: v, target: /v, size_mb: 5}]}\n"
         "  - {name: c, driver: exec, config: {command: /bin/a}, volumes: [{name: v, target: /v}, {name: w, target: /w,"
         " read_only: true}]}\n"
         "  - {name: d, driver: exec, config: {command: /bin/a}, deploy: {strategy: rolling}}\n";
     static const char *const paths[] = {
-        "services[0].secrets", "services[0].volumes[0].size_mb", "services[2].volumes[1].read_only"};
+        "services[0].volumes[0].size_mb", "services[1].secrets", "services[2].volumes[1].read_only"};
     struct job job;
     struct problem_list problems = {0};
     assert_int_equal(job_from_yaml(yaml, sizeof yaml - 1, NULL, &job, &problems), 0);
