@@ -192,6 +192,7 @@ static int put_changed(struct alloc_secrets *s, struct error *err)
     return tell;
 }
 
+static void renew_in(struct alloc_secrets *s, int64_t delay_ms);
 static void renew_later(struct alloc_secrets *s);
 
 static void on_renewed(void *ctx, struct secret_set *set, const struct error *why)
@@ -212,9 +213,10 @@ static void on_renewed(void *ctx, struct secret_set *set, const struct error *wh
         allocation_save(s->a);
     if (tell > 0 && s->a->task && task_signal(s->a->task, SIGHUP, &err) < 0)
         LOG_W("a task could not be told of a changed secret", "alloc", id_of(s), "error", err.text);
-    renew_later(s);
     if (tell < 0)
-        uv_timer_start(&s->timer, s->timer.timer_cb, AGAIN_MS, 0);
+        renew_in(s, AGAIN_MS);
+    else
+        renew_later(s);
 }
 
 static void renew(struct alloc_secrets *s)
@@ -228,14 +230,19 @@ static void on_timer(uv_timer_t *timer)
     renew(timer->data);
 }
 
-/* At half of its time. */
+static void renew_in(struct alloc_secrets *s, int64_t delay_ms)
+{
+    uv_timer_start(&s->timer, on_timer, (uint64_t)delay_ms, 0);
+}
+
+/* At half of the token's time; without one, when something changes. */
 static void renew_later(struct alloc_secrets *s)
 {
-    int64_t left = s->set && s->set->identity ? (s->set->identity_expires_at - time_now_ms()) / 2 : 0;
-    if (s->set && !s->set->identity)
-        uv_timer_stop(&s->timer);
+    int64_t left = (s->set->identity_expires_at - time_now_ms()) / 2;
+    if (s->set->identity)
+        renew_in(s, left > RENEW_LEAST_MS ? left : RENEW_LEAST_MS);
     else
-        uv_timer_start(&s->timer, on_timer, (uint64_t)(left > RENEW_LEAST_MS ? left : RENEW_LEAST_MS), 0);
+        uv_timer_stop(&s->timer);
 }
 
 void alloc_secrets_look(struct alloc_secrets *s)
