@@ -24,6 +24,7 @@
 #include "agent/shim_internal.h"
 #include "base/mem.h"
 #include "base/timefmt.h"
+#include "sandbox/memory.h"
 
 #define STOP_TIMEOUT_MS 10000        /* when the shim itself is sent SIGTERM */
 #define STRAGGLER_SCAN_MS 100
@@ -506,6 +507,7 @@ int shim_main(void)
     s->exit_fd = -1;
     s->connections[s->n_connections++] = (struct connection){.fd = SHIM_FD_CONTROL};
     prctl(PR_SET_NAME, "mentat-shim");
+    memory_hide();                   /* the task's environment may hold secrets */
     /* What the agent itself was given and did not mark as its own. */
     close_range(SHIM_FD_SPEC + 1, ~0U, 0);
     fcntl(SHIM_FD_CONTROL, F_SETFD, FD_CLOEXEC);
