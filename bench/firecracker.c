@@ -256,6 +256,8 @@ static int world_open(struct world *w, bool network)
     str_list_add(&names, "firecracker");
     int result = drivers_open(&w->env, &names, &w->drivers, &w->error);
     str_list_clear(&names);
+    if (result == 0)
+        drivers_network(w->drivers, NULL);           /* no servers: it starts nothing before it has heard of them */
     return result;
 }
 

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from firecracker import WEB, WEB_MORE, SERVICE, busybox_root  # noqa: E402
 from lib import PATIENCE, Server, Workdir, wait_for  # noqa: E402
-from vmm_lib import HostAgent, Vmm, hosts_wire, isolate, missing  # noqa: E402
+from vmm_lib import WIRE_ADDRESS, HostAgent, Vmm, hosts_wire, isolate, missing  # noqa: E402
 
 ASK = """
 import socket, struct, sys
@@ -52,23 +52,27 @@ class Resolver:
                                + (b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + socket.inet_aton("192.0.2.7") if is_a else b""), client)
 
 
-class Network(unittest.TestCase):
+class Hosts(unittest.TestCase):
+    """A server, and three nodes that are hosts of their own."""
+    vmm_settings, network = {}, {}
+
     @classmethod
     def setUpClass(cls):
-        address = hosts_wire()
-        cls.vmm, cls.images = Vmm(), Workdir()
-        cls.resolver = Resolver(address)
-        cls.server = Server(bind=address, allow_insecure="true", node_grace=f"{2 * PATIENCE:g}s", heartbeat="200ms",
-                            mass_loss_hold="0s", **{"network.range": "10.64.0.0/20"})
-        cls.server.host = address
+        cls.vmm, cls.images = Vmm(**cls.vmm_settings), Workdir()
+        cls.server = Server(bind=WIRE_ADDRESS, allow_insecure="true", node_grace=f"{2 * PATIENCE:g}s", heartbeat="200ms",
+                            mass_loss_hold="0s", **cls.network)
+        cls.server.host = WIRE_ADDRESS
         cls.server.start()
         busybox_root(cls.images.join("busybox"))
         cls.agents = []
         for i in range(3):
-            cls.agents.append(HostAgent(cls.server, f"n{i + 1}", cls.vmm, **{
-                "firecracker.image-roots": cls.images.path, "firecracker.dns": f"{address}:{cls.resolver.port}"}).start())
+            cls.agents.append(cls.agent(f"n{i + 1}").start())
             # In this order, so that their parts are known.
-            wait_for(lambda: cls.parts().get(f"n{i + 1}"), 30, f"node n{i + 1}")
+            wait_for(lambda: f"n{i + 1}" in cls.parts(), 30, f"node n{i + 1}")
+
+    @classmethod
+    def agent(cls, name):
+        return HostAgent(cls.server, name, cls.vmm, **{"firecracker.image-roots": cls.images.path})
 
     @classmethod
     def tearDownClass(cls):
@@ -86,9 +90,57 @@ class Network(unittest.TestCase):
         self.assertEqual(a.returncode, 0, a.stdout + a.stderr)
         return a.stdout
 
-    def run_services(self, job, *texts):
+    def run_services(self, job, *texts, more=()):
         text = f"job: {job}\nservices:\n" + "".join("  - " + t.strip().replace("\n", "\n    ") + "\n" for t in texts)
-        self.mt("run", "-", stdin=text, timeout=240)
+        self.mt("run", "-", *more, stdin=text, timeout=240)
+
+
+class Played(Hosts):
+    """Where only the nodes' side matters, no guest is booted. Plain routes, and parts of five addresses."""
+    vmm_settings = {"VMM_NULL": "1"}
+    network = {"network.range": "10.64.0.0/26", "network.node-bits": 29, "network.link": "routes"}
+
+    def service(self, name, node, count=1):
+        return SERVICE.format(name=name, script="sleep", config="", image=self.images.path + "/busybox",
+                              more=f"count: {count}\nconstraints: [{{attribute: node.name, op: '=', value: {node}}}]")
+
+    def allocs(self, service, state):
+        return [a for a in self.server.items("/v1/allocs") if a["service"] == service and a["state"] == state]
+
+    def test_routes_and_reasons(self):
+        self.assertEqual(self.parts(), {"n1": "10.64.0.0/29", "n2": "10.64.0.8/29", "n3": "10.64.0.16/29"})
+        # A host that is itself in the part that it was given.
+        self.agents[2].run("ip", "addr", "add", "10.64.0.18/30", "dev", "eth0")
+        self.run_services("a", self.service("full", "n1", 6), self.service("one", "n2"), self.service("none", "n3"), more=["--detach"])
+        wait_for(lambda: len(self.allocs("full", "running")) == 5, 30, "five machines")
+        self.assertIn("no address left", wait_for(lambda: self.allocs("full", "failed"), 30, "the sixth")[0]["reason"])
+        self.assertRegex(wait_for(lambda: self.allocs("none", "failed"), 30, "the one that cannot")[0]["reason"],
+                         "10.64.0.16/29 overlaps with 10.64.0.16/30, which this host reaches by eth0: set network.range")
+        wait_for(lambda: self.allocs("one", "running"), 30, "the machine of n2")
+        wait_for(lambda: len(self.agents[1].routes()) == 2, 10, "routes to the other nodes")
+        self.assertIn("10.64.0.0/29 via 198.51.100.", self.agents[1].routes()[0])
+        self.assertEqual(self.agents[1].links(), ["mentat0", "mentat0.2"])
+        # A network of its own that another node has.
+        self.agents[2].run("ip", "addr", "del", "10.64.0.18/30", "dev", "eth0")
+        self.agents[2].process.stop()
+        self.agents[2].start(**{"firecracker.network": "10.64.0.0/28"})
+        wait_for(lambda: re.search("overlaps with 10.64.0.[08]/29 of node n[12]", self.mt("nodes", "n3")), 30, "the reason")
+        self.mt("stop", "full")
+        self.mt("stop", "one")
+
+
+class Network(Hosts):
+    network = {"network.range": "10.64.0.0/20"}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.resolver = Resolver(WIRE_ADDRESS)
+        super().setUpClass()
+
+    @classmethod
+    def agent(cls, name):
+        return HostAgent(cls.server, name, cls.vmm, **{"firecracker.image-roots": cls.images.path,
+                                                       "firecracker.dns": f"{WIRE_ADDRESS}:{cls.resolver.port}"})
 
     def inside(self, alloc, command):
         return self.server.mt("exec", alloc["id"], "--", "sh", "-c", command, timeout=60)
@@ -196,4 +248,5 @@ if __name__ == "__main__":
         print("skipped:", why)
         sys.exit(77)
     isolate()
+    hosts_wire()
     unittest.main(verbosity=2)

@@ -18,6 +18,8 @@ from lib import ROOT, Agent, Workdir, program  # noqa: E402
 # One that other users can run too: this one may be somebody's own.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
+WIRE = "198.51.100."                 # between hosts of tests
+WIRE_ADDRESS = WIRE + "1"
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
@@ -178,18 +180,14 @@ class HostAgent(VmAgent):
         self.far_end = f"host{number}"
         subprocess.run(["ip", "link", "add", self.far_end, "master", "wire", "up", "type", "veth", "peer", "name", "eth0",
                         "netns", self.namespace], check=True)
-        for command in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up", f"route add default via {WIRE}1"):
+        for command in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up", f"route add default via {WIRE_ADDRESS}"):
             self.run("ip", *command.split())
-        super().__init__(server, name, vmm, ip=address, servers=f"{WIRE}1:{server.port}",
+        super().__init__(server, name, vmm, ip=address, servers=f"{WIRE_ADDRESS}:{server.port}",
                          **{"firecracker.bridge": "mentat0", "firecracker.network": "auto", **flags})
         self.bridge = "mentat0"
 
 
-WIRE = "198.51.100."
-
-
 def hosts_wire():
-    """The network between hosts; the address of the test's own on it."""
-    for command in ("link add wire type bridge", f"addr add {WIRE}1/24 dev wire", "link set wire up"):
+    """The network between hosts, with the test's own address on it."""
+    for command in ("link add wire type bridge", f"addr add {WIRE_ADDRESS}/24 dev wire", "link set wire up"):
         subprocess.run(["ip", *command.split()], check=True)
-    return WIRE + "1"

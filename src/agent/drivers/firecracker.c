@@ -394,7 +394,11 @@ static void start_free(struct machine_start *p)
 
 static void clean_done(uv_work_t *work, int status)
 {
-    start_free(work->data);
+    struct machine_start *p = work->data;
+    struct firecracker *f = p->machine->f;
+    if (f->network && !f->closing)
+        follow_begin(f);
+    start_free(p);
 }
 
 static void start_end(struct machine_start *p)
@@ -442,8 +446,10 @@ static void prepare_done(uv_work_t *work, int status)
     struct machine_start *p = work->data;
     struct firecracker *f = p->machine->f;
     f->preparing--;
-    if (f->network && !f->closing)
+    if (f->network && !f->closing) {
         dns_update(f);               /* the first machine may have brought another network */
+        follow_begin(f);
+    }
     start_end(p);
     line_advance(f);
 }
@@ -497,6 +503,8 @@ static void sweep_done(uv_work_t *work, int status)
     free(s->which);
     free(s);
     free(work);
+    if (f->network && !f->closing)
+        follow_begin(f);
     work_end(f);
 }
 

@@ -132,9 +132,9 @@ char *network_gateway(const struct network *n);
 char *network_mac(const struct network *n, int slot);
 char *network_tap(const struct network *n, int slot);
 int network_mtu(const struct network *n);
-/* Follows what the servers said last. */
+/* Follows what the servers said last, and what machines came and went. */
 void network_follow(struct network *n);
-/* Bridge and rules are made with the first machine. The tap belongs to uid. */
+/* Bridge and rules are made with the first machine; network_follow must come after both. The tap belongs to uid. */
 int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err);
 void network_detach(struct network *n, int slot);
 /* The bridge and the rules go too, when no machine has a number any more. */

@@ -26,6 +26,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/timefmt.h"
 
 #define FIRST_SLOT 2                 /* behind the bridge */
 #define SLOTS_MAX 60000
@@ -271,6 +272,37 @@ uint32_t network_bridge_address(struct network *n)
     return address;
 }
 
+/* --- beside Docker: its engine drops what is forwarded and not its own, but for what this chain of users' rules accepts.
+ * Ours still hold: they are in tables of their own, and a packet must pass both. --- */
+
+#define DOCKER_CHAIN "DOCKER-USER"
+#define DOCKER_LOOK_MS 10000
+
+static bool iptables(const char *const *argv)
+{
+    return tool_run(&(struct tool){.argv = argv, .timeout_ms = IPTABLES_TIMEOUT_MS}, NULL, NULL) == 0;
+}
+
+/* Its chain comes and goes with the engine. */
+static void docker_rules(struct network *n, bool there)
+{
+    static const char *const sides[] = {"-i", "-o"};
+    int64_t now = time_monotonic_ms();
+    if (there && n->docker_at && now - n->docker_at < DOCKER_LOOK_MS)
+        return;
+    n->docker_at = there ? now : 0;
+    const char *const look[] = {"iptables", "-w", "-n", "-L", DOCKER_CHAIN, NULL};
+    if (!iptables(look))
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
+        const char *const rule[] = {"iptables", "-w", "-C", DOCKER_CHAIN, sides[i], n->bridge, "-j", "ACCEPT", NULL};
+        const char *const change[] = {"iptables", "-w", there ? "-I" : "-D", DOCKER_CHAIN, sides[i], n->bridge, "-j", "ACCEPT",
+                                      NULL};
+        if (iptables(rule) != there && !iptables(change))
+            LOG_W("the rules of Docker do not let the microVMs' packets pass", "chain", DOCKER_CHAIN, "bridge", n->bridge);
+    }
+}
+
 /* --- what the servers say --- */
 
 static void table_read(struct network *n)
@@ -353,7 +385,8 @@ void network_tell(struct network *n, const struct agent_network *table)
     uv_mutex_unlock(&n->loop_lock);
 }
 
-static void table_take(struct network *n)
+/* True when there was something new. */
+static bool table_take(struct network *n)
 {
     uv_mutex_lock(&n->loop_lock);
     bool news = n->news;
@@ -366,21 +399,56 @@ static void table_take(struct network *n)
     uv_mutex_unlock(&n->loop_lock);
     if (news)
         table_write(n);
+    return news;
+}
+
+/* What must be done, up to rules that are to be loaded then, appended to `rules`. */
+static int follow_prepare(struct network *n, struct buf *rules, struct error *err)
+{
+    bool news = table_take(n);
+    if (!news && !n->dirty)
+        return 0;
+    if (part_settle(n, err) < 0)
+        return -1;
+    if (!n->n_facts && !n->ready)
+        return 0;
+    if (news || !n->ready) {
+        if (bridge_make(n, err) < 0)
+            return -1;
+        link_update(n);
+    }
+    rules_make(n, rules);
+    n->dirty = false;
+    return 0;
+}
+
+static int follow(struct network *n, struct error *err)
+{
+    CLEANUP_BUF struct buf rules = {0};
+    uv_mutex_lock(&n->rules_lock);
+    uv_mutex_lock(&n->f->lock);
+    int result = follow_prepare(n, &rules, err);
+    uv_mutex_unlock(&n->f->lock);
+    if (rules.len) {
+        result = rules_load(&rules, err);
+        docker_rules(n, true);
+    }
+    uv_mutex_lock(&n->f->lock);
+    n->ready = result == 0 && (n->ready || rules.len);
+    n->dirty |= result < 0;
+    uv_mutex_unlock(&n->f->lock);
+    uv_mutex_unlock(&n->rules_lock);
+    return result;
 }
 
 void network_follow(struct network *n)
 {
     struct error err = {0};
+    bool failed = follow(n, &err) < 0;
     uv_mutex_lock(&n->f->lock);
-    table_take(n);
-    if (part_settle(n, &err) == 0 && n->n_facts) {
-        if (bridge_make(n, &err) == 0)
-            link_update(n);
-        n->ready = !err.code && rules_write(n, &err) == 0;
-    }
-    if (err.code && strcmp(err.text, n->trouble ? n->trouble : "") != 0)
+    if (failed && strcmp(err.text, n->trouble ? n->trouble : "") != 0)
         LOG_W("the network of microVMs is not as it should be", "reason", err.text);
-    mem_set_string(&n->trouble, err.code ? err.text : NULL);
+    mem_set_string(&n->trouble, failed ? err.text : NULL);
     uv_mutex_unlock(&n->f->lock);
 }
 
@@ -399,6 +467,7 @@ int network_open(struct firecracker *f, struct network **out, struct error *err)
     struct network *n = NEW(struct network);
     n->f = f;
     uv_mutex_init(&n->loop_lock);
+    uv_mutex_init(&n->rules_lock);
     strcpy(n->bridge, c->bridge);
     facts_read_all(n);
     table_read(n);
@@ -417,34 +486,10 @@ void network_close(struct network *n)
     type_clear(&agent_network_type, &n->table);
     type_clear(&agent_network_type, &n->next);
     uv_mutex_destroy(&n->loop_lock);
+    uv_mutex_destroy(&n->rules_lock);
     free(n->trouble);
     free(n->link_trouble);
     free(n);
-}
-
-/* --- beside Docker: its engine drops what is forwarded and not its own, but for what this chain of users' rules accepts.
- * Ours still hold: they are in tables of their own, and a packet must pass both. --- */
-
-#define DOCKER_CHAIN "DOCKER-USER"
-
-static bool iptables(const char *const *argv)
-{
-    return tool_run(&(struct tool){.argv = argv, .timeout_ms = IPTABLES_TIMEOUT_MS}, NULL, NULL) == 0;
-}
-
-static void docker_rules(const struct network *n, bool there)
-{
-    static const char *const sides[] = {"-i", "-o"};
-    const char *const look[] = {"iptables", "-w", "-n", "-L", DOCKER_CHAIN, NULL};
-    if (!iptables(look))
-        return;
-    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
-        const char *const rule[] = {"iptables", "-w", "-C", DOCKER_CHAIN, sides[i], n->bridge, "-j", "ACCEPT", NULL};
-        const char *const change[] = {"iptables", "-w", there ? "-I" : "-D", DOCKER_CHAIN, sides[i], n->bridge, "-j", "ACCEPT",
-                                      NULL};
-        if (iptables(rule) != there && !iptables(change))
-            LOG_W("the rules of Docker do not let the microVMs' packets pass", "chain", DOCKER_CHAIN, "bridge", n->bridge);
-    }
 }
 
 /* --- machines --- */
@@ -458,39 +503,31 @@ int network_slot(struct network *n, const char *id, int *slot, struct error *err
     return result;
 }
 
+/* Rules take longer than all the rest, as the kernel waits for what uses the old ones. So they are loaded behind the start,
+ * once for all machines that came meanwhile (network_follow): until then nothing that a machine sends is let pass, and it
+ * has not booted yet. */
 int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err)
 {
     CLEANUP_FREE char *tap = network_tap(n, slot);
     uv_mutex_lock(&n->f->lock);
-    bool first = !n->ready;
     int result = facts_write(n, slot, m, err);
-    if (result == 0 && first)
-        result = bridge_make(n, err);
-    if (result == 0 && first)
-        link_update(n);
-    if (result == 0)
-        result = tap_make(n, tap, uid, err);
-    if (result == 0)
-        result = rules_write(n, err);
-    if (result == 0)
-        docker_rules(n, true);
-    n->ready = n->ready || result == 0;
+    n->dirty |= result == 0;
+    bool ready = n->ready;
     uv_mutex_unlock(&n->f->lock);
-    return result;
+    if (result == 0 && !ready)
+        result = follow(n, err);
+    return result < 0 ? -1 : tap_make(n, tap, uid, err);
 }
 
 void network_detach(struct network *n, int slot)
 {
-    struct error err = {0};
     CLEANUP_FREE char *tap = network_tap(n, slot), *path = facts_path(n, slot);
     uv_mutex_lock(&n->f->lock);
-    bool attached = unlink(path) == 0;
+    n->dirty |= unlink(path) == 0;
     facts_drop(n, slot);
+    uv_mutex_unlock(&n->f->lock);
     if (if_nametoindex(tap) && tap_set(tap, 0, false) < 0)
         LOG_W("a tap device stays", "tap", tap, "error", strerror(errno));
-    if (attached && n->own.bits && rules_write(n, &err) < 0)
-        LOG_W("rules stay as they were", "error", err.text);
-    uv_mutex_unlock(&n->f->lock);
 }
 
 void network_remove(struct network *n)
@@ -499,6 +536,8 @@ void network_remove(struct network *n)
     slots_list(n->f->dir, &ids);
     bool used = ids.n > 0;
     str_list_clear(&ids);
+    if (used)
+        network_follow(n);
     if (used || !if_nametoindex(n->bridge))
         return;
     docker_rules(n, false);

@@ -4,7 +4,8 @@
  *   firecracker_rules.c    the rules of nftables
  *   firecracker_link.c     the ways to the machines of other nodes
  *
- * All of it is for workers, which hold the driver's lock. The loop never waits for that: what it reads and writes is under
+ * All of it is for workers, which hold the driver's lock; who loads rules into the kernel, which takes long, holds rules_lock
+ * instead, which is taken first. The loop never waits for that: what it reads and writes is under
  * `loop_lock`, which is held for moments. */
 #pragma once
 #include "agent/drivers/firecracker.h"
@@ -17,9 +18,12 @@ struct network_facts { int slot; char *job, *text; };
 
 struct network {
     struct firecracker *f;
+    uv_mutex_t rules_lock;           /* one at a time loads rules, in the order in which they were made */
     char bridge[BRIDGE_NAME_MAX + 1];
     struct agent_network table;      /* what the servers said last, maybe to an earlier process */
     bool ready;                      /* bridge and rules were made by this process */
+    bool dirty;                      /* machines came or went since the rules were written */
+    int64_t docker_at;               /* when Docker's rules were looked at last; 0: never; under rules_lock */
     char *trouble;                   /* why machines cannot have addresses; NULL: they can */
     char *link_trouble;              /* why machines of other nodes are not reached, as it was logged last */
     /* changed under both locks */
@@ -37,8 +41,9 @@ struct network_other { struct net4 part; uint32_t ip; };
 /* False: this entry is none. */
 bool network_other(const struct network *n, const struct network_node *entry, struct network_other *out);
 
-/* Writes all rules anew, in one transaction. */
-int rules_write(const struct network *n, struct error *err);
+/* All rules anew, in one transaction; to be loaded without the driver's lock. */
+void rules_make(const struct network *n, struct buf *out);
+int rules_load(const struct buf *rules, struct error *err);
 int rules_remove(const struct network *n, struct error *err);
 
 /* Makes links and routes as the table says, and takes away what it says no more. What fails is told in the log, and by

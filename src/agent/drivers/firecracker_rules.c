@@ -202,10 +202,10 @@ static void add_jobs(const struct network *n, struct buf *b)
 
 /* --- all of them --- */
 
-static int nft(const struct buf *text, struct error *err)
+int rules_load(const struct buf *rules, struct error *err)
 {
     const char *const argv[] = {"nft", "-f", "-", NULL};
-    if (tool_run(&(struct tool){.argv = argv, .input = text->data, .input_len = text->len, .timeout_ms = NFT_TIMEOUT_MS},
+    if (tool_run(&(struct tool){.argv = argv, .input = rules->data, .input_len = rules->len, .timeout_ms = NFT_TIMEOUT_MS},
                  NULL, err) == 0)
         return 0;
     return error_context(err, "the rules of microVMs' network");
@@ -218,21 +218,19 @@ static void add_removal(const struct network *n, struct buf *b)
         buf_printf(b, "table %s mentat_%s { }\ndelete table %s mentat_%s\n", families[i], n->bridge, families[i], n->bridge);
 }
 
-int rules_write(const struct network *n, struct error *err)
+void rules_make(const struct network *n, struct buf *out)
 {
-    CLEANUP_BUF struct buf b = {0};
-    add_removal(n, &b);
-    add_tables(n, &b);
+    add_removal(n, out);
+    add_tables(n, out);
     for (uint32_t i = 0; i < n->n_facts; i++)
-        add_machine(n, &n->facts[i], &b);
-    add_others(n, &b);
-    add_jobs(n, &b);
-    return nft(&b, err);
+        add_machine(n, &n->facts[i], out);
+    add_others(n, out);
+    add_jobs(n, out);
 }
 
 int rules_remove(const struct network *n, struct error *err)
 {
     CLEANUP_BUF struct buf b = {0};
     add_removal(n, &b);
-    return nft(&b, err);
+    return rules_load(&b, err);
 }
