@@ -385,8 +385,7 @@ void network_tell(struct network *n, const struct agent_network *table)
     uv_mutex_unlock(&n->loop_lock);
 }
 
-/* True when there was something new. */
-static bool table_take(struct network *n)
+static void table_take(struct network *n)
 {
     uv_mutex_lock(&n->loop_lock);
     bool news = n->news;
@@ -399,26 +398,26 @@ static bool table_take(struct network *n)
     uv_mutex_unlock(&n->loop_lock);
     if (news)
         table_write(n);
-    return news;
+    n->relink |= news;
 }
 
 /* What must be done, up to rules that are to be loaded then, appended to `rules`. */
 static int follow_prepare(struct network *n, struct buf *rules, struct error *err)
 {
-    bool news = table_take(n);
-    if (!news && !n->dirty)
+    table_take(n);
+    if (!n->relink && !n->dirty)
         return 0;
     if (part_settle(n, err) < 0)
         return -1;
     if (!n->n_facts && !n->ready)
         return 0;
-    if (news || !n->ready) {
+    if (n->relink || !n->ready) {
         if (bridge_make(n, err) < 0)
             return -1;
         link_update(n);
     }
     rules_make(n, rules);
-    n->dirty = false;
+    n->dirty = n->relink = false;
     return 0;
 }
 

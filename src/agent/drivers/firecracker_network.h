@@ -22,7 +22,8 @@ struct network {
     char bridge[BRIDGE_NAME_MAX + 1];
     struct agent_network table;      /* what the servers said last, maybe to an earlier process */
     bool ready;                      /* bridge and rules were made by this process */
-    bool dirty;                      /* machines came or went since the rules were written */
+    bool dirty;                      /* machines came or went since the rules were made */
+    bool relink;                     /* the servers said something since links and rules were made */
     int64_t docker_at;               /* when Docker's rules were looked at last; 0: never; under rules_lock */
     char *trouble;                   /* why machines cannot have addresses; NULL: they can */
     char *link_trouble;              /* why machines of other nodes are not reached, as it was logged last */
