@@ -308,12 +308,13 @@ static void full_disk_drops_and_counts_and_goes_on(void **state)
     CLEANUP_FREE char *logs = mem_printf("%s/logs", p.dir);
     CLEANUP_FREE char *ballast = mem_printf("%s/logs/ballast", p.dir);
     CLEANUP_FREE char *go = mem_printf("%s/task/go", p.dir);
-    if (!world_mount(w, logs, "size=1m"))
+    /* When the ballast is gone there is room for all that a pipe may hold then. */
+    if (!world_mount(w, logs, "size=4m"))
         skip();
-    char *filler = mem_alloc(600 << 10);
+    char *filler = mem_alloc(3600 << 10);
     FILE *f = fopen(ballast, "we");
     assert_non_null(f);
-    assert_int_equal(fwrite(filler, 1, 600 << 10, f), 600 << 10);
+    assert_int_equal(fwrite(filler, 1, 3600 << 10, f), 3600 << 10);
     fclose(f);
     free(filler);
     probe_start(&p);
