@@ -32,7 +32,7 @@ static const struct field agent_config_fields[] = {
            .help = "Allocations, their logs, and the agent's store."),
     CONFIG("volume_root", 3, FIELD_STRING, volume_root, .default_text = "/mnt/unikernel-volumes",
            .help = "Directory under which the volumes of services are kept."),
-    CONFIG("secrets_dir", 35, FIELD_STRING, secrets_dir,
+    CONFIG("secrets_dir", 48, FIELD_STRING, secrets_dir,
            .help = "Directory on a tmpfs below which the secrets of tasks are; default: /run, or /dev/shm where /run is on a disk."),
     CONFIG("servers", 4, FIELD_STR_LIST, servers, .flags = FIELD_SCALAR_OK,
            .help = "Addresses (host:port) of servers; one that works is enough, it tells of the others. Default: 127.0.0.1:4646."),

@@ -367,7 +367,7 @@ class Bad(AgentTest):
             self.assertIn(word, self.server.reports[ids[name]]["reason"])
 
     def test_bad_configuration_is_refused(self):
-        for args, word in [(["--no-such-key=1"], "no-such-key"), (["--port=99999"], "port"), (["--bind=0.0.0.0"], "tls_cert"),
+        for args, word in [(["--no-such-key=1"], "no-such-key"), (["--port=99999"], "port"), (["--bind=0.0.0.0", "--tls=off"], "tls"),
                            (["--data-dir=relative"], "absolute"), (["--tls-cert=x"], "tls_key")]:
             done = subprocess.run([program("mentat-agent")] + args, capture_output=True, text=True, timeout=10)
             self.assertEqual(done.returncode, 2, (args, done.stderr))

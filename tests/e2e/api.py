@@ -158,7 +158,7 @@ class Basics(ApiTest):
             self.assertEqual(ask(Host=host, Origin=f"http://{host}", Content_Type="application/json; charset=utf-8").status, 200)
 
     def test_names_that_are_configured_are_its_own(self):
-        flags = {"advertise": "api.mentat.example", "servers": ["one.mentat.example:4646"], "expect": 1}
+        flags = {"tls": "off", "bind": "127.0.0.1", "advertise": "api.mentat.example", "servers": ["one.mentat.example:4646"], "expect": 1}
         server = Server(**flags).start(wait=False)
         self.addCleanup(server.workdir.remove)
         self.addCleanup(server.kill)
@@ -656,7 +656,7 @@ class Starting(unittest.TestCase):
         self.assertIn("data_dir", text)
 
     def test_an_open_port_without_tls_is_refused(self):
-        text = self.run_failing("--bind=0.0.0.0", "--port=0", "--data-dir=/tmp/never-made")
+        text = self.run_failing("--bind=0.0.0.0", "--tls=off", "--port=0", "--data-dir=/tmp/never-made")
         self.assertIn("allow_insecure", text)
 
     def test_unknown_flags_are_told(self):
