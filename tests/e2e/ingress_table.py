@@ -243,7 +243,7 @@ class TableTest(unittest.TestCase):
             out = subprocess.run(["curl", "-sk", "--connect-to", f"{at}:127.0.0.1:{self.agent.https_port}", f"https://{at}/x",
                                   "-w", " %{http_code} %{http_version}", *more], capture_output=True, text=True, check=True, timeout=20)
             return out.stdout
-        self.assertEqual(https("one.example.com"), "a /x 200 2")
+        self.assertEqual(https("one.example.com"), "a /x 200 2", self.agent.access_log())
         self.assertEqual(https("one.example.com", "--http1.1"), "a /x 200 1.1", self.agent.access_log())
         self.assertEqual(a.requests[-1][1]["x-forwarded-proto"], "https")
         self.assertIn("404", https("plain.example.com"))
