@@ -293,10 +293,12 @@ class Acme(unittest.TestCase):
         self.assertEqual(self.agents[0].proxy_pids(), processes)
         second = self.wait_served("c.example.com")
         self.put("c-cert", "no certificate")               # which changes nothing but the events
-        wait_for(lambda: any("version 3 of secret c-cert is no certificate" in e for e in self.events()), 20, "the event")
+        wait_for(lambda: any("version 3 of secret c-cert cannot be used" in e for e in self.events()), 20, "the event")
+        self.put("c-cert", self.make("other.example.com", 86400))
+        wait_for(lambda: any("it is for other.example.com, not for c.example.com" in e for e in self.events()), 20, "the event")
         self.assertEqual(self.wait_served("c.example.com"), second)
         self.put("c-cert", self.make("c.example.com", -3600))
-        wait_for(lambda: any("version 4 of secret c-cert has expired" in e for e in self.events()), 20, "the event")
+        wait_for(lambda: any("version 5 of secret c-cert has expired" in e for e in self.events()), 20, "the event")
         self.assertEqual(self.server.call("DELETE", "/v1/secrets/c-cert").status, 409)
         self.assert_no_key_in_the_state()
 

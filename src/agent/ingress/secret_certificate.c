@@ -86,6 +86,23 @@ char *ingress_certificate_wanted(const struct ingress_node *in)
     return NULL;
 }
 
+/* A host that this certificate is to serve and is not for; *some: there is one that it is for. */
+static const char *uncovered(const struct ingress_node *in, const char *name, const struct certificate_list *one, bool *some)
+{
+    const char *host = NULL;
+    *some = false;
+    for (uint32_t i = 0; i < in->table.routes.n; i++) {
+        const struct ingress *way = &in->table.routes.v[i].ingress;
+        if (!way->certificate || !way->host || strcmp(way->certificate, name))
+            continue;
+        if (certificates_cover(one, way->host))
+            *some = true;
+        else
+            host = way->host;
+    }
+    return host;
+}
+
 static int put(struct ingress_node *in, struct secret_certificate *s, const struct secret_value *value, struct error *err)
 {
     CLEANUP_WIPE struct buf pem = {0};
@@ -96,9 +113,20 @@ static int put(struct ingress_node *in, struct secret_certificate *s, const stru
         return error_set(err, ERROR_INVALID, "it is no text");
     if (certificate_parse(pem.data, &c, err) < 0)
         return -1;
-    s->expires_at = c.expires_at;
     struct certificate_list one = {.v = mem_dup(&c, sizeof c), .n = 1};
+    bool some;
+    const char *host = uncovered(in, s->name, &one, &some);
+    int rc = 0;
+    if (host && !some)
+        rc = error_set(err, ERROR_INVALID, "it is for %s, not for %s", c.hosts.n ? c.hosts.v[0] : "no host", host);
+    else if (host)
+        s->problem = mem_printf("that of version %llu of secret %s is not for %s, and is served for the others",
+                                (unsigned long long)value->version, s->name, host);
+    if (!rc)
+        s->expires_at = c.expires_at;
     certificates_clear(&one);
+    if (rc)
+        return rc;
     return dir_make(folder, 0700, err) < 0 ? -1 : file_write(path, pem.data, pem.len, 0600, err);
 }
 
@@ -111,8 +139,8 @@ void ingress_certificate(struct ingress_node *in, const struct secret_value *val
     s->have = value->version > s->wanted ? value->version : s->wanted;   /* what cannot be used is not asked for again */
     free(steal(&s->problem));
     if (put(in, s, value, &err) < 0)
-        s->problem = mem_printf("version %llu of secret %s is no certificate: %s", (unsigned long long)value->version, s->name, err.text);
-    else if (s->expires_at < time_now_ms())
+        s->problem = mem_printf("version %llu of secret %s cannot be used: %s", (unsigned long long)value->version, s->name, err.text);
+    else if (!s->problem && s->expires_at < time_now_ms())
         s->problem = mem_printf("that of version %llu of secret %s has expired; it is served all the same",
                                 (unsigned long long)value->version, s->name);
     if (s->problem)
