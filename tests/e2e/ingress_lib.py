@@ -232,7 +232,7 @@ class Load:
                 asked = time.monotonic()
                 connection.request(self.method, path, headers={"Host": self.host, **({} if keep else {"Connection": "close"})})
                 response = connection.getresponse()
-                body = response.read().decode()
+                body = response.read().decode(errors="replace")
                 closing = response.will_close
                 self._count(response, body, path, asked)
             except (OSError, http.client.HTTPException) as e:

@@ -194,7 +194,8 @@ class LogsTest(unittest.TestCase):
             done = subprocess.run([program("mt"), "logs", *args], capture_output=True, timeout=60 * PATIENCE,
                                   env={**os.environ, "MENTAT_ADDR": f"http://127.0.0.1:{self.server.port}"})
             return done.returncode, done.stdout, done.stderr
-        wait_for(lambda: b"open" in mt("talk")[1], 20, "all lines")
+        # The streams are read one without the other.
+        wait_for(lambda: b"open" in (said := mt("talk"))[1] and b"err 3\n" in said[2], 20, "all lines")
         self.assertEqual(mt("talk", "--tail", "2"), (0, b"out 3\n\xff open", b"err 2\nerr 3\n"))
         self.assertEqual(mt("talk", "--tail", "2", "--stderr"), (0, b"", b"err 2\nerr 3\n"))
         self.assertEqual(mt("talk", "--since", "1h", "--stdout")[1], b"out 1\nout 2\nout 3\n\xff open")
