@@ -183,7 +183,7 @@ int64_t command_job_level(const struct job *job)
         const struct service *s = &job->services.v[i];
         if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
             level = 3;
-        if (s->deploy.analysis.window_secs || service_has_secrets(s) || asks_for_certificate(s))
+        if (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || asks_for_certificate(s))
             level = 4;
     }
     return level;

@@ -67,11 +67,14 @@ void pass_restart(struct pass *p, const struct alloc_entry *a)
     p->d->steps++;
 }
 
-/* Without a check, that a task runs says little at first. */
+/* Without a check, that a task runs says little at first; with one, what crashes a moment later has passed it too. */
 static int64_t settled_at(const struct pass *p, const struct alloc_entry *a)
 {
-    const struct health *h = &p->want.spec->health;
-    return h->type == HEALTH_NONE ? a->ok_since + h->min_running_ms : 0;
+    const struct service *spec = p->want.spec;
+    int64_t running = spec->health.type == HEALTH_NONE ? spec->health.min_running_ms : 0;
+    int64_t healthy = spec->deploy.min_healthy_secs * 1000;
+    int64_t least = running > healthy ? running : healthy;
+    return least ? a->ok_since + least : 0;
 }
 
 bool pass_counts(struct pass *p, const struct alloc_entry *a)

@@ -56,7 +56,7 @@ struct analysis {
 };
 struct deploy {
     enum deploy_strategy strategy; int64_t max_unavailable, health_timeout_secs; bool auto_revert;
-    int64_t canary_percent, standby_secs; struct analysis analysis;
+    int64_t canary_percent, standby_secs, min_healthy_secs; struct analysis analysis;
 };
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
                  bool sticky; enum protocol protocol; int64_t listen; bool acme;

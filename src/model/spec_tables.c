@@ -170,6 +170,8 @@ static const struct field deploy_fields[] = {
     INT(deploy, canary_percent, 5, RANGE(1, 100), .default_text = "10", .help = "canary: part of the requests that the new version gets first."),
     INT(deploy, standby_secs, 6, RANGE(0, 604800), .default_text = "600",
         .help = "blue-green: seconds that the old version is kept ready."),
+    INT(deploy, min_healthy_secs, 8, RANGE(0, 300),
+        .help = "Seconds that a new replica must have served without a break until the rollout goes on."),
     OBJECT(deploy, analysis, 7, analysis, .help = "canary: judges it by its requests, and promotes it or takes it back."),
     {0},
 };

@@ -193,6 +193,28 @@ class AnalysisTest(IngressTest):
         self.serves("v2")
 
 
+class BadVersionsTest(IngressTest):
+    def test_they_are_taken_back(self):
+        """One that crashes soon after it was healthy, one that never opens its port, one whose check fails: the version before
+        serves on, and users lose at most what each of them had under way when a replica crashed."""
+        bad = {"restart": {"attempts": 0}, "deploy": {"min_healthy_secs": 3, "health_timeout_secs": 4}}
+        self.submit(**bad)
+        self.reaches("successful")
+        for agent in self.agents:
+            self.loads.append(Load(agent, pause=0.01))
+        for env, why in (({"LIFE": "1.5"}, "failed on"), ({"DEAF": "1"}, "is not healthy"), ({"HEALTH": "500"}, "is not healthy")):
+            self.submit(env=env, **bad)
+            before = self.deployment()["id"]
+            wait_for(lambda: self.server.get(f"/v1/deployments/{before}").json["state"] == "reverted", 60, f"the end of {env}")
+            self.assertIn(why, self.server.get(f"/v1/deployments/{before}").json["reason"])
+            self.version += 1                              # the one that takes it back
+            self.reaches("successful")
+            self.serves("v1")
+        answers = {who.split("/")[0] for load in self.loads for _, who in load.times}
+        self.assertEqual(answers, {"v1", "v2"})
+        self.assertLessEqual(len(self.lost()), sum(len(load.threads) for load in self.loads))
+
+
 class FaultsTest(IngressTest):
     def test_changes_that_touch_no_replica(self):
         """Ways in, checks, count and words: what runs goes on, by the new checks, also of an agent that was killed."""

@@ -277,17 +277,22 @@ class Load:
         return self.errors
 
 
-# A replica as a task: it answers with STATUS after DELAY milliseconds, but for /health; /?ms=N takes that long, /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it
-# is told to: whatever it was doing is lost.
+# A replica as a task: it answers with STATUS after DELAY milliseconds, and its check with HEALTH; /?ms=N takes that long,
+# /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it is told to: whatever it was doing is lost.
+# With LIFE it crashes after so many seconds; with DEAF it never opens its port.
 SERVICE = """
-import http.server, os, sys, time, urllib.parse
+import http.server, os, sys, threading, time, urllib.parse
+if "LIFE" in os.environ:
+    threading.Timer(float(os.environ["LIFE"]), os._exit, [3]).start()
+if "DEAF" in os.environ:
+    time.sleep(1000)
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     def do_GET(self):
         query = urllib.parse.parse_qs(self.path.partition("?")[2])
         who = os.environ["V"] + "/" + os.environ["MENTAT_ALLOC_ID"]
-        status = int(os.environ.get("STATUS", 200)) if self.path != "/health" else 200
+        status = int(os.environ.get("STATUS" if self.path != "/health" else "HEALTH", 200))
         delay = int(os.environ.get("DELAY", 0)) if self.path != "/health" else 0
         time.sleep((int(query.get("ms", ["0"])[0]) + delay) / 1000)
         kb = int(query.get("kb", ["0"])[0])

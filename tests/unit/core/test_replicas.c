@@ -81,6 +81,51 @@ static void fail_version(struct cluster *c, uint64_t version)
     cluster_decide(c);
 }
 
+static unsigned serving(struct cluster *c, uint64_t version)
+{
+    const struct alloc *a;
+    unsigned n = 0;
+    for (unsigned i = 0; (a = cluster_wanted(c, "web", i)); i++)
+        n += a->version == version && a->state == ALLOC_HEALTHY;
+    return n;
+}
+
+static void what_crashes_soon_after_it_was_healthy_replaces_nothing(void **state)
+{
+    static const char first[] = "    count: 2\n" HEALTH "    deploy: {min_healthy_secs: 8}\n";
+    static const char second[] = "    count: 2\n    env: {A: b}\n" HEALTH "    deploy: {min_healthy_secs: 8}\n";
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", first);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    assert_int_equal(core_deployment_next(c.core, NULL)->state, DEPLOYMENT_RUNNING);
+    cluster_pass(&c, 8000);
+    assert_int_equal(core_deployment_next(c.core, NULL)->state, DEPLOYMENT_SUCCESSFUL);
+    cluster_submit(&c, "web", second);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_pass(&c, 7000);
+    assert_int_equal(serving(&c, 1), 2);                         /* the new one serves beside them */
+    assert_int_equal(serving(&c, 2), 1);
+    fail_version(&c, 2);
+    assert_non_null(strstr(core_service(c.core, "web")->why, "reverted to 1"));
+    assert_int_equal(serving(&c, 1), 2);
+    /* One that holds goes on. */
+    cluster_submit(&c, "web", second);
+    cluster_decide(&c);
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_pass(&c, 8000);
+    cluster_stop_all(&c, "web");
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    cluster_pass(&c, 8000);
+    cluster_stop_all(&c, "web");
+    assert_int_equal(cluster_count(&c, "web", DESIRED_RUN, true), 2);
+    assert_int_equal(cluster_wanted(&c, "web", 0)->version, 4);
+    assert_int_equal(cluster_wanted(&c, "web", 1)->version, 4);
+    cluster_clear(&c);
+}
+
 /* 1 and 2 are good, 3 fails and is reverted as 4, which is 2 again: what is before 4 is 1. */
 static void a_rollback_passes_over_versions_that_failed_or_are_the_same(void **state)
 {
@@ -541,6 +586,7 @@ int main(void)
         cmocka_unit_test(a_version_that_fails_is_taken_back),
         cmocka_unit_test(a_rollback_passes_over_versions_that_failed_or_are_the_same),
         cmocka_unit_test(a_rollback_after_the_first_change_failed_says_that_nothing_is_left),
+        cmocka_unit_test(what_crashes_soon_after_it_was_healthy_replaces_nothing),
         cmocka_unit_test(a_replica_that_does_not_get_healthy_in_time_fails_the_deployment),
         cmocka_unit_test(a_rollout_counts_what_does_not_serve_on_a_draining_node),
         cmocka_unit_test(what_has_no_room_says_so_and_is_woken_by_a_new_node),
