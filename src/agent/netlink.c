@@ -9,6 +9,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -91,29 +92,11 @@ static int status_of(const struct nlmsghdr *h)
     return e->error ? -1 : 0;
 }
 
-static int ask(const struct message *m)
-{
-    union { struct nlmsghdr h; uint8_t bytes[MESSAGE_MAX * 2]; } answer;
-    int fd = open_send(m), result = -1;
-    if (fd < 0)
-        return -1;
-    ssize_t n = recv(fd, &answer, sizeof answer, 0);
-    if (n >= (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr)) && answer.h.nlmsg_type == NLMSG_ERROR)
-        result = status_of(&answer.h);
-    else if (n >= 0)
-        errno = EPROTO;
-    int failed = errno;
-    close(fd);
-    errno = failed;
-    return result;
-}
-
 typedef void each_fn(void *ctx, const struct nlmsghdr *h);
 
-/* Calls fn for each message of a dump. */
-static int ask_all(struct message *m, each_fn *fn, void *ctx)
+/* Calls fn for each message of the answer, up to its end. */
+static int ask_each(const struct message *m, each_fn *fn, void *ctx)
 {
-    m->h.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     CLEANUP_FREE uint8_t *bytes = mem_alloc(ANSWER_MAX);
     int fd = open_send(m), result = fd < 0 ? -1 : 1;
     while (result > 0) {
@@ -124,7 +107,7 @@ static int ask_all(struct message *m, each_fn *fn, void *ctx)
             if (h->nlmsg_type == NLMSG_DONE)
                 result = 0;
             else if (h->nlmsg_type == NLMSG_ERROR)
-                result = status_of(h);
+                result = status_of(h);       /* 0: an acknowledgement, which ends it too */
             else
                 fn(ctx, h);
         }
@@ -134,6 +117,21 @@ static int ask_all(struct message *m, each_fn *fn, void *ctx)
         close(fd);
     errno = failed;
     return result;
+}
+
+static void on_nothing(void *ctx, const struct nlmsghdr *h)
+{
+}
+
+static int ask(const struct message *m)
+{
+    return ask_each(m, on_nothing, NULL);
+}
+
+static int ask_all(struct message *m, each_fn *fn, void *ctx)
+{
+    m->h.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    return ask_each(m, fn, ctx);
 }
 
 /* The attributes behind a header of n bytes, by type, those below `max`. */
@@ -156,6 +154,27 @@ static uint32_t u32_of(const struct rtattr *a)
 }
 
 /* --- links --- */
+
+static void on_link(void *ctx, const struct nlmsghdr *h)
+{
+    struct netlink_link *out = ctx;
+    const struct rtattr *a[IFLA_IFALIAS + 1];
+    if (h->nlmsg_type != RTM_NEWLINK)
+        return;
+    attributes(h, sizeof(struct ifinfomsg), a, ARRAY_LEN(a));
+    out->mtu = (int)u32_of(a[IFLA_MTU]);
+    if (a[IFLA_IFALIAS])
+        snprintf(out->alias, sizeof out->alias, "%.*s", (int)RTA_PAYLOAD(a[IFLA_IFALIAS]), (const char *)RTA_DATA(a[IFLA_IFALIAS]));
+}
+
+int netlink_link_get(int index, struct netlink_link *out)
+{
+    struct message m;
+    struct ifinfomsg *i = begin(&m, RTM_GETLINK, 0, sizeof *i);
+    i->ifi_index = index;
+    *out = (struct netlink_link){0};
+    return ask_each(&m, on_link, out);
+}
 
 int netlink_link_up(int index, int mtu)
 {
@@ -194,7 +213,6 @@ int netlink_vxlan_add(const struct netlink_vxlan *v)
     uint8_t no = 0;
     begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
     attribute_text(&m, IFLA_IFNAME, v->name);
-    attribute_text(&m, IFLA_IFALIAS, v->alias);
     attribute(&m, IFLA_ADDRESS, v->mac, sizeof v->mac);
     struct nlattr *info = attribute(&m, IFLA_LINKINFO, NULL, 0);
     attribute_text(&m, IFLA_INFO_KIND, "vxlan");
@@ -205,6 +223,12 @@ int netlink_vxlan_add(const struct netlink_vxlan *v)
     attribute(&m, IFLA_VXLAN_LEARNING, &no, sizeof no);
     attribute_end(&m, data);
     attribute_end(&m, info);
+    if (ask(&m) < 0)
+        return -1;
+    /* The kernel passes over an alias of a link that is made. */
+    struct ifinfomsg *i = begin(&m, RTM_SETLINK, 0, sizeof *i);
+    i->ifi_index = (int)if_nametoindex(v->name);
+    attribute_text(&m, IFLA_IFALIAS, v->alias);
     return ask(&m);
 }
 

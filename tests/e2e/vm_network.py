@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The network of microVMs over three hosts, each in a network namespace: machines of one job reach each other by name
 wherever they are, others do not; what nodes that come, go and change mean for the links; nothing is left at the end."""
+import json
 import os
 import re
 import socket
@@ -183,7 +184,7 @@ class Network(Hosts):
             self.assertEqual(self.page_by_name(web[(i + 1) % 3], f"{i}.web.mentat"), f"web-{i}")
         self.assertEqual(self.addresses(web[0], "web.mentat"), sorted(a["address"] for a in web.values()))
         # As large as the link takes it, and larger.
-        mtu = int(self.agents[0].run("cat", "/sys/class/net/eth0/mtu")) - 50
+        mtu = json.loads(self.agents[0].run("ip", "-j", "link", "show", "eth0"))[0]["mtu"] - 50
         self.assertEqual(self.inside(web[0], "cat /sys/class/net/eth0/mtu").stdout, f"{mtu}\n")
         self.assertEqual(self.inside(web[0], f"ping -c 1 -W 5 -s 4000 {web[1]['address']}").returncode, 0)
         # Other names are asked for elsewhere, those of the zone never.
@@ -216,10 +217,19 @@ class Network(Hosts):
         self.inside(web[2], "killall -CONT httpd")
         wait_for(lambda: len(self.addresses(web[0], "web.mentat")) == 3, 30, "three in the name")
 
+    def link_index(self, agent):
+        return json.loads(agent.run("ip", "-j", "link", "show", "mentat0.vx"))[0]["ifindex"]
+
     def check_nodes(self, web):
         by_node = {a["node_name"]: a for a in web.values()}
         first = self.agents[0]
         self.assertEqual(len(first.routes()), 2)
+        # What the servers say makes no link anew that is as it should be.
+        link = self.link_index(first)
+        self.inside(web[1], "killall -STOP httpd")
+        wait_for(lambda: len(self.addresses(web[0], "web.mentat")) == 2, 30, "two in the name")
+        self.inside(web[1], "killall -CONT httpd")
+        wait_for(lambda: len(self.addresses(web[0], "web.mentat")) == 3, 30, "three in the name")
         # An agent that comes back finds all as it was; machines did not notice.
         first.kill()
         self.assertEqual(self.inside(by_node["n2"], f"ping -c 1 -W 5 {by_node['n1']['address']}").returncode, 0)
@@ -227,6 +237,7 @@ class Network(Hosts):
         first.wait_api()
         wait_for(lambda: self.server.mt("exec", by_node["n1"]["id"], "--", "true").returncode == 0, 30, "the adopted machine")
         wait_for(lambda: self.parts().get("n1") == "10.64.0.0/24", 30, "its part")
+        self.assertEqual(self.link_index(first), link)
         number = by_node["n2"]["replica"]
         wait_for(lambda: self.page_by_name(by_node["n1"], f"{number}.web.mentat") == f"web-{number}", 30, "its names")
         # A node that is removed has no way to it any more.

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "agent/netlink.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -17,7 +16,6 @@
 #define MTU_LEAST 1280
 #define VXLAN_BYTES 50               /* that it adds to a packet */
 #define VXLAN_SUFFIX ".vx"
-#define ALIAS_MAX 256
 
 static uint32_t gateway_of(const struct net4 *part)
 {
@@ -75,13 +73,8 @@ static int index_of(const struct own_addresses *o, uint32_t address)
 
 static int mtu_of(int index)
 {
-    char name[IF_NAMESIZE];
-    CLEANUP_BUF struct buf text = {0};
-    if (!index || !if_indextoname((unsigned)index, name))
-        return MTU_DEFAULT;
-    CLEANUP_FREE char *path = mem_printf("/sys/class/net/%s/mtu", name);
-    int mtu = file_read(path, 64, &text, NULL) == 0 ? atoi(text.data) : 0;
-    return mtu < MTU_LEAST ? MTU_DEFAULT : mtu;
+    struct netlink_link l;
+    return index && netlink_link_get(index, &l) == 0 && l.mtu >= MTU_LEAST ? l.mtu : MTU_DEFAULT;
 }
 
 int link_mtu(const struct network *n)
@@ -129,13 +122,13 @@ int link_check_free(const struct network *n, const struct net4 *part, struct err
 static int vxlan_make(const struct network *n, struct error *err)
 {
     const struct node_network *own = &n->table.own;
-    CLEANUP_FREE char *name = vxlan_name(n), *path = mem_printf("/sys/class/net/%s/ifalias", name);
+    CLEANUP_FREE char *name = vxlan_name(n);
     char part[NET4_TEXT_SIZE];
     net4_format(part, &n->own);
     CLEANUP_FREE char *alias = mem_printf("mentat %lld %lld %s %s", (long long)own->vni, (long long)own->port, n->f->env->ip, part);
-    CLEANUP_BUF struct buf was = {0};
+    struct netlink_link was;
     int index = (int)if_nametoindex(name);
-    if (index && file_read(path, ALIAS_MAX, &was, NULL) == 0 && was.len && !strncmp(was.data, alias, strlen(alias)))
+    if (index && netlink_link_get(index, &was) == 0 && !strcmp(was.alias, alias))
         return index;
     if (index && netlink_link_delete(index) < 0)
         return error_set_errno(err, errno, "cannot take away the old link %s", name);
