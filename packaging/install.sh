@@ -123,7 +123,7 @@ mount_data_disk() {
     if [ -z "$holds" ]; then
         mkfs.ext4 -q -L "$label" "$disk" || die "$data_disk could not be formatted"
     elif [ "$(blkid -p -o value -s LABEL "$disk")" != "$label" ]; then
-        die "--data-disk: $data_disk holds something ($holds); it was not touched. To use it, empty it yourself: wipefs -a $data_disk"
+        die "--data-disk: $data_disk holds something ($holds); it was not touched. To use it, empty it yourself: wipefs -a $data_disk && dd if=/dev/zero of=$data_disk bs=1M count=4"
     fi
     uuid=$(blkid -p -o value -s UUID "$disk")
     install -d "$root$mount_point"
