@@ -83,9 +83,8 @@ class IngressTest(unittest.TestCase):
 
     def lost(self):
         """What went wrong for any of the clients, of whom each asked all the time."""
-        errors = [e for load in self.loads for e in load.stop()]
-        self.assertGreater(min(len(load.times) for load in self.loads), LEAST_ANSWERS)
-        return errors
+        wait_for(lambda: all(load.stopping.is_set() or len(load.times) >= LEAST_ANSWERS for load in self.loads), 20, "answers")
+        return [e for load in self.loads for e in load.stop()]
 
     def first(self, **more):
         self.submit(**more)
