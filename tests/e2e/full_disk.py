@@ -30,6 +30,7 @@ class FullDisk(unittest.TestCase):
         web = exec_service("web", 2, config={"command": ["/bin/sh"], "args": ["-c", script]}, restart={"delay": "10ms"})
         self.assertEqual(self.server.post("/v1/jobs", job("web", web)).status, 200)
         self.wait_running(2)
+        self.wait_said(2)
         self.pids = self.task_pids()
 
     def allocs(self):
@@ -37,6 +38,13 @@ class FullDisk(unittest.TestCase):
 
     def wait_running(self, count):
         wait_for(lambda: len([a for a in self.allocs() if a["state"] == "running"]) == count, 30, f"{count} running")
+
+    def said(self):
+        return self.server.mt("logs", "web").stdout.count(" | up\n")
+
+    def wait_said(self, count):
+        """One that runs may still have its first word before it."""
+        wait_for(lambda: self.said() == count, 20, f"the word of {count}")
 
     def task_pids(self):
         return {a["id"]: a["pid"] for a in self.agent.get("/v1/allocs").json if a["pid"]}
@@ -48,7 +56,7 @@ class FullDisk(unittest.TestCase):
         for path in ("/v1/services/web", "/v1/allocs", "/v1/nodes", "/v1/jobs/web", "/v1/cluster", "/v1/explain/web"):
             self.assertEqual(self.server.get(path).status, 200, path)
         self.assertEqual(self.server.mt("status", "web").returncode, 0)
-        self.assertEqual(self.server.mt("logs", "web").stdout.count(" | up\n"), starts)
+        self.assertEqual(self.said(), starts)
 
     def fill_the_servers_disk(self):
         self.server_disk.fill()
