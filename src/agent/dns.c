@@ -23,7 +23,6 @@
 
 #define DNS_PORT 53
 #define QUERY_MOST 1024
-#define UDP_ANSWER_MOST 4096
 #define FORWARDS_MOST 256
 #define CONNECTIONS_MOST 64
 #define BACKLOG 64
@@ -323,7 +322,7 @@ static void forward_ask(struct forward *f)
         uv_close(&f->to.handle, on_again);
         return;
     }
-    if (f->resolver == f->d->n_resolvers) {
+    if (f->resolver >= f->d->n_resolvers) {          /* they may be fewer than when it began */
         forward_fail(f);
         return;
     }

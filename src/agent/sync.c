@@ -327,8 +327,6 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
     if (!s->registered)
         LOG_I("registered", "server", c->server, "node", s->node_id);
     s->registered = true;
-    if (s->handlers->certificate_mark)
-        s->handlers->certificate_mark(s->ctx, welcome->certificate_mark);
     s->heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : SYNC_DEFAULT_HEARTBEAT_MS;
     /* The answer is the leader's, of after it applied this registration: it is past all that was seen before it was
      * sent (work may have brought more meanwhile), unless the servers lost their state. Only then is older work the
@@ -380,6 +378,8 @@ static void session_done(struct channel *c, struct http_response *res)
         if (!parse(c, &agent_welcome_type, res, &welcome))
             return;
         enter_cluster(s, welcome.cluster);
+        if (s->handlers->certificate_mark)
+            s->handlers->certificate_mark(s->ctx, welcome.certificate_mark);
         learn_network(s, welcome.network, registering);
         if (registering)
             session_welcome(c, &welcome);
