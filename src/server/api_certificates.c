@@ -131,8 +131,7 @@ API_READ(api_authorities)
     core_certificate_mark(c->core, mark);
     v.mark = mark;
     v.hash = signs ? signs->id : NULL;
-    for (uint32_t i = 0; i < all->n; i++)
-        buf_add_string(&pem, all->v[i].certificate);
+    issue_bundle(all, &pem);
     v.certificates = pem.data;
     v.cluster_key = core_secrets(c->core)->cluster_key;
     authority_behind(c, &v.behind);
@@ -146,8 +145,7 @@ API_READ(api_authority_bundle)
 {
     const struct authority_list *all = &core_access(c->core)->authorities;
     CLEANUP_BUF struct buf pem = {0};
-    for (uint32_t i = 0; i < all->n; i++)
-        buf_add_string(&pem, all->v[i].certificate);
+    issue_bundle(all, &pem);
     struct authority_bundle b = {.certificates = pem.data};
     char mark[CERTIFICATE_MARK_SIZE];
     core_certificate_mark(c->core, mark);

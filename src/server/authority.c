@@ -296,17 +296,17 @@ static bool all_follow(const struct control *c)
 }
 
 /* One step at most. */
-static void lead_on(struct authorities *a, const struct authority_list *all, bool followed)
+static void lead_on(struct authorities *a, const struct authority_list *all)
 {
     int64_t now = time_now_ms(), life = a->c->config->certificate_lifetime_ms;
     for (uint32_t i = 0; i < all->n; i++) {
         const struct authority *t = &all->v[i];
         bool waited = now >= t->since + life;            /* whose certificates from before are over */
-        if (t->state == AUTHORITY_COMING && (followed || waited)) {
+        if (t->state == AUTHORITY_COMING && (waited || all_follow(a->c))) {
             set_state(a, t, AUTHORITY_SIGNING, now + life);
             return;
         }
-        if (t->state == AUTHORITY_LEAVING && (t->until <= now || (followed && t->sealed_key))) {
+        if (t->state == AUTHORITY_LEAVING && (t->until <= now || (t->sealed_key && all_follow(a->c)))) {
             char reason[] = "nobody needs it any more", late[] = "its time is over";
             struct command_authority_remove payload = {.id = t->id, .reason = t->until <= now ? late : reason};
             propose(a, COMMAND_AUTHORITY_REMOVE, &payload);
@@ -318,7 +318,8 @@ static void lead_on(struct authorities *a, const struct authority_list *all, boo
 /* The cluster has another key: what the older one sealed is sealed again. True: a step was made. */
 static bool reseal(struct authorities *a, const struct authority_list *all)
 {
-    for (uint32_t i = 0; i < all->n; i++) {
+    bool made = false, failed = false;
+    for (uint32_t i = 0; i < all->n && !made; i++) {
         struct command_authority_set payload = {0};
         struct error err;
         int rc = issue_reseal(&all->v[i], vault_ring(a->c), &payload.authority, &err);
@@ -326,12 +327,12 @@ static bool reseal(struct authorities *a, const struct authority_list *all)
             propose(a, COMMAND_AUTHORITY_SET, &payload);
         else if (rc < 0 && !a->refused)
             LOG_E("an authority's key cannot be sealed anew", "error", err.text);
-        a->refused = rc < 0;
+        made = rc == 0;
+        failed |= rc < 0;
         type_clear(&authority_type, &payload.authority);
-        if (rc == 0)
-            return true;
     }
-    return false;
+    a->refused = failed;
+    return made;
 }
 
 static void lead(struct authorities *a, const struct authority_list *all)
@@ -343,7 +344,7 @@ static void lead(struct authorities *a, const struct authority_list *all)
     if (!issue_signing(all))
         make_first(a);
     else if (!reseal(a, all))
-        lead_on(a, all, all_follow(c));
+        lead_on(a, all);
 }
 
 /* --- all servers --- */
@@ -385,8 +386,6 @@ static void on_timer(uv_timer_t *timer)
     char mark[CERTIFICATE_MARK_SIZE];
     if (!c->consensus || c->stopping)
         return;
-    if (!a->tls)
-        return;
     const struct access *access = core_access(c->core);
     if (c->role == CONSENSUS_LEADER)
         lead(a, &access->authorities);
@@ -412,10 +411,12 @@ const char *authority_hash(const struct control *c)
 
 void authority_start(struct control *c, struct own_tls *tls)
 {
+    if (!tls)
+        return;
     struct authorities *a = NEW(struct authorities);
     *a = (struct authorities){.c = c, .tls = tls};
     c->authorities = a;
-    c->credentials = tls ? &tls->credentials : NULL;
+    c->credentials = &tls->credentials;
     uv_timer_init(c->loop, &a->timer);
     a->timer.data = a;
     uv_timer_start(&a->timer, on_timer, LOOK_MS, LOOK_MS);

@@ -66,6 +66,12 @@ static void add_pem(struct buf *out, const char *pem)
         buf_add_char(out, '\n');
 }
 
+void issue_bundle(const struct authority_list *all, struct buf *out)
+{
+    for (uint32_t i = 0; i < all->n; i++)
+        add_pem(out, all->v[i].certificate);
+}
+
 int issue_certificate(const struct authority_list *all, const char *mark, const struct keyring *keys, const struct issue_order *o,
                       struct certificate_answer *out, struct error *err)
 {
@@ -92,8 +98,7 @@ int issue_certificate(const struct authority_list *all, const char *mark, const 
         return -1;
     add_pem(&chain, certificate);
     add_pem(&chain, a->cross ? a->cross : a->certificate);
-    for (uint32_t i = 0; i < all->n; i++)
-        add_pem(&authorities, all->v[i].certificate);
+    issue_bundle(all, &authorities);
     *out = (struct certificate_answer){.certificate = buf_steal(&chain), .authorities = buf_steal(&authorities),
                                        .mark = mem_strdup(mark), .expires_at = order.until_ms,
                                        .renew_at = o->now_ms + o->renew_ms};

@@ -25,6 +25,8 @@ int issue_import(const struct import_order *order, const struct keyring *keys, c
                  struct authority *out, struct error *err);
 /* The private key of an authority, PEM, the caller's (certificate_key_free). NULL with err. */
 char *issue_open_key(const struct authority *a, const struct keyring *keys, struct error *err);
+/* The certificates of all, one after the other, as PEM. */
+void issue_bundle(const struct authority_list *all, struct buf *out);
 /* A copy whose private key is sealed with the current key; 1: it is already, and there is none. */
 int issue_reseal(const struct authority *a, const struct keyring *keys, struct authority *out, struct error *err);
 const struct authority *issue_signing(const struct authority_list *all);   /* NULL: none signs */

@@ -134,11 +134,10 @@ static int make_key(struct vault *v, struct error *err)
     return 0;
 }
 
-int vault_rotate(struct control *c, struct error *err)
+static int rotate(struct control *c, struct error *err)
 {
     struct vault *v = c->vault;
-    const char *in_force = core_secrets(c->core)->cluster_key, *current = keyring_current(v->ring);
-    if (!in_force || !current || strcmp(in_force, current))
+    if (!vault_ready(c))
         return error_set(err, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
     v->seen = false;
     return make_key(v, err);
@@ -146,7 +145,7 @@ int vault_rotate(struct control *c, struct error *err)
 
 void api_secret_rotate(struct control *c, struct request *r)
 {
-    vault_rotate(c, &r->answer.error);
+    rotate(c, &r->answer.error);
     control_answer(r);
 }
 
@@ -392,7 +391,7 @@ static void lead(struct control *c)
     bool most = give_keys(c);
     if (v->proposing)
         return;
-    if (!in_force || strcmp(in_force, current)) {
+    if (!vault_ready(c)) {
         struct command_secret_reseal payload = {.cluster_key = (char *)(uintptr_t)current};
         if (most)
             propose(c, &payload);
@@ -404,8 +403,9 @@ static void lead(struct control *c)
 void vault_look(struct control *c)
 {
     struct vault *v = c->vault;
-    const struct secrets *all = core_secrets(c->core);
-    uint64_t index = all->modify_index + core_changed(c->core, CORE_MEMBER, NULL);
+    /* An authority that is sealed anew may have been the last that needed an older key. */
+    uint64_t index = core_secrets(c->core)->modify_index + core_access(c->core)->modify_index +
+                     core_changed(c->core, CORE_MEMBER, NULL);
     if (c->stopping || !c->consensus || c->forming || (v->seen && v->index == index) || time_monotonic_ms() < v->after_ms)
         return;
     v->seen = true;
@@ -415,8 +415,7 @@ void vault_look(struct control *c)
         lead(c);
     else if (c->role == CONSENSUS_LEADER)
         v->seen = false;
-    const char *current = keyring_current(v->ring);
-    if (current && all->cluster_key && !strcmp(current, all->cluster_key) && keyring_count(v->ring) > 1)
+    if (vault_ready(c) && keyring_count(v->ring) > 1)
         forget_keys(c);
 }
 

@@ -22,8 +22,6 @@ const struct keyring *vault_ring(const struct control *c);
 void vault_look(struct control *c);
 /* The state is another one, or this server leads now: look anew. */
 void vault_begin(struct control *c);
-/* At the leader: another key is to come into force. */
-int vault_rotate(struct control *c, struct error *err);
 
 /* out: as text (base64). ERROR_UNAVAILABLE while no key is in force, or this server has it not. */
 int vault_seal(struct control *c, const char *context, const struct buf *plain, struct buf *out, struct error *err);
