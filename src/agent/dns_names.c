@@ -7,7 +7,6 @@
 #include "base/net4.h"
 
 #define REPLICA_ANY (-1)
-#define REPLICA_MOST 999999999       /* digits of an index that are read */
 
 /* What a name asks for. */
 struct wish {

@@ -181,8 +181,7 @@ int netlink_link_up(int index, int mtu)
     struct message m;
     struct ifinfomsg *i = begin(&m, RTM_NEWLINK, 0, sizeof *i);
     *i = (struct ifinfomsg){.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-    if (mtu)
-        attribute_u32(&m, IFLA_MTU, (uint32_t)mtu);
+    attribute_u32(&m, IFLA_MTU, (uint32_t)mtu);
     return ask(&m);
 }
 

@@ -13,7 +13,7 @@
 #define NETLINK_ALIAS_SIZE 256
 struct netlink_link { int mtu; char alias[NETLINK_ALIAS_SIZE]; };      /* alias "": it has none */
 int netlink_link_get(int index, struct netlink_link *out);
-int netlink_link_up(int index, int mtu);               /* mtu 0: as it is */
+int netlink_link_up(int index, int mtu);
 int netlink_link_delete(int index);
 /* No frame goes from one isolated port of a bridge to another. */
 int netlink_port_isolate(int index);

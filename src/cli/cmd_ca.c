@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/timefmt.h"
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/table.h"

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/base64.h"
-#include "base/file.h"
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/table.h"

@@ -15,7 +15,8 @@
 #define MARK "# mark "
 #define TOKEN_MOST 4096u
 
-char *credentials_own_name(const struct credentials *c)
+/* That every certificate of this one carries. */
+static char *own_name(const struct credentials *c)
 {
     return mem_printf("DNS:%s.%s.mentat", c->name, c->role);
 }
@@ -111,7 +112,7 @@ int credentials_found(struct credentials *c, const char *secret, const struct st
 {
     CLEANUP(certificate_key_free) char *authority_key = NULL;
     CLEANUP(certificate_key_free) char *key = certificate_key_new();
-    CLEANUP_FREE char *authority = NULL, *certificate = NULL, *own = credentials_own_name(c);
+    CLEANUP_FREE char *authority = NULL, *certificate = NULL, *own = own_name(c);
     const char **all = mem_array((size_t)names->n + 2, sizeof *all);
     all[0] = own;
     for (uint32_t i = 0; i < names->n; i++)

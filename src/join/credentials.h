@@ -28,8 +28,6 @@ struct credentials {
 int credentials_open(struct credentials *c, const char *folder, const char *role, const char *name, struct error *err);
 void credentials_close(struct credentials *c);
 
-/* The name that every certificate of this one carries: "DNS:NAME.ROLE.mentat". The caller's. */
-char *credentials_own_name(const struct credentials *c);
 /* Makes an identity of a founding authority. secret NULL: one that nobody else can make. names: further ones. */
 int credentials_found(struct credentials *c, const char *secret, const struct str_list *names, int64_t now_ms, struct error *err);
 /* The founding authority of a secret: its certificate and its key, the caller's. */

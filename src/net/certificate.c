@@ -118,15 +118,6 @@ int certificate_read(const char *pem, struct certificate_facts *out, struct erro
     return 0;
 }
 
-bool certificate_signed_by(const char *pem, const char *authority)
-{
-    CLEANUP(X509_free) X509 *cert = read_certificate(pem);
-    CLEANUP(X509_free) X509 *issuer = read_certificate(authority);
-    bool good = cert && issuer && X509_verify(cert, X509_get0_pubkey(issuer)) == 1;
-    ERR_clear_error();
-    return good;
-}
-
 bool certificate_has_key(const char *pem, const char *key)
 {
     CLEANUP(X509_free) X509 *cert = read_certificate(pem);

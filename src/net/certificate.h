@@ -30,8 +30,6 @@ char *certificate_key_of_secret(const char *secret);
 
 /* Reads the first certificate of the text. */
 int certificate_read(const char *pem, struct certificate_facts *out, struct error *err);
-/* Whether the first certificate of the text is signed by the first one of the other. */
-bool certificate_signed_by(const char *pem, const char *authority);
 /* Whether the private key is that of the first certificate. */
 bool certificate_has_key(const char *pem, const char *key);
 

@@ -75,12 +75,12 @@ static void on_keep_over(struct deadline *d)
     link_close(container_of(d, struct link, keep));
 }
 
-/* The connection is free again: keep it, when it may be kept. */
 static bool same_target(const struct target *a, const struct target *b)
 {
     return !strcmp(a->text, b->text) && !strcmp(a->name, b->name);
 }
 
+/* The connection is free again: keep it, when it may be kept. */
 static void link_release(struct link *l)
 {
     struct http_client *client = l->client;

@@ -1,7 +1,6 @@
 /* Rate limits: how often one token, one address and one address's failures may ask. Each has an allowance that fills at its
  * rate, up to ten seconds' worth. Any thread. */
 #pragma once
-#include <stdbool.h>
 #include <stdint.h>
 
 enum rate_kind { RATE_TOKEN, RATE_ADDRESS, RATE_FAILURE, RATE_KINDS };

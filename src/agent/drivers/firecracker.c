@@ -301,9 +301,9 @@ static void dns_update(struct firecracker *f)
                                            .job_of = job_of, .ctx = f}, &f->dns, &err) < 0)
             LOG_W("machines have no names for each other", "reason", err.text);
         atomic_store(&f->answers_names, f->dns != NULL);
+        if (f->dns)
+            dns_follow(f->dns, &f->names);
     }
-    if (f->dns)
-        dns_follow(f->dns, &f->names);
 }
 
 static void follow_run(uv_work_t *work)

@@ -91,7 +91,7 @@ int link_mtu(const struct network *n)
     return uses_vxlan(n) ? mtu - VXLAN_BYTES : mtu;
 }
 
-struct overlap { const struct network *n; const struct net4 *part; struct net4 found; int own; int index; };
+struct overlap { const struct net4 *part; struct net4 found; int own; int index; };
 
 static void on_foreign_route(void *ctx, const struct netlink_route *r)
 {
@@ -105,7 +105,7 @@ static void on_foreign_route(void *ctx, const struct netlink_route *r)
 
 int link_check_free(const struct network *n, const struct net4 *part, struct error *err)
 {
-    struct overlap o = {.n = n, .part = part, .own = (int)if_nametoindex(n->bridge)};
+    struct overlap o = {.part = part, .own = (int)if_nametoindex(n->bridge)};
     char ours[NET4_TEXT_SIZE], theirs[NET4_TEXT_SIZE], name[IF_NAMESIZE] = "?";
     netlink_routes(on_foreign_route, &o);
     if (!o.found.bits)
@@ -207,7 +207,7 @@ static void routes_sweep(const struct network *n, int vxlan, bool all)
 
 /* --- all of it --- */
 
-static void link_none(const struct network *n)
+void link_remove(const struct network *n)
 {
     CLEANUP_FREE char *name = vxlan_name(n);
     int index = (int)if_nametoindex(name);
@@ -257,14 +257,9 @@ void link_update(struct network *n)
     if (any && n->table.own.link != LINK_NONE && n->table.own.subnet)
         others_join(n, &own, &trouble);
     else
-        link_none(n);
+        link_remove(n);
     free(own.v);
     if (trouble && strcmp(trouble, n->link_trouble ? n->link_trouble : "") != 0)
         LOG_W("machines of other nodes are not reached as they should be", "reason", trouble);
     mem_set_string(&n->link_trouble, trouble);
-}
-
-void link_remove(const struct network *n)
-{
-    link_none(n);
 }

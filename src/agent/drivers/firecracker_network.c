@@ -349,14 +349,20 @@ static void network_down(struct network *n)
     n->ready = false;
 }
 
+static bool has_machines(const struct network *n)
+{
+    struct str_list ids = {0};
+    slots_list(n->f->dir, &ids);
+    bool some = ids.n > 0;
+    str_list_clear(&ids);
+    return some;
+}
+
 /* With no machine that has a number, a new part takes the old one's place. */
 static int part_settle(struct network *n, struct error *err)
 {
     struct net4 wanted = part_wanted(n);
-    struct str_list ids = {0};
-    slots_list(n->f->dir, &ids);
-    bool used = ids.n > 0, same = wanted.base == n->own.base && wanted.bits == n->own.bits;
-    str_list_clear(&ids);
+    bool used = has_machines(n), same = wanted.base == n->own.base && wanted.bits == n->own.bits;
     if (!same && !used) {
         if (n->own.bits)
             network_down(n);
@@ -531,10 +537,7 @@ void network_detach(struct network *n, int slot)
 
 void network_remove(struct network *n)
 {
-    struct str_list ids = {0};
-    slots_list(n->f->dir, &ids);
-    bool used = ids.n > 0;
-    str_list_clear(&ids);
+    bool used = has_machines(n);
     if (used)
         network_follow(n);
     if (used || !if_nametoindex(n->bridge))

@@ -187,8 +187,7 @@ static int take_over(const char *directory, const char *host, struct error *err)
     }
     if (rc == 0 && (rc = dir_make(folder, 0700, err)) == 0)
         rc = file_write(to, pem.data, pem.len, 0600, err);
-    struct certificate_list one = {.v = mem_dup(&c, sizeof c), .n = 1};
-    certificates_clear(&one);
+    certificate_clear(&c);
     return rc < 0 ? error_context(err, "what uacme left") : 0;
 }
 

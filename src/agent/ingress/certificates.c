@@ -135,15 +135,19 @@ void certificates_read(const char *const *directories, size_t n, struct certific
     }
 }
 
+void certificate_clear(struct certificate *c)
+{
+    free(c->name);
+    if (c->pem)
+        explicit_bzero(c->pem, strlen(c->pem));
+    free(c->pem);
+    str_list_clear(&c->hosts);
+}
+
 void certificates_clear(struct certificate_list *l)
 {
-    for (uint32_t i = 0; i < l->n; i++) {
-        free(l->v[i].name);
-        if (l->v[i].pem)
-            explicit_bzero(l->v[i].pem, strlen(l->v[i].pem));
-        free(l->v[i].pem);
-        str_list_clear(&l->v[i].hosts);
-    }
+    for (uint32_t i = 0; i < l->n; i++)
+        certificate_clear(&l->v[i]);
     free(l->v);
     str_list_clear(&l->problems);
     *l = (struct certificate_list){0};

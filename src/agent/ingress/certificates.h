@@ -22,6 +22,7 @@ struct certificate_list {
 
 /* One certificate of its PEM text; fills everything but name. */
 int certificate_parse(const char *pem, struct certificate *out, struct error *err);
+void certificate_clear(struct certificate *c);
 /* The *.pem of each of these directories, by name; a directory that is not there is empty. The first of a name counts. */
 void certificates_read(const char *const *directories, size_t n, struct certificate_list *out);
 /* Copies them below `directory`, removes copies of others, and writes the list by which the proxy finds them: that of

@@ -113,7 +113,7 @@ static int put(struct ingress_node *in, struct secret_certificate *s, const stru
         return error_set(err, ERROR_INVALID, "it is no text");
     if (certificate_parse(pem.data, &c, err) < 0)
         return -1;
-    struct certificate_list one = {.v = mem_dup(&c, sizeof c), .n = 1};
+    struct certificate_list one = {.v = &c, .n = 1};
     bool some;
     const char *host = uncovered(in, s->name, &one, &some);
     int rc = 0;
@@ -124,7 +124,7 @@ static int put(struct ingress_node *in, struct secret_certificate *s, const stru
                                 (unsigned long long)value->version, s->name, host);
     if (!rc)
         s->expires_at = c.expires_at;
-    certificates_clear(&one);
+    certificate_clear(&c);
     if (rc)
         return rc;
     return dir_make(folder, 0700, err) < 0 ? -1 : file_write(path, pem.data, pem.len, 0600, err);
