@@ -160,6 +160,7 @@ static void get_metrics(struct agent_api *api, struct http_request *req, const s
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         buf_printf(&b, "# HELP mentat_agent_%s %s\n# TYPE mentat_agent_%s %s\nmentat_agent_%s %lld\n", rows[i].name,
                    rows[i].help, rows[i].name, rows[i].kind, rows[i].name, rows[i].value);
+    api_task_metrics(api->runner, &b);
     if (*api->ingress)
         ingress_metrics(*api->ingress, &b);
     respond(req, "text/plain; version=0.0.4", &b);

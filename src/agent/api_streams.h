@@ -20,6 +20,8 @@ LIST_HEAD(api_stream_list, api_stream);
 void api_logs(uv_loop_t *loop, struct api_stream_list *list, struct http_request *req, const struct runner_view *view,
               const char *alloc_dir, bool over);
 void api_exec(struct api_stream_list *list, struct http_request *req, const struct runner_view *view);
+/* Adds what is known of the node's running tasks, as Prometheus reads it. */
+void api_task_metrics(struct runner *runner, struct buf *out);
 /* GET /v1/containers/NAME. admits may be NULL; what it says against the service is an obstacle. */
 void api_container(struct drivers *drivers, int (*admits)(void *ctx, const struct service *s, struct error *err), void *ctx,
                    struct http_request *req);

@@ -15,6 +15,7 @@
 struct cgroup_root;
 struct docker_config;
 struct firecracker_config;
+struct vm_metrics;
 
 /* What drivers need of their agent. Borrowed: must outlive the drivers. */
 struct driver_env {
@@ -81,6 +82,7 @@ struct task_stats {
     double cpu_seconds;               /* used since the start */
     int64_t memory_bytes, memory_peak_bytes, memory_limit_bytes;    /* limit 0: none */
     int64_t pids;
+    const struct vm_metrics *vm;      /* of the task's own, as long as it is; NULL: it is no virtual machine, or said nothing yet */
 };
 
 /* A command inside a running task: its cgroup or container, user, environment and working directory. */

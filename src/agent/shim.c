@@ -149,6 +149,8 @@ static void running_send(struct shim *s, int fd)
 {
     shim_message_send(fd, &(struct shim_message){.kind = SHIM_RUNNING, .run = s->spec.run, .pid = s->pid,
                                             .started_at = s->how.started_at, .shim_pid = (uint64_t)getpid()});
+    if (s->vm)
+        vm_greet(s, fd);
 }
 
 void shim_running(struct shim *s)
@@ -436,7 +438,7 @@ static bool finished(const struct shim *s)
 static int wait_ms(const struct shim *s)
 {
     const int64_t dues[] = {s->ended ? 0 : s->kill_at, s->ended ? 0 : s->start_by, s->paces[LOG_STDOUT].rests_until,
-                            s->paces[LOG_STDERR].rests_until};
+                            s->paces[LOG_STDERR].rests_until, s->vm && !s->ended ? vm_due(s) : 0};
     int64_t now = time_monotonic_ms(), wait = s->ended ? STRAGGLER_SCAN_MS : INT64_MAX;
     for (size_t i = 0; i < ARRAY_LEN(dues); i++)
         if (dues[i] && dues[i] - now < wait)

@@ -67,6 +67,8 @@ bool vm_signal(struct shim *s, int signal);
 bool vm_exec(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, struct error *err);
 void vm_resize(struct shim *s, struct connection *c, const struct shim_message *m);
 void vm_exec_end(struct shim *s, struct connection *c);
+/* What is known of the monitor is told to a connection that begins. */
+void vm_greet(struct shim *s, int fd);
 /* start_by has come: a machine whose service does not run yet is ended. */
 void vm_late(struct shim *s);
 /* kill_at has come: true when the guest was given a last moment of its own. */
@@ -74,6 +76,8 @@ bool vm_kill_guest(struct shim *s);
 /* The monitor has ended with this status: s->how or s->failed is set from what the guest said before. */
 void vm_describe(struct shim *s, int status);
 unsigned vm_poll(struct shim *s, struct pollfd *p);
+/* When there is something to do that no descriptor tells of, monotonic; 0: nothing. */
+int64_t vm_due(const struct shim *s);
 void vm_polled(struct shim *s, const struct pollfd *p, unsigned n);
 void vm_close(struct shim *s);
 

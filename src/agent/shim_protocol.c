@@ -88,6 +88,29 @@ static bool get_double(struct cursor *c, double *v)
     return true;
 }
 
+/* How many follow comes first: another release may know fewer or more. */
+static void put_metrics(struct buf *out, const struct vm_metrics *m)
+{
+    buf_add_u64(out, m->lines);
+    buf_add_varint(out, VM_METRIC_COUNT);
+    for (int i = 0; i < VM_METRIC_COUNT; i++)
+        buf_add_u64(out, m->v[i]);
+}
+
+static bool get_metrics(struct cursor *c, struct vm_metrics *m)
+{
+    uint64_t n, v;
+    if (!cursor_u64(c, &m->lines) || !cursor_varint(c, &n))
+        return false;
+    for (uint64_t i = 0; i < n; i++) {
+        if (!cursor_u64(c, &v))
+            return false;
+        if (i < VM_METRIC_COUNT)
+            m->v[i] = v;
+    }
+    return true;
+}
+
 /* --- messages --- */
 
 void shim_message_encode(const struct shim_message *m, struct buf *out)
@@ -107,6 +130,9 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
         break;
     case SHIM_EXEC_EXITED:
         buf_add_u32(out, (uint32_t)m->code);
+        break;
+    case SHIM_METRICS:
+        put_metrics(out, &m->metrics);
         break;
     case SHIM_SIGNAL:
         buf_add_u32(out, (uint32_t)m->signal);
@@ -155,6 +181,9 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
         break;
     case SHIM_EXEC_EXITED:
         good = get_int(&c, &m->code);
+        break;
+    case SHIM_METRICS:
+        good = get_metrics(&c, &m->metrics);
         break;
     case SHIM_SIGNAL:
         good = get_int(&c, &m->signal);
@@ -209,6 +238,7 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     buf_add_u64(out, (uint64_t)s->log_max_mb);
     put_string(out, s->vm.api);
     put_string(out, s->vm.vsock);
+    put_string(out, s->vm.metrics);
     put_list(out, &s->vm.requests);
     put_list(out, &s->vm.locks);
     buf_add_u64(out, (uint64_t)s->vm.start_ms);
@@ -225,7 +255,7 @@ static bool list_whole(const struct str_list *l)
 
 static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
 {
-    return get_string(c, &vm->api) && get_string(c, &vm->vsock) && get_list(c, &vm->requests) && get_list(c, &vm->locks)
+    return get_string(c, &vm->api) && get_string(c, &vm->vsock) && get_string(c, &vm->metrics) && get_list(c, &vm->requests) && get_list(c, &vm->locks)
         && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks);
 }
 
@@ -270,6 +300,7 @@ void shim_spec_clear(struct shim_spec *s)
     cgroup_close(&s->cgroups);
     free(s->vm.api);
     free(s->vm.vsock);
+    free(s->vm.metrics);
     str_list_clear(&s->vm.requests);
     str_list_clear(&s->vm.locks);
     *s = (struct shim_spec){0};

@@ -12,6 +12,7 @@
 
 #include "agent/cgroup.h"
 #include "agent/driver.h"
+#include "agent/vm_metrics.h"
 #include "base/buf.h"
 
 enum {
@@ -30,6 +31,7 @@ enum shim_message_kind {
     SHIM_FAILED = 'F',               /* shim → agent: the task was not started; error */
     SHIM_EXEC_EXITED = 'E',          /* shim → agent: code */
     SHIM_EXEC_FAILED = 'f',          /* shim → agent: error */
+    SHIM_METRICS = 'M',              /* shim → agent: metrics, whenever they changed, and to a new connection */
     SHIM_SIGNAL = 'K',               /* agent → shim: signal */
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
     SHIM_RESIZE = 'W',               /* agent → shim: rows, cols of the command's terminal, where the task has another kernel */
@@ -44,6 +46,7 @@ struct shim_message {
     bool tty;
     struct error error;
     struct str_list args;
+    struct vm_metrics metrics;
 };
 void shim_message_encode(const struct shim_message *m, struct buf *out);
 /* The caller clears m->args. Returns 0, or -1 when the bytes are no message. */
@@ -56,6 +59,7 @@ struct shim_vm_spec {
     char *vsock;                     /* the monitor connects to "VSOCK_PORT" for the guest; NULL: there is no vsock */
     struct str_list requests;        /* "PUT /path\n{…}", in order */
     struct str_list locks;           /* files that are locked for as long as the machine lives */
+    char *metrics;                   /* the FIFO to which the monitor writes its metrics; NULL: it does not */
     int64_t start_ms;                /* how long it may take until its service runs */
     int64_t memory_mb;               /* the guest's, for messages */
 };

@@ -34,6 +34,7 @@
 #define QUEUE_MAX 131072             /* above it nothing more is read for the guest */
 #define LAST_MOMENT_MS 2000          /* between the guest's own SIGKILL and the end of its monitor */
 #define SWITCH_OFF_MS 10000          /* between BYE and the end of the monitor */
+#define METRICS_REST_MS 100          /* between two looks: a monitor that writes without end costs the host little */
 
 enum { LINE_SERIAL, LINE_VSOCK, LINE_COUNT };
 
@@ -55,6 +56,10 @@ struct shim_vm {
     struct line lines[LINE_COUNT];
     int spoken;                      /* the line on which the guest said READY; -1: not yet */
     int vsock_listen;
+    int metrics_fd;
+    int64_t metrics_rest_until;      /* monotonic; 0: it does not rest */
+    struct vm_metrics_reader metrics_reader;
+    struct vm_metrics metrics;
     int locks[32];
     unsigned n_locks;
     struct buf queue;                /* for the guest */
@@ -464,9 +469,50 @@ static void vsock_read(struct shim *s)
         vsock_close(s->vm);
 }
 
+/* --- metrics: the monitor writes to a FIFO --- */
+
+/* Both ways, so that it is open for the monitor from the start, and has no end when the monitor ends. */
+static int metrics_open(struct shim *s, struct error *err)
+{
+    const char *path = s->spec.vm.metrics;
+    s->vm->metrics_fd = path ? open(path, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC) : -1;
+    return path && s->vm->metrics_fd < 0 ? error_set_errno(err, errno, "cannot open the FIFO %s", path) : 0;
+}
+
+void vm_greet(struct shim *s, int fd)
+{
+    if (s->vm->metrics.lines)
+        shim_message_send(fd, &(struct shim_message){.kind = SHIM_METRICS, .metrics = s->vm->metrics});
+}
+
+static void metrics_read(struct shim *s)
+{
+    struct shim_vm *vm = s->vm;
+    vm->metrics_rest_until = time_monotonic_ms() + METRICS_REST_MS;
+    ssize_t n = read(vm->metrics_fd, s->buffer, sizeof s->buffer);
+    if (n <= 0 || !vm_metrics_read(&vm->metrics_reader, s->buffer, (size_t)n, &vm->metrics))
+        return;
+    for (unsigned i = 0; i < s->n_connections; i++)
+        if (!s->connections[i].pid)
+            vm_greet(s, s->connections[i].fd);
+}
+
+int64_t vm_due(const struct shim *s)
+{
+    return s->vm->metrics_rest_until;
+}
+
+/* What poll is to look at: nothing while it rests. */
+static int metrics_due(struct shim_vm *vm)
+{
+    if (vm->metrics_rest_until && vm->metrics_rest_until <= time_monotonic_ms())
+        vm->metrics_rest_until = 0;
+    return vm->metrics_rest_until ? -1 : vm->metrics_fd;
+}
+
 /* --- one turn of the loop: the descriptors, in a fixed order --- */
 
-enum { AT_LISTEN, AT_VSOCK, AT_QUEUE, AT_COMMANDS };
+enum { AT_LISTEN, AT_VSOCK, AT_QUEUE, AT_METRICS, AT_COMMANDS };
 
 unsigned vm_poll(struct shim *s, struct pollfd *p)
 {
@@ -475,6 +521,7 @@ unsigned vm_poll(struct shim *s, struct pollfd *p)
     p[AT_LISTEN] = (struct pollfd){.fd = vm->vsock_listen, .events = POLLIN};
     p[AT_VSOCK] = (struct pollfd){.fd = vm->lines[LINE_VSOCK].in, .events = POLLIN};
     p[AT_QUEUE] = (struct pollfd){.fd = vm->queue.len && vm->spoken >= 0 ? vm->lines[vm->spoken].out : -1, .events = POLLOUT};
+    p[AT_METRICS] = (struct pollfd){.fd = metrics_due(vm), .events = POLLIN};
     unsigned n = AT_COMMANDS;
     for (size_t i = 0; i < COMMANDS_MAX; i++) {
         struct command *c = &vm->commands[i];
@@ -495,6 +542,8 @@ void vm_polled(struct shim *s, const struct pollfd *p, unsigned n)
         vsock_read(s);
     if (p[AT_QUEUE].revents)
         queue_write(vm);
+    if (p[AT_METRICS].revents)
+        metrics_read(s);
     for (unsigned at = AT_COMMANDS, i = 0; at < n; at += 3, i++) {
         struct command *c = &vm->commands[i];
         for (int k = 0; k < 2; k++)
@@ -531,11 +580,11 @@ static int locks_take(struct shim *s, struct error *err)
 int vm_open(struct shim *s, struct error *err)
 {
     struct shim_vm *vm = s->vm = NEW(struct shim_vm);
-    vm->spoken = vm->vsock_listen = -1;
+    vm->spoken = vm->vsock_listen = vm->metrics_fd = -1;
     for (int i = 0; i < LINE_COUNT; i++)
         vm->lines[i].in = vm->lines[i].out = -1;
     vm->console_fd = open(CONSOLE_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (locks_take(s, err) < 0)
+    if (locks_take(s, err) < 0 || metrics_open(s, err) < 0)
         return -1;
     if (s->spec.vm.vsock && (vm->vsock_listen = vsock_listen_at(s->spec.vm.vsock, err)) < 0)
         return -1;
@@ -620,6 +669,8 @@ void vm_close(struct shim *s)
     vsock_close(vm);
     if (vm->vsock_listen >= 0)
         close(vm->vsock_listen);
+    if (vm->metrics_fd >= 0)
+        close(vm->metrics_fd);
     if (vm->console_fd >= 0)
         close(vm->console_fd);
     buf_free(&vm->queue);

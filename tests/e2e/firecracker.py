@@ -171,7 +171,7 @@ class Guest(Machines):
             return
         seen = [r for r in self.vmm.requests() if r["id"].startswith(a["id"])]
         self.assertEqual([r["path"] for r in seen],
-                         ["/logger", "/machine-config", "/boot-source", "/drives/config", "/drives/image",
+                         ["/logger", "/metrics", "/machine-config", "/boot-source", "/drives/config", "/drives/image",
                           "/network-interfaces/eth0", "/mmds/config", "/mmds", "/entropy", "/vsock", "/actions"])
         by_path = {r["path"]: r["body"] for r in seen}
         self.assertEqual(by_path["/machine-config"], {"vcpu_count": 2, "mem_size_mib": 128})
@@ -275,7 +275,7 @@ class Guest(Machines):
 @unittest.skipIf(REAL, "the real one has vsock in all the others")
 class Vsock(Machines):
     """The line that QEMU has not: the host's side of it, with a guest that is played."""
-    settings = {"VMM_NULL": "1"}
+    settings = {"VMM_NULL": "1", "VMM_METRICS_S": "0.2"}
 
     def test_a_guest_over_vsock(self):
         self.submit("web", wait=True)
@@ -283,12 +283,32 @@ class Vsock(Machines):
         self.assertEqual((logs.stdout, logs.stderr), ("over vsock\n", "trouble\n"))
         a = self.server.mt("exec", "web", "--", "some", "words", stdin="and input")
         self.assertEqual((a.returncode, a.stdout), (5, "some words\nand input"))
+        seen = wait_for(self.check_metrics, 30, "two lines of metrics")
         self.agent.kill()
         self.agent.start()
         self.agent.wait_api()
         wait_for(lambda: self.server.mt("exec", "web", "--", "x").returncode == 5, 30, "the adopted machine")
+        wait_for(lambda: self.check_metrics() > seen, 30, "metrics that go on where they were")
         self.mt("stop", "web")
         self.assertEqual(self.alloc("web")["exit_signal"], 15)
+
+    def check_metrics(self):
+        """How many lines of the monitor's have come, by what the agent tells of them; None: not two yet."""
+        text = self.agent.get("/v1/metrics").body.decode()
+        a = self.alloc("web")
+        labels = f'job="web",service="web",replica="0",alloc="{a["id"]}"'
+        of = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if labels in line}
+        if f"mentat_vm_monitor_startup_seconds{{{labels}}}" not in of:
+            return None
+        lines = of[f'mentat_vm_vcpu_exits_total{{{labels},reason="io_in"}}'] / 11
+        # Two drives, config and image.
+        self.assertEqual(of[f'mentat_vm_block_bytes_total{{{labels},op="read"}}'], lines * 2 * 4096)
+        self.assertEqual(of[f'mentat_vm_network_drops_total{{{labels},direction="out",reason="spoofed"}}'], lines)
+        self.assertEqual(of[f"mentat_vm_monitor_startup_seconds{{{labels}}}"], 0.012)
+        self.assertGreater(of[f"mentat_task_memory_bytes{{{labels}}}"], 0)
+        heads = [line for line in text.splitlines() if line.startswith("# HELP")]
+        self.assertEqual(len(heads), len(set(heads)))
+        return lines if lines >= 2 else None
 
 
 @unittest.skipIf(REAL, "these are the driver's own troubles, for which no guest is needed")

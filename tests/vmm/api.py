@@ -5,6 +5,8 @@ import os
 import re
 import stat
 
+import metrics
+
 BODY_MAX = 51200
 BOOT_ARGS_MAX = 2048
 
@@ -76,7 +78,7 @@ class Machine:
         self.root, self.start = root, start
         self.config = {"vcpu_count": 1, "mem_size_mib": 128}
         self.boot, self.drives, self.interfaces, self.vsock = None, [], [], None
-        self.metadata_for, self.metadata = None, None
+        self.metadata_for, self.metadata, self.metrics = None, None, None
         self.entropy = self.started = self.logged = False
 
     def path(self, p):
@@ -116,7 +118,12 @@ class Machine:
         self.readable(b["log_path"], "logger", write=True)
 
     def put_metrics(self, b):
-        self.readable(b["metrics_path"], "metrics", write=True)
+        if self.metrics:
+            raise Fault("Metrics are already initialized")
+        try:
+            self.metrics = metrics.Metrics(self.path(b["metrics_path"]))
+        except OSError as e:
+            raise Fault(f"metrics: {b['metrics_path']}: {e.strerror}")
 
     def put_machine_config(self, b):
         if not 1 <= b["vcpu_count"] <= 32 or b["mem_size_mib"] < 1:
@@ -171,6 +178,9 @@ class Machine:
         self.vsock = b
 
     def put_actions(self, b):
+        if b["action_type"] == "FlushMetrics":
+            self.flush_metrics()
+            return
         if b["action_type"] != "InstanceStart":
             raise Fault(f"{b['action_type']} is not supported here")
         if self.started:
@@ -179,3 +189,8 @@ class Machine:
             raise Fault("Cannot start microvm without kernel configuration.")
         self.started = True
         self.start(self)
+        self.flush_metrics()
+
+    def flush_metrics(self):
+        if self.metrics:
+            self.metrics.flush([d["drive_id"] for d in self.drives], [n["iface_id"] for n in self.interfaces])

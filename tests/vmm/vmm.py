@@ -5,7 +5,7 @@ files, as the real one has it. There is no vsock device behind /vsock: the guest
 
 Settings by environment: VMM_ROOT (set by the jailer: paths are below it), VMM_RECORD (file to which each request is
 appended, a line of JSON), VMM_NULL (no guest is booted: null_guest.py says what one would, over vsock when that is
-configured), VMM_QEMU (more arguments)."""
+configured), VMM_QEMU (more arguments), VMM_METRICS_S (how often metrics are written; the real one: 60 s)."""
 import ctypes
 import json
 import os
@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import api  # noqa: E402
@@ -83,6 +84,7 @@ class Monitor:
         self.listener.bind(path)
         self.listener.listen(8)
         self.connections = {}
+        self.flush_s = float(os.environ.get("VMM_METRICS_S", "60"))
         # A child's end wakes the loop.
         self.wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake)
@@ -145,8 +147,16 @@ class Monitor:
         c.sendall(f"HTTP/1.1 {status} {words}\r\nServer: Firecracker API\r\nConnection: keep-alive\r\n{length}\r\n{body}".encode())
 
     def run(self):
+        flush_at = None
         while self.guest is None or self.guest.poll() is None:
-            ready, _, _ = select.select([self.listener, self.wake, *self.connections], [], [])
+            now = time.monotonic()
+            if self.guest and flush_at is None:
+                flush_at = now + self.flush_s
+            if flush_at is not None and now >= flush_at:
+                self.machine.flush_metrics()
+                flush_at = now + self.flush_s
+            ready, _, _ = select.select([self.listener, self.wake, *self.connections], [], [],
+                                        None if flush_at is None else flush_at - now)
             for r in ready:
                 if r is self.wake:
                     os.read(self.wake, 64)

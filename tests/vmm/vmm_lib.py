@@ -89,7 +89,7 @@ class Vmm:
         self.record = self.workdir.join("requests")
         with open(self.record, "w"):
             os.chmod(self.record, 0o666)
-        for name in ("api.py", "vmm.py", "jailer.py", "null_guest.py"):
+        for name in ("api.py", "metrics.py", "vmm.py", "jailer.py", "null_guest.py"):
             shutil.copy(os.path.join(HERE, name), self.workdir.join(name))
         settings = {"VMM_RECORD": self.record, **settings}
         exports = "".join(f"export {k}='{v}'\n" for k, v in settings.items())

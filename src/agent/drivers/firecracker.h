@@ -89,7 +89,7 @@ struct machine_drive { const char *id, *path; bool read_only; };
 struct machine_plan {
     int64_t vcpus, memory_mb;
     const char *kernel, *initrd, *kernel_args;
-    const char *log, *vsock;         /* NULL: none */
+    const char *log, *metrics, *vsock;   /* NULL: none */
     const struct machine_drive *drives;
     uint32_t n_drives;
     const char *tap, *mac;           /* NULL: no network */

@@ -6,6 +6,7 @@
  *   volume-N                    block images of volumes
  *   run/firecracker.socket      the monitor's API; v.sock: its end of vsock
  *   firecracker.log             what it has to say
+ *   firecracker.metrics         a FIFO: how it does, read by the shim
  *
  * Without a jailer the monitor sees the host's paths, and nothing is mounted. Everything is named after the machine's id,
  * so that machine_clean finds it all whatever happened; whoever fails here calls that. */
@@ -29,6 +30,7 @@
 #define API_SOCKET "run/firecracker.socket"
 #define VSOCK_SOCKET "v.sock"
 #define LOG_FILE "firecracker.log"
+#define METRICS_FIFO "firecracker.metrics"
 #define FILES_LIMIT 1024
 #define FSIZE_LEAST (64ll << 20)
 #define CPIO_HEADER_SIZE 110
@@ -384,10 +386,18 @@ static int volumes_add(struct assembly *a, struct error *err)
     return 0;
 }
 
+static int fifo_new(const struct machine *m, const char *path, struct error *err)
+{
+    if (mkfifo(path, 0600) < 0)
+        return error_set_errno(err, errno, "cannot make the FIFO %s", path);
+    return own(m, path, err);
+}
+
 static int files_make(struct assembly *a, struct error *err)
 {
     struct machine *m = a->m;
     CLEANUP_FREE char *run = mem_printf("%s/run", a->root), *log = mem_printf("%s/" LOG_FILE, a->root);
+    CLEANUP_FREE char *metrics = mem_printf("%s/" METRICS_FIFO, a->root);
     if (dir_make(a->root, 0711, err) < 0 || (!m->f->jailer && dir_make(run, 0700, err) < 0))
         return -1;
     if (!drive_add(a, "config", NULL, true, err))
@@ -396,7 +406,8 @@ static int files_make(struct assembly *a, struct error *err)
     a->drive.root_device = drive_add(a, "image", a->image.path, true, err);
     if (!a->drive.root_device || overlay_add(a, err) < 0 || volumes_add(a, err) < 0)
         return -1;
-    return config_drive_write(m, &a->image, a->root, &a->drive, err) < 0 || file_new(m, log, NULL, 0, 0600, err) < 0 ? -1 : 0;
+    return config_drive_write(m, &a->image, a->root, &a->drive, err) < 0 || file_new(m, log, NULL, 0, 0600, err) < 0
+        || fifo_new(m, metrics, err) < 0 ? -1 : 0;
 }
 
 static void args_jailed(struct machine *m, const struct assembly *a)
@@ -446,6 +457,7 @@ static void shim_fill(struct machine *m, const struct assembly *a)
     s->log_max_files = m->logs.max_files;
     s->log_max_mb = m->logs.max_mb;
     s->vm.api = mem_printf("%s/" API_SOCKET, a->root);
+    s->vm.metrics = mem_printf("%s/" METRICS_FIFO, a->root);
     s->vm.start_ms = f->config->start_timeout_ms;
     s->vm.memory_mb = m->config.memory_mb;
     if (f->config->vsock)
@@ -490,13 +502,14 @@ static int assemble(struct assembly *a, struct error *err)
     if (!initrd)
         return -1;
     CLEANUP_FREE char *log = seen_path(m, a->root, LOG_FILE), *vsock = seen_path(m, a->root, VSOCK_SOCKET);
+    CLEANUP_FREE char *metrics = seen_path(m, a->root, METRICS_FIFO);
     CLEANUP_FREE char *args = machine_kernel_args(m->config.kernel_args);
     CLEANUP_FREE char *tap = f->network ? network_tap(f->network, m->slot) : NULL;
     CLEANUP_FREE char *mac = f->network ? network_mac(f->network, m->slot) : NULL;
     CLEANUP_FREE char *metadata = metadata_make(m);
     machine_requests(&(struct machine_plan){
         .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .kernel = kernel, .initrd = initrd, .kernel_args = args,
-        .log = log, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives, .tap = tap,
+        .log = log, .metrics = metrics, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives, .tap = tap,
         .mac = mac, .metadata = metadata, .limits = m->config.rate_limits,
     }, &m->shim.vm.requests);
     shim_fill(m, a);

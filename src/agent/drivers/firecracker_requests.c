@@ -115,6 +115,11 @@ void machine_requests(const struct machine_plan *p, struct str_list *out)
         add_text(&b, "level", "Warning");
         end(&b, out);
     }
+    if (p->metrics) {
+        begin(&b, "/metrics");
+        add_text(&b, "metrics_path", p->metrics);
+        end(&b, out);
+    }
     begin(&b, "/machine-config");
     add_number(&b, "vcpu_count", p->vcpus);
     add_number(&b, "mem_size_mib", p->memory_mb);

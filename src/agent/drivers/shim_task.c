@@ -226,6 +226,8 @@ static void message_handle(struct shim_task *t, const struct shim_message *m)
     } else if (m->kind == SHIM_FAILED && !t->told_started) {
         /* Told when the shim is gone: until then the allocation is taken, and a new start would be refused. */
         t->failed = m->error;
+    } else if (m->kind == SHIM_METRICS) {
+        t->metrics = m->metrics;
     }
 }
 
@@ -494,6 +496,7 @@ int shim_task_stats(struct task *task, struct task_stats *out, struct error *err
     *out = (struct task_stats){
         .cpu_seconds = usage.cpu_seconds, .memory_bytes = usage.memory_bytes, .memory_peak_bytes = usage.memory_peak_bytes,
         .memory_limit_bytes = usage.memory_limit_bytes, .pids = usage.pids,
+        .vm = t->metrics.lines ? &t->metrics : NULL,
     };
     return 0;
 }

@@ -39,6 +39,7 @@ struct shim_task {
     bool told_started, gone;
     struct error failed;
     struct task_exit how;            /* with `gone` */
+    struct vm_metrics metrics;       /* as its shim told last */
     void (*freed)(struct shim_task *t);          /* of the driver; may be NULL: the memory goes now */
 };
 
