@@ -168,10 +168,10 @@ int64_t command_kind_level(enum command_kind kind)
     return (unsigned)kind < COMMAND_KIND_COUNT && kinds[kind].level ? kinds[kind].level : 1;
 }
 
-static bool asks_for_certificate(const struct service *s)
+static bool has_new_ingress(const struct service *s)
 {
     for (uint32_t i = 0; i < s->ingress.n; i++)
-        if (s->ingress.v[i].acme || s->ingress.v[i].certificate)
+        if (s->ingress.v[i].acme || s->ingress.v[i].certificate || s->ingress.v[i].sticky_header)
             return true;
     return false;
 }
@@ -183,7 +183,7 @@ int64_t command_job_level(const struct job *job)
         const struct service *s = &job->services.v[i];
         if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
             level = 3;
-        if (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || asks_for_certificate(s))
+        if (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || has_new_ingress(s))
             level = 4;
     }
     return level;

@@ -212,8 +212,9 @@ static bool is_target(const struct alloc_entry *a)
     return entry_live(a) && (a->left_index || (a->a.desired == DESIRED_RUN && alloc_serves(a))) && has_port(a);
 }
 
-/* What each replica weighs: of the new version and of the older one that it stands beside. */
-struct weights { const struct deployment_entry *beside; int64_t new, old; };
+/* What each replica weighs: of the new version and of the older one that it stands beside. percent: the new one's part while
+ * both have one; else 0. */
+struct weights { const struct deployment_entry *beside; int64_t new, old, percent; };
 
 static int64_t distance(int64_t a, int64_t b)
 {
@@ -254,6 +255,7 @@ static struct weights weigh(struct service_entry *s)
         return w;
     if (percent > 0 && percent < 100) {
         nearest_pair(new, old, percent, &w.new, &w.old);
+        w.percent = percent;
     } else {
         w.new = percent ? WEIGHT_EVEN : 0;
         w.old = percent ? 0 : WEIGHT_EVEN;
@@ -261,11 +263,16 @@ static struct weights weigh(struct service_entry *s)
     return w;
 }
 
+static bool is_new(const struct weights *w, const struct alloc_entry *a)
+{
+    return w->beside && a->epoch == w->beside->epoch;
+}
+
 static int64_t weight_of(const struct weights *w, const struct alloc_entry *a)
 {
     if (a->left_index)
         return 0;
-    return w->beside && a->epoch == w->beside->epoch ? w->new : w->old;
+    return is_new(w, a) ? w->new : w->old;
 }
 
 static void add_target(struct ingress_route *to, const struct weights *w, const struct alloc_entry *a)
@@ -276,7 +283,7 @@ static void add_target(struct ingress_route *to, const struct weights *w, const 
     struct ingress_target *t = list_add_zero((struct list *)&to->targets, &ingress_target_type);
     *t = (struct ingress_target){.alloc = mem_strdup(a->a.id), .version = a->a.version, .ip = mem_strdup(a->a.ip),
                                  .port = port->host, .weight = weight_of(w, a),
-                                 .leaving = a->left_index != 0};
+                                 .leaving = a->left_index != 0, .canary = to->canary_percent && is_new(w, a)};
 }
 
 /* A stopped service has its part until its last replica has left. */
@@ -310,6 +317,7 @@ static void add_part(const struct core *c, struct service_entry *s, struct agent
         to->job = mem_strdup(s->job->name);
         to->measured = analysis_measured(s);
         to->certificate_version = certificate_version(c, &ways->v[i]);
+        to->canary_percent = ways->v[i].sticky_header ? w.percent : 0;
         type_copy(&ingress_type, &to->ingress, &ways->v[i]);
         RB_FOREACH(a, alloc_replica_tree, &s->allocs)
             if (is_target(a))

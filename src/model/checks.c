@@ -250,6 +250,12 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
     if (i->acme && i->host && strchr(i->host, '*'))
         PROBLEM("acme", "cannot prove all hosts of `%.200s`: name the hosts one by one, or give the nodes a certificate file",
                 i->host);
+    if (i->sticky_header && i->protocol != PROTOCOL_HTTP)
+        PROBLEM("sticky_header", "is for `protocol: http`");
+    if (i->sticky_header && i->sticky)
+        PROBLEM("sticky_header", "give either `sticky` or `sticky_header`, not both");
+    if (i->sticky_header && ingress_header_problem(i->sticky_header))
+        PROBLEM("sticky_header", "%s", ingress_header_problem(i->sticky_header));
     const char *host_problem = i->host ? ingress_host_problem(i->host) : NULL;
     const char *path_problem = i->path ? ingress_path_problem(i->path) : NULL;
     if (host_problem)

@@ -44,6 +44,13 @@ const char *ingress_path_problem(const char *path)
     return NULL;
 }
 
+const char *ingress_header_problem(const char *name)
+{
+    if (!*name || strlen(name) > INGRESS_HEADER_MAX || name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")])
+        return "is not the name of a header: use letters, digits, `-` and `_`, at most 64";
+    return NULL;
+}
+
 bool ingress_challenge_ok(const struct acme_challenge *a)
 {
     return a->host && a->token && a->answer && !ingress_host_problem(a->host) && *a->token && *a->answer

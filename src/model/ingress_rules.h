@@ -1,14 +1,16 @@
-/* Ingress rules: which hosts and paths an `ingress` entry may name, and what it claims by them. The proxy's configuration is
+/* Ingress rules: which hosts, paths and headers an `ingress` entry may name, and what it claims by them. The proxy's configuration is
  * made of these texts: what passes here holds nothing that means something there. */
 #pragma once
 #include "model/model.h"
 
 #define INGRESS_HOST_MAX 253
 #define INGRESS_PATH_MAX 512
+#define INGRESS_HEADER_MAX 64
 
 /* NULL: fine; else what is wrong and what to do, static text. */
 const char *ingress_host_problem(const char *host);
 const char *ingress_path_problem(const char *path);
+const char *ingress_header_problem(const char *name);
 
 /* Of a host, a token of base64url, and an answer of the same with dots: what proxies can have in a map. */
 bool ingress_challenge_ok(const struct acme_challenge *a);

@@ -60,7 +60,8 @@ struct deploy {
 };
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
                  bool sticky; enum protocol protocol; int64_t listen; bool acme;
-                 char *certificate /* name of a secret; NULL: none */; };
+                 char *certificate /* name of a secret; NULL: none */;
+                 char *sticky_header /* of a request; NULL: none */; };
 struct ingress_list { struct ingress *v; uint32_t n; };
 /* Next to the profile, what the service changes of it; "true", "false", NULL: as the profile. */
 struct security {
@@ -366,14 +367,15 @@ struct agent_network { uint64_t index; struct node_network own; struct network_n
 /* --- ingress: GET /v1/agent/ingress?node=ID&index=N&wait=60s, by agents with `ingress: true` --- */
 /* A replica that takes requests. weight: 0..256, its part of the service's new requests; 0: prepared, but gets none (the
  * new ones of a blue-green deployment before the switch, the old ones after it). leaving: no new requests, those under way
- * finish, then the agent names it in `idle`, and the replica may stop. */
-struct ingress_target { char *alloc; uint64_t version; char *ip; int64_t port, weight; bool leaving; };
+ * finish, then the agent names it in `idle`, and the replica may stop. canary: with canary_percent, of the new version. */
+struct ingress_target { char *alloc; uint64_t version; char *ip; int64_t port, weight; bool leaving, canary; };
 struct ingress_target_list { struct ingress_target *v; uint32_t n; };
 /* One entry of a service's `ingress`; no targets: a page that says so is served. */
 struct ingress_route {
     char *service, *job; struct ingress ingress; struct ingress_target_list targets;
     uint64_t certificate_version;    /* of the secret that ingress.certificate names; 0: none */
     uint64_t measured;               /* a canary is judged: its versions are measured since the table of this index; 0: none */
+    int64_t canary_percent;          /* with sticky_header, while two versions share the requests: the canary's part; 0: they do not */
 };
 struct ingress_route_list { struct ingress_route *v; uint32_t n; };
 /* Whoever asks any ingress node for /.well-known/acme-challenge/TOKEN at this host gets the answer. ready: every one has it. */

@@ -184,7 +184,9 @@ static const struct field ingress_fields[] = {
     BOOL(ingress, tls, 4, .default_text = "false", .help = "Serve it by TLS."),
     STRING(ingress, redirect_https, 5, .flags = FIELD_BOOL_TEXT,
            .help = "Redirect plain requests to https; default: true when `tls`."),
-    BOOL(ingress, sticky, 6, .default_text = "false", .help = "A client stays with its replica."),
+    BOOL(ingress, sticky, 6, .default_text = "false", .help = "A client stays with its replica, by a cookie."),
+    STRING(ingress, sticky_header, 11, .help = "Name of a header of the requests: during a canary those with the same value of it get the "
+           "same version."),
     ENUM(ingress, protocol, 7, protocol_names, .default_text = "http", .help = "http, or tcp with `listen`."),
     INT(ingress, listen, 8, RANGE(0, 65535), .help = "tcp: port of the ingress node."),
     STRING(ingress, certificate, 10, .help = "Name of a secret with a certificate, its chain and its key (PEM); without it and `acme` "

@@ -385,6 +385,7 @@ static const struct field ingress_target_fields[] = {
     INT(ingress_target, port, 4, .help = "Port at which it is reached."),
     INT(ingress_target, weight, 5, .help = "Its part of the new requests, 0 to 256; 0: none."),
     BOOL(ingress_target, leaving, 6, .help = "It gets no new requests, and stops when those under way are done."),
+    BOOL(ingress_target, canary, 7, .help = "With `canary_percent`: it is of the new version."),
     {0},
 };
 TABLE(ingress_target, ingress_target_fields, "A replica that takes requests.");
@@ -396,6 +397,7 @@ static const struct field ingress_route_fields[] = {
     LIST(ingress_route, targets, 4, ingress_target, .help = "Its replicas."),
     UINT(ingress_route, certificate_version, 6, .help = "Which version of the secret that `certificate` names is in force."),
     UINT(ingress_route, measured, 5, .help = "A canary is judged: its versions are measured since the table of this index."),
+    INT(ingress_route, canary_percent, 7, .help = "With `sticky_header`, during a canary: the part of the header's values that it gets."),
     {0},
 };
 TABLE(ingress_route, ingress_route_fields, "A way in from outside, and where it leads.");

@@ -53,7 +53,10 @@ class TableTest(unittest.TestCase):
         self.assertEqual(self.page("/api"), (200, "b /api"))
         self.assertEqual(self.page("/api/v1?q=1"), (200, "b /api/v1?q=1"))
         self.assertEqual(self.page("/apix"), (200, "a /apix"))
-        self.assertEqual(self.page("/", host="WEB.example.com:8080")[0], 200)
+        for host in "WEB.example.com:8080", "web.example.com.", "web.example.com.:80":
+            self.assertEqual(self.page("/x", host=host), (200, "a /x"), host)
+        self.assertEqual(self.page("/", host="other.example.com."), (200, "c /"))
+        self.assertEqual(self.page("/", host=".")[0], 404)
         self.assertEqual(self.page("/", host="other.example.com"), (200, "c /"))
         self.assertEqual(self.page("/", host="a.b.example.com")[0], 404)
         status, body = self.page("/", host="nobody.org")
@@ -90,6 +93,46 @@ class TableTest(unittest.TestCase):
         self.table.put([route("web", [green.target()])])
         load.more(50)
         self.assertEqual(load.stop(), [])
+
+    def test_a_canary_by_header(self):
+        """The same value gets the same version; the parts of many values, and which way they move when the canary's grows."""
+        old, new, newer = self.replica("old"), self.replica("new", version=2), self.replica("newer", version=2)
+
+        def put(percent, targets):
+            self.table.put([{**route("web", targets, sticky_header="X-User"), "canary_percent": percent}])
+
+        def canary(r):
+            return {**r.target(), "canary": True}
+        kept = http.client.HTTPConnection("127.0.0.1", self.agent.http_port, timeout=10)
+        self.addCleanup(kept.close)
+
+        def version(user):
+            kept.request("GET", "/x", headers={"Host": "web.example.com", **({"X-User": user} if user else {})})
+            return kept.getresponse().read().decode().split()[0].removesuffix("er")
+        users = [f"user-{i}" for i in range(2000)]
+        put(0, [old.target()])
+        put(20, [{**old.target(), "weight": 80}, {**canary(new), "weight": 20}])
+        first = {u for u in users if version(u) == "new"}
+        self.assertLess(abs(len(first) - 400), 72)           # four times the deviation of chance
+        self.assertEqual({u for u in users if version(u) == "new"}, first)
+        by_weight = [version(None) for _ in range(100)].count("new")
+        self.assertLess(abs(by_weight - 20), 3)              # who has no header
+        load = Load(self.agent)
+        put(50, [{**old.target(), "weight": 2}, canary(new) | {"weight": 1}, canary(newer) | {"weight": 1}])
+        second = {u for u in users if version(u) == "new"}
+        self.assertLess(abs(len(second) - 1000), 90)
+        self.assertLessEqual(first, second)
+        for r in (new, newer):
+            self.assertGreater(len([p for p, h in r.requests if h.get("x-user") in second]), 300)
+        put(0, [{**old.target(), "leaving": True, "weight": 0}, new.target(), newer.target()])
+        self.assertEqual({version(u) for u in users[:200]}, {"new"})
+        self.table.idle(old.alloc)
+        self.assertEqual(load.stop(), [])
+        # A canary that is gone before the servers know: its values are answered by whoever is there.
+        gone = self.replica("gone", version=2)
+        gone.stop()
+        put(50, [old.target(), canary(gone)])
+        self.assertEqual({version(u) for u in users[:50]}, {"old"})
 
     def test_counters(self):
         """By service, status and version, over a reload."""
@@ -282,7 +325,7 @@ class TableTest(unittest.TestCase):
         routes = [
             route("raw", [target], protocol="tcp", listen=port, host=""),
             route("ws", [target], host="ws.example.com"),
-            route("web", [a.target(), b.target()], sticky=True),
+            route("web", [a.target(), b.target()], sticky=True, tls=True, redirect_https=False),
         ]
         self.table.put(routes)
         with socket.create_connection(("127.0.0.1", port), 10) as s:
@@ -304,7 +347,12 @@ class TableTest(unittest.TestCase):
             socket.create_connection(("127.0.0.1", port), 10).close()
 
         _, headers, body = self.agent.get_page("/x")
-        cookie = headers["set-cookie"].split(";")[0]
+        cookie, *attributes = headers["set-cookie"].split("; ")
+        self.assertIn("SameSite=Lax", attributes)
+        self.assertNotIn("Secure", attributes)
+        text = subprocess.run(["curl", "-skD-", "--connect-to", f"web.example.com:443:127.0.0.1:{self.agent.https_port}",
+                               "https://web.example.com/x"], capture_output=True, text=True, check=True, timeout=20).stdout
+        self.assertRegex(text, "(?m)^set-cookie: MENTAT=.*; HttpOnly; SameSite=Lax; Secure\r?$")
         for _ in range(6):
             self.assertEqual(self.page("/x", headers={"Cookie": cookie}), (200, body))
         mine, other = (a, b) if body == "a /x" else (b, a)

@@ -119,6 +119,12 @@ class Rollouts(unittest.TestCase):
             answer = self.server.post("/v1/jobs", job("other", exec_service("other", **{key: value})))
             self.assertEqual((answer.status, answer.error["code"]), (400, "invalid"))
             self.assertIn(part, answer.error["message"])
+        for way, part in (({"sticky_header": "X User"}, "sticky_header: is not the name of a header: use letters, digits, `-` and `_`, at most 64"),
+                          ({"sticky_header": "X-User", "sticky": True}, "sticky_header: give either `sticky` or `sticky_header`, not both"),
+                          ({"sticky_header": "X-User", "protocol": "tcp", "listen": 99}, "sticky_header: is for `protocol: http`")):
+            bad = exec_service("other", ports=[{"name": "http", "port": 80}],
+                               ingress=[{"host": "a.example.com", "port": "http", **way}])
+            self.assertIn("services[0].ingress[0]." + part, self.server.post("/v1/jobs", job("other", bad)).error["message"])
         for more in ({"mode": "every-node"}, {"volumes": [{"source": "/data", "target": "/data"}]},
                      {"ports": [{"name": "http", "port": 80, "host": 8080}]}):
             bad = exec_service("other", deploy={"strategy": "blue-green"}, **more)

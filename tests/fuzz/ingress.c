@@ -43,7 +43,9 @@ static void read_answers(const char *text)
 static void check_config(const char *text)
 {
     static const char *const beginnings[] = {"frontend ", "backend ", "    mode tcp", "    option ", "    bind ", "    default_backend ",
-                                             "    cookie MENTAT ", "    dynamic-cookie-key ", "    server s", NULL};
+                                             "    cookie MENTAT ", "    dynamic-cookie-key ", "    server s",
+                                             "    http-after-response replace-header Set-Cookie ^(MENTAT=",
+                                             "    http-request set-var(txn.number) req.fhdr(", "    use-server %[str(", NULL};
     const char *own = strstr(text, "\nbackend unknown\n");
     INVARIANT(own);
     for (int i = 0; i < 3; i++)      /* behind it */

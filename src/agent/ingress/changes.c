@@ -56,22 +56,28 @@ static void slots_change(const struct layout *actual, const struct layout *wante
     }
 }
 
-static bool leads_somewhere(const struct layout *actual, const char *value)
+/* A backend that the proxy does not have yet comes with a reload. */
+static bool may_have(const struct layout *actual, enum map_kind map, const struct kv *entry)
 {
-    return !strcmp(value, MAP_REDIRECT) || layout_find(actual, value);
+    if (map == MAP_ACME || !strcmp(entry->value, MAP_REDIRECT))
+        return true;
+    CLEANUP_FREE char *name = mem_strndup(entry->key, strcspn(entry->key, "/"));
+    return layout_find(actual, map == MAP_STICKY ? name : entry->value);
 }
 
+enum { MAP_SETS = 1 << 0, MAP_DELETES = 1 << 1 };
+
 /* Both are sorted by key. */
-static bool map_change(const struct layout *actual, const struct layout *wanted, enum map_kind map, struct buf *out)
+static bool map_change(const struct layout *actual, const struct layout *wanted, enum map_kind map, unsigned what, struct buf *out)
 {
     const struct kv_list *from = &actual->maps[map], *to = &wanted->maps[map];
     size_t before = out->len;
     uint32_t i = 0, k = 0;
     while (i < from->n || k < to->n) {
         int order = i == from->n ? 1 : k == to->n ? -1 : strcmp(from->v[i].key, to->v[k].key);
-        if (order < 0)
+        if (order < 0 && what & MAP_DELETES)
             buf_printf(out, "del map %s %s\n", map_files[map], from->v[i].key);
-        else if ((map == MAP_ACME || leads_somewhere(actual, to->v[k].value)) && (order > 0 || strcmp(from->v[i].value, to->v[k].value)))
+        else if (order >= 0 && what & MAP_SETS && (order > 0 || strcmp(from->v[i].value, to->v[k].value)) && may_have(actual, map, &to->v[k]))
             buf_printf(out, "%s map %s %s %s\n", order > 0 ? "add" : "set", map_files[map], to->v[k].key, to->v[k].value);
         i += order <= 0;
         k += order >= 0;
@@ -84,7 +90,8 @@ bool changes_between(const struct layout *actual, const struct layout *wanted, s
     bool maps = false;
     slots_change(actual, wanted, true, commands, touched);
     for (int i = 0; i < MAP_COUNT; i++)
-        maps |= map_change(actual, wanted, (enum map_kind)i, commands);
+        maps |= map_change(actual, wanted, (enum map_kind)i, i == MAP_STICKY ? MAP_SETS : MAP_SETS | MAP_DELETES, commands);
     slots_change(actual, wanted, false, commands, touched);
-    return maps;
+    /* Without its number a value goes where the weights say: they have to hold before. */
+    return maps | map_change(actual, wanted, MAP_STICKY, MAP_DELETES, commands);
 }

@@ -63,7 +63,8 @@ static void look_in(struct ingress_node *in, int64_t ms)
 
 static unsigned maps_of(const struct ingress_node *in)
 {
-    return (in->o.config->http_port ? 1u << MAP_HTTP | 1u << MAP_ACME : 0) | (in->o.config->https_port ? 1u << MAP_HTTPS : 0);
+    return (in->o.config->http_port ? 1u << MAP_HTTP | 1u << MAP_ACME : 0) | (in->o.config->https_port ? 1u << MAP_HTTPS : 0) |
+           (layout_has_header(&in->wanted) ? 1u << MAP_STICKY : 0);
 }
 
 /* --- plan --- */

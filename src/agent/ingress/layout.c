@@ -4,12 +4,15 @@
 
 #include "base/mem.h"
 
-const char *const map_files[MAP_COUNT] = {"http.map", "https.map", "acme.map"};
+#define SLOTS_PER_HUNDRED 16         /* half of them are in use: a dozen numbers for each replica */
+
+const char *const map_files[MAP_COUNT] = {"http.map", "https.map", "acme.map", "sticky.map"};
 
 static void backend_free(struct backend *b)
 {
     free(b->name);
     free(b->service);
+    free(b->header);
     free(b->slots);
     free(b);
 }
@@ -68,6 +71,19 @@ void layout_remove_unused(struct layout *l, bool tcp_only)
             l->backends[kept++] = l->backends[i];
     }
     l->n = kept;
+}
+
+bool layout_has_header(const struct layout *l)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->backends[i]->header)
+            return true;
+    return false;
+}
+
+uint32_t backend_numbers(const struct backend *b)
+{
+    return 100 * (b->n_slots > SLOTS_PER_HUNDRED ? b->n_slots / SLOTS_PER_HUNDRED : 1);
 }
 
 void backend_grow(struct backend *b, uint32_t n)

@@ -21,7 +21,7 @@ struct slot {
     /* As wanted only: */
     char alloc[ID_LEN + 1];          /* "": free */
     uint64_t version;
-    bool leaving;
+    bool leaving, canary;
     bool seen;                       /* leaving: some process has requests of it, in this round */
     unsigned quiet;                  /* leaving: rounds in a row without any */
     uint64_t freed_at;               /* counts up; the slot that is free for longest is taken first */
@@ -34,12 +34,15 @@ struct backend {
     /* As wanted only: */
     char *service;                   /* its service */
     bool tcp, sticky;
+    char *header;                    /* by whose value a request gets its version during a canary; NULL: none */
     int listen;                      /* tcp: the port */
     bool unused;                     /* nothing leads to it any more; it goes with the next reload */
 };
 
-/* The first two lead requests to backends, "HOST/PATH/" to a name; the last has what ACME servers ask for, path to answer. */
-enum map_kind { MAP_HTTP, MAP_HTTPS, MAP_ACME, MAP_COUNT };
+/* The first two lead requests to backends, "HOST/PATH/" to a name; MAP_ACME has what ACME servers ask for, path to answer.
+ * MAP_STICKY leads "BACKEND/NUMBER" to one of its servers: what the header's value has as its number. Backends without
+ * `header` do not know it. */
+enum map_kind { MAP_HTTP, MAP_HTTPS, MAP_ACME, MAP_STICKY, MAP_COUNT };
 extern const char *const map_files[MAP_COUNT];           /* the names by which the proxy knows them */
 /* Value in place of a backend: the client is sent to https. Not the name of a backend. */
 #define MAP_REDIRECT "=https"
@@ -56,5 +59,8 @@ struct backend *layout_find(const struct layout *l, const char *name);       /* 
 struct backend *layout_add(struct layout *l, const char *name);
 /* The unused ones; with tcp_only only those that hold a port. */
 void layout_remove_unused(struct layout *l, bool tcp_only);
+bool layout_has_header(const struct layout *l);                              /* some backend has one */
+/* How many numbers a header's value may have: enough for even parts of all replicas, and of 100 percent. */
+uint32_t backend_numbers(const struct backend *b);
 /* All of `to`'s slots up to n are there; new ones are OUT. */
 void backend_grow(struct backend *b, uint32_t n);

@@ -1,6 +1,7 @@
 #include "agent/ingress/plan.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #define SLOTS_MIN 4
 #define SLOTS_MAX 1024
 #define WEIGHT_MAX 256
+#define HEADER_MARK ".by-"            /* in the name of a backend, before the header's */
 
 struct plan {
     struct layout *layout;
@@ -78,6 +80,7 @@ static void slot_fill(struct slot *s, const struct ingress_target *t, bool stick
     s->version = t->version;
     s->weight = t->weight < 0 ? 0 : t->weight > WEIGHT_MAX ? WEIGHT_MAX : (int)t->weight;
     s->leaving = t->leaving;
+    s->canary = t->canary;
     s->mode = t->leaving ? SLOT_DRAIN : SLOT_READY;
     /* A draining server, or one of weight 0, still gets the requests that carry its cookie. */
     if (sticky && (t->leaving || !s->weight))
@@ -135,7 +138,11 @@ static char *backend_name(const struct ingress_route *r)
     const struct ingress *i = &r->ingress;
     if (i->protocol == PROTOCOL_TCP)
         return mem_printf("%s.%s.tcp%" PRId64, r->service, i->port, i->listen);
-    return mem_printf("%s.%s%s", r->service, i->port, i->sticky ? ".sticky" : "");
+    char *name = mem_printf("%s.%s%s%s", r->service, i->port, i->sticky ? ".sticky" : i->sticky_header ? HEADER_MARK : "",
+                            i->sticky_header ? i->sticky_header : "");
+    for (char *c = name; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return name;
 }
 
 static bool others_port(const struct layout *l, const struct ingress_route *r)
@@ -162,6 +169,8 @@ static const char *route_problem(const struct plan *p, const struct ingress_rout
     }
     if (i->protocol != PROTOCOL_HTTP || !i->host || ingress_host_problem(i->host) || ingress_path_problem(i->path ? i->path : "/"))
         return "its host or path cannot be served";
+    if (i->sticky_header && ingress_header_problem(i->sticky_header))
+        return "its `sticky_header` is not the name of a header";
     if (i->tls && !p->limits->https)
         return "this node has no https_port";
     return NULL;
@@ -173,6 +182,38 @@ static void map_add(struct plan *p, enum map_kind map, const struct ingress_rout
         leave_out(p, r, "its host and path are another service's too");
     else
         kv_set(&p->layout->maps[map], key, value);
+}
+
+static void header_take(struct backend *b)
+{
+    const char *mark = strstr(b->name, HEADER_MARK);
+    mem_set_string(&b->header, mark ? mark + strlen(HEADER_MARK) : NULL);
+}
+
+/* The next slot of this side that takes requests, after `at`, in turn; n_slots: there is none. */
+static uint32_t next_of_side(const struct backend *b, bool canary, uint32_t at)
+{
+    for (uint32_t i = 1; i <= b->n_slots; i++) {
+        uint32_t k = (at + i) % b->n_slots;
+        if (*b->slots[k].alloc && b->slots[k].canary == canary && b->slots[k].mode == SLOT_READY && b->slots[k].weight)
+            return k;
+    }
+    return b->n_slots;
+}
+
+/* Of each hundred numbers the first are the canary's, so that a larger part takes in those of a smaller one, and all nodes
+ * agree. */
+static void numbers_follow(struct plan *p, const struct backend *b, const struct ingress_route *r)
+{
+    uint32_t at[2] = {b->n_slots - 1, b->n_slots - 1};
+    for (uint32_t i = 0; b->header && r->canary_percent && i < backend_numbers(b); i++) {
+        bool canary = i % 100 < r->canary_percent;
+        if ((at[canary] = next_of_side(b, canary, at[canary])) == b->n_slots)
+            return;                  /* whoever is there takes all */
+        CLEANUP_FREE char *key = mem_printf("%s/%u", b->name, i);
+        CLEANUP_FREE char *server = mem_printf("s%u", at[canary] + 1);
+        kv_set(&p->layout->maps[MAP_STICKY], key, server);
+    }
 }
 
 static void route_follow(struct plan *p, const struct ingress_route *r)
@@ -191,7 +232,9 @@ static void route_follow(struct plan *p, const struct ingress_route *r)
         b->sticky = !b->tcp && r->ingress.sticky;
         b->listen = (int)r->ingress.listen;
         mem_set_string(&b->service, r->service);
+        header_take(b);
         backend_follow(p, b, r);
+        numbers_follow(p, b, r);
     }
     if (b->tcp)
         return;
@@ -247,5 +290,6 @@ void plan_adopt(struct layout *layout, const struct layout *running)
         }
         b->unused = true;
         b->sticky = strstr(b->name, ".sticky") != NULL;
+        header_take(b);
     }
 }

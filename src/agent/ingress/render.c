@@ -85,7 +85,7 @@ static void add_routing(enum map_kind map, struct buf *out)
     static const char unfound[] = "unless { var(txn.to) -m found }";
     const char *file = map_files[map];
     buf_printf(out,
-        "    http-request set-var(txn.host) req.hdr(host),field(1,:),lower\n"
+        "    http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower\n"
         "    http-request set-var(txn.to) base,concat(/),map_beg(%s)\n"
         "    http-request set-var(txn.path) path %s\n"
         "    http-request set-var(txn.to) var(txn.host),concat(,txn.path,/),map_beg(%s) %s\n"
@@ -144,6 +144,23 @@ static void add_slot(const struct slot *s, uint32_t number, bool neutral, struct
                    strchr(s->ip, ':') ? "]" : "", s->port, s->mode == SLOT_DRAIN ? 0 : s->weight);
 }
 
+static void add_cookie(const struct backend *b, const struct render_options *o, struct buf *out)
+{
+    buf_printf(out, "    cookie MENTAT insert indirect nocache httponly attr SameSite=Lax dynamic\n    dynamic-cookie-key %s%s\n",
+               word(o->cookie_key), b->name);
+    buf_add_string(out, "    http-after-response replace-header Set-Cookie ^(MENTAT=.*)$ \"\\1; Secure\" if { fe_name https }\n");
+}
+
+/* What has no such header, or a number that leads to no server that runs, goes where the weights say. The service's name is in
+ * the hash: who is among the first of one service need not be so of all. */
+static void add_header(const struct backend *b, struct buf *out)
+{
+    buf_printf(out, "    http-request set-var(txn.number) req.fhdr(%s),xxh32(%u),mod(%u)\n", word(b->header),
+               (unsigned)hash_bytes(b->name, strcspn(b->name, "."), 0) & INT32_MAX, backend_numbers(b));
+    buf_printf(out, "    use-server %%[str(%s/),concat(,txn.number),map(%s)] if { var(txn.number) -m found }\n", b->name,
+               map_files[MAP_STICKY]);
+}
+
 static void add_backend(const struct backend *b, const struct render_options *o, bool neutral, struct buf *out)
 {
     if (b->tcp) {
@@ -154,8 +171,9 @@ static void add_backend(const struct backend *b, const struct render_options *o,
     buf_printf(out, "backend %s\n", word(b->name));
     buf_add_string(out, b->tcp ? "    mode tcp\n" : "    option forwardfor\n");
     if (b->sticky)
-        buf_printf(out, "    cookie MENTAT insert indirect nocache httponly dynamic\n    dynamic-cookie-key %s%s\n",
-                   word(o->cookie_key), b->name);
+        add_cookie(b, o, out);
+    if (b->header)
+        add_header(b, out);
     for (uint32_t i = 0; i < b->n_slots; i++)
         add_slot(&b->slots[i], i + 1, neutral, out);
 }

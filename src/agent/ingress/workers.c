@@ -83,7 +83,8 @@ void workers_follow(struct worker_list *l, const struct answer_processes *p)
 
 /* --- reading and changing: one question after the other --- */
 
-enum question { ASK_HAND_OVER, ASK_CHANGE, ASK_INFO, ASK_SERVERS, ASK_MAP_HTTP, ASK_MAP_HTTPS, ASK_MAP_ACME, ASK_COUNT };
+enum question { ASK_HAND_OVER, ASK_CHANGE, ASK_INFO, ASK_SERVERS, ASK_MAP_HTTP, ASK_MAP_HTTPS, ASK_MAP_ACME, ASK_MAP_STICKY,
+                ASK_COUNT };
 
 struct worker_job {
     struct admin *admin;
@@ -144,6 +145,7 @@ static int take(struct worker_job *j, struct worker *w, const char *answer, stru
     case ASK_MAP_HTTP:
     case ASK_MAP_HTTPS:
     case ASK_MAP_ACME:
+    case ASK_MAP_STICKY:
         kv_clear(&w->actual.maps[j->asked - ASK_MAP_HTTP]);
         answer_map(answer, &w->actual.maps[j->asked - ASK_MAP_HTTP]);
         return 0;

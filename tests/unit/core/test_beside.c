@@ -438,6 +438,49 @@ static void shares_are_exact(void **state)
     }
 }
 
+/* "25: 2", "0: 0": the canary's part by the header, and how many replicas are said to be its. */
+static void assert_by_header(struct cluster *c, int64_t percent, int canaries)
+{
+    struct agent_ingress t;
+    int found = 0;
+    core_agent_ingress(c->core, &t);
+    for (uint32_t i = 0; i < t.routes.v[0].targets.n; i++) {
+        const struct ingress_target *to = &t.routes.v[0].targets.v[i];
+        found += to->canary;
+        assert_true(!to->canary || to->version == 2);
+    }
+    assert_int_equal(t.routes.v[0].canary_percent, percent);
+    assert_int_equal(found, canaries);
+    type_clear(&agent_ingress_type, &t);
+}
+
+static void a_header_divides_while_both_are_there(void **state)
+{
+    static const char yaml[] = "    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n    count: 4\n"
+                               "    ingress: [{host: a.example, port: http, sticky_header: X-User}]\n"
+                               "    deploy: {strategy: canary, canary_percent: 25}\n";
+    struct cluster c;
+    begin(&c, yaml);
+    assert_by_header(&c, 0, 0);
+    fill(&c, yaml, "b");
+    assert_by_header(&c, 25, 1);
+    follow(&c);
+    assert_true(promote(&c, 50));
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    follow(&c);
+    follow(&c);
+    assert_by_header(&c, 50, 2);
+    assert_true(promote(&c, 0));
+    cluster_report_all(&c, "web", ALLOC_HEALTHY);
+    follow(&c);
+    assert_by_header(&c, 0, 0);
+    cluster_clear(&c);
+    begin(&c, CANARY);                   /* without a header the weights are all there is to it */
+    fill(&c, CANARY, "b");
+    assert_by_header(&c, 0, 0);
+    cluster_clear(&c);
+}
+
 static void a_snapshot_in_a_pause_changes_nothing(void **state)
 {
     struct cluster c;
@@ -527,6 +570,7 @@ int main(void)
         cmocka_unit_test(without_an_older_version_there_is_nothing_to_stand_beside),
         cmocka_unit_test(a_change_that_needs_no_new_replica_goes_through_at_any_time),
         cmocka_unit_test(shares_are_exact),
+        cmocka_unit_test(a_header_divides_while_both_are_there),
         cmocka_unit_test(a_snapshot_in_a_pause_changes_nothing),
         cmocka_unit_test(without_ways_in_no_proxy_is_waited_for),
         cmocka_unit_test(a_plan_knows_the_strategy),

@@ -9,6 +9,7 @@
 #include "agent/ingress/changes.h"
 #include "agent/ingress/plan.h"
 #include "agent/ingress/render.h"
+#include "base/text.h"
 #include "model/ingress_rules.h"
 
 static const struct plan_limits limits = {.http = true, .https = true};
@@ -189,6 +190,58 @@ static void commands_bring_more_first(void **state)
     type_clear(&agent_ingress_type, &table);
 }
 
+static uint32_t numbers_of(const struct layout *l, const char *server)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->maps[MAP_STICKY].n; i++)
+        n += !strcmp(l->maps[MAP_STICKY].v[i].value, server);
+    return n;
+}
+
+/* Each hundred numbers are divided as the versions are, and evenly among their replicas; a larger part has those of a smaller. */
+static void numbers_of_a_header_are_divided(void **state)
+{
+    struct layout small = {0}, large = {0}, none = {0};
+    struct agent_ingress table = {0};
+    struct ingress_route *r = add_route(&table, "web", "a.example.com", "/");
+    r->ingress.sticky_header = mem_strdup("X-User");
+    for (unsigned i = 1; i <= 6; i++)
+        add_target(r, i, i == 6 ? 0 : 100)->canary = i > 3;
+    r->canary_percent = 10;
+    assert_null(follow(&small, &table));
+    const char *name = "web.http.by-x-user";
+    assert_non_null(layout_find(&small, name));
+    assert_int_equal(small.maps[MAP_STICKY].n, 100);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(numbers_of(&small, ((const char *[]){"s1", "s2", "s3"})[i]), 30);
+    assert_int_equal(numbers_of(&small, "s4"), 5);
+    assert_int_equal(numbers_of(&small, "s6"), 0);
+    r->canary_percent = 50;
+    assert_null(follow(&large, &table));
+    for (uint32_t i = 0; i < 10; i++) {
+        CLEANUP_FREE char *key = mem_printf("%s/%u", name, i);
+        assert_string_equal(kv_get(&small.maps[MAP_STICKY], key), i % 2 ? "s5" : "s4");
+        assert_string_equal(kv_get(&large.maps[MAP_STICKY], key), i % 2 ? "s5" : "s4");
+    }
+    r->canary_percent = 0;
+    r->targets.v[0].weight = 0;
+    assert_null(follow(&none, &table));
+    assert_int_equal(none.maps[MAP_STICKY].n, 0);
+
+    /* They go when the weights hold, and do not come before their backend. */
+    CLEANUP_BUF struct buf commands = {0};
+    struct str_list touched = {0};
+    assert_true(changes_between(&small, &none, &commands, &touched));
+    assert_true(text_has_prefix(commands.data, "set server web.http.by-x-user/s1 weight 0\ndel map sticky.map web.http.by-x-user/0\n"));
+    layout_clear(&none);
+    buf_clear(&commands);
+    assert_false(changes_between(&none, &small, &commands, &touched));
+    str_list_clear(&touched);
+    layout_clear(&small);
+    layout_clear(&large);
+    type_clear(&agent_ingress_type, &table);
+}
+
 static void the_structure_tells_what_needs_a_reload(void **state)
 {
     struct ingress_config config;
@@ -313,6 +366,7 @@ int main(void)
         cmocka_unit_test(hosts_paths_and_tls),
         cmocka_unit_test(nothing_is_injected),
         cmocka_unit_test(commands_bring_more_first),
+        cmocka_unit_test(numbers_of_a_header_are_divided),
         cmocka_unit_test(the_structure_tells_what_needs_a_reload),
         cmocka_unit_test(answers_are_read),
         cmocka_unit_test(counters_are_read),
