@@ -105,15 +105,19 @@ def put_record(self, record):
 
 DatabaseBroker.put_record = put_record
 
-with open("/etc/swift/proxy-server.conf.in") as template, open("/etc/swift/proxy-server.conf", "w") as conf:
-    conf.write(template.read().replace("@SECRET_KEY@", os.environ["SECRET_KEY"]))
+# With the key in it: in memory, for Swift's user alone.
+CONF = "/run/proxy-server.conf"
+with open("/etc/swift/proxy-server.conf.in") as template, open(os.environ["MENTAT_SECRETS_DIR"] + "/key") as key, \
+        open(os.open(CONF, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o400), "w") as conf:
+    conf.write(template.read().replace("@SECRET_KEY@", key.read().strip()))
+os.chown(CONF, 100, 100)
 os.makedirs("/data/volume", exist_ok=True)
 os.chown("/data/volume", 100, 100)
 servers = [os.spawnl(os.P_NOWAIT, "/usr/bin/memcached", "memcached", "-u", "swift", "-l", "127.0.0.1", "-m", "16")]
 for name in ("object", "container", "account", "proxy"):
     pid = os.fork()
     if not pid:
-        sys.exit(run_wsgi(f"/etc/swift/{name}-server.conf", f"{name}-server", verbose=True))
+        sys.exit(run_wsgi(CONF if name == "proxy" else f"/etc/swift/{name}-server.conf", f"{name}-server", verbose=True))
     servers.append(pid)
 
 

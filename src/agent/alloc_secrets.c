@@ -120,7 +120,7 @@ int alloc_secrets_write(const struct alloc_secrets *s, const char *owner, struct
     return account.set ? secret_dir_give(dir, account.uid, account.gid, err) : 0;
 }
 
-void alloc_secrets_env(const struct alloc_secrets *s, struct kv_list *env)
+void alloc_secrets_env(const struct alloc_secrets *s, struct kv_list *env, struct str_list *names)
 {
     const struct secret_ref_list *refs = &spec_of(s)->secrets;
     for (uint32_t i = 0; i < refs->n; i++) {
@@ -129,6 +129,7 @@ void alloc_secrets_env(const struct alloc_secrets *s, struct kv_list *env)
         if (!text)
             continue;
         kv_set(env, refs->v[i].env, text);
+        str_list_add(names, refs->v[i].env);
         explicit_bzero(text, item->len);
         free(text);
     }
@@ -170,11 +171,10 @@ static bool has_version(const struct alloc_secrets *s, const struct secret_item 
     return had && strtoull(had, NULL, 10) == item->version;
 }
 
-/* 1: the task is to be told; -1 with err. */
-static int put_changed(struct alloc_secrets *s, struct error *err)
+/* Adds the files; *signal: what the task is to be told by. */
+static int put_changed(struct alloc_secrets *s, struct str_list *files, int *signal, struct error *err)
 {
     const struct secret_ref_list *refs = &spec_of(s)->secrets;
-    int tell = 0;
     for (uint32_t i = 0; i < refs->n; i++) {
         const struct secret_item *item = secret_set_find(s->set, refs->v[i].name);
         if (!item || !is_live(&refs->v[i]) || has_version(s, item))
@@ -182,14 +182,31 @@ static int put_changed(struct alloc_secrets *s, struct error *err)
         if (secret_files_write(files_of(s), id_of(s), refs->v[i].file, item->bytes, item->len, err) < 0)
             return -1;
         LOG_I("a secret's file was put in place anew", "alloc", id_of(s), "secret", item->name, "version", LOG_U64(item->version));
-        tell |= refs->v[i].on_change == ON_CHANGE_SIGNAL;
+        str_list_add(files, refs->v[i].file);
+        if (refs->v[i].on_change == ON_CHANGE_SIGNAL)
+            *signal = SIGHUP;
     }
-    for (uint32_t i = 0; i < refs->n; i++) {
+    return 0;
+}
+
+/* Files anew, and the task knows; only then they count as given. */
+static int put_renewed(struct alloc_secrets *s, struct error *err)
+{
+    const struct secret_ref_list *refs = &spec_of(s)->secrets;
+    struct str_list files = {0};
+    int signal = 0;
+    int result = write_identity(s, err) < 0 ? -1 : put_changed(s, &files, &signal, err);
+    if (s->set->identity)
+        str_list_add(&files, spec_of(s)->identity.file);
+    if (result == 0 && files.n && s->a->task)
+        result = task_secrets_changed(s->a->task, &files, signal, err);
+    str_list_clear(&files);
+    for (uint32_t i = 0; result == 0 && i < refs->n; i++) {
         const struct secret_item *item = secret_set_find(s->set, refs->v[i].name);
         if (item && is_live(&refs->v[i]))
             note_version(s, item);
     }
-    return tell;
+    return result;
 }
 
 static void renew_in(struct alloc_secrets *s, int64_t delay_ms);
@@ -200,23 +217,17 @@ static void on_renewed(void *ctx, struct secret_set *set, const struct error *wh
     struct alloc_secrets *s = ctx;
     struct error err;
     s->ask = NULL;
-    int tell = why ? -1 : 0;
     if (why)
         err = *why;
     else
         take(s, set);
-    if (tell == 0)
-        tell = write_identity(s, &err) < 0 ? -1 : put_changed(s, &err);
-    if (tell < 0)
+    if (why || put_renewed(s, &err) < 0) {
         LOG_W("secrets of a task could not be renewed; trying again", "alloc", id_of(s), "error", err.text);
-    else
-        allocation_save(s->a);
-    if (tell > 0 && s->a->task && task_signal(s->a->task, SIGHUP, &err) < 0)
-        LOG_W("a task could not be told of a changed secret", "alloc", id_of(s), "error", err.text);
-    if (tell < 0)
         renew_in(s, AGAIN_MS);
-    else
-        renew_later(s);
+        return;
+    }
+    allocation_save(s->a);
+    renew_later(s);
 }
 
 static void renew(struct alloc_secrets *s)

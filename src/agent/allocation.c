@@ -148,7 +148,7 @@ static void on_secrets(void *ctx, const struct error *err)
     if (err)
         p->error = *err;
     else if (alloc_secrets_write(p->a->secrets, p->launch->owner, &p->error) == 0)
-        alloc_secrets_env(p->a->secrets, &p->launch->env);
+        alloc_secrets_env(p->a->secrets, &p->launch->env, &p->launch->secret_env);
     p->no_secrets = p->error.code;
     if (p->no_secrets)
         preparation_step(p);
@@ -292,7 +292,7 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
         .alloc_id = a->record.alloc.id, .service = a->record.alloc.service, .alloc_dir = l->alloc_dir,
         .run = a->record.runs, .config = &l->config, .env = &l->env, .resources = &spec->resources,
         .logs = &spec->logs, .volumes = &l->volumes, .ports = &a->record.alloc.ports,
-        .secrets_dir = l->secrets_dir, .registry_login = login,
+        .secret_env = &l->secret_env, .secrets_dir = l->secrets_dir, .registry_login = login,
         .job = a->record.alloc.job, .replica = a->record.alloc.replica, .security = &spec->security, .adopt = l->adopt,
     }, &task_events, a, &err);
     if (login)

@@ -186,6 +186,13 @@ int task_signal(struct task *t, int signal, struct error *err)
     return t->driver->signal ? t->driver->signal(t, signal, err) : unsupported(t->driver, "signals", err);
 }
 
+int task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err)
+{
+    if (t->driver->secrets_changed)
+        return t->driver->secrets_changed(t, files, signal, err);
+    return signal ? task_signal(t, signal, err) : 0;
+}
+
 int task_stats(struct task *t, struct task_stats *out, struct error *err)
 {
     *out = (struct task_stats){0};

@@ -47,6 +47,7 @@ struct task_spec {
     const struct alloc_port_list *ports;
     const struct security *security;  /* NULL: the driver's default profile */
     const char *ip;                   /* NULL: the host's */
+    const struct str_list *secret_env; /* names of those in env whose values are secrets: never written to a disk; NULL: none */
     const char *secrets_dir;          /* a directory in memory with the task's secrets; NULL: it has none */
     const char *registry_login;       /* for the image: "USER:PASSWORD", or a file as `docker login` writes it; NULL: none */
     const char *adopt;                /* what runs already, and is taken over instead of starting anything; NULL: nothing */
@@ -136,6 +137,9 @@ char *task_takeover_handle(struct drivers *d, const char *driver, const char *wh
  * timeout_ms 0 kills at once. May be repeated with a shorter timeout. Also right before `started`. */
 void task_stop(struct task *t, int signal, int64_t timeout_ms);
 int task_signal(struct task *t, int signal, struct error *err);
+/* Files of its secrets directory were replaced. A task that does not see the directory itself is given them; then comes the
+ * signal (0: none). Returns before the task has them. */
+int task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
 int task_stats(struct task *t, struct task_stats *out, struct error *err);
 /* Its own address, on the network of microVMs; the caller's. NULL: it has none. */
 char *task_address(struct task *t);
@@ -174,6 +178,8 @@ struct driver {
     void (*adopt)(void *state, struct task *t, const char *alloc_id, const char *alloc_dir, const char *handle);
     void (*stop)(struct task *t, int signal, int64_t timeout_ms);
     int (*signal)(struct task *t, int signal, struct error *err);
+    int (*secrets_changed)(struct task *t, const struct str_list *files, int signal, struct error *err);
+                                      /* NULL: its tasks see the directory */
     int (*stats)(struct task *t, struct task_stats *out, struct error *err);
     void (*remove)(struct task *t);
     void (*free)(struct task *t);     /* owns the memory of t */

@@ -123,6 +123,7 @@ void launch_free(struct launch *l)
     for (uint32_t i = 0; l->secrets_dir && i < l->env.n; i++)
         explicit_bzero(l->env.v[i].value, strlen(l->env.v[i].value));
     kv_clear(&l->env);
+    str_list_clear(&l->secret_env);
     free(l->secrets_dir);
     for (; l->volumes.n; )
         list_remove((struct list *)&l->volumes, &volume_type, l->volumes.n - 1);

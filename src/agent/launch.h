@@ -8,6 +8,7 @@ struct launch {
     char *alloc_dir;
     struct config config;            /* with entrypoint, command and args interpolated */
     struct kv_list env;              /* complete */
+    struct str_list secret_env;      /* names of those in it whose values are secrets */
     struct volume_list volumes;      /* of config and service, sources being paths on this host */
     struct alloc_port_list ports;
     char *owner;                     /* user of the host to whom new volumes are given; NULL: the agent's, or the driver gives them */

@@ -6,14 +6,6 @@
 #include "base/random.h"
 #include "base/text.h"
 
-static bool has(const struct str_list *l, const char *text)
-{
-    for (uint32_t i = 0; i < l->n; i++)
-        if (!strcmp(l->v[i], text))
-            return true;
-    return false;
-}
-
 /* Highest random weight: each node has its own order, and losing a server moves only those who used it. */
 static uint64_t weight(const struct server_list *l, const char *target)
 {
@@ -26,7 +18,7 @@ static void add_targets(const struct server_list *l, const struct str_list *addr
         const char *text = addresses->v[i];
         bool whole = strstr(text, "://") || text_has_prefix(text, "unix:");
         CLEANUP_FREE char *target = mem_printf("%s%s", whole ? "" : l->tls ? "https://" : "http://", text);
-        if (has(out, target))
+        if (str_list_has(out, target))
             continue;
         str_list_add(out, target);
         for (uint32_t k = out->n - 1; k > 0 && weight(l, out->v[k - 1]) < weight(l, out->v[k]); k--) {
@@ -43,7 +35,7 @@ static void join(struct server_list *l)
     for (uint32_t i = 0; i < l->learned.n; i++)
         str_list_add(&l->all, l->learned.v[i]);
     for (uint32_t i = 0; i < l->configured.n; i++)
-        if (!has(&l->learned, l->configured.v[i]))
+        if (!str_list_has(&l->learned, l->configured.v[i]))
             str_list_add(&l->all, l->configured.v[i]);
 }
 

@@ -232,6 +232,8 @@ static void message_handle(struct shim *s, struct connection *c, size_t n, const
         task_end(s, m.signal, m.timeout_ms);
     else if (m.kind == SHIM_EXEC)
         exec_start(s, c, &m, fds, n_fds);
+    else if (m.kind == SHIM_SECRETS && s->vm)
+        vm_secrets_changed(s, &m);
     else if (m.kind == SHIM_RESIZE && s->vm)
         vm_resize(s, c, &m);
     shim_message_clear(&m);

@@ -14,6 +14,17 @@
 #define VM_FDS_MAX 64
 
 struct shim_vm;
+struct frame;
+
+/* Secrets on their way to a guest (shim_secrets.c): one go after the other, piece by piece. */
+struct secret_go {
+    struct buf bytes;                /* of this go; empty: none is under way */
+    size_t at, piece;                /* what was taken; what was sent since */
+    int signal;                      /* after it; 0: none */
+    bool again;                      /* another go follows: */
+    struct str_list next;            /* its files */
+    int next_signal;
+};
 
 struct connection {
     int fd;
@@ -69,6 +80,8 @@ void vm_resize(struct shim *s, struct connection *c, const struct shim_message *
 void vm_exec_end(struct shim *s, struct connection *c);
 /* What is known of the monitor is told to a connection that begins. */
 void vm_greet(struct shim *s, int fd);
+/* Files of the secrets directory were replaced. */
+void vm_secrets_changed(struct shim *s, const struct shim_message *m);
 /* start_by has come: a machine whose service does not run yet is ended. */
 void vm_late(struct shim *s);
 /* kill_at has come: true when the guest was given a last moment of its own. */
@@ -80,6 +93,19 @@ unsigned vm_poll(struct shim *s, struct pollfd *p);
 int64_t vm_due(const struct shim *s);
 void vm_polled(struct shim *s, const struct pollfd *p, unsigned n);
 void vm_close(struct shim *s);
+
+/* For shim_secrets.c. */
+struct secret_go *vm_secrets(struct shim *s);
+void vm_frame_send(struct shim *s, const struct frame *f);
+
+/* --- shim_secrets.c --- */
+/* The guest is there: it gets everything. */
+void secrets_begin(struct shim *s);
+void secrets_changed(struct shim *s, const struct str_list *files, int signal);
+/* The guest took a piece. */
+void secrets_taken(struct shim *s);
+/* What is under way is wiped. */
+void secrets_drop(struct secret_go *g);
 
 /* --- shim_vmm.c: the monitor's API --- */
 /* Plays the requests ("PUT /path\n{…}") over its socket, in order, waiting for the socket first. Each must succeed. */

@@ -61,6 +61,14 @@ static bool get_list(struct cursor *c, struct str_list *l)
     return true;
 }
 
+static bool list_whole(const struct str_list *l)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!l->v[i])
+            return false;
+    return true;
+}
+
 static bool get_i64(struct cursor *c, int64_t *v)
 {
     uint64_t u;
@@ -145,6 +153,10 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
         buf_add_u32(out, m->rows);
         buf_add_u32(out, m->cols);
         break;
+    case SHIM_SECRETS:
+        buf_add_u32(out, (uint32_t)m->signal);
+        put_list(out, &m->args);
+        break;
     case SHIM_EXEC:
         buf_add_u8(out, m->tty);
         put_list(out, &m->args);
@@ -194,10 +206,11 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
     case SHIM_RESIZE:
         good = cursor_u32(&c, &m->rows) && cursor_u32(&c, &m->cols);
         break;
+    case SHIM_SECRETS:
+        good = get_int(&c, &m->signal) && get_list(&c, &m->args) && list_whole(&m->args);
+        break;
     case SHIM_EXEC:
-        good = cursor_u8(&c, &flag) && get_list(&c, &m->args) && m->args.n > 0;
-        for (uint32_t i = 0; good && i < m->args.n; i++)
-            good = m->args.v[i] != NULL;
+        good = cursor_u8(&c, &flag) && get_list(&c, &m->args) && m->args.n > 0 && list_whole(&m->args);
         m->tty = flag;
         break;
     }
@@ -241,21 +254,16 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     put_string(out, s->vm.metrics);
     put_list(out, &s->vm.requests);
     put_list(out, &s->vm.locks);
+    put_string(out, s->vm.secrets_dir);
+    put_list(out, &s->vm.env);
     buf_add_u64(out, (uint64_t)s->vm.start_ms);
     buf_add_u64(out, (uint64_t)s->vm.memory_mb);
 }
 
-static bool list_whole(const struct str_list *l)
-{
-    for (uint32_t i = 0; i < l->n; i++)
-        if (!l->v[i])
-            return false;
-    return true;
-}
-
 static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
 {
-    return get_string(c, &vm->api) && get_string(c, &vm->vsock) && get_string(c, &vm->metrics) && get_list(c, &vm->requests) && get_list(c, &vm->locks)
+    return get_string(c, &vm->api) && get_string(c, &vm->vsock) && get_string(c, &vm->metrics) && get_list(c, &vm->requests)
+        && get_list(c, &vm->locks) && get_string(c, &vm->secrets_dir) && get_list(c, &vm->env) && list_whole(&vm->env)
         && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks);
 }
 
@@ -303,6 +311,8 @@ void shim_spec_clear(struct shim_spec *s)
     free(s->vm.metrics);
     str_list_clear(&s->vm.requests);
     str_list_clear(&s->vm.locks);
+    free(s->vm.secrets_dir);
+    str_list_wipe(&s->vm.env);
     *s = (struct shim_spec){0};
 }
 

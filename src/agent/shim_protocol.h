@@ -34,6 +34,8 @@ enum shim_message_kind {
     SHIM_METRICS = 'M',              /* shim → agent: metrics, whenever they changed, and to a new connection */
     SHIM_SIGNAL = 'K',               /* agent → shim: signal */
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
+    SHIM_SECRETS = 'P',              /* agent → shim: args are files of its secrets directory that were replaced: the guest gets
+                                        them, then the signal (0: none) */
     SHIM_RESIZE = 'W',               /* agent → shim: rows, cols of the command's terminal, where the task has another kernel */
     SHIM_EXEC = 'X',                 /* agent → shim: tty, args; with stdin, stdout, stderr (tty: the terminal alone) */
 };
@@ -60,6 +62,8 @@ struct shim_vm_spec {
     struct str_list requests;        /* "PUT /path\n{…}", in order */
     struct str_list locks;           /* files that are locked for as long as the machine lives */
     char *metrics;                   /* the FIFO to which the monitor writes its metrics; NULL: it does not */
+    char *secrets_dir;               /* of this host, in memory: its files go to the guest; NULL: it gets none */
+    struct str_list env;             /* "KEY=value" with secrets, to the guest as well; wiped by shim_spec_clear */
     int64_t start_ms;                /* how long it may take until its service runs */
     int64_t memory_mb;               /* the guest's, for messages */
 };

@@ -63,6 +63,7 @@ struct shim_vm {
     int locks[32];
     unsigned n_locks;
     struct buf queue;                /* for the guest */
+    struct secret_go secrets;
     bool guest_ended, guest_killed;
     uint32_t next_id;
     struct command commands[COMMANDS_MAX];
@@ -129,6 +130,7 @@ static void queue_write(struct shim_vm *vm)
         if (n <= 0)
             return;
         buf_consume(&vm->queue, (size_t)n);
+        explicit_bzero(vm->queue.data + vm->queue.len, (size_t)n);      /* it may have been secrets */
     }
 }
 
@@ -136,7 +138,24 @@ static void frame_send(struct shim_vm *vm, const struct frame *f)
 {
     uint8_t bytes[FRAME_MAX];
     buf_add(&vm->queue, bytes, frame_encode(f, bytes));
+    explicit_bzero(bytes, sizeof bytes);
     queue_write(vm);
+}
+
+void vm_frame_send(struct shim *s, const struct frame *f)
+{
+    frame_send(s->vm, f);
+}
+
+struct secret_go *vm_secrets(struct shim *s)
+{
+    return &s->vm->secrets;
+}
+
+void vm_secrets_changed(struct shim *s, const struct shim_message *m)
+{
+    if (s->vm->spoken >= 0 && !s->vm->guest_ended)
+        secrets_changed(s, &m->args, m->signal);
 }
 
 static void numbers_send(struct shim_vm *vm, enum frame_kind kind, uint32_t id, unsigned n, const uint32_t *numbers)
@@ -337,7 +356,11 @@ static void service_frame(struct shim *s, const struct frame *f)
     switch (f->kind) {
     case FRAME_STARTED:
         s->how.started_at = time_now_ms();
+        str_list_wipe(&s->spec.vm.env);
         shim_running(s);
+        break;
+    case FRAME_TAKEN:
+        secrets_taken(s);
         break;
     case FRAME_OUTPUT:
         if (f->stream == 1 || f->stream == 2)
@@ -388,12 +411,15 @@ static void on_frame(void *arg, const struct frame *f)
 {
     struct reading *r = arg;
     struct command *c = f->id ? command_find(r->s->vm, f->id) : NULL;
-    if (f->kind == FRAME_READY)
+    if (f->kind == FRAME_READY) {
         r->s->vm->spoken = r->line;
-    else if (!f->id)
+        if (r->s->vm->queue.len < QUEUE_MAX)         /* one that says it again and again is not listened to */
+            secrets_begin(r->s);
+    } else if (!f->id) {
         service_frame(r->s, f);
-    else if (c)
+    } else if (c) {
         command_frame(r->s, c, f);
+    }
 }
 
 static void on_noise(void *arg, const void *bytes, size_t n)
@@ -586,6 +612,8 @@ int vm_open(struct shim *s, struct error *err)
     vm->console_fd = open(CONSOLE_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (locks_take(s, err) < 0 || metrics_open(s, err) < 0)
         return -1;
+    if (s->spec.vm.secrets_dir)
+        buf_reserve(&vm->queue, 2 * QUEUE_MAX);      /* growing leaves copies */
     if (s->spec.vm.vsock && (vm->vsock_listen = vsock_listen_at(s->spec.vm.vsock, err)) < 0)
         return -1;
     return 0;
@@ -673,7 +701,8 @@ void vm_close(struct shim *s)
         close(vm->metrics_fd);
     if (vm->console_fd >= 0)
         close(vm->console_fd);
-    buf_free(&vm->queue);
+    secrets_drop(&vm->secrets);
+    buf_wipe(&vm->queue);
     free(vm);
     s->vm = NULL;
 }

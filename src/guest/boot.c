@@ -120,7 +120,7 @@ int boot_drive(struct drive *d, char *why)
 
 /* --- the root --- */
 
-static int directories_make(const char *path, char *why)
+int directories_make(const char *path, char *why)
 {
     char part[PATH_MAX];
     snprintf(part, sizeof part, "%s", path);

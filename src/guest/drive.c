@@ -11,6 +11,7 @@ enum { AT_VERSION = 8, AT_LENGTH = 12, AT_CRC = 16, AT_PAYLOAD = 20, RECORD_HEAD
 enum tag {
     TAG_ROOT_DEVICE = 1, TAG_ROOT_TYPE, TAG_OVERLAY_DEVICE, TAG_OVERLAY_MB, TAG_VOLUME, TAG_HOSTNAME, TAG_ADDRESS,
     TAG_GATEWAY, TAG_HOSTS, TAG_RESOLV, TAG_ARG, TAG_ENV, TAG_USER, TAG_WORKDIR, TAG_VSOCK, TAG_PIDS, TAG_MTU,
+    TAG_SECRETS_DIR,
 };
 
 /* --- encoding --- */
@@ -90,6 +91,7 @@ size_t drive_encode(const struct drive *d, uint8_t *out, size_t size)
         put_number(&w, TAG_PIDS, d->pids);
     if (d->mtu)
         put_number(&w, TAG_MTU, d->mtu);
+    put_text(&w, TAG_SECRETS_DIR, d->secrets_dir);
     size_t whole = (w.n + DRIVE_SECTOR - 1) / DRIVE_SECTOR * DRIVE_SECTOR;
     if (whole > size)
         return whole;
@@ -103,7 +105,7 @@ size_t drive_encode(const struct drive *d, uint8_t *out, size_t size)
 
 /* --- decoding --- */
 
-static const char *list_add(struct drive_text_list *list, const char *text)
+const char *drive_text_add(struct drive_text_list *list, const char *text)
 {
     const char **v = realloc(list->v, (list->n + 2) * sizeof *v);
     if (!v)
@@ -141,6 +143,7 @@ static const char *record_take(struct drive *d, uint8_t tag, const uint8_t *data
     case TAG_GATEWAY: text = &d->gateway; break;
     case TAG_USER: text = &d->user; break;
     case TAG_WORKDIR: text = &d->workdir; break;
+    case TAG_SECRETS_DIR: text = &d->secrets_dir; break;
     case TAG_HOSTS: list = &d->hosts; break;
     case TAG_RESOLV: list = &d->resolv; break;
     case TAG_ARG: list = &d->args; break;
@@ -164,7 +167,7 @@ static const char *record_take(struct drive *d, uint8_t tag, const uint8_t *data
     if (!n || data[n - 1])
         return "a text in it has no end";
     if (list)
-        return list_add(list, (const char *)data);
+        return drive_text_add(list, (const char *)data);
     *text = (const char *)data;
     return NULL;
 }

@@ -36,11 +36,14 @@ struct drive {
     struct drive_text_list resolv;            /* lines of /etc/resolv.conf; none: the image's own */
     struct drive_text_list args, env;         /* args[0] is the program; env: "KEY=value" */
     const char *user, *workdir;               /* user: as in Docker, "name", "uid:gid"; NULL: root */
+    const char *secrets_dir;                  /* the host gives secrets before the service starts; its files come here; NULL: none */
     bool vsock;                               /* there is a vsock device: the host waits at FRAME_VSOCK_PORT */
 };
 
 /* Bytes that it takes; when they are at most `size`, they are written to out (which may be NULL with size 0). */
 size_t drive_encode(const struct drive *d, uint8_t *out, size_t size);
+/* Adds a text; returns NULL, or what is wrong. */
+const char *drive_text_add(struct drive_text_list *list, const char *text);
 /* Returns NULL, or what is wrong with the bytes. Lists are malloc'ed: drive_clear. */
 const char *drive_decode(const uint8_t *bytes, size_t n, struct drive *d);
 void drive_clear(struct drive *d);

@@ -16,6 +16,11 @@
 #define FRAME_WINDOW 32768
 /* The port at which the host waits for the guest's vsock connection. */
 #define FRAME_VSOCK_PORT 4649
+/* Secrets in one go, of all pieces together. */
+#define FRAME_SECRETS_MAX (16u << 20)
+/* What a record of them begins with. */
+#define FRAME_SECRETS_FILE 'F'       /* u32 length, then the file's name, NUL, its bytes */
+#define FRAME_SECRETS_ENV 'E'        /* u32 length, then "KEY=value", NUL */
 /* The newest kinds of frames that this side knows; told in FRAME_READY. */
 #define FRAME_VERSION 1
 
@@ -32,9 +37,10 @@ enum frame_kind {
     FRAME_EXEC = 'E',                /* stream 1: more of it follows; u32 tty, u32 rows, u32 cols, words each ended by NUL */
     FRAME_INPUT = 'I',               /* bytes; none: end of file */
     FRAME_RESIZE = 'W',              /* u32 rows, u32 cols */
+    FRAME_SECRETS = 'P',             /* a piece of what secrets.c describes; stream 1: more of it follows, once this was taken */
     FRAME_BYE = 'B',                 /* the exit of id 0 was taken: switch off */
     /* both ways */
-    FRAME_TAKEN = 'A',               /* u32: so many more bytes of input or output of id were taken */
+    FRAME_TAKEN = 'A',               /* u32: so many more bytes of input or output of id, or (0) of secrets, were taken */
 };
 
 struct frame {

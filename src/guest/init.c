@@ -33,6 +33,7 @@ static struct {
     uint32_t code, signal, oom;
     unsigned long oom_kills;         /* before the service began */
     int64_t began_us;
+    char no_secrets[WHY_SIZE];       /* why the service cannot start without them */
 } init;
 
 static int64_t now_us(void)
@@ -70,10 +71,24 @@ static unsigned long oom_kills(void)
     return n;
 }
 
+/* Once the service runs, what it has stays; the words are for the console. */
+static void on_secrets(const struct frame *f)
+{
+    char why[WHY_SIZE];
+    if (secrets_frame(f, &init.drive, why) == 0)
+        return;
+    if (init.pid)
+        dprintf(STDERR_FILENO, "mentat-init: %s\n", why);
+    else
+        snprintf(init.no_secrets, sizeof init.no_secrets, "%s", why);
+}
+
 static void on_frame(void *arg, const struct frame *f)
 {
     (void)arg;
-    if (f->kind == FRAME_EXEC && f->id && !init.ended)
+    if (f->kind == FRAME_SECRETS && init.drive.secrets_dir && !init.ended)
+        on_secrets(f);
+    else if (f->kind == FRAME_EXEC && f->id && !init.ended)
         session_exec(f, &init.drive, &init.user);
     else if (f->kind == FRAME_SIGNAL && !f->id && init.pid && !init.ended)
         kill(init.pid, (int)frame_u32(f, 0));
@@ -110,6 +125,16 @@ static _Noreturn void fail(const char *why)
 }
 
 /* --- the service --- */
+
+static void secrets_await(void)
+{
+    while (!secrets_there() && !*init.no_secrets && line_fd() >= 0) {
+        line_write();
+        struct pollfd p = {.fd = line_fd(), .events = (short)(POLLIN | (line_waiting() ? POLLOUT : 0))};
+        if (poll(&p, 1, -1) > 0 && (p.revents & (POLLIN | POLLHUP | POLLERR)))
+            line_read(&frame_events, NULL);
+    }
+}
 
 static void service_start(char *why)
 {
@@ -223,6 +248,13 @@ int main(void)
         || process_user(init.drive.user, &init.user, why) < 0)
         fail(why);
     boot_volumes_give(&init.drive, &init.user);
+    if (init.drive.secrets_dir) {
+        if (secrets_begin(&init.drive, &init.user, why) < 0)
+            fail(why);
+        secrets_await();
+        if (*init.no_secrets)
+            fail(init.no_secrets);
+    }
     service_start(why);
     /* All its processes are dead once it has ended, so both streams come to their end. */
     while (!init.ended || init.out[0] >= 0 || init.out[1] >= 0)

@@ -30,6 +30,7 @@ int limits_enter(const struct drive *d);
 /* Volumes that are new become the user's; after that, what they hold says whose they are. */
 struct process_user;
 void boot_volumes_give(const struct drive *d, const struct process_user *user);
+int directories_make(const char *path, char *why);
 /* Everything on disk, nothing mounted that would have to be repaired. */
 void boot_end(const struct drive *d);
 
@@ -61,6 +62,13 @@ void line_send_numbers(enum frame_kind kind, uint32_t id, unsigned n, const uint
 bool line_waiting(void);             /* bytes wait for the host */
 void line_write(void);
 void line_read(const struct frame_events *events, void *arg);
+
+/* --- secrets.c: what the host gives that is on no drive --- */
+/* Makes the directory for them, in memory, of the service's user alone; after boot_root. */
+int secrets_begin(const struct drive *d, const struct process_user *user, char *why);
+/* Takes a piece. After the last one files are in place, and variables are added to the drive's. */
+int secrets_frame(const struct frame *f, struct drive *d, char *why);
+bool secrets_there(void);            /* all of them came once */
 
 /* --- session.c: commands beside the service --- */
 struct pollfd;

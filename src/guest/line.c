@@ -136,4 +136,7 @@ void line_read(const struct frame_events *events, void *arg)
         return;
     }
     frame_read(&line.reader, bytes, (size_t)n, events, arg);
+    /* Secrets may have been among it. */
+    explicit_bzero(bytes, (size_t)n);
+    explicit_bzero(line.reader.bytes + line.reader.n, sizeof line.reader.bytes - line.reader.n);
 }

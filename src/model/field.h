@@ -92,7 +92,9 @@ bool field_equal(const struct field *f, const void *a, const void *b);     /* a 
 bool field_is_zero(const struct field *f, const void *value);
 bool field_is_default(const struct field *f, const void *value);
 void str_list_add(struct str_list *l, const char *s);
+bool str_list_has(const struct str_list *l, const char *s);
 void str_list_clear(struct str_list *l);
+void str_list_wipe(struct str_list *l);                   /* as str_list_clear; the texts are overwritten */
 const char *kv_get(const struct kv_list *l, const char *key);        /* NULL when absent */
 void kv_set(struct kv_list *l, const char *key, const char *value);  /* copies both */
 void kv_remove(struct kv_list *l, const char *key);                  /* nothing when it is not there */

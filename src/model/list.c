@@ -51,12 +51,27 @@ void str_list_add(struct str_list *l, const char *s)
     l->v[l->n++] = mem_strdup(s);
 }
 
+bool str_list_has(const struct str_list *l, const char *s)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (strcmp(l->v[i], s) == 0)
+            return true;
+    return false;
+}
+
 void str_list_clear(struct str_list *l)
 {
     for (uint32_t i = 0; i < l->n; i++)
         free(l->v[i]);
     free(l->v);
     *l = (struct str_list){0};
+}
+
+void str_list_wipe(struct str_list *l)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        explicit_bzero(l->v[i], strlen(l->v[i]));
+    str_list_clear(l);
 }
 
 /* The place of key, or the one where it belongs. */

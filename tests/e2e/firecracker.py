@@ -2,6 +2,7 @@
 """MicroVMs by the real programs: the firecracker driver on stand-ins of Firecracker and its jailer, which boot real Linux
 guests under QEMU in software. MENTAT_ROUNDS is the number of rounds of kills."""
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Server, program, wait_for  # noqa: E402
+from lib import PATIENCE, Server, holding, program, wait_for  # noqa: E402
 from vmm_lib import RealVmm, VmAgent, Vmm, isolate, missing  # noqa: E402
 
 REAL = bool(os.environ.get("MENTAT_REAL_FIRECRACKER"))     # firecracker-real.sh
@@ -40,6 +41,20 @@ VICTIMS = ["agent", *(["firecracker\0--id"] if REAL else ["qemu-system", "vmm.py
 WEB = "mkdir -p /www; hostname >/www/index.html; exec httpd -f -p 8080 -h /www"
 WEB_MORE = """ports: [{name: http, port: 8080}]
 health: {type: http, port: http, path: /, interval: 500ms, timeout: 400ms}"""
+
+# Of a service: known values, which are looked for in all files at the end. The large one takes several frames.
+KEYS = ["correct-horse-battery-staple", "tr0ub4dor-and-3-known-values", "hunter2-was-never-a-good-one"]
+BIG, WORD = "0123456789abcdef-a-large-known-value-" * 1200, "xyzzy-a-known-word-of-magic"
+SECRETS = """
+secrets:
+  - {name: key, file: key.pem, on_change: signal}
+  - {name: big, file: big}
+  - {name: word, env: WORD}
+identity: {audience: tests}"""
+
+
+def digest(value):
+    return hashlib.sha256(value.encode()).hexdigest()
 
 
 def busybox_root(directory):
@@ -149,7 +164,10 @@ class Machines(unittest.TestCase):
 class Guest(Machines):
     def test_a_service_in_a_machine(self):
         """One machine, looked at from all sides, as booting it takes the longest."""
-        self.submit("web", "echo out $GREETING; echo trouble >&2; id; " + WEB, WEB_MORE, wait=True,
+        for name, value in (("key", KEYS[0]), ("big", BIG), ("word", WORD)):
+            self.mt("secret", "put", name, stdin=value)
+        self.submit("web", "echo out $GREETING; echo trouble >&2; id; trap 'echo told $(sha256sum </run/secrets/key.pem)' HUP; "
+                    + WEB.replace("exec httpd", "httpd") + " & while :; do wait; done", WEB_MORE + SECRETS, wait=True,
                     config="env: {GREETING: hello}\n  vcpus: 2\n  rate_limits: {disk_ops_per_second: 5000}")
         a = self.alloc("web")
         port = a["ports"][0]["host"]
@@ -160,7 +178,11 @@ class Guest(Machines):
         self.check_requests(a)
         self.check_commands()
         self.check_environment(a)
+        self.check_secrets()
         self.check_adoption(a, port)
+        # They were on no file system but those in memory, nor on the console.
+        for directory in (self.agent.workdir, self.agent.runs, self.agent.images, self.server.workdir):
+            self.assertEqual(holding(directory.path, *KEYS, BIG[:40], WORD), [])
         # Stopped: the guest's program is asked to end.
         self.mt("stop", "web")
         self.assertEqual(self.alloc("web")["state"], "complete")
@@ -214,9 +236,22 @@ class Guest(Machines):
         gateway = self.mt("exec", "web", "--", "sh", "-c", "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'").strip()
         self.mt("exec", "web", "--", "ping", "-c", "1", "-W", "5", gateway)
 
+    def sums(self, *names):
+        """Of files of the guest's secrets directory."""
+        return self.mt("exec", "web", "--", "sh", "-c", f"cd /run/secrets && sha256sum {' '.join(names)}").split()[::2]
+
+    def check_secrets(self):
+        self.assertEqual(self.sums("key.pem", "big"), [digest(KEYS[0]), digest(BIG)])
+        self.assertEqual(self.mt("exec", "web", "--", "sh", "-c", "printf %s $WORD | sha256sum").split()[0], digest(WORD))
+        self.assertEqual(self.mt("exec", "web", "--", "sh", "-c", "cd /run/secrets; stat -c '%a %U' . key.pem; stat -fc %T ."),
+                         "700 root\n400 root\ntmpfs\n")
+        self.mt("secret", "put", "key", stdin=KEYS[1])
+        wait_for(lambda: f"told {digest(KEYS[1])}" in self.mt("logs", "web"), 30, "the signal, behind the file")
+
     def check_adoption(self, a, port):
-        guests = self.processes(self.vmm.guest)
+        guests, token = self.processes(self.vmm.guest), self.sums("identity.jwt")
         self.agent.kill()
+        self.mt("secret", "put", "key", stdin=KEYS[2])
         self.assertEqual(page(port), "web-0")
         self.agent.start()
         self.agent.wait_api()
@@ -224,6 +259,8 @@ class Guest(Machines):
         self.assertEqual(self.processes(self.vmm.guest), guests)
         self.assertEqual(self.alloc("web")["id"], a["id"])
         self.assertEqual(self.alloc("web")["restarts"], 0)
+        wait_for(lambda: f"told {digest(KEYS[2])}" in self.mt("logs", "web"), 30, "what changed while the agent was away")
+        self.assertNotEqual(self.sums("identity.jwt"), token)
 
     def test_users_and_ends(self):
         self.assertEqual(self.run_task("code", "id; exit 3", config="user: web")["exit_code"], 3)
@@ -278,9 +315,17 @@ class Vsock(Machines):
     settings = {"VMM_NULL": "1", "VMM_METRICS_S": "0.2"}
 
     def test_a_guest_over_vsock(self):
-        self.submit("web", wait=True)
+        for name, value in (("key", KEYS[0]), ("big", BIG), ("word", WORD)):
+            self.mt("secret", "put", name, stdin=value)
+        self.submit("web", wait=True, more=SECRETS)
+        wait_for(lambda: self.server.mt("logs", "web").stdout.count("\n") == 5, 30, "what it was given")
         logs = self.server.mt("logs", "web")
-        self.assertEqual((logs.stdout, logs.stderr), ("over vsock\n", "trouble\n"))
+        lines = logs.stdout.splitlines()
+        self.assertEqual((lines[0], logs.stderr), ("over vsock", "trouble\n"))
+        given = {f"E WORD {digest(WORD)}", f"F key.pem {digest(KEYS[0])}", f"F big {digest(BIG)}"}
+        self.assertEqual({line for line in lines[1:] if "identity.jwt" not in line}, given)
+        self.mt("secret", "put", "key", stdin=KEYS[1])
+        wait_for(lambda: self.server.mt("logs", "web").stdout.splitlines()[5::2] == [f"F key.pem {digest(KEYS[1])}", "told"], 30, "the change")
         a = self.server.mt("exec", "web", "--", "some", "words", stdin="and input")
         self.assertEqual((a.returncode, a.stdout), (5, "some words\nand input"))
         seen = wait_for(self.check_metrics, 30, "two lines of metrics")

@@ -11,11 +11,12 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, ROOT, Server, Workdir, wait_for  # noqa: E402
+from lib import PATIENCE, ROOT, Server, Workdir, holding, wait_for  # noqa: E402
 from vmm_lib import VmAgent, Vmm, isolate, missing  # noqa: E402
 
 OBJECT_MB = int(os.environ.get("MENTAT_OBJECT_MB", "20"))
 AWS = "/usr/bin/aws"
+KEY = "a-known-value-of-the-store"
 
 
 class OxideStore(unittest.TestCase):
@@ -40,7 +41,7 @@ class OxideStore(unittest.TestCase):
         a = subprocess.run([AWS, "--endpoint-url", "http://127.0.0.1:8333", *args], capture_output=True, text=True,
                            timeout=300 * PATIENCE, cwd=self.work.path, env={
                                "PATH": "/usr/bin:/bin", "HOME": self.work.path, "AWS_CONFIG_FILE": self.work.join("config"),
-                               "AWS_ACCESS_KEY_ID": "oxidestore:admin", "AWS_SECRET_ACCESS_KEY": "change-me", "AWS_PAGER": ""})
+                               "AWS_ACCESS_KEY_ID": "oxidestore:admin", "AWS_SECRET_ACCESS_KEY": KEY, "AWS_PAGER": ""})
         self.assertEqual(a.returncode, 0, a.stdout + a.stderr)
         return a.stdout
 
@@ -79,6 +80,8 @@ class OxideStore(unittest.TestCase):
         wait_for(again, 300, "the machine again")
 
     def test_what_was_stored_stays(self):
+        a = self.server.mt("secret", "put", "oxidestore-key", "--services", "oxidestore", stdin=KEY)
+        self.assertEqual(a.returncode, 0, a.stderr)
         self.run_example()
         with open(self.work.join("big"), "wb") as f:
             f.write(os.urandom(OBJECT_MB << 20))
@@ -98,6 +101,8 @@ class OxideStore(unittest.TestCase):
         self.assertEqual(self.aws("s3", "cp", "s3://backups/small", "-"), "some words\n")
         self.aws("s3", "rm", "s3://backups/small")
         self.assertEqual(self.listed(), {"big": OBJECT_MB << 20})
+        for directory in (self.agent.workdir, self.agent.runs, self.server.workdir):
+            self.assertEqual(holding(directory.path, KEY), [])
 
 
 if __name__ == "__main__":

@@ -544,6 +544,7 @@ const struct driver driver_firecracker = {
     .adopt = firecracker_adopt,
     .stop = firecracker_stop,
     .signal = shim_task_signal,
+    .secrets_changed = shim_task_secrets_changed,
     .stats = shim_task_stats,
     .remove = firecracker_remove,
     .free = firecracker_task_free,

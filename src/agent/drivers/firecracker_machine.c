@@ -20,6 +20,7 @@
 
 #include "agent/drivers/firecracker.h"
 #include "agent/drivers/firecracker_volume.h"
+#include "agent/secret_files.h"
 #include "agent/volumes.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -46,6 +47,22 @@ static void str_list_take(struct str_list *l, char *text)
 
 /* --- copies --- */
 
+/* What is secret goes to the guest over the line to it, the rest on its drive. */
+static void env_copy(struct machine *m, const struct task_spec *spec)
+{
+    for (uint32_t i = 0; i < spec->env->n; i++) {
+        const struct kv *v = &spec->env->v[i];
+        if (!spec->secret_env || !str_list_has(spec->secret_env, v->key)) {
+            kv_set(&m->env, v->key, v->value);
+            continue;
+        }
+        char *pair = mem_printf("%s=%s", v->key, v->value);
+        str_list_add(&m->shim.vm.env, pair);
+        explicit_bzero(pair, strlen(pair));
+        free(pair);
+    }
+}
+
 struct machine *machine_new(struct firecracker *f, const struct task_spec *spec)
 {
     struct machine *m = NEW(struct machine);
@@ -59,8 +76,8 @@ struct machine *machine_new(struct firecracker *f, const struct task_spec *spec)
     m->run = spec->run;
     m->slot = -1;
     type_copy(&config_type, &m->config, spec->config);
-    for (uint32_t i = 0; i < spec->env->n; i++)
-        kv_set(&m->env, spec->env->v[i].key, spec->env->v[i].value);
+    m->shim.vm.secrets_dir = mem_strdup(spec->secrets_dir);
+    env_copy(m, spec);
     type_copy(&resources_type, &m->resources, spec->resources);
     type_copy(&logs_type, &m->logs, spec->logs);
     for (uint32_t i = 0; spec->ports && i < spec->ports->n; i++)
@@ -282,6 +299,7 @@ static int config_drive_write(const struct machine *m, const struct vm_image *im
     drive->workdir = m->config.workdir ? m->config.workdir : image->workdir;
     drive->vsock = m->f->config->vsock;
     drive->pids = (uint32_t)m->resources.pids;
+    drive->secrets_dir = m->shim.vm.secrets_dir ? SECRETS_DIR_INSIDE : NULL;
     drive->mtu = network ? (uint32_t)network_mtu(network) : 0;
     int result = t.args.n ? 0 : error_set(err, ERROR_INVALID, "the image does not say what to run: set config.command");
     size_t n = drive_encode(drive, NULL, 0);

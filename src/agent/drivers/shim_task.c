@@ -487,6 +487,12 @@ int shim_task_signal(struct task *task, int signal, struct error *err)
     return shim_send(t, &(struct shim_message){.kind = SHIM_SIGNAL, .signal = signal}, err);
 }
 
+int shim_task_secrets_changed(struct task *task, const struct str_list *files, int signal, struct error *err)
+{
+    struct shim_task *t = (struct shim_task *)task;
+    return shim_send(t, &(struct shim_message){.kind = SHIM_SECRETS, .signal = signal, .args = *files}, err);
+}
+
 int shim_task_stats(struct task *task, struct task_stats *out, struct error *err)
 {
     struct shim_task *t = (struct shim_task *)task;

@@ -174,7 +174,7 @@ void task_stop(struct task *task, int signal, int64_t timeout_ms)
         fake_exit(t->run, 143);
 }
 
-int task_signal(struct task *task, int signal, struct error *err)
+int task_secrets_changed(struct task *task, const struct str_list *files, int signal, struct error *err)
 {
     return 0;
 }

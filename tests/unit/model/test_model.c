@@ -130,7 +130,7 @@ static void what_this_release_does_not_do_is_told_by_its_key(void **state)
         " read_only: true}]}\n"
         "  - {name: d, driver: exec, config: {command: /bin/a}, deploy: {strategy: rolling}}\n";
     static const char *const paths[] = {
-        "services[0].volumes[0].size_mb", "services[1].secrets", "services[2].volumes[1].read_only"};
+        "services[0].volumes[0].size_mb", "services[2].volumes[1].read_only"};
     struct job job;
     struct problem_list problems = {0};
     assert_int_equal(job_from_yaml(yaml, sizeof yaml - 1, NULL, &job, &problems), 0);
