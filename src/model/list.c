@@ -70,7 +70,8 @@ void str_list_clear(struct str_list *l)
 void str_list_wipe(struct str_list *l)
 {
     for (uint32_t i = 0; i < l->n; i++)
-        explicit_bzero(l->v[i], strlen(l->v[i]));
+        if (l->v[i])                 /* not in every list that was half read */
+            explicit_bzero(l->v[i], strlen(l->v[i]));
     str_list_clear(l);
 }
 
