@@ -24,8 +24,8 @@
 #define RELOAD_LOOK_MS 20
 #define RELOAD_FAILED_MS 10000
 #define START_PAUSE_MS 100
-#define START_PAUSE_MAX_MS 5000
-#define LIVED_LONG_MS 5000
+#define START_PAUSE_MAX_MS 400       /* however often it ends, it serves again within a second */
+#define LIVED_LONG_MS 1000
 #define RETRY_MS 1000
 #define OLD_LOOK_MS 1000
 #define AUDIT_MS 30000
@@ -224,6 +224,8 @@ static void on_gone(void *arg, const char *why, bool was_running)
         if (in->start_pause_ms > START_PAUSE_MAX_MS)
             in->start_pause_ms = START_PAUSE_MAX_MS;
         in->start_after = lived_long ? now : now + in->start_pause_ms;
+        if (was_running && !in->ended_at)
+            in->ended_at = now;
         fail(in, "the proxy ended", why);
     }
     ingress_step(in);
@@ -418,6 +420,10 @@ static bool step_done(struct ingress_node *in)
     in->applied = in->table.index;
     in->rounds = 0;
     free(steal(&in->failing));
+    if (in->ended_at) {
+        LOG_I("the proxy serves again", "ms", LOG_I64(time_monotonic_ms() - in->ended_at));
+        in->ended_at = 0;
+    }
     if (news) {
         LOG_D("the table of routes is in force", "index", LOG_U64(in->applied));
         in->o.report(in->o.ctx);

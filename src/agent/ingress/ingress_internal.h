@@ -31,6 +31,7 @@ struct ingress_node {
     int64_t look_at;                 /* when the master is to be asked for its processes; INT64_MAX: never */
     int64_t began_at, start_after;   /* of the process; when it may be started again */
     int64_t start_pause_ms;
+    int64_t ended_at;                /* since when it does not serve although it did; 0: it does, or never did */
 
     struct agent_ingress table;
     bool have_table, table_new;
