@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
 """Deploys lose no request: a real server, two agents with a real HAProxy each, replicas that end at once when they are told
-to, and clients that check every answer. The same deploy is noticed when the drain is broken.
+to, and clients that check every answer. The same deploys are noticed when the drain is broken.
 
   ingress.py                 what CI runs
-  ingress.py --deploys 30    only deploys, 30 of each strategy, and 10,000 requests for the canary's share"""
+  ingress.py --deploys 30    only deploys: 30 of each strategy, and as many with each fault"""
+import collections
 import json
 import os
+import signal
 import sys
 import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ingress_lib import IngressAgent, LyingServer, Load, web_service  # noqa: E402
-from lib import Server, job, wait_for  # noqa: E402
+from clients_lib import Load, Wrk, all_kinds  # noqa: E402
+from ingress_lib import IngressAgent, LyingServer, fast_service, web_service  # noqa: E402
+from lib import PATIENCE, Server, job, wait_for  # noqa: E402
 
-DEPLOYS, REQUESTS = 1, 300
+DEPLOYS = 2
+FAULTS = 1                           # of each kind, for each strategy
 LEAST_ANSWERS = 20                   # of each client, else it saw too little to say that nothing was lost
+ROLLING, CANARY = {"strategy": "rolling"}, {"strategy": "canary", "canary_percent": 20}
+BLUE_GREEN = {"strategy": "blue-green", "standby_secs": 1}
 
 
 def health(path):
@@ -23,19 +29,17 @@ def health(path):
 
 
 class IngressTest(unittest.TestCase):
-    through = None                   # what stands between the agents and the server
-
     def setUp(self):
         self.server = Server().start()
         self.addCleanup(lambda: self.server.stop())
-        at = self.server
-        if self.through:
-            at = self.through(self.server)
-            self.addCleanup(at.stop)
-        self.agents = [IngressAgent(at, f"n{i}", f"127.0.0.{i + 1}").start() for i in (1, 2)]
+        self.agents = [IngressAgent(self.between(), f"n{i}", f"127.0.0.{i + 1}").start() for i in (1, 2)]
         self.addCleanup(self.end)
         wait_for(lambda: len(self.server.items("/v1/nodes")) == 2, 20, "two nodes")
-        self.version, self.loads = 0, []
+        self.versions, self.loads = collections.Counter(), []
+
+    def between(self):
+        """What the agents take for the server."""
+        return self.server
 
     def end(self):
         for load in self.loads:
@@ -43,132 +47,168 @@ class IngressTest(unittest.TestCase):
         for agent in self.agents:
             self.assertEqual(agent.end(), [])
 
-    def service(self):
-        return self.server.get("/v1/services/web").json["status"]
-
-    def submit(self, **more):
-        """A new version; returns its deployment's id, when there is one."""
-        self.version += 1
-        answer = self.server.post("/v1/jobs", job("web", web_service(version=f"v{self.version}", **more)))
+    def submit(self, name="web", make=web_service, **more):
+        """A new version; returns its deployment, when there is one."""
+        self.versions[name] += 1
+        answer = self.server.post("/v1/jobs", job(name, make(name, version=f"v{self.versions[name]}", **more)))
         self.assertLess(answer.status, 300, answer)
-        return answer
+        return answer.json["services"][0]["deployment"]
 
-    def deployment(self):
+    def act(self, action, name="web"):
+        answer = self.server.post(f"/v1/services/{name}/{action}")
+        self.assertLess(answer.status, 300, answer)
+
+    def deployment(self, name="web"):
         """The one of the current version."""
-        version = self.service()["version"]
-        return next(d for d in self.server.items("/v1/deployments") if d["service"] == "web" and d["version"] == version)
+        version = self.server.get(f"/v1/services/{name}").json["status"]["version"]
+        return next(d for d in self.server.items("/v1/deployments") if d["service"] == name and d["version"] == version)
 
-    def reaches(self, state, timeout=40):
+    def reaches(self, state, timeout=40, name="web"):
         try:
-            wait_for(lambda: self.deployment()["state"] == state, timeout, f"a deployment that is {state}")
+            wait_for(lambda: self.deployment(name)["state"] == state, timeout, f"a deployment that is {state}")
         except AssertionError:
-            print(json.dumps([self.deployment(), self.server.items("/v1/allocs"), self.agents[0].text_end()], indent=1))
+            print(json.dumps([self.deployment(name), self.server.items("/v1/allocs"), self.agents[0].text_end()], indent=1))
             raise
 
-    def serves(self, *versions, timeout=20):
+    def serves(self, *versions, timeout=20, name="web"):
         """Waits until all proxies answer with all of these versions, and no other."""
         def look():
             for agent in self.agents:
-                seen = {agent.get_page("/")[2].split("/")[0] for _ in range(4 * len(versions) + 4)}
+                seen = {agent.get_page("/", host=f"{name}.example.com")[2].split("/")[0] for _ in range(4 * len(versions) + 4)}
                 if seen != set(versions):
                     return False
             return True
         wait_for(look, timeout, f"answers of {versions}", every=0.05)
 
-    def load(self):
-        """For each proxy: kept and new connections; requests that may be sent twice and such that may not."""
-        for agent in self.agents:
-            self.loads.append(Load(agent, clients=2, pause=0.01))
-            self.loads.append(Load(agent, clients=2, pause=0.01, method="POST", query="?ms=40"))
+    def load(self, name="web"):
+        """For each proxy, all kinds of clients."""
+        self.loads += [load for agent in self.agents for load in all_kinds(agent, f"{name}.example.com")]
 
     def lost(self):
         """What went wrong for any of the clients, of whom each asked all the time."""
-        wait_for(lambda: all(load.stopping.is_set() or len(load.times) >= LEAST_ANSWERS for load in self.loads), 20, "answers")
-        return [e for load in self.loads for e in load.stop()]
+        counting = [load for load in self.loads if not isinstance(load, Wrk)]
+        wait_for(lambda: all(sum(list(load.answers.values())) >= LEAST_ANSWERS for load in counting), 20, "answers")
+        errors = [e for load in self.loads for e in load.stop()]
+        for load in self.loads:
+            self.assertGreaterEqual(sum(load.answers.values()), LEAST_ANSWERS, (load, errors[:3]))
+        return errors
 
-    def first(self, **more):
-        self.submit(**more)
-        self.serves("v1")
-        self.load()
+    def first(self, name="web", **more):
+        self.submit(name, **more)
+        self.serves("v1", name=name)
+        self.load(name)
+
+    def deploy(self, strategy, fault=lambda: None):
+        """A new version that gets all requests in the end, whatever happens on the way."""
+        self.submit(deploy=strategy)
+        fault()
+        if strategy["strategy"] == "canary":
+            self.reaches("paused", 60)
+            self.act("promote")
+        self.reaches("successful", 60)
+        self.serves(f"v{self.versions['web']}")
 
     def tasks(self):
         """The process of each replica that runs."""
         return {a["id"]: a["pid"] for agent in self.agents for a in agent.get("/v1/allocs").json if a["pid"]}
 
-    def download(self):
+    def download(self, agent):
         """Half a MB over three seconds; what came of it is in the list that is returned, afterwards."""
         got = []
-        thread = threading.Thread(target=lambda: got.append(len(self.agents[0].get_page("/?kb=500", timeout=30)[2])))
+        thread = threading.Thread(target=lambda: got.append(len(agent.get_page("/?kb=500", timeout=30)[2])))
         thread.start()
         return thread, got
 
 
 class DeploysTest(IngressTest):
-    def test_rolling(self):
-        self.first()
-        thread, got = self.download()
-        for _ in range(DEPLOYS * 2):
-            self.submit()
-            self.reaches("successful")
-            self.serves(f"v{self.version}")
-        thread.join()
-        self.assertEqual(got, [500 * 1024])
+    def setUp(self):
+        super().setUp()
+        self.downloads = []
+
+    def begin(self, deploy):
+        self.first(deploy=deploy)
+        self.downloads = [self.download(agent) for agent in self.agents]
+
+    def assert_nothing_lost(self):
+        for thread, got in self.downloads:
+            thread.join()
+            self.assertEqual(got, [500 * 1024])
         self.assertEqual(self.lost(), [])
+
+    def test_rolling(self):
+        self.begin(ROLLING)
+        for _ in range(DEPLOYS):
+            self.deploy(ROLLING)
+        self.assert_nothing_lost()
 
     def test_blue_green(self):
-        deploy = {"strategy": "blue-green", "standby_secs": 2}
-        self.first(deploy=deploy)
+        self.begin(BLUE_GREEN)
         for _ in range(DEPLOYS):
-            self.submit(deploy=deploy)
-            self.serves(f"v{self.version}")
-            self.reaches("successful")
+            self.deploy(BLUE_GREEN)
         # Back while blue still stands by: nothing is started.
-        self.submit(deploy={**deploy, "standby_secs": 60})
-        self.serves(f"v{self.version}")
+        self.submit(deploy={**BLUE_GREEN, "standby_secs": 60})
+        self.serves(f"v{self.versions['web']}")
+        self.reaches("paused")
         allocs = {a["id"] for a in self.server.items("/v1/allocs")}
-        answer = self.server.post("/v1/services/web/rollback", {})
-        self.assertLess(answer.status, 300, answer)
-        self.serves(f"v{self.version - 1}")
+        self.act("rollback")
+        self.serves(f"v{self.versions['web'] - 1}")
         self.assertEqual({a["id"] for a in self.server.items("/v1/allocs")} - allocs, set())
-        self.assertEqual(self.lost(), [])
+        self.assert_nothing_lost()
 
     def test_canary(self):
-        deploy = {"strategy": "canary", "canary_percent": 20}
-        self.submit(deploy=deploy)
-        self.serves("v1")
-        self.submit(deploy=deploy)
-        self.reaches("paused")
-        self.assert_share("v2", "v1", 0.20)
-        self.load()
+        self.begin(CANARY)
         stable = "v1"
-        for i in range(DEPLOYS * 2):
-            if i:
-                self.submit(deploy=deploy)
-                self.reaches("paused")
-            new = f"v{self.version}"
+        for i in range(DEPLOYS):
+            self.submit(deploy=CANARY)
+            self.reaches("paused")
+            new = f"v{self.versions['web']}"
             self.serves(stable, new)
-            action = "abort" if i % 2 == 0 else "promote"
-            answer = self.server.post(f"/v1/services/web/{action}")
-            self.assertLess(answer.status, 300, answer)
-            stable = new if action == "promote" else stable
+            if i % 2:
+                stable = new
+            self.act("promote" if i % 2 else "abort")
+            self.versions["web"] += 1 - i % 2              # an abort makes a version of its own
+            self.reaches("successful")
             self.serves(stable)
-        self.assertEqual(self.lost(), [])
+        self.assert_nothing_lost()
 
-    def assert_share(self, new, old, share):
-        """Of what one client asks in turn, while nobody else does: within a point."""
-        for agent in self.agents:
-            for _ in range(100):     # a replica comes in with the next round of the proxy's turns
-                agent.get_page("/")
-            seen = [agent.get_page("/")[2].split("/")[0] for _ in range(REQUESTS)]
-            self.assertEqual(set(seen), {new, old})
-            self.assertLess(abs(seen.count(new) / len(seen) - share), 0.01, seen.count(new))
+
+class ShareTest(IngressTest):
+    def test_the_canarys_share(self):
+        """Of 10,000 requests through each proxy, on kept and on new connections, within a point of what was asked."""
+        services = {"many": (10, 7), "pair": (1, 30)}
+        for name, (count, percent) in services.items():
+            deploy = {"strategy": "canary", "canary_percent": percent}
+            self.submit(name, fast_service, count=count, deploy=deploy)
+        for name in services:
+            self.reaches("successful", name=name)
+        for name, (count, percent) in services.items():
+            self.submit(name, fast_service, count=count, deploy={"strategy": "canary", "canary_percent": percent})
+        for name, (count, percent) in services.items():
+            self.reaches("paused", name=name)
+            allocs = self.server.items(f"/v1/allocs?service={name}")
+            self.assertEqual(sorted(a["version"] for a in allocs), [1] * count + [2])
+            for agent in self.agents:
+                seen = collections.Counter()
+                while seen.total() < 10000:
+                    load = Wrk(agent, f"{name}.example.com", pause_ms=0, seconds=1)
+                    self.assertEqual(load.wait(), [])
+                    seen.update(load.answers)
+                self.assertEqual(set(seen), {"v1", "v2"})
+                share = 100 * seen["v2"] / seen.total()
+                print(f"{count} + 1: {share:.2f} % of {seen.total()} for {percent} %", flush=True)
+                self.assertLess(abs(share - percent), 1)
 
 
 class AnalysisTest(IngressTest):
+    def load(self, name="web"):
+        """Such as say whom each of their errors is from."""
+        for agent in self.agents:
+            self.loads += [Load(agent, clients=2, pause=0.01), Load(agent, clients=2, pause=0.01, method="POST", query="?ms=40")]
+
     def test_a_canary_is_judged_by_its_requests(self):
         """A good one gets all requests by itself; one that answers 500s and one that is slow are taken back."""
         analysis = {"window_secs": 2, "min_requests": 50, "max_p99_ratio": 1000}
-        deploy = {"strategy": "canary", "canary_percent": 20, "analysis": analysis}
+        deploy = {**CANARY, "analysis": analysis}
         self.first(deploy=deploy)
         self.submit(deploy=deploy)
         self.reaches("successful")
@@ -180,45 +220,57 @@ class AnalysisTest(IngressTest):
         self.assertEqual({(e[1], e[2].split("/")[0]) for e in self.lost()}, {(500, "v3")})
 
     def assert_taken_back(self, env, why, deploy):
-        self.submit(deploy=deploy, env=env)
-        canary = self.deployment()["id"]
+        canary = self.submit(deploy=deploy, env=env)
         wait_for(lambda: self.server.get(f"/v1/deployments/{canary}").json["state"] == "reverted", 60, "an analysis that fails")
         done = self.server.get(f"/v1/deployments/{canary}").json
         self.assertIn(why, done["reason"])
         self.assertEqual(done["analysis"]["outcome"], "failed")
         self.assertGreater(done["analysis"]["stable"]["requests"], done["analysis"]["canary"]["requests"])
-        self.version += 1                                  # the one that takes it back
+        self.versions["web"] += 1                          # the one that takes it back
         self.reaches("successful")
         self.serves("v2")
 
 
 class BadVersionsTest(IngressTest):
+    BAD = (({"LIFE": "5"}, "failed on"), ({"DEAF": "1"}, "is not healthy"), ({"HEALTH": "500"}, "is not healthy"))
+    STRATEGIES = {"rolling": ROLLING, "canary": CANARY}    # a service of each
+
     def test_they_are_taken_back(self):
-        """One that crashes soon after it was healthy, one that never opens its port, one whose check fails: the version before
-        serves on, and users lose at most what each of them had under way when a replica crashed."""
-        bad = {"restart": {"attempts": 0}, "deploy": {"min_healthy_secs": 3, "health_timeout_secs": 4}}
-        self.submit(**bad)
-        self.reaches("successful")
+        """One that crashes five seconds after its start, one that never opens its port, one whose check fails: the version
+        before serves on, and users lose at most what each of them had under way when a replica crashed. (One that fails for
+        users alone: AnalysisTest.)"""
+        for name in self.STRATEGIES:
+            self.submit_bad(name)
+        for name in self.STRATEGIES:
+            self.reaches("successful", name=name)
+            self.serves("v1", name=name)
         for agent in self.agents:
-            self.loads.append(Load(agent, pause=0.01))
-        for env, why in (({"LIFE": "1.5"}, "failed on"), ({"DEAF": "1"}, "is not healthy"), ({"HEALTH": "500"}, "is not healthy")):
-            self.submit(env=env, **bad)
-            before = self.deployment()["id"]
-            wait_for(lambda: self.server.get(f"/v1/deployments/{before}").json["state"] == "reverted", 60, f"the end of {env}")
-            self.assertIn(why, self.server.get(f"/v1/deployments/{before}").json["reason"])
-            self.version += 1                              # the one that takes it back
-            self.reaches("successful")
-            self.serves("v1")
-        answers = {who.split("/")[0] for load in self.loads for _, who in load.times}
-        self.assertEqual(answers, {"v1", "v2"})
-        self.assertLessEqual(len(self.lost()), sum(len(load.threads) for load in self.loads))
+            self.loads += [Load(agent, host=f"{name}.example.com", pause=0.01) for name in self.STRATEGIES]
+        for env, why in self.BAD:
+            ids = {name: self.submit_bad(name, env) for name in self.STRATEGIES}
+            for name, bad in ids.items():
+                wait_for(lambda: self.server.get(f"/v1/deployments/{bad}").json["state"] == "reverted", 60, f"the end of {env}")
+                self.assertIn(why, self.server.get(f"/v1/deployments/{bad}").json["reason"])
+                self.versions[name] += 1                   # the one that takes it back
+                self.reaches("successful", name=name)
+                self.serves("v1", name=name)
+        for load in self.loads:
+            errors = load.stop()
+            self.assertEqual({who.split("/")[0] for _, who in load.times}, {"v1", "v2"})
+            self.assertLessEqual(len(errors), len(load.threads), errors)
+
+    def submit_bad(self, name, env=None):
+        """A rollout must watch longer than the crash takes; a canary pauses meanwhile."""
+        watch = 7 if name == "rolling" and "LIFE" in (env or {}) else 0
+        deploy = {**self.STRATEGIES[name], "health_timeout_secs": 3, "min_healthy_secs": watch}
+        return self.submit(name, env=env, deploy=deploy, restart={"attempts": 0})
 
 
 class FaultsTest(IngressTest):
     def test_changes_that_touch_no_replica(self):
         """Ways in, checks, count and words: what runs goes on, by the new checks, also of an agent that was killed."""
         self.first()
-        before, spec = self.tasks(), {"version": "v1"}
+        before, spec = self.tasks(), {"version": "v1", "ingress": self.ways("web")}
 
         def change(**more):
             spec.update(more)
@@ -234,7 +286,7 @@ class FaultsTest(IngressTest):
         for agent in self.agents:
             agent.kill()
             agent.start()
-        change(health=health("/best"), meta={"team": "x"}, ingress=[{"host": f"{h}.example.com", "port": "http"} for h in ("web", "new")])
+        change(health=health("/best"), meta={"team": "x"}, ingress=self.ways("web", "new"))
         wait_for(lambda: all(a.get_page("/", host="new.example.com")[0] == 200 for a in self.agents), 20, "the new host")
         checked_at("/best")
         self.assertEqual(self.tasks(), before)
@@ -257,43 +309,87 @@ class FaultsTest(IngressTest):
         self.assertEqual(load.stop(), [])
         self.assertEqual(before.items() - self.tasks().items(), set())
 
-    def test_drain_and_kills(self):
-        """A node is drained, the agents, then the server are killed and come back, in the middle of deploys."""
+    @staticmethod
+    def ways(*names):
+        return [{"host": f"{name}.example.com", "port": "http", "tls": True, "redirect_https": False} for name in names]
+
+
+class KillsTest(IngressTest):
+    STRATEGIES = (ROLLING, BLUE_GREEN, CANARY)
+
+    def test_agents_servers_and_drains(self):
+        """In the middle of deploys an agent or the server is killed and comes back, and a node is drained."""
         self.first()
-        self.submit()
+        for strategy in self.STRATEGIES * FAULTS:
+            for fault in (self.kill_agent, self.kill_server, self.drain):
+                self.deploy(strategy, fault)
+        self.assertEqual(self.lost(), [])
+
+    def kill_agent(self):
         self.agents[0].kill()
         self.agents[0].start()
-        self.reaches("successful", 60)
-        self.submit()
+
+    def kill_server(self):
         self.server.kill()
         self.server.start()
-        self.reaches("successful", 60)
-        self.serves(f"v{self.version}")
-        node = next(n for n in self.server.items("/v1/nodes") if n["name"] == "n2")
-        answer = self.server.post(f"/v1/nodes/{node['id']}/drain", {})
-        self.assertLess(answer.status, 300, answer)
-        wait_for(lambda: not [a for a in self.server.items("/v1/allocs")
-                              if a["node_name"] == "n2" and a["state"] in ("running", "healthy", "stopping")], 40, "the drained node")
-        self.serves(f"v{self.version}")
+
+    def drain(self):
+        node = next(n["id"] for n in self.server.items("/v1/nodes") if n["name"] == "n2")
+        self.assertLess(self.server.post(f"/v1/nodes/{node}/drain", {}).status, 300)
+        wait_for(lambda: not [a for a in self.server.items("/v1/allocs") if a["node_name"] == "n2"
+                              and a["state"] in ("running", "healthy", "stopping")], 40, "the drained node")
+        self.assertLess(self.server.post(f"/v1/nodes/{node}/enable", {}).status, 300)
+
+    def test_proxies(self):
+        """A proxy is killed in the middle of deploys, of which each ends as it would have. The other proxy's clients notice
+        nothing. Those of the killed one lose what they ask until it serves again, by its agent's log within a second, and
+        nothing after that."""
+        self.submit()
+        self.serves("v1")
+        self.loads = all_kinds(self.agents[1])
+        load = Load(self.agents[0], pause=0.001)
+        self.addCleanup(load.stop)
+        repairs = 0
+        for strategy in self.STRATEGIES * FAULTS:
+            for victim in (lambda: self.agents[0].workers()[0], self.agents[0].master):
+                seen, repairs = len(load.errors), repairs + 1
+                self.deploy(strategy, lambda: os.kill(victim(), signal.SIGKILL))
+                wait_for(lambda: len(self.agents[0].repairs()) >= repairs, 10, "the proxy")
+                load.more(10)
+                at, ms = self.agents[0].repairs()[repairs - 1]
+                self.assertLess(ms, 1000 * PATIENCE)
+                for error in load.errors[seen:]:
+                    self.assertLess(error[0], at, error)
+        load.stop()
+        self.assertNotEqual(load.errors, [])               # it was noticed at all
         self.assertEqual(self.lost(), [])
 
 
 class BrokenDrainTest(IngressTest):
-    """Replicas are said to be idle as soon as they leave, and the proxies are not told: the clients must notice."""
-    through = LyingServer
+    """Replicas are said to be idle as soon as they leave, and the proxies are not told: the clients must notice, and what they
+    notice is that."""
+
+    def between(self):
+        if not hasattr(self, "liar"):
+            self.liar = LyingServer(self.server)
+            self.addCleanup(self.liar.stop)
+        return self.liar
 
     def test_it_is_noticed(self):
-        self.first()
-        for _ in range(2):
+        for lies in (False, True):
+            self.liar.lies, self.loads = lies, []
             self.submit()
-            self.reaches("successful")
-        self.assertNotEqual(self.lost(), [])
+            self.serves(f"v{self.versions['web']}")
+            self.load()
+            self.deploy(ROLLING)
+            self.deploy(ROLLING)
+            self.assertEqual(bool(self.lost()), lies)
 
 
 if __name__ == "__main__":
     if "--deploys" in sys.argv:
         at = sys.argv.index("--deploys")
-        DEPLOYS, REQUESTS = int(sys.argv[at + 1]), 10000
+        DEPLOYS = FAULTS = int(sys.argv[at + 1])
         del sys.argv[at:at + 2]
-        sys.argv += ["DeploysTest"]
+        sys.argv += ["DeploysTest", "KillsTest"]
     unittest.main(verbosity=2)

@@ -1,10 +1,12 @@
 """For the tests of the ingress: a table of routes without servers, replicas inside the test, and a client that counts."""
 import contextlib
+import datetime
 import glob
 import http.client
 import http.server
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -111,10 +113,12 @@ class TableServer:
 
 
 class LyingServer:
-    """Stands between agents and a server. Leaving replicas look like all others to the agents, and are idle for the server."""
+    """Stands between agents and a server. While it lies, leaving replicas look like all others to the agents, and are idle for
+    the server."""
 
     def __init__(self, server):
-        leaving = {}
+        leaving, self.lies = {}, True
+        outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -122,7 +126,7 @@ class LyingServer:
 
             def pass_on(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
-                ingress = self.path.startswith("/v1/agent/ingress")
+                ingress = outer.lies and self.path.startswith("/v1/agent/ingress")
                 if ingress and body:
                     report = json.loads(body)
                     body = json.dumps({**report, "idle": sorted(leaving)}).encode()
@@ -207,76 +211,6 @@ class Replica:
         self.http.server_close()
 
 
-class Load:
-    """Clients that ask all the time and check every answer: half of them on kept connections, half on a new one for each
-    request. Whatever is not a whole, right answer is an error."""
-
-    def __init__(self, agent, host="web.example.com", clients=4, pause=0.002, method="GET", query=""):
-        self.agent, self.host, self.pause, self.method, self.query = agent, host, pause, method, query
-        self.errors, self.answers, self.lock = [], {}, threading.Lock()
-        self.times = []              # of the answers: (when, by whom)
-        self.asked = []              # when each of these was asked for
-        self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(i % 2 == 0,), daemon=True) for i in range(clients)]
-        for t in self.threads:
-            t.start()
-
-    def _run(self, keep):
-        connection, number = None, 0
-        while not self.stopping.is_set():
-            number += 1
-            path = f"/{threading.get_ident()}/{number}{self.query}"
-            try:
-                # A kept connection may be closed by the proxy between two requests, and says so when it does.
-                connection = connection or http.client.HTTPConnection(self.agent.ip, self.agent.http_port, timeout=10)
-                asked = time.monotonic()
-                connection.request(self.method, path, headers={"Host": self.host, **({} if keep else {"Connection": "close"})})
-                response = connection.getresponse()
-                body = response.read().decode(errors="replace")
-                closing = response.will_close
-                self._count(response, body, path, asked)
-            except (OSError, http.client.HTTPException) as e:
-                with self.lock:
-                    self.errors.append((time.monotonic(), repr(e), "kept" if keep else "new"))
-                closing = True
-            if closing and connection:
-                connection.close()
-                connection = None
-            self.stopping.wait(self.pause)
-        if connection:
-            connection.close()
-
-    def _count(self, response, body, path, asked):
-        who = response.headers.get("X-Replica", "")
-        with self.lock:
-            if response.status != 200 or body != f"{who} {path}":
-                self.errors.append((time.monotonic(), response.status, body[:200]))
-            self.answers[who] = self.answers.get(who, 0) + 1
-            self.times.append((time.monotonic(), who))
-            self.asked.append(asked)
-
-    def next(self, n):
-        """Who answers the next n requests; those that are under way do not count."""
-        before, since = len(self.times), time.monotonic()
-
-        def answers():
-            with self.lock:
-                found = [who for (_, who), asked in zip(self.times[before:], self.asked[before:]) if asked >= since]
-            return found[:n] if len(found) >= n else None
-        return set(wait_for(answers, 20, "more answers"))
-
-    def more(self, n, timeout=20):
-        """Waits for n more answers."""
-        wanted = len(self.times) + n
-        wait_for(lambda: len(self.times) >= wanted, timeout, "more answers")
-
-    def stop(self):
-        self.stopping.set()
-        for t in self.threads:
-            t.join(30)
-        return self.errors
-
-
 # A replica as a task: it answers with STATUS after DELAY milliseconds, and its check with HEALTH; /?ms=N takes that long,
 # /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it is told to: whatever it was doing is lost.
 # With LIFE it crashes after so many seconds; with DEAF it never opens its port.
@@ -323,12 +257,37 @@ def web_service(name="web", count=2, version="1", deploy=None, ingress=None, env
             "ports": [{"name": "http", "port": 80}], "resources": {"cpus": 0.05, "memory_mb": 64},
             "health": {"type": "http", "port": "http", "path": "/health", "interval": "200ms"},
             "kill": {"timeout": "10s"}, "deploy": deploy or {"strategy": "rolling"},
-            "ingress": ingress or [{"host": f"{name}.example.com", "port": "http"}], **more}
+            "ingress": ingress or [{"host": f"{name}.example.com", "port": "http", "tls": True, "redirect_https": False}], **more}
+
+
+# A replica that answers as fast as a proxy does, and POST after 40 ms. It ends at once, too.
+FAST = """
+defaults
+    mode http
+    timeout client 60s
+    timeout tarpit 40ms
+frontend web
+    bind "$MENTAT_IP:$MENTAT_PORT_HTTP"
+    http-request set-header who %[env(V)]/%[env(MENTAT_ALLOC_ID)]
+    http-request tarpit status 200 content-type text/plain hdr X-Replica %[hdr(who)] lf-string "%[hdr(who)] %[pathq]" if METH_POST
+    http-request return status 200 content-type text/plain hdr X-Replica %[hdr(who)] lf-string "%[hdr(who)] %[pathq]"
+"""
+
+
+def fast_service(name, **more):
+    service = web_service(name, **more)
+    service["config"].update(command=["/bin/sh"], args=["-c", 'echo "$0" >web.cfg; exec ' + HAPROXY + " -f web.cfg", FAST])
+    return service
 
 
 def route(service, targets, host="web.example.com", path="/", port="http", **ingress):
     return {"service": service, "job": "j", "ingress": {"host": host, "path": path, "port": port, **ingress},
             "targets": targets}
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])
 
 
 class IngressAgent(Agent):
@@ -358,12 +317,10 @@ class IngressAgent(Agent):
     def master(self):
         """Its proxy's master: a process in that directory which is no shim and has no parent in it."""
         pids = self.proxy_pids()
-        for pid in pids:
-            with open(f"/proc/{pid}/stat") as f:
-                parent = int(f.read().rsplit(")", 1)[1].split()[1])
-            if parent not in pids:
-                return pid
-        return None
+        return next((pid for pid in pids if parent_of(pid) not in pids), None)
+
+    def shim(self):
+        return parent_of(self.master())
 
     def workers(self):
         return [pid for pid in self.proxy_pids() if pid != self.master()]
@@ -377,6 +334,12 @@ class IngressAgent(Agent):
                 if words[0].decode() == HAPROXY and os.readlink(f"/proc/{pid}/cwd").startswith(self.directory()):
                     found.append(int(pid))
         return sorted(found)
+
+    def repairs(self):
+        """When its proxy served again after it had ended (monotonic), and how many milliseconds it had not; as it logs it."""
+        now = time.time() - time.monotonic()
+        found = re.findall(r'time=(\S+) .*msg="the proxy serves again" ms=(\d+)', self.process.text())
+        return [(datetime.datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp() - now, int(ms)) for at, ms in found]
 
     def get_page(self, path="/", host="web.example.com", method="GET", headers=None, timeout=10):
         connection = http.client.HTTPConnection(self.ip, self.http_port, timeout=timeout)

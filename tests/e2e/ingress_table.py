@@ -12,8 +12,9 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from ingress_lib import IngressAgent, Load, Replica, TableServer, route  # noqa: E402
-from lib import free_port, wait_for  # noqa: E402
+from clients_lib import Load  # noqa: E402
+from ingress_lib import IngressAgent, Replica, TableServer, route  # noqa: E402
+from lib import PATIENCE, free_port, wait_for  # noqa: E402
 
 
 def ask(connection):
@@ -213,15 +214,18 @@ class TableTest(unittest.TestCase):
         self.assertEqual(self.page("/x"), (200, "b /x"))
 
     def test_the_proxy_dies(self):
-        """kill -9 of its processes: it is there again within a second, with all that it was told since its start."""
+        """kill -9 of its processes, and of what watches them: it serves again within a second, by the agent's log, with all that
+        it was told since its start."""
         a, b, c = (self.replica(n) for n in "abc")
         self.table.put([route("web", [a.target()]), route("other", [b.target()], host="other.example.com")])
         self.table.put([route("web", [c.target()]), route("other", [b.target()], path="/sub")])
-        for victim in (lambda: self.agent.workers()[0], self.agent.master):
+        for n, victim in enumerate((lambda: self.agent.workers()[0], self.agent.master, self.agent.shim), 1):
             pids = self.agent.proxy_pids()
             os.kill(victim(), signal.SIGKILL)
-            wait_for(lambda: not set(pids) & set(self.agent.proxy_pids()), 5, "the end of the proxy")
-            wait_for(lambda: self.page("/sub/x") == (200, "b /sub/x"), 5, "the proxy")
+            wait_for(lambda: len(self.agent.repairs()) == n, 5, "the proxy")
+            self.assertLess(self.agent.repairs()[-1][1], 1000 * PATIENCE)
+            self.assertEqual(set(pids) & set(self.agent.proxy_pids()), set())
+            self.assertEqual(self.page("/sub/x"), (200, "b /sub/x"))
             self.assertEqual(self.page("/x"), (200, "c /x"))
             self.assertEqual(self.page("/", host="other.example.com")[0], 404)
             self.table.put(self.table.routes)

@@ -1,27 +1,36 @@
 #!/usr/bin/env python3
-"""The leader of three servers is killed at the steps of a deployment, for each strategy, while clients ask the service through
-two real proxies: the deployment ends where it would have ended, and no request is lost. A step is an event of the service; how
-many there are is seen in a first deployment without a kill.
+"""The leader of three servers is killed at the steps of a deployment, for each strategy and each way on and back, while clients
+ask the service through two real proxies: the deployment ends where it would have ended, and no request is lost. A step is an
+event of the service; which ones there are is seen in a first deployment without a kill.
 
-  leader_kills.py            some steps of each strategy, by a seed that is printed
-  LEADER_KILLS=all           every step; LEADER_KILLS=N: N of each strategy; LEADER_KILLS_SEED=S: the same ones again"""
+  leader_kills.py            at one step of each kind, in a deployment that has it, by a seed that is printed
+  LEADER_KILLS=all           at every step of each; LEADER_KILLS_SEED=S: the same ones again"""
 import http.client
 import os
 import random
+import re
 import sys
 import time
 import unittest
 import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from clients_lib import all_kinds  # noqa: E402
 from cluster_lib import Cluster  # noqa: E402
-from ingress_lib import IngressAgent, Load, web_service  # noqa: E402
+from ingress_lib import IngressAgent, web_service  # noqa: E402
 from lib import job, wait_for  # noqa: E402
 
-KILLS = os.environ.get("LEADER_KILLS", "1")
 SEED = int(os.environ.get("LEADER_KILLS_SEED", time.time_ns() % 1000000))
-STRATEGIES = {"rolling": {"strategy": "rolling"}, "blue-green": {"strategy": "blue-green", "standby_secs": 1},
-              "canary": {"strategy": "canary", "canary_percent": 25}}
+BLUE_GREEN, CANARY = {"strategy": "blue-green", "standby_secs": 600}, {"strategy": "canary", "canary_percent": 25}
+# What a person does each time that the deployment pauses.
+SCENARIOS = {
+    "rolling": ({"strategy": "rolling"}, []),
+    "blue-green": ({**BLUE_GREEN, "standby_secs": 1}, []),
+    "blue-green, promoted": (BLUE_GREEN, ["promote"]),
+    "blue-green, rolled back": (BLUE_GREEN, ["rollback"]),
+    "canary": (CANARY, ["promote", "promote"]),
+    "canary, aborted": (CANARY, ["promote", "abort"]),
+}
 OVER = ("successful", "failed", "reverted", "cancelled")
 
 
@@ -35,7 +44,7 @@ class LeaderKills(unittest.TestCase):
         self.loads = []
         self.addCleanup(self.end)
         wait_for(lambda: len(self.ask("GET", "/v1/nodes").json["items"]) == 2, 20, "two nodes")
-        self.version = 0
+        self.version, self.shown = 0, ""     # of the service; what its replicas say
 
     def end(self):
         for load in self.loads:
@@ -60,23 +69,29 @@ class LeaderKills(unittest.TestCase):
 
     def deployment(self):
         status = self.ask("GET", "/v1/services/web?consistency=strong").json["status"]
-        return self.ask("GET", f"/v1/deployments/{status['deployment']}").json
+        return self.ask("GET", f"/v1/deployments/{status['deployment']}?consistency=strong").json
 
     def events(self, server):
         a = server.get("/v1/events?service=web&limit=1000", headers={"Accept": "application/json"}, timeout=5)
         return [e for e in a.json["items"] if e["index"] > self.since]
 
-    def submit(self, deploy):
+    def submit(self, scenario):
+        deploy, self.acts = SCENARIOS[scenario]
         self.version += 1
-        done = self.ask("POST", "/v1/jobs", job("web", web_service(version=f"v{self.version}", deploy=deploy)))
+        self.before, self.shown = self.shown, f"v{self.version}"
+        done = self.ask("POST", "/v1/jobs", job("web", web_service(version=self.shown, deploy=deploy)))
         self.assertEqual(done.status, 200, done)
         self.since = done.json["index"]
 
     def go_on(self, deployment):
-        """What a person does of it: a canary that pauses is promoted, perhaps twice because of the kill."""
-        if deployment["strategy"] == "canary" and deployment["state"] == "paused":
-            answer = self.ask("POST", "/v1/services/web/promote", {})
-            self.assertIn(answer.status, (200, 409), answer)
+        if deployment["state"] != "paused" or not self.acts or deployment["version"] != self.version:
+            return
+        act, *self.acts = self.acts
+        half = act == "promote" and self.acts
+        answer = self.ask("POST", f"/v1/services/web/{act}", {"percent": 50} if half else None)
+        self.assertEqual(answer.status, 200, answer)
+        if act != "promote":
+            self.version, self.shown = self.version + 1, self.before
 
     def is_over(self):
         """The deployment ended, and no replica of another version is left."""
@@ -90,13 +105,14 @@ class LeaderKills(unittest.TestCase):
 
     def finishes(self):
         wait_for(self.is_over, 60, "the end of the deployment", every=0.05)
+        self.assertEqual(self.acts, [])
         for agent in self.agents:
-            self.assertEqual(agent.get_page("/")[2].split("/")[0], f"v{self.version}")
+            self.assertEqual(agent.get_page("/")[2].split("/")[0], self.shown)
 
-    def kill_at(self, step, deploy):
+    def kill_at(self, scenario, step):
         """False: it was over before it came to so many events, by one or two that are not told each time."""
         leader = self.cluster.leader()
-        self.submit(deploy)
+        self.submit(scenario)
         wait_for(lambda: len(self.events(leader)) >= step or self.is_over(), 60, f"event {step}", every=0.002)
         reached = len(self.events(leader)) >= step
         leader.kill()
@@ -105,22 +121,32 @@ class LeaderKills(unittest.TestCase):
         self.cluster.wait_ready(3)
         return reached
 
-    def test_at_each_step(self):
-        self.submit(STRATEGIES["rolling"])
-        self.finishes()
-        self.loads = [Load(agent, clients=2, pause=0.01, **more) for agent in self.agents
-                      for more in ({}, {"method": "POST", "query": "?ms=40"})]
-        chosen = random.Random(SEED)
-        for name, deploy in STRATEGIES.items():
-            self.submit(deploy)
+    def steps(self):
+        """Where each kind of step is found: {kind: [(scenario, number)]}."""
+        found = {}
+        for scenario in SCENARIOS:
+            self.submit(scenario)
             self.finishes()
-            steps = range(1, len(self.events(self.cluster.leader())) + 1)
-            some = steps if KILLS == "all" else sorted(chosen.sample(steps, int(KILLS)))
-            print(f"{name}: {len(steps)} steps, killed at {list(some)}, LEADER_KILLS_SEED={SEED}", flush=True)
-            reached = [self.kill_at(step, deploy) for step in some]
-            self.assertIn(True, reached)
+            events = self.events(self.cluster.leader())
+            print(f"{scenario}: {len(events)} steps", flush=True)
+            for number, e in enumerate(events, 1):
+                says = re.sub(r"[0-9]+", "N", e["reason"].split(":")[0])
+                kind = (e["kind"], e.get("from"), e.get("to"), says if e.get("from") == e.get("to") or e["kind"] != "alloc" else "")
+                found.setdefault(kind, []).append((scenario, number))
+        return found
+
+    def test_at_each_step(self):
+        self.submit("rolling")
+        self.finishes()
+        self.loads = [load for agent in self.agents for load in all_kinds(agent)]
+        found, chosen = self.steps(), random.Random(SEED)
+        some = sorted(sum(found.values(), []) if os.environ.get("LEADER_KILLS") == "all" else map(chosen.choice, found.values()))
+        print(f"{len(found)} kinds of steps, killed at {some}, LEADER_KILLS_SEED={SEED}", flush=True)
+        reached = [self.kill_at(*at) for at in some]
+        self.assertGreater(sum(reached), 0.8 * len(some))
         self.assertEqual([e for load in self.loads for e in load.stop()], [])
-        self.assertGreater(sum(len(load.times) for load in self.loads), 100)
+        for load in self.loads:
+            self.assertGreater(sum(load.answers.values()), 100)
         self.cluster.wait_equal()
 
 
