@@ -218,6 +218,12 @@ static void on_hello(void *ctx, struct agent_hello *hello)
         mem_set_string(&hello->node.network.subnet, a->known_part);
 }
 
+static void on_heard(void *ctx, int64_t sent_at_ms)
+{
+    struct agent *a = ctx;
+    runner_lease(a->runner, sent_at_ms, a->node.volume_lease_ms);
+}
+
 static void on_work(void *ctx, struct agent_work *work)
 {
     struct agent *a = ctx;
@@ -319,10 +325,10 @@ static void on_ingress_news(void *ctx)
 }
 
 static const struct sync_handlers sync_handlers = {
-    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
+    .hello = on_hello, .heard = on_heard, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
     .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network,
 }, ingress_handlers = {
-    .hello = on_hello, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
+    .hello = on_hello, .heard = on_heard, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
     .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network, .ingress = on_ingress,
     .ingress_report = on_ingress_report, .certificate_wanted = on_certificate_wanted,
     .certificate = on_secret_certificate,

@@ -32,6 +32,11 @@ static const struct field agent_config_fields[] = {
            .help = "Allocations, their logs, and the agent's store."),
     CONFIG("volume_root", 3, FIELD_STRING, volume_root, .default_text = "/mnt/unikernel-volumes",
            .help = "Directory under which the volumes of services are kept."),
+    CONFIG("shared_volumes", 51, FIELD_BOOL, shared_volumes, .default_text = "false",
+           .help = "Other nodes have the same files below volume_root. Network file systems are known by themselves."),
+    CONFIG("volume_lease", 52, FIELD_DURATION, volume_lease_ms, .default_text = "60s", .min = 1000, .max = 3600000,
+           .help = "Where volumes are shared: tasks that have some are ended when no server has answered for this long, and are not "
+                   "started elsewhere before. At least node_grace of the servers."),
     CONFIG("secrets_dir", 48, FIELD_STRING, secrets_dir,
            .help = "Directory on a tmpfs below which the secrets of tasks are; default: /run, or /dev/shm where /run is on a disk."),
     CONFIG("servers", 4, FIELD_STR_LIST, servers, .flags = FIELD_SCALAR_OK,

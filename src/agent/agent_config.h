@@ -21,6 +21,7 @@ struct agent_config {
     char *name;                      /* default: the host's name */
     char *data_dir;
     char *volume_root;
+    bool shared_volumes; int64_t volume_lease_ms;
     char *secrets_dir;               /* NULL: found by itself */
     struct str_list servers;         /* host:port, tried in turn */
     char *bind;

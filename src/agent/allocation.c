@@ -206,6 +206,30 @@ static struct alloc_secrets *allocation_secrets(struct allocation *a)
     return a->secrets;
 }
 
+/* --- volumes that other nodes have too --- */
+
+static int64_t lease_of(const struct allocation *a)
+{
+    const struct service *spec = spec_of(a);
+    return spec->volumes.n || spec->config.volumes.n ? runner_lease_until(a->runner) : LEASE_NOT_NEEDED;
+}
+
+static int64_t task_lease_of(int64_t until)
+{
+    return until == LEASE_NOT_NEEDED ? 0 : until;
+}
+
+void allocation_lease(struct allocation *a, bool over)
+{
+    int64_t until = lease_of(a);
+    if (!a->task || !until)
+        return;
+    if (!over)
+        task_lease(a->task, task_lease_of(until));
+    else if (until != LEASE_NOT_NEEDED)
+        task_stop(a->task, 0, LEASE_STOP_MS);
+}
+
 static enum phase do_start(struct allocation *a, const struct alloc_input *in)
 {
     const struct runner_env *env = runner_env(a->runner);
@@ -213,6 +237,10 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
         return PHASE_WAITING;
     if (env->trouble(env->ctx)) {
         allocation_report_waiting(a, env->trouble(env->ctx));
+        return PHASE_WAITING;
+    }
+    if (lease_of(a) && lease_of(a) <= time_monotonic_ms()) {
+        allocation_report_waiting(a, "no server answers, and its volumes are shared with other nodes");
         return PHASE_WAITING;
     }
     struct error err = {0};
@@ -290,7 +318,7 @@ static enum phase do_launch(struct allocation *a, const struct alloc_input *in)
     char *login = a->secrets ? alloc_secrets_login(a->secrets) : NULL;
     a->task = task_start(env->drivers, driver_kind_names[spec->driver], &(struct task_spec){
         .alloc_id = a->record.alloc.id, .service = a->record.alloc.service, .alloc_dir = l->alloc_dir,
-        .run = a->record.runs, .config = &l->config, .env = &l->env, .resources = &spec->resources,
+        .run = a->record.runs, .lease_until = task_lease_of(lease_of(a)), .config = &l->config, .env = &l->env, .resources = &spec->resources,
         .logs = &spec->logs, .volumes = &l->volumes, .ports = &a->record.alloc.ports,
         .secret_env = &l->secret_env, .secrets_dir = l->secrets_dir, .registry_login = login,
         .job = a->record.alloc.job, .replica = a->record.alloc.replica, .security = &spec->security, .adopt = l->adopt,
@@ -445,6 +473,7 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
         allocation_save(a);
     else
         allocation_report(a, ALLOC_RUNNING, "started");
+    allocation_lease(a, false);
     begin_health(a);
     if (allocation_secrets(a))
         alloc_secrets_follow(a->secrets);

@@ -88,6 +88,8 @@ static inline void allocation_event(struct allocation *a, enum alloc_event event
 struct allocation *allocation_new(struct runner *r, struct spec_ref *spec);
 /* Looks for a run of an earlier agent; WAITING → ADOPTING. */
 void allocation_adopt(struct allocation *a);
+/* Its task, when it has volumes, may use them until then (runner_lease_until); `over`: no longer. */
+void allocation_lease(struct allocation *a, bool over);
 /* Lets go of the task, ends the handles; freed when those are closed. */
 void allocation_release(struct allocation *a);
 void allocation_save(struct allocation *a);
@@ -99,6 +101,9 @@ void allocation_report_waiting(struct allocation *a, const char *trouble);
 /* --- what the machine needs of the runner --- */
 const struct runner_env *runner_env(const struct runner *r);
 bool runner_may_start(const struct runner *r);
+/* Until when tasks may use volumes that other nodes have too, monotonic; 0: not known, since no server has answered yet. */
+#define LEASE_NOT_NEEDED INT64_MAX
+int64_t runner_lease_until(const struct runner *r);
 void runner_spec_release(struct runner *r, struct spec_ref *spec);
 void runner_died(struct runner *r, struct allocation *a);        /* a is in DEAD now */
 void runner_peers(struct runner *r, const struct allocation *a, struct kv_list *peers);

@@ -193,6 +193,12 @@ int task_secrets_changed(struct task *t, const struct str_list *files, int signa
     return signal ? task_signal(t, signal, err) : 0;
 }
 
+void task_lease(struct task *t, int64_t until_ms)
+{
+    if (t->driver->lease)
+        t->driver->lease(t, until_ms);
+}
+
 int task_stats(struct task *t, struct task_stats *out, struct error *err)
 {
     *out = (struct task_stats){0};

@@ -38,6 +38,7 @@ struct task_spec {
     const char *job;
     int64_t replica;
     const char *alloc_dir;            /* absolute; exists; the driver keeps its files in it (the caller deletes it) */
+    int64_t lease_until;              /* as in task_lease */
     uint64_t run;                     /* number of this start within the allocation: 1, 2, …; comes back in task_exit */
     const struct config *config;
     const struct kv_list *env;        /* the complete environment */
@@ -52,6 +53,10 @@ struct task_spec {
     const char *registry_login;       /* for the image: "USER:PASSWORD", or a file as `docker login` writes it; NULL: none */
     const char *adopt;                /* what runs already, and is taken over instead of starting anything; NULL: nothing */
 };
+
+/* Tasks whose volumes other nodes have too end in time when no server answers: see runner_lease. */
+#define LEASE_STOP_MS 2000            /* between SIGTERM and SIGKILL then */
+#define LEASE_OVER_REASON "ended: no server has answered this node for as long as its volumes may be used without (volume_lease)"
 
 /* How a task ended. */
 struct task_exit {
@@ -143,6 +148,9 @@ int task_secrets_changed(struct task *t, const struct str_list *files, int signa
 int task_stats(struct task *t, struct task_stats *out, struct error *err);
 /* Its own address, on the network of microVMs; the caller's. NULL: it has none. */
 char *task_address(struct task *t);
+/* By then (monotonic) the task ends by itself, unless this is called again, also when this agent is gone; 0: no such time. For
+ * drivers whose tasks cannot do that nothing happens. */
+void task_lease(struct task *t, int64_t until_ms);
 /* Takes away what the driver keeps outside the allocation's directory. After `exited`; harmless when repeated. */
 void task_remove(struct task *t);
 /* Lets go of it: no event comes any more. A task that runs goes on running. */
@@ -181,6 +189,7 @@ struct driver {
     int (*secrets_changed)(struct task *t, const struct str_list *files, int signal, struct error *err);
                                       /* NULL: its tasks see the directory */
     int (*stats)(struct task *t, struct task_stats *out, struct error *err);
+    void (*lease)(struct task *t, int64_t until_ms);
     void (*remove)(struct task *t);
     void (*free)(struct task *t);     /* owns the memory of t */
     char *(*takeover_handle)(const char *what, uint64_t run, const struct logs *logs);

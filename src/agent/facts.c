@@ -83,5 +83,6 @@ void facts_gather(const struct agent_config *config, struct node *node)
     node->kvm = access("/dev/kvm", R_OK | W_OK) == 0;
     for (uint32_t i = 0; i < config->meta.n; i++)
         kv_set(&node->meta, config->meta.v[i].key, config->meta.v[i].value);
+    node->volume_lease_ms = config->shared_volumes || volumes_shared(config->volume_root) ? config->volume_lease_ms : 0;
     volumes_list(config->volume_root, &node->volumes);
 }

@@ -18,6 +18,8 @@
 /* Reports of a new process get numbers that no report of the last one can have had, stored or not. */
 #define SEQ_STEP ((uint64_t)1 << 20)
 
+#define LEASE_LATER_MS 200           /* so that who ends by itself has begun to */
+
 struct runner {
     struct runner_env env;
     struct allocation *allocations;
@@ -28,7 +30,9 @@ struct runner {
     bool stopping;
     uint32_t alive;                  /* allocations that are not dead */
     struct removal *removal;
-    uv_timer_t gc_timer;
+    uv_timer_t gc_timer, lease_timer;
+    unsigned open_timers;
+    int64_t lease_until;             /* as runner_lease_until */
     struct runner_counters counters;
     void (*all_stopped)(void *ctx);
     void *all_stopped_ctx;
@@ -37,6 +41,11 @@ struct runner {
 const struct runner_env *runner_env(const struct runner *r)
 {
     return &r->env;
+}
+
+int64_t runner_lease_until(const struct runner *r)
+{
+    return r->lease_until;
 }
 
 bool runner_may_start(const struct runner *r)
@@ -231,6 +240,34 @@ static void start_waiting(struct runner *r)
             allocation_event(a, EVENT_START);
 }
 
+/* Shims have ended their tasks by themselves then; this is for the others. */
+static void on_lease_over(uv_timer_t *timer)
+{
+    struct runner *r = timer->data;
+    struct allocation *a, *next;
+    LOG_W("no server answers: tasks with volumes that other nodes have too are ended");
+    HASH_ITER(hh, r->allocations, a, next)
+        allocation_lease(a, true);
+}
+
+void runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms)
+{
+    int64_t now = time_monotonic_ms();
+    bool was_over = r->lease_until && r->lease_until <= now;
+    if (!lease_ms && r->lease_until == LEASE_NOT_NEEDED)
+        return;
+    r->lease_until = lease_ms ? sent_at_ms + lease_ms : LEASE_NOT_NEEDED;
+    struct allocation *a, *next;
+    HASH_ITER(hh, r->allocations, a, next)
+        allocation_lease(a, false);
+    if (lease_ms && r->lease_until > now)
+        uv_timer_start(&r->lease_timer, on_lease_over, (uint64_t)(r->lease_until - now + LEASE_LATER_MS), 0);
+    else if (!lease_ms)
+        uv_timer_stop(&r->lease_timer);
+    if (was_over)
+        start_waiting(r);
+}
+
 void runner_trouble_changed(struct runner *r)
 {
     const char *trouble = r->env.trouble(r->env.ctx);
@@ -249,7 +286,9 @@ struct runner *runner_new(const struct runner_env *env)
     struct runner *r = NEW(struct runner);
     r->env = *env;
     uv_timer_init(env->loop, &r->gc_timer);
-    r->gc_timer.data = r;
+    uv_timer_init(env->loop, &r->lease_timer);
+    r->gc_timer.data = r->lease_timer.data = r;
+    r->open_timers = 2;
     r->removal = removal_new(env->loop, env->data_dir, env->cgroups);
     return r;
 }
@@ -614,7 +653,9 @@ void runner_kill_all(struct runner *r)
 
 static void on_timer_closed(uv_handle_t *h)
 {
-    free(h->data);
+    struct runner *r = h->data;
+    if (--r->open_timers == 0)
+        free(r);
 }
 
 void runner_close(struct runner *r)
@@ -630,4 +671,5 @@ void runner_close(struct runner *r)
     peers_clear(&r->peers);
     removal_close(r->removal);
     uv_close((uv_handle_t *)&r->gc_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&r->lease_timer, on_timer_closed);
 }

@@ -42,6 +42,10 @@ int runner_load(struct runner *r, struct error *err);
 /* The servers' word. Safe to repeat. After the first full one, tasks that nobody wants are looked for and stopped. */
 void runner_apply(struct runner *r, const struct agent_work *work);
 
+/* Servers have answered what was sent at that time (monotonic). lease_ms: for so long from then on, tasks may use volumes that
+ * other nodes have too; then they are ended, and start again when servers answer. 0: there are none such. */
+void runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms);
+
 /* trouble() came or went: what waited for its end starts. */
 void runner_trouble_changed(struct runner *r);
 

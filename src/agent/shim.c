@@ -197,6 +197,14 @@ static void task_end(struct shim *s, int signal, int64_t timeout_ms)
     }
 }
 
+/* Nobody has renewed it: the agent is dead, or hears of no server. Somebody else may get the task's volumes soon. */
+static void lease_end(struct shim *s)
+{
+    s->lease_until = 0;
+    s->lease_over = true;
+    task_end(s, SIGTERM, LEASE_STOP_MS);
+}
+
 static void exec_start(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, int n_fds)
 {
     struct shim_message reply = {.kind = SHIM_EXEC_FAILED};
@@ -230,6 +238,8 @@ static void message_handle(struct shim *s, struct connection *c, size_t n, const
         signal_send(s, m.signal);
     else if (m.kind == SHIM_STOP)
         task_end(s, m.signal, m.timeout_ms);
+    else if (m.kind == SHIM_LEASE && !s->lease_over)
+        s->lease_until = m.lease_until;
     else if (m.kind == SHIM_EXEC)
         exec_start(s, c, &m, fds, n_fds);
     else if (m.kind == SHIM_SECRETS && s->vm)
@@ -302,6 +312,8 @@ void shim_describe(struct shim *s, bool oom, int64_t memory_mb)
     h->oom = oom;
     if (h->oom)
         snprintf(h->reason, sizeof h->reason, "out of memory: it was killed at its limit of %lld MB", (long long)memory_mb);
+    else if (s->lease_over)
+        snprintf(h->reason, sizeof h->reason, LEASE_OVER_REASON);
     else if (s->kill_sent && s->stop_signal && h->signal == SIGKILL) {
         duration_format(timeout, s->stop_timeout_ms);
         snprintf(h->reason, sizeof h->reason, "killed: it did not end within %s of %s", timeout, signal_name(s->stop_signal));
@@ -439,7 +451,7 @@ static bool finished(const struct shim *s)
 
 static int wait_ms(const struct shim *s)
 {
-    const int64_t dues[] = {s->ended ? 0 : s->kill_at, s->ended ? 0 : s->start_by, s->paces[LOG_STDOUT].rests_until,
+    const int64_t dues[] = {s->ended ? 0 : s->kill_at, s->ended ? 0 : s->lease_until, s->ended ? 0 : s->start_by, s->paces[LOG_STDOUT].rests_until,
                             s->paces[LOG_STDERR].rests_until, s->vm && !s->ended ? vm_due(s) : 0};
     int64_t now = time_monotonic_ms(), wait = s->ended ? STRAGGLER_SCAN_MS : INT64_MAX;
     for (size_t i = 0; i < ARRAY_LEN(dues); i++)
@@ -481,6 +493,8 @@ static void loop_turn(struct shim *s)
     int ready = poll(p, n, wait_ms(s));
     if (s->kill_at && time_monotonic_ms() >= s->kill_at && (!s->vm || !vm_kill_guest(s)))
         shim_kill(s);
+    if (s->lease_until && !s->ended && time_monotonic_ms() >= s->lease_until)
+        lease_end(s);
     if (s->start_by && time_monotonic_ms() >= s->start_by)
         vm_late(s);
     if (ready <= 0) {
@@ -522,6 +536,7 @@ int shim_main(void)
         return 2;
     }
     s->how.run = s->spec.run;
+    s->lease_until = s->spec.lease_until;
     if (shim_prepare(s, &err) < 0) {
         cgroup_remove(&s->spec.cgroups, s->spec.alloc_id, STOP_TIMEOUT_MS, NULL);
         s->how.finished_at = time_now_ms();

@@ -49,6 +49,8 @@ struct shim {
     bool ended, childless, kill_sent;
     int stop_signal;
     int64_t kill_at, stop_timeout_ms;   /* monotonic; 0: no stop in progress */
+    int64_t lease_until;             /* monotonic; 0: none, or over */
+    bool lease_over;                 /* that is why it was ended */
     int64_t start_by;                /* a virtual machine's service runs by then; 0: it does */
     int64_t childless_at;
     struct task_exit how;

@@ -149,6 +149,9 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
         buf_add_u32(out, (uint32_t)m->signal);
         buf_add_u64(out, (uint64_t)m->timeout_ms);
         break;
+    case SHIM_LEASE:
+        buf_add_u64(out, (uint64_t)m->lease_until);
+        break;
     case SHIM_RESIZE:
         buf_add_u32(out, m->rows);
         buf_add_u32(out, m->cols);
@@ -203,6 +206,9 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
     case SHIM_STOP:
         good = get_int(&c, &m->signal) && get_i64(&c, &m->timeout_ms);
         break;
+    case SHIM_LEASE:
+        good = get_i64(&c, &m->lease_until);
+        break;
     case SHIM_RESIZE:
         good = cursor_u32(&c, &m->rows) && cursor_u32(&c, &m->cols);
         break;
@@ -233,6 +239,7 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     put_string(out, s->alloc_dir);
     put_string(out, s->node);
     buf_add_u64(out, s->run);
+    buf_add_u64(out, (uint64_t)s->lease_until);
     put_list(out, &s->args);
     put_list(out, &s->env);
     put_string(out, s->user);
@@ -287,7 +294,7 @@ int shim_spec_decode(const void *bytes, size_t n, struct shim_spec *s)
     struct cursor c = cursor_of(bytes, n);
     *s = (struct shim_spec){0};
     if (get_string(&c, &s->alloc_id) && get_string(&c, &s->alloc_dir) && get_string(&c, &s->node) && cursor_u64(&c, &s->run)
-        && get_list(&c, &s->args) && get_list(&c, &s->env) && get_string(&c, &s->user) && get_string(&c, &s->workdir)
+        && get_i64(&c, &s->lease_until) && get_list(&c, &s->args) && get_list(&c, &s->env) && get_string(&c, &s->user) && get_string(&c, &s->workdir)
         && get_cgroups(&c, &s->cgroups) && get_double(&c, &s->limits.cpus) && get_double(&c, &s->limits.cpu_max)
         && get_i64(&c, &s->limits.memory_mb) && get_i64(&c, &s->limits.pids) && get_i64(&c, &s->log_max_files)
         && get_i64(&c, &s->log_max_mb) && get_vm(&c, &s->vm) && cursor_left(&c) == 0 && s->alloc_id && s->alloc_dir && s->node && s->args.n)

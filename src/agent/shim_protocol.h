@@ -36,6 +36,7 @@ enum shim_message_kind {
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
     SHIM_SECRETS = 'P',              /* agent → shim: args are files of its secrets directory that were replaced: the guest gets
                                         them, then the signal (0: none) */
+    SHIM_LEASE = 'L',                /* agent → shim: lease_until */
     SHIM_RESIZE = 'W',               /* agent → shim: rows, cols of the command's terminal, where the task has another kernel */
     SHIM_EXEC = 'X',                 /* agent → shim: tty, args; with stdin, stdout, stderr (tty: the terminal alone) */
 };
@@ -45,6 +46,7 @@ struct shim_message {
     int pid, signal, code;
     uint32_t rows, cols;
     int64_t started_at, timeout_ms;
+    int64_t lease_until;             /* monotonic: by then the task ends, unless a later one comes; 0: it has no lease */
     bool tty;
     struct error error;
     struct str_list args;
@@ -72,6 +74,7 @@ struct shim_vm_spec {
 struct shim_spec {
     char *alloc_id, *alloc_dir, *node;
     uint64_t run;
+    int64_t lease_until;             /* as in SHIM_LEASE */
     struct str_list args;            /* args[0] is the command */
     struct str_list env;             /* "KEY=value" */
     char *user, *workdir;            /* NULL: the agent's; the allocation's own */

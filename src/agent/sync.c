@@ -386,6 +386,8 @@ static void session_done(struct channel *c, struct http_response *res)
         learn(s, &welcome.servers);
         type_clear(&agent_welcome_type, &welcome);
     }
+    if (s->handlers->heard)
+        s->handlers->heard(s->ctx, c->sent_at);
     c->failures = 0;
     try_in(c, s->facts_changed ? 0 : s->heartbeat_ms);
 }

@@ -24,6 +24,9 @@ struct sync_handlers {
     void (*servers)(void *ctx, const struct str_list *addresses);
     /* The servers are of this cluster, another one than before; to be stored. May be NULL. */
     void (*cluster)(void *ctx, const char *cluster);
+    /* A server has answered the heartbeat or the registration that was sent then (monotonic): until after that the servers knew
+     * this node as alive. May be NULL. */
+    void (*heard)(void *ctx, int64_t sent_at_ms);
     /* Of the cluster's authorities (agent_welcome), with each answer to a heartbeat; NULL: they have none. May be NULL. */
     void (*certificate_mark)(void *ctx, const char *mark);
     /* What the servers say of the network of microVMs. NULL as table: they are of a release that says nothing. NULL: this node

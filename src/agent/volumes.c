@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -13,6 +14,33 @@
 #define OWNER_MAX 512
 #define DEPTH 2
 #define USE_STEPS 16                 /* so that a volume that fills up is no news at every look */
+
+/* By their numbers in statfs(2). FUSE is among them: many of its file systems are of a network, and it does not say. */
+static bool is_of_network(long type)
+{
+    static const unsigned types[] = {
+        0x6969 /* NFS */, 0x517b, 0xfe534d42, 0xff534d42 /* SMB */, 0x00c36400 /* Ceph */, 0x01161970 /* GFS2 */,
+        0x7461636f /* OCFS2 */, 0x65735546 /* FUSE */, 0x01021997 /* 9P */, 0x0bd00bd0 /* Lustre */, 0x5346414f /* AFS */,
+        0x47504653 /* GPFS */, 0x19830326 /* BeeGFS */,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if ((unsigned)type == types[i])
+            return true;
+    return false;
+}
+
+bool volumes_shared(const char *root)
+{
+    CLEANUP_FREE char *path = mem_strdup(root);
+    struct statfs st;
+    while (statfs(path, &st) < 0) {
+        char *end = strrchr(path, '/');
+        if (!end || end == path)
+            return false;
+        *end = 0;
+    }
+    return is_of_network((long)st.f_type);
+}
 
 static bool owner_read(const char *dir, struct node_volume *v)
 {

@@ -5,6 +5,7 @@
 #include "core/apply.h"
 #include "core/ingress.h"
 #include "core/network.h"
+#include "core/slots.h"
 
 static int check_register(struct core *c, const struct node *n, struct error *err)
 {
@@ -94,8 +95,13 @@ static void take_facts(struct core *c, struct node_entry *e, const struct node *
         state_set_dirty_every_node(c);
         c->room = true;
     }
-    if (e->n.state == NODE_DOWN)
-        state_set_node_state(c, e, (enum node_state)e->wanted_state, "it registered again");
+    if (e->n.state != NODE_DOWN)
+        return;
+    state_set_node_state(c, e, (enum node_state)e->wanted_state, "it registered again");
+    if (e->live) {                          /* held by its lease: it says anew how they are */
+        e->gone_floor = c->index;
+        e->work_index = c->index;
+    }
 }
 
 int apply_node_register(struct core *c, const void *payload, struct buf *body, struct error *err)
@@ -116,12 +122,35 @@ int apply_node_register(struct core *c, const void *payload, struct buf *body, s
     return 0;
 }
 
-static void lose_allocs(struct core *c, struct node_entry *n)
+/* A volume that other nodes have too may still be in use there, however dead the node looks: its replica is neither lost nor
+ * replaced before the node's lease is over. Until then it only serves nobody. */
+static bool held_by_lease(const struct node_entry *n, const struct alloc_entry *a)
+{
+    const struct version_entry *v = state_version(a->service, a->a.version);
+    return n->n.volume_lease_ms > 0 && v && spec_has_volume(&v->v.spec);
+}
+
+static void hold(struct core *c, struct alloc_entry *a)
+{
+    static const char reason[] = "its node is down; it is replaced once the node's lease on volumes that others have too is over";
+    if (a->a.state >= ALLOC_RUNNING && a->a.state < ALLOC_UNHEALTHY)
+        state_set_alloc_state(c, a, ALLOC_UNHEALTHY, reason);
+    else
+        state_set_alloc_reason(c, a, reason);
+    state_touch_work(c, a);
+}
+
+/* fenced: whatever it ran with such volumes has ended. */
+static void lose_allocs(struct core *c, struct node_entry *n, bool fenced)
 {
     struct alloc_entry *a;
     RB_FOREACH(a, alloc_node_tree, &n->allocs) {
         if (!entry_live(a))
             continue;
+        if (!fenced && held_by_lease(n, a)) {
+            hold(c, a);
+            continue;
+        }
         if (a->a.desired == DESIRED_RUN) {
             a->a.desired = DESIRED_STOP;
             mem_set_string(&a->a.desired_reason, "its node was lost");
@@ -144,7 +173,7 @@ int apply_node_state(struct core *c, const void *payload, struct buf *body, stru
         return 0;
     if (state == NODE_DOWN) {
         state_set_node_state(c, n, state, p->reason ? p->reason : "it sent no heartbeat");
-        lose_allocs(c, n);
+        lose_allocs(c, n, false);
         return 0;
     }
     n->wanted_state = state;
@@ -154,6 +183,19 @@ int apply_node_state(struct core *c, const void *payload, struct buf *body, stru
     if (state == NODE_DRAINING && n->live == 0)
         reason = "drained";
     state_set_node_state(c, n, state, reason);
+    return 0;
+}
+
+int apply_node_fenced(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_node_fenced *p = payload;
+    struct node_entry *n = state_node(c, p->node_id);
+    if (!n || n->n.state != NODE_DOWN || n->n.state_since != p->since)
+        return error_set(err, ERROR_CONFLICT, "node %s is not down since then", p->node_id ? p->node_id : "");
+    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id},
+                "its lease on volumes that other nodes have too is over");
+    lose_allocs(c, n, true);
+    state_set_dirty_node(c, n);
     return 0;
 }
 
@@ -167,6 +209,9 @@ int apply_node_remove(struct core *c, const void *payload, struct buf *body, str
         return error_set(err, ERROR_CONFLICT, "node %s is %s; only a node that is down can be removed (its host is lost for good? "
                          "mt node remove --lost)", n->n.name,
                          enum_name(node_state_names, (int)n->n.state));
+    if (n->live)
+        return error_set(err, ERROR_CONFLICT, "node %s may still use volumes that other nodes have too; it can be removed when its "
+                         "lease (%llds, and some more) is over", n->n.name, (long long)(n->n.volume_lease_ms / 1000));
     state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed");
     node_forget(c, n);
     return 0;

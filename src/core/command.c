@@ -21,6 +21,7 @@ ROWS(command_node_register, OBJECT(command_node_register, node, 1, node), STRING
      INT(command_node_register, tasks, 3), OBJECT(command_node_register, network, 4, cluster_network));
 ROWS(command_node_state, STRING(command_node_state, node_id, 1), INT(command_node_state, state, 2),
      STRING(command_node_state, reason, 3));
+ROWS(command_node_fenced, STRING(command_node_fenced, node_id, 1), TIME(command_node_fenced, since, 2));
 ROWS(command_alloc, STRING(command_alloc, alloc_id, 1), STRING(command_alloc, reason, 2));
 
 ROWS(decide_place, STRING(decide_place, alloc_id, 1), STRING(decide_place, service, 2),
@@ -87,6 +88,7 @@ TABLE(command_service_delete, command_service_delete_rows, "");
 TABLE(command_node, command_node_rows, "");
 TABLE(command_node_register, command_node_register_rows, "");
 TABLE(command_node_state, command_node_state_rows, "");
+TABLE(command_node_fenced, command_node_fenced_rows, "");
 TABLE(command_alloc, command_alloc_rows, "");
 TABLE(command_decide, command_decide_rows, "");
 TABLE(command_member_set, command_member_set_rows, "");
@@ -151,6 +153,7 @@ static const struct {
     [COMMAND_AUTHORITY_REMOVE] = {"authority_remove", &command_authority_remove_type, 4},
     [COMMAND_ENROL] = {"enrol", &command_enrol_type, 4},
     [COMMAND_AGENT_TOKEN] = {"agent_token", &command_join_token_type, 4},
+    [COMMAND_NODE_FENCED] = {"node_fenced", &command_node_fenced_type, LEASE_LEVEL},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

@@ -43,12 +43,14 @@ enum command_kind {
     COMMAND_AUTHORITY_REMOVE = 34, /* struct command_authority_remove */
     COMMAND_ENROL = 35,            /* struct command_enrol */
     COMMAND_AGENT_TOKEN = 37,      /* struct command_join_token: for agents */
+    COMMAND_NODE_FENCED = 56,      /* struct command_node_fenced */
     COMMAND_KIND_COUNT
 };
 
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
-#define COMMAND_LEVEL 4
+#define COMMAND_LEVEL 5
+#define LEASE_LEVEL 5              /* of volume_lease in node_register */
 #define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
@@ -82,6 +84,9 @@ struct command_node { char *node_id; };
  * leader's configuration has it. */
 struct command_node_register { struct node node; char *cluster; int64_t tasks; struct cluster_network network; };
 struct command_node_state { char *node_id; int64_t state /* enum node_state */; char *reason; };
+/* Whatever the node ran with volumes that other nodes have too has ended: its lease is over, since it was down from `since`
+ * (state_since) on. Refused when it is not down any more, or again. */
+struct command_node_fenced { char *node_id; int64_t since; };
 struct command_alloc { char *alloc_id; char *reason; };
 
 /* A server says what it is: when it joins, and when that changed. With a token: refused unless that can (still) be used,
@@ -167,7 +172,7 @@ struct command_decide {
 extern const struct type command_job_submit_type, command_job_delete_type, command_service_type, command_service_scale_type,
     command_service_rollback_type, command_service_promote_type, command_clock_type, command_service_delete_type, command_node_type,
     command_node_register_type,
-    command_node_state_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
+    command_node_state_type, command_node_fenced_type, command_alloc_type, command_decide_type, command_member_set_type, command_member_remove_type,
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
     command_policy_set_type, command_role_set_type, command_role_delete_type, command_token_create_type,
     command_token_revoke_type, command_secret_put_type, command_secret_delete_type, command_secret_reseal_type,

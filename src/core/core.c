@@ -42,6 +42,7 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_NODE_REGISTER] = apply_node_register,
     [COMMAND_NODE_STATE] = apply_node_state,
     [COMMAND_NODE_REMOVE] = apply_node_remove,
+    [COMMAND_NODE_FENCED] = apply_node_fenced,
     [COMMAND_ALLOC_REPORT] = apply_alloc_report,
     [COMMAND_ALLOC_STOP] = apply_alloc_stop,
     [COMMAND_ALLOC_RESTART] = apply_alloc_restart,

@@ -166,6 +166,7 @@ struct node {
     struct kv_list meta;
     struct certificate_state certificate;
     struct node_volume_list volumes;
+    int64_t volume_lease_ms;         /* other nodes have its volumes too: how long it may use them unheard of; 0: they do not */
     int64_t registered_at, state_since;
     uint64_t create_index, modify_index;
 };

@@ -75,6 +75,8 @@ static const struct field node_fields[] = {
     OBJECT(node, certificate, 22, certificate_state, .help = "Its agent's certificate."),
     OBJECT(node, network, 23, node_network, .help = "Its part of the network of microVMs."),
     LIST(node, volumes, 30, node_volume, .help = "Volumes that it holds; GET /v1/volumes lists them."),
+    DURATION(node, volume_lease_ms, "volume_lease", 31,
+             .help = "How long it may use volumes while no server answers it; 0: no other node has them."),
     {0},
 };
 TABLE(node, node_fields, "A host that runs tasks.");

@@ -41,6 +41,11 @@ API_READ(api_agent_register)
         return error_set(err, ERROR_INVALID, "node.id is needed");
     if (core_level(c->core) < NETWORK_LEVEL)
         payload.node.network = (struct node_network){0};
+    if (core_level(c->core) < LEASE_LEVEL)
+        payload.node.volume_lease_ms = 0;
+    if (hello->node.volume_lease_ms && hello->node.volume_lease_ms < c->config->node_grace_ms)
+        return error_set(err, ERROR_INVALID, "volume_lease of this agent is shorter than the servers' node_grace (%llds): a pause that "
+                         "takes no node down would end its tasks; set it to more", (long long)(c->config->node_grace_ms / 1000));
     request_command(r, COMMAND_NODE_REGISTER, &payload);
     return 0;
 }

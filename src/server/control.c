@@ -333,6 +333,7 @@ void control_stop(struct control *c)
 void control_free(struct control *c)
 {
     liveness_clear(&c->liveness);
+    liveness_clear(&c->leases);
     free(c->hold);
     free(c->forming);
     access_end(c);

@@ -47,6 +47,7 @@ struct control {
     char *forming;                   /* why this server is in no cluster yet; NULL: it is */
     bool members_changed;
     struct liveness liveness;
+    struct liveness leases;          /* nodes that are down, since when; see leader.c */
     int64_t liveness_due_ms;         /* when its timer is to fire */
     char *hold; int64_t hold_since_ms;   /* see leader.h */
     uint64_t seed;                   /* of the next decision */

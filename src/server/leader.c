@@ -1,6 +1,9 @@
 #include "server/leader.h"
 
+#include <string.h>
+
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/random.h"
 #include "base/timefmt.h"
 #include "core/command.h"
@@ -172,6 +175,72 @@ static bool hold(struct control *c, int64_t now)
     return false;
 }
 
+/* --- leases on volumes: how long a node that is down has been so, by this leader's own clock ---
+ *
+ * A node counts its lease from when it sent the last heartbeat that was answered, which was before it was taken for down. So
+ * waiting for the lease from there on, and for what clocks may differ and tasks take to end, is enough, whoever leads. */
+
+#define FENCE_MARGIN_MS 6000     /* LEASE_STOP_MS of the agent's, a machine's last moment, and two seconds */
+#define CLOCK_DRIFT 16           /* clocks differ by at most one part in that many */
+
+static int64_t fence_wait_ms(const struct node *n)
+{
+    return n->volume_lease_ms + n->volume_lease_ms / CLOCK_DRIFT + FENCE_MARGIN_MS;
+}
+
+static bool is_alive(void *ctx, const struct alloc *a)
+{
+    *(bool *)ctx |= alloc_live(a);
+    return !*(bool *)ctx;
+}
+
+/* Down, and with replicas that wait for its lease. */
+static bool is_held(const struct control *c, const struct node *n)
+{
+    bool held = false;
+    if (n->state == NODE_DOWN && n->volume_lease_ms)
+        core_node_allocs(c->core, n->id, is_alive, &held);
+    return held;
+}
+
+/* Of the list of leases: a node that was up in between begins anew. */
+static char *lease_key(const struct node *n)
+{
+    return mem_printf("%s %lld", n->id, (long long)n->state_since);
+}
+
+static bool is_same_fall(void *ctx, const char *key)
+{
+    const struct control *c = ctx;
+    CLEANUP_FREE char *id = mem_strndup(key, strcspn(key, " "));
+    const struct node *n = core_node(c->core, id);
+    CLEANUP_FREE char *now = n ? lease_key(n) : NULL;
+    return now && !strcmp(now, key) && is_held(c, n);
+}
+
+static void on_fenced(void *ctx, void *request, enum consensus_outcome outcome, uint64_t index)
+{
+}
+
+static void leases_look(struct control *c, int64_t now)
+{
+    const char *after = NULL;
+    liveness_keep(&c->leases, is_same_fall, c);
+    for (const struct node *n; (n = core_node_next(c->core, after)); after = n->id) {
+        if (!is_held(c, n))
+            continue;
+        CLEANUP_FREE char *key = lease_key(n);
+        int64_t down_ms = liveness_silence(&c->leases, key, now);
+        if (down_ms >= fence_wait_ms(n)) {
+            LOG_W("a node's lease is over: its volumes are placed elsewhere", "node", n->id, "name", n->name);
+            struct command_node_fenced fenced = {.node_id = n->id, .since = n->state_since};
+            propose(c, COMMAND_NODE_FENCED, &fenced, on_fenced);
+        }
+        if (!down_ms || down_ms >= fence_wait_ms(n))
+            liveness_touch(&c->leases, key, now);
+    }
+}
+
 static bool is_up(void *ctx, const char *node_id)
 {
     const struct control *c = ctx;
@@ -186,6 +255,7 @@ static void on_liveness_timer(uv_timer_t *timer)
         return;
     /* Somebody may have given nodes up, which then hold nothing any more. */
     liveness_keep(&c->liveness, is_up, c);
+    leases_look(c, time_monotonic_ms());
     c->look |= !command_time_settled(c);
     int64_t now = time_monotonic_ms(), late = now - c->liveness_due_ms;
     int64_t bearable = (c->config->node_grace_ms - c->config->heartbeat_ms) / 2;
@@ -223,6 +293,7 @@ const char *leader_hold(const struct control *c)
 
 void leader_begin(struct control *c)
 {
+    liveness_clear(&c->leases);
     free(steal(&c->hold));
     c->look = true;
     if (c->role == CONSENSUS_LEADER) {

@@ -164,24 +164,31 @@ class VmAgent(Agent):
                     os.kill(int(pid), signal.SIGKILL)
 
 
+class Host:
+    """A network namespace, with an address on the wire of hosts_wire; far_end is its cable."""
+
+    def __init__(self, number):
+        self.workdir = Workdir()
+        namespace = self.workdir.join("network")
+        self.address, self.far_end = f"{WIRE}{10 + number}", f"host{number}"
+        with open(namespace, "x"):
+            pass
+        subprocess.run(["unshare", f"--net={namespace}", "true"], check=True)
+        self.inside = ["nsenter", f"--net={namespace}"]
+        subprocess.run(["ip", "link", "add", self.far_end, "master", "wire", "up", "type", "veth", "peer", "name", "eth0",
+                        "netns", namespace], check=True)
+        for command in (f"addr add {self.address}/24 dev eth0", "link set eth0 up", "link set lo up",
+                        f"route add default via {WIRE_ADDRESS}"):
+            subprocess.run([*self.inside, "ip", *command.split()], check=True)
+
+
 class HostAgent(VmAgent):
     """One that is a host of its own: a network namespace, on a wire with the test's own (hosts_wire)."""
 
     def __init__(self, server, name, vmm, **flags):
-        self.workdir_of_host = Workdir()
-        self.namespace = self.workdir_of_host.join("network")
-        number = VmAgent.count + 1
-        address = f"{WIRE}{10 + number}"
-        with open(self.namespace, "x"):
-            pass
-        subprocess.run(["unshare", f"--net={self.namespace}", "true"], check=True)
-        self.inside = ["nsenter", f"--net={self.namespace}"]
+        self.host_of_its_own = Host(VmAgent.count + 1)
+        self.inside, self.far_end, address = self.host_of_its_own.inside, self.host_of_its_own.far_end, self.host_of_its_own.address
         self.command = [*self.inside, program("mentat-agent")]
-        self.far_end = f"host{number}"
-        subprocess.run(["ip", "link", "add", self.far_end, "master", "wire", "up", "type", "veth", "peer", "name", "eth0",
-                        "netns", self.namespace], check=True)
-        for command in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up", f"route add default via {WIRE_ADDRESS}"):
-            self.run("ip", *command.split())
         super().__init__(server, name, vmm, ip=address, servers=f"{WIRE_ADDRESS}:{server.port}",
                          **{"firecracker.bridge": "mentat0", "firecracker.network": "auto", **flags})
         self.bridge = "mentat0"

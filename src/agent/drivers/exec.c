@@ -54,6 +54,7 @@ static void exec_start(void *state, struct task *task, const struct task_spec *s
         free(pair);
     }
     shim_task_init(s, t, spec->alloc_id, spec->alloc_dir);
+    t->lease_until = spec->lease_until;
     struct error err = {0};
     int result = shim.args.n ? shim_task_start(t, &shim, spec->service, &err)
         : error_set(&err, ERROR_INVALID, "the service names no command: set config.command");
@@ -84,6 +85,7 @@ const struct driver driver_exec = {
     .stop = shim_task_stop,
     .signal = shim_task_signal,
     .stats = shim_task_stats,
+    .lease = shim_task_lease,
     .remove = shim_task_remove,
     .free = shim_task_free,
     .exec = exec_session_start,

@@ -459,6 +459,7 @@ static void firecracker_start(void *state, struct task *task, const struct task_
     struct firecracker *f = state;
     struct firecracker_task *t = (struct firecracker_task *)task;
     shim_task_init(&f->tasks, &t->shim, spec->alloc_id, spec->alloc_dir);
+    t->shim.lease_until = spec->lease_until;
     struct machine_start *p = t->start = NEW(struct machine_start);
     p->task = t;
     p->machine = machine_new(f, spec);
@@ -546,6 +547,7 @@ const struct driver driver_firecracker = {
     .signal = shim_task_signal,
     .secrets_changed = shim_task_secrets_changed,
     .stats = shim_task_stats,
+    .lease = shim_task_lease,
     .remove = firecracker_remove,
     .free = firecracker_task_free,
     .network_wanted = firecracker_network_wanted,

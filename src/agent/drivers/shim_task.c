@@ -373,6 +373,8 @@ static int shim_spawn(const struct shim_tasks *s, const char *title, int control
 int shim_task_start(struct shim_task *t, const struct shim_spec *spec, const char *service, struct error *err)
 {
     struct shim_tasks *s = t->state;
+    struct shim_spec leased = *spec;         /* borrowed */
+    leased.lease_until = t->lease_until;
     t->run = spec->run;
     t->fresh = true;
     const char *lacks = shim_tasks_lack(s);
@@ -386,7 +388,7 @@ int shim_task_start(struct shim_task *t, const struct shim_spec *spec, const cha
         return error_set(err, ERROR_CONFLICT, "a task of allocation %s is already running here", spec->alloc_id);
     }
     int pair[2] = {-1, -1};
-    int spec_fd = fd_raise(spec_file(spec, err));
+    int spec_fd = fd_raise(spec_file(&leased, err));
     int listen_fd = spec_fd < 0 ? -1 : fd_raise(shim_listen(spec->alloc_dir, err));
     int result = -1;
     if (spec_fd >= 0 && listen_fd >= 0) {
@@ -491,6 +493,15 @@ int shim_task_secrets_changed(struct task *task, const struct str_list *files, i
 {
     struct shim_task *t = (struct shim_task *)task;
     return shim_send(t, &(struct shim_message){.kind = SHIM_SECRETS, .signal = signal, .args = *files}, err);
+}
+
+void shim_task_lease(struct task *task, int64_t until_ms)
+{
+    struct shim_task *t = (struct shim_task *)task;
+    struct error err = {0};
+    t->lease_until = until_ms;
+    /* What cannot be told ends the task early, never late. */
+    shim_send(t, &(struct shim_message){.kind = SHIM_LEASE, .lease_until = until_ms}, &err);
 }
 
 int shim_task_stats(struct task *task, struct task_stats *out, struct error *err)

@@ -32,6 +32,7 @@ struct shim_task {
     uint64_t run;
     pid_t shim;                      /* 0: not known */
     bool fresh;                      /* started, not adopted */
+    int64_t lease_until;             /* as in task_lease */
     int control;                     /* to the shim; its end is the shim's end */
     uv_poll_t poll;
     uv_timer_t later;                /* what is known at once is told from the loop */
@@ -44,7 +45,7 @@ struct shim_task {
 };
 
 void shim_task_init(struct shim_tasks *s, struct shim_task *t, const char *alloc_id, const char *alloc_dir);
-/* service: for the shim's title. When it fails, tell it by shim_task_fail. */
+/* With t->lease_until as it is then. service: for the shim's title. When it fails, tell it by shim_task_fail. */
 int shim_task_start(struct shim_task *t, const struct shim_spec *spec, const char *service, struct error *err);
 /* `started` tells the error, from the loop. */
 void shim_task_fail(struct shim_task *t, const struct error *err);
@@ -54,6 +55,7 @@ void shim_task_stop(struct task *t, int signal, int64_t timeout_ms);
 int shim_task_signal(struct task *t, int signal, struct error *err);
 int shim_task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
 int shim_task_stats(struct task *t, struct task_stats *out, struct error *err);
+void shim_task_lease(struct task *t, int64_t until_ms);
 void shim_task_remove(struct task *t);
 void shim_task_free(struct task *t);
 uv_loop_t *shim_task_loop(const struct shim_task *t);

@@ -126,6 +126,11 @@ struct task *task_start(struct drivers *d, const char *driver, const struct task
     return &t->head;
 }
 
+void task_lease(struct task *t, int64_t until_ms)
+{
+    fake.lease_until = until_ms;
+}
+
 char *task_address(struct task *t)
 {
     return NULL;

@@ -26,6 +26,7 @@ struct fake_host {
     bool deaf;                       /* stops do not end the task, unless they do not wait */
     const char *fail_start;          /* text: every start fails with it */
     enum error_code fail_code;
+    int64_t lease_until;             /* as task_lease said last */
 };
 extern struct fake_host fake;
 

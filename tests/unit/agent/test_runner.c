@@ -9,6 +9,7 @@
 #include "agent/runner.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/timefmt.h"
 #include "fake_driver.h"
 
 #define A "aaaaaaaaaaaa"
@@ -292,6 +293,41 @@ static void a_start_that_fails_follows_the_policy(void **state)
     assert_int_equal(fake.starts, 3);
     expect_reason(w, A, "no such program; 2 restarts");
     assert_false(record_of(w, A)->report.exited);
+}
+
+static void what_has_shared_volumes_ends_when_no_server_answers(void **state)
+{
+    struct world *w = *state;
+    struct volume *v = list_add_zero((struct list *)&service(w)->volumes, &volume_type);
+    v->source = mem_printf("%s/data", w->dir);
+    v->target = mem_strdup("/data");
+    int64_t sent_at = time_monotonic_ms();
+    runner_lease(w->runner, sent_at, 60000);
+    run_one(w);
+    runner_lease(w->runner, sent_at + 1000, 60000);
+    assert_int_equal(fake.lease_until, sent_at + 61000);
+    runner_lease(w->runner, time_monotonic_ms(), 50);
+    UNTIL(w, !fake_find(A)->alive);
+    UNTIL(w, record_of(w, A)->report.reason && strstr(record_of(w, A)->report.reason, "no server answers"));
+    assert_int_equal(fake.starts, 1);
+    runner_lease(w->runner, time_monotonic_ms(), 60000);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_int_equal(fake.starts, 2);
+    runner_lease(w->runner, time_monotonic_ms(), 0);             /* they are shared no more */
+    assert_int_equal(fake.lease_until, 0);
+}
+
+static void what_has_no_volumes_goes_on_when_no_server_answers(void **state)
+{
+    struct world *w = *state;
+    run_one(w);
+    runner_lease(w->runner, time_monotonic_ms() - 1000, 1);
+    runner_lease(w->runner, time_monotonic_ms(), 1);
+    settle(w);
+    usleep(300000);                  /* the time after which others are ended */
+    settle(w);
+    assert_true(fake_find(A)->alive);
+    assert_int_equal(fake.lease_until, 0);
 }
 
 static void a_node_in_trouble_starts_nothing_until_it_is_over(void **state)
@@ -743,6 +779,8 @@ int main(void)
         T(a_task_that_fails_is_restarted_then_reported_failed),
         T(a_task_that_runs_to_completion_is_complete),
         T(a_start_that_fails_follows_the_policy),
+        T(what_has_shared_volumes_ends_when_no_server_answers),
+        T(what_has_no_volumes_goes_on_when_no_server_answers),
         T(a_node_in_trouble_starts_nothing_until_it_is_over),
         T(a_start_without_room_is_no_failure_of_the_task),
         T(what_cannot_be_interpolated_fails_at_once),

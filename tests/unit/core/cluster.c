@@ -53,6 +53,7 @@ static void add_node(struct cluster *c, unsigned node, bool ingress, const char 
     n->memory_mb = 4096;
     n->disk_mb = 10000;
     n->ingress = ingress;
+    n->volume_lease_ms = c->lease_ms;
     struct driver_info *vm = list_add_zero((struct list *)&n->drivers, &driver_info_type);
     *vm = (struct driver_info){.name = mem_strdup("firecracker"), .healthy = true};
     struct driver_info *d = list_add_zero((struct list *)&n->drivers, &driver_info_type);

@@ -10,6 +10,7 @@ struct cluster {
     struct error error;              /* of the last command */
     char body[4096];                 /* its answer */
     uint64_t report_seq;
+    int64_t lease_ms;                /* on volumes, of nodes that register from now on */
 };
 
 void cluster_init(struct cluster *c, unsigned nodes);            /* nodes n0, n1 … with 4 cpus and 4 GiB */

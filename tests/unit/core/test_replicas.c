@@ -283,6 +283,67 @@ static void replicas_of_a_lost_node_are_replaced_at_once(void **state)
     cluster_clear(&c);
 }
 
+static bool fence(struct cluster *c, unsigned node, int64_t since)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_NODE_FENCED, c->now, NULL, NULL);
+    *(struct command_node_fenced *)cmd.payload =
+        (struct command_node_fenced){.node_id = mem_strdup(cluster_node_id(node)), .since = since};
+    return cluster_apply(c, &cmd);
+}
+
+static bool remove_node(struct cluster *c, unsigned node)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_NODE_REMOVE, c->now, NULL, NULL);
+    ((struct command_node *)cmd.payload)->node_id = mem_strdup(cluster_node_id(node));
+    return cluster_apply(c, &cmd);
+}
+
+/* "db" has a volume that both nodes have, "web" has none. */
+static void a_shared_volume_is_placed_elsewhere_when_the_lease_is_over(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 0);
+    c.lease_ms = 60000;
+    cluster_add_node(&c, 0);
+    cluster_submit_yaml(&c, "job: j\nservices:\n  - {name: db, driver: exec, config: {command: /x},\n"
+                            "     volumes: [{source: /mnt/db, target: /data}]}\n"
+                            "  - {name: web, driver: exec, config: {command: /x}}\n", NULL);
+    cluster_decide(&c);
+    cluster_report_all(&c, "db", ALLOC_RUNNING);
+    cluster_report_all(&c, "web", ALLOC_RUNNING);
+    CLEANUP_FREE char *id = mem_strdup(cluster_wanted(&c, "db", 0)->id);
+    cluster_add_node(&c, 1);
+    cluster_node_state(&c, 0, NODE_DOWN);
+    int64_t first = core_node(c.core, cluster_node_id(0))->state_since;
+    cluster_pass(&c, 3600000);                                   /* nobody's clock decides but the leader's word */
+    assert_string_equal(cluster_wanted(&c, "web", 0)->node_id, cluster_node_id(1));
+    assert_string_equal(cluster_wanted(&c, "db", 0)->id, id);
+    assert_int_equal(cluster_count(&c, "db", DESIRED_RUN, true), 1);
+    assert_int_equal(core_alloc(c.core, id)->state, ALLOC_UNHEALTHY);
+    assert_false(remove_node(&c, 0));
+    assert_non_null(strstr(c.error.text, "may still use volumes"));
+    /* It comes back in time: its task goes on, and it says again how that is. */
+    cluster_add_node(&c, 0);
+    struct agent_work work;
+    assert_int_equal(core_agent_work(c.core, cluster_node_id(0), c.index - 1, &work), 0);
+    assert_true(work.full);
+    type_clear(&agent_work_type, &work);
+    cluster_report(&c, id, ALLOC_RUNNING);
+    assert_int_equal(core_alloc(c.core, id)->state, ALLOC_RUNNING);
+    /* A word about the time before does nothing; the right one does. */
+    c.now += 1000;
+    cluster_node_state(&c, 0, NODE_DOWN);
+    assert_false(fence(&c, 0, first));
+    assert_true(fence(&c, 0, core_node(c.core, cluster_node_id(0))->state_since));
+    cluster_decide(&c);
+    assert_int_equal(core_alloc(c.core, id)->state, ALLOC_LOST);
+    assert_string_equal(cluster_wanted(&c, "db", 0)->node_id, cluster_node_id(1));
+    assert_true(remove_node(&c, 0));
+    cluster_clear(&c);
+}
+
 static void a_drain_starts_the_replacement_before_it_stops_the_original(void **state)
 {
     struct cluster c;
@@ -593,6 +654,7 @@ int main(void)
         cmocka_unit_test(a_deployment_without_room_fails_after_ten_minutes),
         cmocka_unit_test(higher_priority_is_placed_first),
         cmocka_unit_test(replicas_of_a_lost_node_are_replaced_at_once),
+        cmocka_unit_test(a_shared_volume_is_placed_elsewhere_when_the_lease_is_over),
         cmocka_unit_test(a_drain_starts_the_replacement_before_it_stops_the_original),
         cmocka_unit_test(a_drain_of_the_replacement_too_stops_it_before_the_next_one),
         cmocka_unit_test(a_volume_has_one_user_when_the_mode_changes),

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""A volume that two hosts have, as by NFS: whatever becomes of the one that uses it, the other gets its replica only when
+nothing uses it there any more. The replica itself writes down, in the volume, when it was where."""
+import os
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import PATIENCE, Agent, Server, Workdir, program, wait_for  # noqa: E402
+from vmm_lib import WIRE_ADDRESS, Host, hosts_wire, isolate  # noqa: E402
+
+LEASE_S = 2 * PATIENCE
+# Deaf to SIGTERM, as what hangs is.
+WRITER = """job: j
+services:
+  - name: db
+    driver: exec
+    config:
+      command: /bin/sh
+      args:
+        - -c
+        - |
+          trap "" TERM
+          while :; do
+            echo $MENTAT_NODE >>$MENTAT_VOLUME_DATA/log
+            sleep 0.05
+          done
+    kill: {timeout: 1s}
+    volumes: [{source: %s/db, target: /data}]
+"""
+
+
+class SharedVolumes(unittest.TestCase):
+    def setUp(self):
+        hosts_wire()
+        self.volumes = Workdir()
+        self.server = Server(bind=WIRE_ADDRESS, allow_insecure="true", heartbeat="200ms", node_grace=f"{PATIENCE:g}s", mass_loss_hold="0s")
+        self.server.host = WIRE_ADDRESS
+        self.server.start()
+        self.addCleanup(self.server.stop)
+        self.hosts, self.agents = {}, {}
+        for number in (1, 2):
+            host, name = Host(number), f"n{number}"
+            agent = Agent(self.server, name, ip=host.address, servers=f"{WIRE_ADDRESS}:{self.server.port}", bind=host.address,
+                          allow_insecure="true", drivers="exec", volume_root=self.volumes.path, shared_volumes="true",
+                          volume_lease=f"{LEASE_S:g}s")
+            agent.command, agent.host = [*host.inside, program("mentat-agent")], host.address
+            self.hosts[name], self.agents[name] = host, agent
+            self.addCleanup(agent.sweep)
+
+    def mt(self, *args, **kw):
+        a = self.server.mt(*args, **kw)
+        self.assertEqual(a.returncode, 0, a.stdout + a.stderr)
+        return a.stdout
+
+    def cable(self, name, state):
+        subprocess.run(["ip", "link", "set", self.hosts[name].far_end, state], check=True)
+
+    def node(self, name):
+        return next((n for n in self.server.items("/v1/nodes") if n["name"] == name), None)
+
+    def replica(self):
+        return max(self.server.items("/v1/allocs"), key=lambda a: a["create_index"])
+
+    def wait_on(self, name, state="running"):
+        return wait_for(lambda: (a := self.replica())["node_name"] == name and a["state"] == state and a, 30 + 2 * LEASE_S, f"db on {name}")
+
+    def spans(self):
+        """The nodes that wrote, one after the other: two that did at the same time would take turns."""
+        out = []
+        with open(self.volumes.path + "/db/0/log") as f:
+            for node in map(str.strip, f):
+                if out[-1:] != [node]:
+                    out.append(node)
+        return out
+
+    def test_one_user_whatever_happens(self):
+        self.agents["n1"].start()
+        wait_for(lambda: self.node("n1"), 20, "n1")
+        self.mt("run", "-", stdin=WRITER % self.volumes.path)
+        first = self.wait_on("n1")
+        self.agents["n2"].start()
+        wait_for(lambda: self.node("n2"), 20, "n2")
+        # Away for less than the lease: everything goes on where it is.
+        self.cable("n1", "down")
+        self.assertIn("lease on volumes", self.wait_on("n1", "unhealthy")["reason"])
+        self.assertIn("may still use volumes", self.server.mt("node", "remove", "n1").stderr)
+        self.cable("n1", "up")
+        again = self.wait_on("n1")
+        self.assertEqual((again["id"], again["restarts"]), (first["id"], 0))
+        # For longer, while its agent lives.
+        self.cable("n1", "down")
+        self.wait_on("n2")
+        self.mt("node", "remove", "n1")
+        self.cable("n1", "up")
+        wait_for(lambda: (self.node("n1") or {}).get("state") == "ready", 20, "n1 again")
+        # And where the agent is killed: then its shims are alone. What the other node had in mind is still there.
+        self.agents["n2"].kill()
+        self.wait_on("n1")
+        wait_for(lambda: self.spans() == ["n1", "n2", "n1"], 10, "three spans, none within another")
+        self.mt("stop", "db", "--purge")
+        self.assertEqual(sum((a.end() for a in self.agents.values()), []), [])
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("needs root")
+        sys.exit(77)
+    isolate()
+    unittest.main(verbosity=2)
