@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "model/profile.h"
+#include "net/address.h"
 
 static const char *const tls_names[] = {"default", "auto", "files", "off", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
@@ -105,11 +106,6 @@ const struct type agent_config_type = {
     .help = "Configuration of mentat-agent.",
 };
 
-static bool is_loopback(const char *address)
-{
-    return text_has_prefix(address, "127.") || !strcmp(address, "::1") || !strcmp(address, "localhost");
-}
-
 static int check_security_config(const struct agent_security *s, struct error *err)
 {
     for (uint32_t i = 0; i < s->profiles.n; i++)
@@ -126,7 +122,7 @@ static int check(const struct agent_config *c, struct error *err)
     if (files != (c->tls == AGENT_TLS_FILES))
         return error_set(err, ERROR_INVALID, files ? "tls: %s is without tls_cert, tls_key and tls_ca; take them out, or set `files`"
                                                    : "tls: %s needs tls_cert, tls_key and tls_ca", tls_names[c->tls]);
-    if (c->tls == AGENT_TLS_OFF && !is_loopback(c->bind) && !c->allow_insecure)
+    if (c->tls == AGENT_TLS_OFF && !address_text_is_local(c->bind) && !c->allow_insecure)
         return error_set(err, ERROR_INVALID, "bind: %s without TLS would open the agent API to the network; set tls: auto, or tls_cert, "
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
     if (check_security_config(&c->security, err) < 0 || ingress_config_check(&c->proxy, err) < 0)
@@ -182,12 +178,9 @@ int agent_config_admits(const struct agent_config *c, const struct service *s, s
 /* Nothing is open by default, and what stays on this host needs nothing. */
 static void choose_tls(struct agent_config *c)
 {
-    bool outside = c->bind && !is_loopback(c->bind);
-    for (uint32_t i = 0; i < c->servers.n; i++) {
-        const char *s = c->servers.v[i];
-        outside |= !text_has_prefix(s, "http://") && !text_has_prefix(s, "unix:") && !text_has_prefix(s, "127.") &&
-                   !text_has_prefix(s, "localhost:") && !text_has_prefix(s, "[::1]");
-    }
+    bool outside = c->bind && !address_text_is_local(c->bind);
+    for (uint32_t i = 0; i < c->servers.n; i++)
+        outside |= !text_has_prefix(c->servers.v[i], "http://") && !address_text_is_local(c->servers.v[i]);
     if (c->tls == AGENT_TLS_DEFAULT)
         c->tls = c->tls_cert || c->tls_key || c->tls_ca ? AGENT_TLS_FILES : outside && !c->allow_insecure ? AGENT_TLS_AUTO : AGENT_TLS_OFF;
 }

@@ -6,7 +6,6 @@
 
 #include "agent/secret_files.h"
 #include "agent/secret_source.h"
-#include "agent/shim_child.h"
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "model/secret.h"
@@ -101,13 +100,10 @@ static int write_identity(const struct alloc_secrets *s, struct error *err)
     return token ? secret_files_write(files_of(s), id_of(s), spec_of(s)->identity.file, token, strlen(token), err) : 0;
 }
 
-int alloc_secrets_write(const struct alloc_secrets *s, const char *owner, struct error *err)
+int alloc_secrets_write(const struct alloc_secrets *s, struct error *err)
 {
     const struct secret_ref_list *refs = &spec_of(s)->secrets;
-    struct account account;
-    CLEANUP_FREE char *dir = secret_files_dir(files_of(s), id_of(s));
-    if (account_find(owner, runner_env(s->a->runner)->node_name, &account, err) < 0 ||
-        secret_files_make(files_of(s), id_of(s), err) < 0)
+    if (secret_files_make(files_of(s), id_of(s), err) < 0)
         return -1;
     for (uint32_t i = 0; i < refs->n; i++) {
         const struct secret_item *item = secret_set_find(s->set, refs->v[i].name);
@@ -115,9 +111,7 @@ int alloc_secrets_write(const struct alloc_secrets *s, const char *owner, struct
             secret_files_write(files_of(s), id_of(s), refs->v[i].file, item->bytes, item->len, err) < 0)
             return -1;
     }
-    if (write_identity(s, err) < 0)
-        return -1;
-    return account.set ? secret_dir_give(dir, account.uid, account.gid, err) : 0;
+    return write_identity(s, err);
 }
 
 void alloc_secrets_env(const struct alloc_secrets *s, struct kv_list *env, struct str_list *names)

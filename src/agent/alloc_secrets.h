@@ -12,8 +12,8 @@ void alloc_secrets_free(struct alloc_secrets *s, bool keep_files);
 
 /* done is called once, never from inside, unless alloc_secrets_rest comes first: err NULL: the values are here. */
 void alloc_secrets_get(struct alloc_secrets *s, void (*done)(void *ctx, const struct error *err), void *ctx);
-/* For a worker: makes the directory with the files, which belong to the task's user `owner` (NULL: the agent's). */
-int alloc_secrets_write(const struct alloc_secrets *s, const char *owner, struct error *err);
+/* Makes the directory with the files; launch_prepare gives it to the task's user. */
+int alloc_secrets_write(const struct alloc_secrets *s, struct error *err);
 /* Adds the variables, and their names; the caller overwrites the values. */
 void alloc_secrets_env(const struct alloc_secrets *s, struct kv_list *env, struct str_list *names);
 /* The values are in the hands of a new run. */

@@ -9,6 +9,7 @@
 #include "agent/restart_policy.h"
 #include "agent/secret_files.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/timefmt.h"
 #include "model/secret.h"
 
@@ -147,7 +148,7 @@ static void on_secrets(void *ctx, const struct error *err)
     p->asking = false;
     if (err)
         p->error = *err;
-    else if (alloc_secrets_write(p->a->secrets, p->launch->owner, &p->error) == 0)
+    else if (alloc_secrets_write(p->a->secrets, &p->error) == 0)
         alloc_secrets_env(p->a->secrets, &p->launch->env, &p->launch->secret_env);
     p->no_secrets = p->error.code;
     if (p->no_secrets)
@@ -458,7 +459,7 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
     struct alloc_report *r = &a->record.report;
     mem_set_string(&a->record.handle, in->handle);
     CLEANUP_FREE char *address = task_address(a->task);
-    bool moved = strcmp(address ? address : "", r->address ? r->address : "") != 0;
+    bool moved = !text_same(address, r->address);
     mem_set_string(&r->ip, runner_env(a->runner)->ip);
     mem_set_string(&r->address, address);
     r->started_at = in->started_at ? in->started_at : time_now_ms();

@@ -21,6 +21,8 @@ struct agent_api {
     int (*admits)(void *ctx, const struct service *s, struct error *err);
     void *ctx;
     struct api_stream_list streams;
+    uint64_t denied;                             /* requests */
+    atomic_uint_fast64_t strangers;              /* connections */
     bool tls;
 };
 
@@ -154,6 +156,8 @@ static void get_metrics(struct agent_api *api, struct http_request *req, const s
         {"exits_total", "counter", "Ends of tasks.", (long long)c->exits},
         {"restarts_total", "counter", "Restarts by the restart policy.", (long long)c->restarts},
         {"removed_total", "counter", "Dead allocations whose files were deleted.", (long long)c->removed},
+        {"denied_total", "counter", "Requests of who is no server.", (long long)api->denied},
+        {"refused_connections_total", "counter", "Connections without the right TLS or certificate.", (long long)api->strangers},
         {"store_failing", "gauge", "1 while the agent's state cannot be written.", store_failing(api->store) != NULL},
         {"resident_memory_bytes", "gauge", "Resident memory of the agent.", resident_bytes()},
     };
@@ -224,7 +228,9 @@ static int check_head(const struct http_request *req, void *arg, int *status, st
     /* Who may ask here has root's power over tasks: with TLS, servers alone. */
     if (api->tls && !tls_peer_role(req->tls, "server", name)) {
         *status = 403;
-        LOG_W("a request was refused", "peer", req->peer, "path", req->target, "reason", "its certificate is not a server's");
+        CLEANUP_FREE char *path = mem_strndup(req->target, strcspn(req->target, "?"));     /* a query may hold a secret */
+        api->denied++;
+        LOG_W("a request was refused", "peer", req->peer, "path", path, "reason", "its certificate is not a server's");
         return error_set(err, ERROR_DENIED, "this is for servers: your certificate carries no name ID.server.mentat");
     }
     return http_guard_check(&api->guard, req, false, status, err);
@@ -247,7 +253,8 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     http_guard_init(&api->guard, &o->address);
     http_guard_add(&api->guard, o->advertise);
     api->server = http_server_new(loop, &(struct http_server_options){.on_request = on_request, .check = check_head,
-                                                                      .arg = api, .max_connections = 1000, .body_limit = 65536});
+                                                                      .arg = api, .refused = &api->strangers, .max_connections = 1000,
+                                                                      .body_limit = 65536});
     *out = api;
     return http_server_listen(api->server, &o->address, &(struct http_listen_options){.tls = o->tls}, err);
 }

@@ -21,7 +21,6 @@
 #include "base/timefmt.h"
 #include "net/address.h"
 
-#define DNS_PORT 53
 #define QUERY_MOST 1024
 #define FORWARDS_MOST 256
 #define CONNECTIONS_MOST 64

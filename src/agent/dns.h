@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "model/model.h"
 
+#define DNS_PORT 53
+
 struct dns;
 
 struct dns_options {

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/secret_files.h"
 #include "agent/shim_child.h"
 #include "base/file.h"
 #include "net/address.h"
@@ -103,6 +104,14 @@ static int volume_make(const char *path, const char *owner, struct error *err)
         ? error_set_errno(err, errno, "cannot give %s to user `%s`", path, owner) : 0;
 }
 
+static int secrets_give(const struct launch *l, struct error *err)
+{
+    struct account account;
+    if (account_find(l->owner, "this node", &account, err) < 0)
+        return -1;
+    return account.set ? secret_dir_give(l->secrets_dir, account.uid, account.gid, err) : 0;
+}
+
 int launch_prepare(const struct launch *l, struct error *err)
 {
     for (uint32_t i = 0; i < l->ports.n && !l->adopt; i++)
@@ -110,6 +119,8 @@ int launch_prepare(const struct launch *l, struct error *err)
             return -1;
     if (dir_make(l->alloc_dir, 0755, err) < 0)
         return -1;
+    if (l->secrets_dir && secrets_give(l, err) < 0)
+        return error_context(err, "its secrets");
     for (uint32_t i = 0; i < l->volumes.n; i++)
         if (volume_make(l->volumes.v[i].source, l->owner, err) < 0)
             return error_context(err, "volume");

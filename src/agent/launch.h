@@ -21,7 +21,8 @@ struct launch {
 int launch_build(const struct task_facts *facts, const char *alloc_dir, const char *volume_root, struct launch **out,
                  struct error *err);
 /* Makes the directories, and looks whether somebody else has a host port; blocking, for a worker. A new volume of
- * a process of the host belongs to its config.user; what a container's user is, its driver knows. */
+ * a process of the host belongs to its config.user, and so do its secrets, which are there; what a container's user is, its
+ * driver knows. */
 int launch_prepare(const struct launch *l, struct error *err);
 void launch_free(struct launch *l);
 DEFINE_CLEANUP(launch_free, struct launch)

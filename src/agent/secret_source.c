@@ -1,6 +1,5 @@
 #include "agent/secret_source.h"
 
-#include <jansson.h>
 #include <string.h>
 #include <sys/queue.h>
 
@@ -109,11 +108,8 @@ static struct secret_set *read_answer(struct buf *body, struct error *err)
 /* Servers that cannot serve now are as good as none. */
 static void read_refusal(int status, const struct buf *body, struct error *err)
 {
-    json_t *root = json_loadb(body->data ? body->data : "", body->len, 0, NULL);
-    const char *text = json_string_value(json_object_get(json_object_get(root, "error"), "message"));
-    error_set(err, status >= 500 || status == 404 ? ERROR_UNAVAILABLE : ERROR_DENIED, "%s",
-              text ? text : http_status_text(status));
-    json_decref(root);
+    http_refusal(status, body, err);
+    err->code = status >= 500 || status == 404 ? ERROR_UNAVAILABLE : ERROR_DENIED;
 }
 
 static void ask_free(struct secret_ask *ask)
@@ -134,8 +130,6 @@ static void on_done(struct http_call *call, struct http_response *res, const str
         read_refusal(res->status, &res->body, &err);
     else
         set = read_answer(&res->body, &err);
-    if (res && res->body.data)
-        explicit_bzero(res->body.data, res->body.len);
     ask.done(ask.ctx, set, set ? NULL : &err);
 }
 
@@ -143,7 +137,7 @@ static void begin(struct secret_source *s, struct secret_ask *ask)
 {
     CLEANUP_FREE char *path = mem_printf("/v1/agent/secrets?node=%s&alloc=%s", s->node_id, ask->alloc_id);
     ask->call = http_call_start(s->client, &(struct http_call_options){
-        .method = HTTP_METHOD_GET, .target = sync_server(s->sync), .path = path, .response_limit = ANSWER_LIMIT,
+        .method = HTTP_METHOD_GET, .target = sync_server(s->sync), .path = path, .secret = true, .response_limit = ANSWER_LIMIT,
         .response_timeout_ms = ANSWER_MS, .idle_timeout_ms = ANSWER_MS, .on_done = on_done, .arg = ask,
     });
 }

@@ -8,15 +8,27 @@
 
 void buf_free(struct buf *b)
 {
+    if (b->secret && b->data)
+        explicit_bzero(b->data, b->cap);
     free(b->data);
-    *b = (struct buf){0};
+    *b = (struct buf){.secret = b->secret};
 }
 
 void buf_wipe(struct buf *b)
 {
-    if (b->data)
-        explicit_bzero(b->data, b->cap);
+    b->secret = true;
     buf_free(b);
+}
+
+/* realloc would leave what it moves. */
+static char *grow_secret(struct buf *b, size_t cap)
+{
+    char *data = mem_alloc(cap);
+    if (b->data)
+        memcpy(data, b->data, b->len);
+    struct buf old = *b;
+    buf_free(&old);
+    return data;
 }
 
 void buf_reserve(struct buf *b, size_t more)
@@ -28,7 +40,7 @@ void buf_reserve(struct buf *b, size_t more)
     size_t cap = b->cap ? b->cap : 64;
     while (cap < need)
         cap += cap / 2 + 16;
-    b->data = mem_realloc(b->data, cap);
+    b->data = b->secret ? grow_secret(b, cap) : mem_realloc(b->data, cap);
     b->cap = cap;
     b->data[b->len] = '\0';
 }

@@ -6,14 +6,16 @@
 
 #include "base/mem.h"
 
-/* A struct buf may live on the stack, zeroed; `data` is NULL or malloc'ed and always followed by a NUL byte. */
+/* A struct buf may live on the stack, zeroed; `data` is NULL or malloc'ed and always followed by a NUL byte. What a secret one
+ * held is overwritten wherever it lets go of memory: when it grows, and at its end; buf_steal hands it over as it is. */
 struct buf {
     char *data;
     size_t len;
     size_t cap;
+    bool secret;
 };
 
-void buf_free(struct buf *b);                    /* frees the data and clears b; b itself is the caller's */
+void buf_free(struct buf *b);                    /* frees the data and clears b, but for secret; b itself is the caller's */
 static inline void buf_free_cleanup_value(struct buf *b) { buf_free(b); }
 #define CLEANUP_BUF __attribute__((cleanup(buf_free_cleanup_value)))   /* CLEANUP_BUF struct buf b = {0}; */
 

@@ -10,6 +10,11 @@ bool text_has_prefix(const char *s, const char *prefix)
     return !strncmp(s, prefix, strlen(prefix));
 }
 
+bool text_same(const char *a, const char *b)
+{
+    return !strcmp(a ? a : "", b ? b : "");
+}
+
 bool text_is_name(const char *s)
 {
     size_t n = strlen(s);

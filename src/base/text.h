@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 bool text_has_prefix(const char *s, const char *prefix);
+bool text_same(const char *a, const char *b);        /* NULL is as good as empty */
 /* Names of jobs, services, nodes, ports: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters (RFC 1123 label). */
 bool text_is_name(const char *s);
 /* The nearest name that satisfies this: "/shop_api.1" gives "shop-api-1"; otherwise where nothing is left. The caller frees

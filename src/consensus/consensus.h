@@ -140,6 +140,7 @@ struct consensus_stats {
     bool no_space;                  /* proposals are being refused for it */
     unsigned pending;               /* proposals not answered yet */
     uint64_t proposals, appends, syncs;    /* counters since start; proposals / syncs is the size of group commits */
+    uint64_t refused_connections;   /* from who is no server of this cluster; since start */
     int64_t leader_contact_ms;      /* since a leader was last heard of: how old a read may be here; -1: not yet; leader: 0 */
 };
 void consensus_stats(const struct consensus *c, struct consensus_stats *out);

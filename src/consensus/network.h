@@ -26,4 +26,5 @@ struct network {
     struct network_peer (*peer)(struct network *network, uint64_t id);
     /* Connections to these servers are wanted (this server itself may be among them), and to no others. */
     void (*want)(struct network *network, const struct membership *membership);
+    uint64_t refused;           /* connections of who is no server of this cluster */
 };

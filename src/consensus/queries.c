@@ -38,6 +38,7 @@ void consensus_stats(const struct consensus *c, struct consensus_stats *out)
         .proposals = c->proposals,
         .appends = s.appends,
         .syncs = s.syncs,
+        .refused_connections = c->host->network ? c->host->network->refused : 0,
         .leader_contact_ms = c->raft.role == RAFT_LEADER ? 0 : since(consensus_now_ms(c), c->raft.leader_heard_ms),
     };
 }

@@ -76,6 +76,7 @@ void transport_trouble(struct remote *r, const char *why)
 void transport_refused(struct transport *t, const char *peer, const char *why)
 {
     uint64_t unsaid;
+    t->network.refused++;
     if (log_limit_allows(&t->refusals, time_monotonic_ms(), &unsaid))
         LOG_W("a server is refused", "peer", peer, "why", why, "not_told", LOG_U64(unsaid));
 }

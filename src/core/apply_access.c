@@ -13,8 +13,7 @@
 
 static void access_event(struct core *c, const char *subject, const char *to, const char *what)
 {
-    state_event(c, (struct event_text){.kind = "access", .subject = subject, .to = to}, "%s%s%s", what, c->actor ? " by " : "",
-                c->actor ? c->actor : "");
+    state_event_by_actor(c, (struct event_text){.kind = "access", .subject = subject, .to = to}, what);
     c->access.modify_index = c->index;
 }
 

@@ -14,8 +14,7 @@
 static void tell(struct core *c, const char *id, const char *to, const char *reason)
 {
     CLEANUP_FREE char *subject = mem_strndup(id, 12);
-    state_event(c, (struct event_text){.kind = "authority", .subject = subject, .to = to}, "%s%s%s", reason, c->actor ? " by " : "",
-                c->actor ? c->actor : "");
+    state_event_by_actor(c, (struct event_text){.kind = "authority", .subject = subject, .to = to}, reason);
     c->access.modify_index = c->index;
 }
 

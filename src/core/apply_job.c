@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "core/apply.h"
 #include "core/beside.h"
 #include "core/ingress.h"
@@ -35,14 +36,9 @@ static void carry_over(struct core *c, struct service_entry *s, uint64_t epoch)
     }
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return strcmp(a ? a : "", b ? b : "") == 0;
-}
-
 static bool schedule_changed(const struct service *a, const struct service *b)
 {
-    return !same_text(a->schedule, b->schedule) || !same_text(a->time_zone_rule, b->time_zone_rule);
+    return !text_same(a->schedule, b->schedule) || !text_same(a->time_zone_rule, b->time_zone_rule);
 }
 
 static struct version_entry *new_version(struct core *c, const struct service_entry *s, const struct new_version *nv)
@@ -228,8 +224,7 @@ int apply_job_submit(struct core *c, const void *payload, struct buf *body, stru
     TAILQ_FOREACH(s, &j->services, in_job)
         if (!s->stopped && !names_service(&p->job, s->name))
             service_stop(c, s, false, "the job's new file leaves it out");
-    state_event(c, (struct event_text){.kind = "job", .subject = j->name}, "submitted%s%s", c->actor ? " by " : "",
-                c->actor ? c->actor : "");
+    state_event_by_actor(c, (struct event_text){.kind = "job", .subject = j->name}, "submitted");
     return 0;
 }
 
@@ -315,8 +310,8 @@ int apply_service_restart(struct core *c, const void *payload, struct buf *body,
     service_restart(c, s);
     if (s->current->v.spec.schedule)
         s->run_at = c->now;                             /* run it now, apart from its schedule */
-    state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
-                "restart of all replicas was asked for%s%s", c->actor ? " by " : "", c->actor ? c->actor : "");
+    state_event_by_actor(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
+                "restart of all replicas was asked for");
     service_answer(c, s, NULL, body);
     return 0;
 }

@@ -96,11 +96,6 @@ static void set_member(struct core *c, struct member_entry *e, const struct memb
     state_touch_members(c);
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return strcmp(a ? a : "", b ? b : "") == 0;
-}
-
 static bool same_member(const struct member_entry *e, const struct member *facts)
 {
     struct member m = *facts;
@@ -128,7 +123,7 @@ int apply_member_set(struct core *c, const void *payload, struct buf *body, stru
         member_event(c, &e->m, "joined", "it joined the cluster");
     } else if (!same_member(e, &p->member)) {
         bool moved = strcmp(e->m.address, p->member.address) || strcmp(e->m.raft_address, p->member.raft_address);
-        bool released = !same_text(e->m.version, p->member.version) || e->m.level != p->member.level;
+        bool released = !text_same(e->m.version, p->member.version) || e->m.level != p->member.level;
         set_member(c, e, &p->member);
         if (moved || released)
             member_event(c, &e->m, NULL, moved ? "its address changed" : "it runs another release");

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/id.h"
+#include "base/text.h"
 #include "core/apply.h"
 #include "core/ingress.h"
 #include "core/network.h"
@@ -73,7 +74,7 @@ static bool same_facts(const struct node_entry *e, const struct node *facts)
 /* What the agents of other nodes know of it. */
 static bool same_place(const struct node *a, const struct node *b)
 {
-    return !strcmp(a->ip ? a->ip : "", b->ip ? b->ip : "") && !strcmp(a->name, b->name)
+    return text_same(a->ip, b->ip) && !strcmp(a->name, b->name)
            && type_equal(&node_network_type, &a->network, &b->network);
 }
 

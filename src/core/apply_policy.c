@@ -25,8 +25,7 @@ int apply_policy_set(struct core *c, const void *payload, struct buf *body, stru
     }
     type_clear(&policy_type, &c->policy);
     type_copy(&policy_type, &c->policy, &p->policy);
-    state_event(c, (struct event_text){.kind = "policy", .subject = "policy"}, "set%s%s", c->actor ? " by " : "",
-                c->actor ? c->actor : "");
+    state_event_by_actor(c, (struct event_text){.kind = "policy", .subject = "policy"}, "set");
     buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
     return 0;
 }

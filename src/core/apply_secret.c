@@ -27,8 +27,7 @@ uint64_t core_secret_next_version(const struct core *c, const char *name)
 
 static void secret_event(struct core *c, const char *name, const char *to, const char *what)
 {
-    state_event(c, (struct event_text){.kind = "secret", .subject = name, .to = to}, "%s%s%s", what, c->actor ? " by " : "",
-                c->actor ? c->actor : "");
+    state_event_by_actor(c, (struct event_text){.kind = "secret", .subject = name, .to = to}, what);
     c->secrets.modify_index = c->index;
 }
 

@@ -133,21 +133,6 @@ static bool is_machine(const struct alloc_entry *a)
     return v && v->v.spec.driver == DRIVER_FIRECRACKER;
 }
 
-/* Looked up once for each command, however many of the job's services changed. */
-static bool job_has_machines(struct core *c, struct job_entry *j)
-{
-    struct service_entry *s;
-    struct version_entry *v;
-    if (j->network_looked == c->index)
-        return j->has_machines;
-    j->network_looked = c->index;
-    j->has_machines = false;
-    TAILQ_FOREACH(s, &j->services, in_job)
-        TAILQ_FOREACH(v, &s->versions, link)
-            j->has_machines |= v->v.spec.driver == DRIVER_FIRECRACKER;
-    return j->has_machines;
-}
-
 /* In the traffic, and to stay there. */
 static bool is_named(const struct alloc_entry *a)
 {
@@ -198,7 +183,7 @@ void network_tell(struct core *c)
     while ((s = STAILQ_FIRST(&c->network_changed))) {
         STAILQ_REMOVE_HEAD(&c->network_changed, network_link);
         s->network_changed = false;
-        if (!job_has_machines(c, s->job))
+        if (!s->job->machines)
             continue;
         uint64_t hash = part_hash(s);
         if (hash != s->network_hash)
@@ -212,7 +197,7 @@ void network_rebuild(struct core *c)
 {
     struct service_entry *s;
     RB_FOREACH(s, service_tree, &c->services)
-        s->network_hash = job_has_machines(c, s->job) ? part_hash(s) : 0;
+        s->network_hash = s->job->machines ? part_hash(s) : 0;
     network_nodes_changed(c);
 }
 

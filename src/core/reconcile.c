@@ -9,6 +9,7 @@
 #include "base/cron.h"
 #include "base/id.h"
 #include "base/random.h"
+#include "base/text.h"
 
 #define RETRY_FIRST_MS 5000
 #define RETRY_MOST_MS (5 * 60 * 1000)
@@ -474,18 +475,13 @@ static void say_reason(const struct pass *p, struct buf *reason)
         buf_printf(reason, "%s%s", reason->len ? "; " : "", p->why_failed.data);
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return strcmp(a ? a : "", b ? b : "") == 0;
-}
-
 static void report_service(struct pass *p, struct decide_service *to)
 {
     CLEANUP_BUF struct buf reason = {0};
     struct service_entry *s = p->s;
     say_reason(p, &reason);
     if (!s->stopped && !p->left_over)
-        if (to->set_next_run || p->unplaced != s->unplaced || !same_text(reason.data, s->reason)) {
+        if (to->set_next_run || p->unplaced != s->unplaced || !text_same(reason.data, s->reason)) {
             struct decide_service *entry = list_add((struct list *)&p->d->out.services,
                                                     command_decide_type.fields[4].type);
             *entry = *to;

@@ -333,6 +333,11 @@ void state_event(struct core *c, struct event_text e, const char *fmt, ...)
     changed(c, CORE_ANY);
 }
 
+void state_event_by_actor(struct core *c, struct event_text e, const char *what)
+{
+    state_event(c, e, "%s%s%s", what, c->actor ? " by " : "", c->actor ? c->actor : "");
+}
+
 /* --- room on nodes --- */
 
 static int64_t port_key(const struct alloc_port *p)
@@ -507,8 +512,15 @@ struct service_entry *state_add_service(struct core *c, const char *name)
     return s;
 }
 
+static bool is_machine(const struct version_entry *v)
+{
+    return v->v.spec.driver == DRIVER_FIRECRACKER;
+}
+
 static void version_free(struct service_entry *s, struct version_entry *v)
 {
+    s->machines -= is_machine(v);
+    s->job->machines -= is_machine(v);
     TAILQ_REMOVE(&s->versions, v, link);
     type_clear(&service_version_type, &v->v);
     free(v);
@@ -561,11 +573,14 @@ void state_move_service(struct core *c, struct service_entry *s, struct job_entr
 {
     struct job_entry *old = s->job;
     struct service_entry *next;
-    if (old)
+    if (old) {
         TAILQ_REMOVE(&old->services, s, in_job);
+        old->machines -= s->machines;
+    }
     s->job = job;
     s->position = position;
     if (job) {
+        job->machines += s->machines;
         TAILQ_FOREACH(next, &job->services, in_job)
             if (next->position > position)
                 break;
@@ -586,6 +601,8 @@ void state_set_current(struct core *c, struct service_entry *s, struct version_e
     TAILQ_INSERT_TAIL(&s->versions, v, link);
     v->names_peers = spec_names_peers(&v->v.spec);
     s->current = v;
+    s->machines += is_machine(v);
+    s->job->machines += is_machine(v);
     s->job->ordered |= v->v.spec.after.n > 0;
     s->last_version = v->v.version;
     bool every = v->v.spec.mode == MODE_EVERY_NODE;

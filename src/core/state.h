@@ -118,6 +118,7 @@ struct service_entry {
     /* derived */
     struct alloc_replica_tree allocs;
     uint32_t alloc_count;
+    uint32_t machines;                  /* versions that are microVMs */
     uint32_t live[2];                   /* live allocations: those that stand for a number, those that stand for a node */
     bool dirty, blocked;                /* blocked: waits for room */
     int64_t wake_at;
@@ -142,7 +143,7 @@ struct job_entry {
     TAILQ_HEAD(, service_entry) services;
     RB_ENTRY(job_entry) by_name;
     bool ordered;                       /* derived: some service of it came after another once */
-    bool has_machines; uint64_t network_looked;     /* derived: a service of it is of microVMs, as of that index */
+    uint32_t machines;                  /* derived: versions of its services that are microVMs */
 };
 
 /* What an ingress node measured of the two sides of a deployment whose canary is judged: since its agent began, and before. */
@@ -331,6 +332,7 @@ void state_set_dirty_every_node(struct core *c);
 struct event *state_event_slot(struct core *c, uint64_t number);       /* in the ring, made when it is not yet there */
 struct event_text { const char *kind, *subject, *service, *alloc, *node, *from, *to; };
 void state_event(struct core *c, struct event_text e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void state_event_by_actor(struct core *c, struct event_text e, const char *what);       /* "WHAT by ACTOR" */
 
 /* True while the allocation serves: healthy, or running where no health check is asked for. */
 bool alloc_serves(const struct alloc_entry *a);

@@ -1,6 +1,5 @@
 #include "join/enrol.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -60,16 +59,6 @@ static void take_answer(struct enrol *e, const struct buf *body)
     type_clear(&certificate_answer_type, &a);
 }
 
-static void take_refusal(struct enrol *e, const struct http_response *res)
-{
-    json_t *root = json_loadb(res->body.data ? res->body.data : "", res->body.len, 0, NULL);
-    const json_t *error = json_object_get(root, "error");
-    const char *code = json_string_value(json_object_get(error, "code")), *text = json_string_value(json_object_get(error, "message"));
-    error_set(&e->err, code ? error_code_from_name(code) : error_code_from_http_status(res->status), "%s",
-              text ? text : http_status_text(res->status));
-    json_decref(root);
-}
-
 static void on_step(uv_timer_t *timer);
 
 static void on_done(struct http_call *call, struct http_response *res, const struct error *err, void *arg)
@@ -81,7 +70,7 @@ static void on_done(struct http_call *call, struct http_response *res, const str
     else if (res->status >= 200 && res->status < 300)
         take_answer(e, &res->body);
     else
-        take_refusal(e, res);
+        http_refusal(res->status, &res->body, &e->err);
     /* What the server says of a certificate or a token another one would say too; a connection that is refused may be only
      * this server's trouble. */
     e->over = e->good || (!err && is_final(e->err.code)) || e->next == e->targets.n;

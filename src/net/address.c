@@ -87,6 +87,12 @@ bool address_is_local(const struct address *a)
     return inet_pton(AF_INET6, a->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
+bool address_text_is_local(const char *text)
+{
+    struct address a;
+    return !address_parse(text, 0, &a, NULL) && address_is_local(&a);
+}
+
 int address_probe(const struct address *a, enum address_transport transport)
 {
     union { struct sockaddr any; struct sockaddr_in v4; struct sockaddr_in6 v6; } sa = {0};

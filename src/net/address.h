@@ -23,6 +23,7 @@ struct sockaddr_storage;
 int address_sockaddr(const struct address *a, struct sockaddr_storage *out, struct error *err);
 /* True for unix sockets, 127.0.0.0/8, ::1 and "localhost": what may be served without TLS. */
 bool address_is_local(const struct address *a);
+bool address_text_is_local(const char *text);           /* false for what is no address, too */
 /* Our own address on the way to that one, as text; the caller's. NULL when there is no way, or host is a name: nothing is
  * looked up and nothing sent (connecting a datagram socket only asks the kernel for the route). */
 char *address_local(const char *host, int port);

@@ -52,6 +52,7 @@ static void add_clean(struct buf *out, const char *s)
 static void build_request(struct http_call *call, const struct http_call_options *o)
 {
     struct buf *out = &call->request;
+    out->secret = call->res.body.secret = o->secret;
     char host[ADDRESS_TEXT_SIZE];
     address_format(host, &call->target.address);
     buf_reserve(out, 256 + o->body_len);

@@ -49,6 +49,7 @@ struct http_call_options {
     size_t header_count;
     const void *body;               /* copied */
     size_t body_len;
+    bool secret;                    /* the bodies hold a secret: see buf.h */
     size_t response_limit;          /* [64 MiB] of a collected body; beyond: ERROR_TOO_LARGE */
     int64_t response_timeout_ms;    /* [none] from the request sent to the head of the answer */
     int64_t idle_timeout_ms;        /* [none] between pieces of the answer's body */
@@ -71,3 +72,5 @@ void http_call_cancel(struct http_call *call);
 /* Backpressure: no on_data until resumed; not from inside resume. idle_timeout_ms rests while paused. */
 void http_call_pause(struct http_call *call);
 void http_call_resume(struct http_call *call);
+/* What an answer that is no success says, for body {"error":{"code","message"}}; else its status. Sets err. */
+void http_refusal(int status, const struct buf *body, struct error *err);

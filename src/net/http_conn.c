@@ -142,11 +142,13 @@ void conn_free(struct conn *c)
 }
 
 /* Whoever knocks with a wrong certificate, or none, does so again and again. */
-static void tell_refused(struct http_server *server, const struct error *err)
+static void tell_refused(struct http_server *server, const char *peer, const struct error *err)
 {
     uint64_t unsaid;
+    if (server->options.refused)
+        atomic_fetch_add_explicit(server->options.refused, 1, memory_order_relaxed);
     if (log_limit_allows(&server->refusals, time_monotonic_ms(), &unsaid))
-        LOG_W("a connection was refused", "reason", err->text, "not_told", LOG_U64(unsaid));
+        LOG_W("a connection was refused", "peer", peer, "reason", err->text, "not_told", LOG_U64(unsaid));
 }
 
 static void on_close(struct stream *s, void *arg, const struct error *err)
@@ -154,7 +156,7 @@ static void on_close(struct stream *s, void *arg, const struct error *err)
     struct conn *c = arg;
     struct request *r = c->req;
     if (err && c->shaking && !c->server->stopping)
-        tell_refused(c->server, err);
+        tell_refused(c->server, stream_peer(s), err);
     else if (err)
         LOG_D("connection broke", "peer", stream_peer(s), "error", err->text);
     c->req = NULL;
@@ -179,6 +181,8 @@ static void on_eof(struct stream *s, void *arg)
 }
 
 /* ---- Requests ---- */
+
+#define SECRET_BODY_MOST (256 * 1024)      /* longer ones are copied when they grow, and hold no secret */
 
 static void on_body(void *arg, const char *data, size_t len)
 {
@@ -248,6 +252,7 @@ static void conn_head(struct conn *c, bool more_is_here)
         conn_refuse(c, 413, "the body is too large");
         return;
     }
+    r->pub.body.secret = !r->head.chunked && r->head.content_length <= SECRET_BODY_MOST;
     if (!check_expectation(c, has_body, more_is_here))
         return;
     if (has_body)

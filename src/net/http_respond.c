@@ -20,8 +20,6 @@ void http_request_free(struct request *r)
 {
     http_target_free(r->pub.segments, r->pub.segment_count, &r->pub.query);
     http_head_free(&r->head);
-    if (r->pub.wipe)
-        buf_wipe(&r->pub.body);
     buf_free(&r->pub.body);
     tls_peer_release((struct tls_peer *)(uintptr_t)r->pub.tls);
     free((char *)(uintptr_t)r->pub.peer);
@@ -82,8 +80,8 @@ static void add_connection(struct buf *out, const struct conn *c, bool http_1_0)
 static void send_whole(struct conn *c, int status, const struct http_header *headers, size_t count, struct buf *body,
                        const struct request *r)
 {
-    CLEANUP_BUF struct buf out = {0};
     size_t len = body ? body->len : 0;
+    CLEANUP_BUF struct buf out = {.secret = body && body->secret};
     bool bodyless = status == 204 || status == 304 || status < 200;
     buf_reserve(&out, 256 + (len < 4096 ? len : 0));
     add_head(&out, c, status, headers, count);
@@ -118,8 +116,6 @@ void http_respond(struct http_request *req, int status, const struct http_header
         send_whole(c, status, headers, count, body, r);
         conn_next(c);
     }
-    if (body && r->pub.wipe)
-        buf_wipe(body);
     if (body)
         buf_free(body);
     http_request_free(r);

@@ -5,6 +5,7 @@
  * http_stream_end, http_stream_abort, http_request_drop or http_upgrade; then it is gone. If the connection dies
  * earlier, the request stays valid, on_close tells, and the answer goes nowhere. All calls on the loop's thread. */
 #pragma once
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,11 +28,10 @@ struct http_request {
     size_t segment_count;
     struct http_headers query;      /* decoded parameters in order; "?follow" has the value "" */
     struct http_headers headers;
-    struct buf body;                /* may be taken out with buf_steal */
+    struct buf body;                /* may be taken out with buf_steal; one of known, small size is secret at first (buf.h) */
     const char *peer;               /* "127.0.0.1:51234" or "unix" */
     const struct tls_peer *tls;     /* NULL without a client certificate */
     bool wants_upgrade;             /* Connection: upgrade, with an Upgrade header */
-    bool wipe;                      /* may be set: the bodies of request and answer are overwritten once they are done with */
 
     void *data;                     /* the handler's own */
     void (*on_close)(struct http_request *req);   /* the connection died before the answer was complete; once */
@@ -46,6 +46,7 @@ struct http_server_options {
     /* Called when the head is complete. -1 refuses the request unread with that status and err, and closes; NULL: never. */
     int (*check)(const struct http_request *req, void *arg, int *status, struct error *err);
     void *arg;
+    atomic_uint_fast64_t *refused;  /* NULL, or: counts connections whose handshake failed; any thread may read it */
     size_t max_connections;         /* [10000] beyond: 503 and close */
     size_t max_per_address;         /* [max_connections] of one address (address_holder): the same */
     size_t header_limit;            /* [16384] beyond: 431 */

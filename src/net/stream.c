@@ -302,7 +302,7 @@ void stream_write(struct stream *s, const void *data, size_t len)
 
 void stream_write_buf(struct stream *s, struct buf *b)
 {
-    if (s->secure || b->len <= CHUNK_BYTES / 4) {
+    if (s->secure || (b->len <= CHUNK_BYTES / 4 && !b->secret)) {
         stream_write(s, b->data, b->len);
         buf_free(b);
         return;
@@ -410,6 +410,7 @@ static void tls_pump(struct stream *s)
         switch (tls_session_read(s->tls, s->shared->plain, sizeof s->shared->plain, &got, &err)) {
         case TLS_DONE:
             pass_on(s, s->shared->plain, got);
+            explicit_bzero(s->shared->plain, got);      /* maybe somebody's secret */
             break;
         case TLS_WANTS_INPUT:
             stream_flush(s);    /* an answer to a key update */

@@ -35,7 +35,7 @@ void stream_read_stop(struct stream *s);
 
 /* Copies what the kernel does not take at once. Dropped when the stream is closing. */
 void stream_write(struct stream *s, const void *data, size_t len);
-/* As stream_write, but takes over the buffer's memory; *b is empty afterwards. */
+/* As stream_write, but takes over the buffer's memory, without a copy of it where it is secret; *b is empty afterwards. */
 void stream_write_buf(struct stream *s, struct buf *b);
 /* Bytes accepted and not yet in the kernel. Stop producing beyond some limit, go on in on_drain. */
 size_t stream_pending(const struct stream *s);

@@ -117,6 +117,7 @@ static SSL_CTX *make_ssl(const struct tls_context *ctx, struct error *err)
         return NULL;
     }
     SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION);
+    SSL_CTX_set_options(ssl, SSL_OP_CLEANSE_PLAINTEXT);     /* it may be a secret: see buf.h */
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     /* Connections are kept; resumption would only cost memory. */

@@ -17,8 +17,6 @@
 #include "server/secret.h"
 #include "server/vault.h"
 
-#define AUTHORITY_LIFE_MS (3650 * 24 * 3600 * 1000LL)
-
 struct enrolment {
     struct proposal proposal;
     struct request *r;
@@ -48,6 +46,17 @@ int api_certificate_prepare(struct request *r, struct error *err)
                      "`mt cluster token`)", body->role, body->name);
 }
 
+/* Refused without a word in the log would be a guess that nobody sees. */
+static void refuse(struct request *r)
+{
+    const struct certificate_request *body = r->body;
+    struct error *err = &r->answer.error;
+    error_context(err, "no certificate for %s %.63s", body->role, body->name);
+    if (err->code != ERROR_DENIED)                       /* which is told like each refusal */
+        LOG_W("no certificate was given", "peer", r->http->peer, "reason", err->text);
+    control_answer(r);
+}
+
 static void give(struct control *c, struct request *r)
 {
     const struct certificate_request *body = r->body;
@@ -58,12 +67,16 @@ static void give(struct control *c, struct request *r)
                                 .now_ms = time_now_ms(), .life_ms = c->config->certificate_lifetime_ms,
                                 .renew_ms = c->config->certificate_renewal_ms};
     core_certificate_mark(c->core, mark);
-    if (!issue_certificate(&core_access(c->core)->authorities, mark, vault_ring(c), &order, &a, &r->answer.error)) {
+    int rc = issue_certificate(&core_access(c->core)->authorities, mark, vault_ring(c), &order, &a, &r->answer.error);
+    if (rc == 0) {
         type_to_json(&certificate_answer_type, &a, &r->answer.body);
         LOG_I("gave a certificate", "role", body->role, "name", body->name, "by", body->token ? "token" : "certificate");
     }
     type_clear(&certificate_answer_type, &a);
-    control_answer(r);
+    if (rc)
+        refuse(r);
+    else
+        control_answer(r);
 }
 
 static void on_enrolled(struct control *c, struct proposal *p, enum consensus_outcome outcome)
@@ -76,7 +89,7 @@ static void on_enrolled(struct control *c, struct proposal *p, enum consensus_ou
     if (rc && r->answer.error.code == ERROR_UNKNOWN_OUTCOME)
         r->answer.error.code = ERROR_UNAVAILABLE;        /* it may be repeated */
     if (rc)
-        control_answer(r);
+        refuse(r);
     else
         give(c, r);
 }
@@ -97,14 +110,6 @@ static int enrol(struct control *c, struct request *r, struct error *err)
     command_encode_payload(COMMAND_ENROL, time_now_ms(), NULL, NULL, &payload, &command);
     control_propose(c, &e->proposal, command.data, command.len, on_enrolled);
     return 0;
-}
-
-/* Refused without a word in the log would be a guess that nobody sees. */
-static void refuse(struct request *r)
-{
-    const struct certificate_request *body = r->body;
-    LOG_W("no certificate was given", "peer", r->http->peer, "role", body->role, "name", body->name, "reason", r->answer.error.text);
-    control_answer(r);
 }
 
 void api_certificate(struct control *c, struct request *r)
@@ -192,10 +197,8 @@ API_READ(api_authority_rotate)
 {
     const struct authority *old;
     CLEANUP(certificate_key_free) char *old_key = open_signing(c, &old, err);
-    CLEANUP_FREE char *name = authority_new_name(time_now_ms());
-    struct authority_order order = {.name = name, .now_ms = time_now_ms(), .life_ms = AUTHORITY_LIFE_MS};
     struct authority fresh = {0};
-    if (old_key && !issue_authority(&order, vault_ring(c), old->certificate, old_key, &fresh, err))
+    if (old_key && !issue_authority(time_now_ms(), vault_ring(c), old->certificate, old_key, &fresh, err))
         return come(r, &fresh);
     type_clear(&authority_type, &fresh);
     return -1;

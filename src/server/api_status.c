@@ -52,6 +52,8 @@ static void add_consensus(struct control *c, struct buf *out)
     counter(out, "mentat_raft_proposals_total", "Commands proposed.", (double)s.proposals);
     counter(out, "mentat_raft_syncs_total", "Syncs of the log; proposals by syncs is the size of a group.",
             (double)s.syncs);
+    counter(out, "mentat_raft_refused_connections_total", "Connections of who is no server of this cluster.",
+            (double)s.refused_connections);
 }
 
 API_READ(api_metrics)
@@ -66,7 +68,6 @@ API_READ(api_metrics)
     gauge(out, "mentat_core_queue_depth", "Requests that wait for the core thread.", (double)queue_depth(&c->inbox));
     gauge(out, "mentat_waiting_reads", "Reads and event streams that wait for a change.", (double)c->wait_count);
     counter(out, "mentat_commands_applied_total", "Commands applied since the start.", (double)c->metrics.applied);
-    counter(out, "mentat_scope_denied_total", "Requests refused for what they are about.", (double)c->metrics.denied);
     counter(out, "mentat_commands_refused_total", "Clients' commands that the state refused.",
             (double)c->metrics.refused);
     gauge(out, "mentat_idempotency_key_bytes", "About what the answers to requests with a key take that are remembered.",

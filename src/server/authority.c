@@ -23,7 +23,6 @@
 #define CACHE_MOST (1u << 20)
 #define DAY_MS (24 * 3600 * 1000LL)
 #define FOUNDING_MS DAY_MS
-#define AUTHORITY_LIFE_MS (3650 * DAY_MS)
 
 /* What a server needs to give itself a certificate before it hears of any other: all may have been off for long. */
 struct authority_cache { struct authority_list authorities; char *mark; };
@@ -40,6 +39,7 @@ struct authorities {
     bool proposing, refused;             /* refused: said already that a key cannot be opened */
     int64_t after_ms;                    /* monotonic */
     uint64_t cached_index;               /* of the access that is in the cache */
+    struct buf cached;                   /* and its bytes */
 };
 
 /* --- this server's own certificate --- */
@@ -66,7 +66,7 @@ static int give_itself(struct own_tls *t, const struct authority_list *all, cons
 }
 
 /* By what it had when it ran last. False: that does not do. */
-static bool give_itself_from_cache(struct own_tls *t, const struct server_config *config)
+static bool give_itself_from_cache(struct own_tls *t, const struct server_config *config, const struct keyring *keys)
 {
     CLEANUP_FREE char *path = cache_path(config);
     CLEANUP_BUF struct buf bytes = {0};
@@ -74,8 +74,7 @@ static bool give_itself_from_cache(struct own_tls *t, const struct server_config
     struct error err;
     if (file_read(path, CACHE_MOST, &bytes, &err))
         return false;
-    CLEANUP(keyring_free) struct keyring *keys = vault_read_keys(config, t->launcher, &err);
-    bool good = keys && !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
+    bool good = !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
                 !give_itself(t, &cache.authorities, cache.mark, keys, config, &err);
     if (!good)
         LOG_W("this server could not renew its own certificate", "error", err.text);
@@ -121,13 +120,13 @@ static int read_secret(struct own_tls *t, const struct server_config *config, st
     return credentials_check_secret(text, config->join_token_file, err);
 }
 
-static int find_identity(struct own_tls *t, const struct server_config *config, bool fresh, struct error *err)
+static int find_identity(struct own_tls *t, const struct server_config *config, const struct keyring *keys, bool fresh, struct error *err)
 {
     int64_t now = time_now_ms();
     CLEANUP_FREE char *cache = cache_path(config);
     if (fresh)
         unlink(cache);                   /* of a cluster that it left */
-    else if (give_itself_from_cache(t, config))
+    else if (give_itself_from_cache(t, config, keys))
         return 0;
     if (fresh && config->expect > 1 && !t->secret && (!t->credentials.present || t->credentials.founding) && !t->token)
         return error_set(err, ERROR_INVALID, "the %lld servers cannot know each other yet: write the same founding secret (openssl rand "
@@ -143,19 +142,19 @@ static int find_identity(struct own_tls *t, const struct server_config *config, 
                      "another one: empty %s and let it join anew (mt cluster token)", until, config->data_dir);
 }
 
-int own_tls_open(struct own_tls *t, const struct server_config *config, struct launcher *launcher, const char *host,
+int own_tls_open(struct own_tls *t, const struct server_config *config, const struct keyring *keys, const char *host,
                  struct error *err)
 {
     CLEANUP_FREE char *folder = mem_printf("%s/tls", config->data_dir);
     uint64_t id;
     bool fresh;
     char text[24];
-    *t = (struct own_tls){.launcher = launcher};
+    *t = (struct own_tls){0};
     if (formation_find_id(config, &id, &fresh, err) || read_secret(t, config, err))
         return -1;
     snprintf(text, sizeof text, "%llu", (unsigned long long)id);
     find_names(t, config, host);
-    if (credentials_open(&t->credentials, folder, "server", text, err) || find_identity(t, config, fresh, err))
+    if (credentials_open(&t->credentials, folder, "server", text, err) || find_identity(t, config, keys, fresh, err))
         return -1;
     t->context = tls_context_new(&(struct tls_options){.cert_file = t->credentials.identity_file,
         .key_file = t->credentials.identity_file, .ca_file = t->credentials.authorities_file,
@@ -232,17 +231,10 @@ static const struct authority *find(const struct authority_list *all, const char
     return NULL;
 }
 
-char *authority_new_name(int64_t now_ms)
-{
-    char time[TIME_TEXT_SIZE];
-    time_format(time, now_ms);
-    return mem_printf("mentat authority %.10s", time);
-}
-
 static void make_first(struct authorities *a)
 {
     const struct authority_list *all = &core_access(a->c->core)->authorities;
-    CLEANUP_FREE char *founding = NULL, *name = authority_new_name(time_now_ms());
+    CLEANUP_FREE char *founding = NULL;
     CLEANUP(certificate_key_free) char *founding_key = NULL;
     struct certificate_facts facts;
     struct error err;
@@ -255,9 +247,8 @@ static void make_first(struct authorities *a)
             return;
         }
     }
-    struct authority_order order = {.name = name, .now_ms = time_now_ms(), .life_ms = AUTHORITY_LIFE_MS};
     struct authority made;
-    if (issue_authority(&order, vault_ring(a->c), founding, founding_key, &made, &err)) {
+    if (issue_authority(time_now_ms(), vault_ring(a->c), founding, founding_key, &made, &err)) {
         LOG_E("the cluster's authority cannot be made", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
     } else {
@@ -358,10 +349,15 @@ static void write_cache(struct authorities *a, const struct access *access, cons
     struct authority_cache cache = {.authorities = access->authorities, .mark = (char *)(uintptr_t)mark};      /* borrowed */
     struct error err;
     type_encode(&authority_cache_type, &cache, &bytes);
-    if (file_write(path, bytes.data, bytes.len, 0600, &err))
+    bool same = bytes.len == a->cached.len && !memcmp(bytes.data, a->cached.data, bytes.len);      /* tokens and roles changed */
+    if (!same && file_write(path, bytes.data, bytes.len, 0600, &err)) {
         LOG_W("the authorities cannot be kept", "error", err.text);
-    else
-        a->cached_index = access->modify_index;
+        return;
+    }
+    a->cached_index = access->modify_index;
+    buf_free(&a->cached);
+    a->cached = bytes;
+    bytes = (struct buf){0};
 }
 
 /* Its key comes first, from another server. */
@@ -424,7 +420,9 @@ void authority_start(struct control *c, struct own_tls *tls)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    struct authorities *a = handle->data;
+    buf_free(&a->cached);
+    free(a);
 }
 
 void authority_stop(struct control *c)

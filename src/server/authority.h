@@ -10,6 +10,7 @@
 #pragma once
 #include "join/credentials.h"
 #include "server/control.h"
+#include "server/keyring.h"
 
 struct certificate_answer;
 
@@ -20,18 +21,16 @@ struct own_tls {
     bool token;                      /* a join token stands in its place */
     struct str_list names;           /* under which this server is reached */
     struct tls_context *context;
-    struct launcher *launcher;       /* of the configuration's commands */
 };
-/* Finds or makes an identity before anything listens. host: at which others reach this server. */
-int own_tls_open(struct own_tls *t, const struct server_config *config, struct launcher *launcher, const char *host,
+/* Finds or makes an identity before anything listens. keys: those of the cluster that this server has. host: at which others
+ * reach it. */
+int own_tls_open(struct own_tls *t, const struct server_config *config, const struct keyring *keys, const char *host,
                  struct error *err);
 void own_tls_close(struct own_tls *t);
 
 /* Beside the control; nothing where the cluster's certificates are files of the operator. */
 void authority_start(struct control *c, struct own_tls *tls);
 void authority_stop(struct control *c);
-/* The name of a new authority; the caller's. */
-char *authority_new_name(int64_t now_ms);
 /* Under which this server is reached. */
 const struct str_list *authority_names(const struct control *c);
 /* Adds the names of servers and nodes that have no certificate of the present authorities. */

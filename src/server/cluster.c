@@ -9,6 +9,7 @@
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "join/credentials.h"
+#include "net/http_client.h"
 #include "server/dispatch.h"
 #include "server/formation.h"
 #include "server/knock.h"
@@ -139,7 +140,7 @@ static void on_announced(void *ctx, int status, const struct buf *body, const st
     if (err)
         refused = *err;
     else
-        peer_refusal(status, body, &refused);
+        http_refusal(status, body, &refused);
     u->next++;
     LOG_W("the cluster could not be told what this server is", "error", refused.text);
 }

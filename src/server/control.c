@@ -293,7 +293,8 @@ int control_start(struct control *c, uv_loop_t *loop, const struct control_optio
     authority_start(c, o->own_tls);
     cluster_start(c);
     knock_start(c);
-    if (vault_start(c, err) == 0 && formation_start(c, err) == 0) {
+    vault_start(c, o->keys);
+    if (formation_start(c, err) == 0) {
         c->backups = backups_start(c);
         return 0;
     }

@@ -25,6 +25,7 @@ struct formation;
 struct http_client;
 struct knock;
 struct launcher;
+struct vault_keys;
 struct peer_ask;
 struct vault;
 struct workload_identity;
@@ -87,6 +88,7 @@ struct control_options {
     struct tls_context *tls;         /* NULL: plain */
     struct access_table *access;     /* NULL: no tokens are asked for */
     struct own_tls *own_tls;         /* NULL: the cluster does not make certificates itself */
+    struct vault_keys *keys;         /* taken over */
     struct launcher *launcher;       /* NULL: no command is configured */
 };
 /* Opens the data directory and starts; requests may be sent to control->inbox from then on. 0, or -1 with err, after

@@ -15,6 +15,7 @@
 #include "base/timefmt.h"
 #include "join/enrol.h"
 #include "model/table.h"
+#include "net/http_client.h"
 #include "server/api_types.h"
 #include "server/authority.h"
 #include "server/cluster.h"
@@ -278,7 +279,7 @@ static void on_join(void *ctx, int status, const struct buf *body, const struct 
         if (err)
             problem = *err;
         else
-            peer_refusal(status, body, &problem);
+            http_refusal(status, body, &problem);
         refused(f, &problem);
     }
     type_clear(&join_result_type, &result);

@@ -120,6 +120,7 @@ void forward_start(struct request *r)
         .header_count = n,
         .body = r->http->body.data,
         .body_len = r->http->body.len,
+        .secret = r->route->secret,
         .response_limit = ANSWER_LIMIT,
         .response_timeout_ms = slice && !r->wait_ms && left > SLICE_MS ? SLICE_MS : left,
         .idle_timeout_ms = SLICE_MS * 5,

@@ -84,6 +84,16 @@ int http_thread_port(const struct http_thread *t)
 
 /* --- ends of a request --- */
 
+/* Once for each refusal, and counted. */
+static void say_refused(struct http_thread *t, const struct http_request *http, const struct identity *who,
+                        const struct error *err)
+{
+    CLEANUP_FREE char *path = mem_strndup(http->target, strcspn(http->target, "?"));    /* a query may hold a secret */
+    atomic_fetch_add_explicit(&t->metrics.denied, 1, memory_order_relaxed);
+    LOG_W("a request was refused", "peer", http->peer, "who", who->name, "method", http_method_name(http->method), "path",
+          path, "reason", err->text);
+}
+
 static bool counts_latency(const struct request *r)
 {
     return !r->streaming && !r->wait_ms && !r->target;
@@ -134,6 +144,8 @@ static int add_headers(const struct request *r, struct http_header *headers, cha
 void request_finish(struct request *r)
 {
     struct answer *a = &r->answer;
+    if (a->error.code == ERROR_DENIED || a->error.code == ERROR_UNAUTHENTICATED)
+        say_refused(r->thread, r->http, &r->who, &a->error);
     if (atomic_load(&r->gone)) {
         request_answered(r, 499);
         http_request_drop(r->http);
@@ -207,16 +219,6 @@ static void give_id(struct http_thread *t, const struct http_request *http, char
         memcpy(id, given, REQUEST_ID_SIZE);
     else
         snprintf(id, REQUEST_ID_SIZE, "%016llx", (unsigned long long)hash_mix(t->ids++));
-}
-
-/* Once for each refusal, and counted. */
-static void say_refused(struct http_thread *t, const struct http_request *http, const struct identity *who,
-                        const struct error *err)
-{
-    CLEANUP_FREE char *path = mem_strndup(http->target, strcspn(http->target, "?"));    /* a query may hold a secret */
-    atomic_fetch_add_explicit(&t->metrics.denied, 1, memory_order_relaxed);
-    LOG_W("a request was refused", "peer", http->peer, "who", who->name, "method", http_method_name(http->method), "path",
-          path, "reason", err->text);
 }
 
 /* more: one further header, or NULL. */
@@ -488,6 +490,7 @@ int http_thread_new(struct http_thread **out, const struct http_thread_options *
         .body_limit_of = body_limit_of,
         .check = check_head,
         .arg = t,
+        .refused = &t->metrics.strangers,
         .max_connections = o->max_connections,
         .max_per_address = o->config->max_per_address ? (size_t)o->config->max_per_address : (o->max_connections + 1) / 2,
     };
@@ -557,7 +560,7 @@ static void add_requests(struct http_thread *t, struct buf *out)
 void http_thread_metrics(struct http_thread *t, struct buf *out)
 {
     struct histogram reads = {0}, writes = {0};
-    uint64_t unrouted = 0, denied = 0, limited = 0, active = 0;
+    uint64_t unrouted = 0, denied = 0, limited = 0, strangers = 0, active = 0;
     for (size_t i = 0; i < t->count; i++) {
         struct http_metrics *m = &t->all[i]->metrics;
         histogram_sum(&reads, &m->reads);
@@ -565,6 +568,7 @@ void http_thread_metrics(struct http_thread *t, struct buf *out)
         unrouted += atomic_load_explicit(&m->unrouted, memory_order_relaxed);
         denied += atomic_load_explicit(&m->denied, memory_order_relaxed);
         limited += atomic_load_explicit(&m->limited, memory_order_relaxed);
+        strangers += atomic_load_explicit(&m->strangers, memory_order_relaxed);
         active += atomic_load_explicit(&m->active, memory_order_relaxed);
     }
     add_requests(t, out);
@@ -576,6 +580,8 @@ void http_thread_metrics(struct http_thread *t, struct buf *out)
     metric_add(out, "mentat_http_denied_total", NULL, (double)denied);
     metric_help(out, "mentat_http_limited_total", "counter", "Requests that came too often: 429.");
     metric_add(out, "mentat_http_limited_total", NULL, (double)limited);
+    metric_help(out, "mentat_http_refused_connections_total", "counter", "Connections without the right TLS or certificate.");
+    metric_add(out, "mentat_http_refused_connections_total", NULL, (double)strangers);
     metric_help(out, "mentat_http_active_requests", "gauge", "Requests that are not answered yet, streams too.");
     metric_add(out, "mentat_http_active_requests", NULL, (double)active);
     metric_help(out, "mentat_http_request_seconds", "histogram", "Time of requests, without waits and streams.");

@@ -1,5 +1,6 @@
 #include "server/issue.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/base64.h"
@@ -7,6 +8,7 @@
 #include "server/seal.h"
 
 #define SLACK_MOST_MS (5 * 60 * 1000LL)     /* that clocks of hosts may differ */
+#define AUTHORITY_LIFE_MS (3650 * 24 * 3600 * 1000LL)
 #define CONTEXT "authority/"
 
 const struct authority *issue_signing(const struct authority_list *all)
@@ -115,12 +117,15 @@ static void describe(struct authority *out, const char *key, const struct keyrin
     out->sealed_key = seal_key(out->id, key, keys);
 }
 
-int issue_authority(const struct authority_order *o, const struct keyring *keys, const char *by, const char *by_key,
+int issue_authority(int64_t now_ms, const struct keyring *keys, const char *by, const char *by_key,
                     struct authority *out, struct error *err)
 {
     CLEANUP(certificate_key_free) char *key = certificate_key_new();
-    struct certificate_order order = {.key = key, .name = o->name, .authority = true, .from_ms = o->now_ms - SLACK_MOST_MS,
-                                      .until_ms = o->now_ms + o->life_ms};
+    char name[64], day[TIME_TEXT_SIZE];
+    time_format(day, now_ms);
+    snprintf(name, sizeof name, "mentat authority %.10s", day);
+    struct certificate_order order = {.key = key, .name = name, .authority = true, .from_ms = now_ms - SLACK_MOST_MS,
+                                      .until_ms = now_ms + AUTHORITY_LIFE_MS};
     *out = (struct authority){0};
     if (certificate_sign(&order, NULL, key, &out->certificate, err) ||
         (by && certificate_sign(&order, by, by_key, &out->cross, err)))

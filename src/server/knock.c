@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "net/http_client.h"
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/cluster.h"
@@ -35,7 +36,7 @@ static void on_answer(void *ctx, int status, const struct buf *body, const struc
         free(steal(&k->removed));
     if (status != 404 || k->c->stopping || control_in_contact(k->c))
         return;
-    peer_refusal(status, body, &why);
+    http_refusal(status, body, &why);
     CLEANUP_FREE char *text = mem_printf("%s; to come back it joins anew: mt cluster join --token, at this server, or an empty "
                                          "data_dir", why.text);
     if (k->removed && !strcmp(k->removed, text))

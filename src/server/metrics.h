@@ -20,7 +20,7 @@ struct control_metrics {
     struct histogram apply;          /* of one command */
     struct histogram decide;         /* of one core_decide */
     struct histogram snapshot;       /* of writing down the whole state; by several threads */
-    uint64_t applied, decisions, nodes_down, refused, backup_failures, forwarded, denied;
+    uint64_t applied, decisions, nodes_down, refused, backup_failures, forwarded;
 };
 
 /* Of one HTTP thread. */
@@ -28,7 +28,7 @@ struct control_metrics {
 struct http_metrics {
     struct histogram reads, writes;  /* without waiting reads and streams: their time says nothing */
     atomic_uint_fast64_t *requests;  /* [route_count][METRICS_STATUS_CLASSES] */
-    atomic_uint_fast64_t unrouted, denied, limited, connections, active;
+    atomic_uint_fast64_t unrouted, denied, limited, strangers, connections, active;
 };
 
 void metric_help(struct buf *out, const char *name, const char *kind, const char *help);

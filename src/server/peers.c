@@ -1,6 +1,5 @@
 #include "server/peers.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #include "net/http_client.h"
@@ -34,20 +33,10 @@ void peer_call(struct control *c, enum http_method method, const char *address, 
     static const struct http_header json = {"Content-Type", "application/json"};
     struct http_call_options o = {
         .method = method, .target = target, .path = path, .headers = &json, .header_count = body ? 1 : 0,
-        .body = body ? body->data : NULL, .body_len = body ? body->len : 0, .response_limit = ANSWER_LIMIT,
+        .body = body ? body->data : NULL, .body_len = body ? body->len : 0, .secret = true, .response_limit = ANSWER_LIMIT,
         .response_timeout_ms = timeout_ms, .idle_timeout_ms = timeout_ms, .on_done = on_done, .arg = ask,
     };
     http_call_start(c->peers, &o);
-}
-
-void peer_refusal(int status, const struct buf *body, struct error *err)
-{
-    json_t *root = json_loadb(body->data ? body->data : "", body->len, 0, NULL);
-    const json_t *e = json_object_get(root, "error");
-    const char *code = json_string_value(json_object_get(e, "code")), *text = json_string_value(json_object_get(e, "message"));
-    error_set(err, code ? error_code_from_name(code) : error_code_from_http_status(status), "%s",
-              text ? text : http_status_text(status));
-    json_decref(root);
 }
 
 void peers_open(struct control *c, struct tls_context *tls)

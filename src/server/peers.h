@@ -9,8 +9,6 @@ typedef void peer_done(void *ctx, int status, const struct buf *body, const stru
 /* address: host:port, or a whole target. body NULL: none. Exactly one done(), from the loop; none after peers_close. */
 void peer_call(struct control *c, enum http_method method, const char *address, const char *path, const struct buf *body,
                int64_t timeout_ms, peer_done *done, void *ctx);
-/* What an answer that is no success says: {"error":{"message"}}, or its status. */
-void peer_refusal(int status, const struct buf *body, struct error *err);
 
 void peers_open(struct control *c, struct tls_context *tls);
 void peers_close(struct control *c);

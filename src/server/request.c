@@ -16,7 +16,7 @@ struct request *request_new(struct http_thread *thread, struct http_request *htt
     r->thread = thread;
     r->http = http;
     r->route = route;
-    http->wipe = route->secret;
+    http->body.secret = r->answer.body.secret = route->secret;
     return r;
 }
 
@@ -40,8 +40,6 @@ void request_delete(struct request *r)
     buf_free(&r->command);
     list_filter_clear(&r->filter);
     core_result_clear(&r->proposal.result);
-    if (r->route->secret)
-        buf_wipe(&r->answer.body);
     buf_free(&r->answer.body);
     problem_list_clear(&r->answer.problems);
     free(r->forward);

@@ -97,23 +97,13 @@ static int check_node(struct control *c, const struct request *r, struct error *
 
 /* --- questions --- */
 
-static int check(struct control *c, const struct request *r, struct error *err)
+int scope_check(struct control *c, const struct request *r, struct error *err)
 {
     if (r->who.kind == IDENTITY_AGENT && r->route->right == RIGHT_AGENT && !r->who.any_node)
         return check_node(c, r, err);
     if (r->who.holder && access_holder_check(r->who.holder, time_now_ms(), err))
         return -1;
     return is_open(r) ? 0 : check_objects(c, r, err);
-}
-
-int scope_check(struct control *c, const struct request *r, struct error *err)
-{
-    if (check(c, r, err) == 0)
-        return 0;
-    c->metrics.denied++;
-    LOG_W("a request was refused", "peer", r->http->peer, "who", r->who.name, "method", http_method_name(r->http->method), "path",
-          r->http->target, "reason", err->text);
-    return -1;
 }
 
 /* What names the service in the items of each list; events of no service are for all who may read. */

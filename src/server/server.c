@@ -23,6 +23,7 @@
 #include "server/control.h"
 #include "server/http_thread.h"
 #include "server/server_sandbox.h"
+#include "server/vault.h"
 
 struct server {
     const struct server_config *config;
@@ -34,6 +35,7 @@ struct server {
     struct control control;
     struct tls_context *tls;             /* of files, or own_tls */
     struct own_tls own_tls;
+    struct vault_keys keys;              /* until the control has them */
     struct access_table *access;
     struct audit *audit;
     struct rate_limits *rates;           /* NULL: no tokens are asked for */
@@ -89,7 +91,7 @@ static int open_tls(struct server *s, struct error *err)
     const struct server_config *c = s->config;
     if (c->tls == TLS_AUTO) {
         CLEANUP_FREE char *host = server_addresses_host(c);
-        if (own_tls_open(&s->own_tls, c, s->launcher, host, err))
+        if (own_tls_open(&s->own_tls, c, s->keys.ring, host, err))
             return error_context(err, "tls: auto");
         s->tls = tls_context_hold(s->own_tls.context);
         return 0;
@@ -221,10 +223,11 @@ static int start(struct server *s, struct error *err)
 {
     if (s->config->access == ACCESS_TOKENS)
         open_access(s);
-    if (open_audit(s, err) || open_tls(s, err))
+    if (open_audit(s, err) || vault_read_keys(s->config, s->launcher, &s->keys, err) || open_tls(s, err))
         return -1;
     struct control_options options = {.config = s->config, .addresses = &s->addresses, .tls = s->tls, .access = s->access,
-                                      .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL, .launcher = s->launcher};
+                                      .own_tls = s->config->tls == TLS_AUTO ? &s->own_tls : NULL, .keys = &s->keys,
+                                      .launcher = s->launcher};
     if (open_threads(s, err) ||
         server_addresses_find(s->config, s->address.is_unix ? 0 : s->address.port, &s->addresses, err) ||
         control_start(&s->control, &s->loop, &options, err)) {
@@ -262,6 +265,7 @@ static int run_once(const struct server_config *config, struct launcher *launche
     server_addresses_clear(&s.addresses);
     tls_context_free(s.tls);
     own_tls_close(&s.own_tls);
+    vault_clear_keys(&s.keys);
     access_table_free(s.access);
     rate_limits_free(s.rates);
     audit_close(s.audit);

@@ -238,24 +238,17 @@ static char *host_name(void)
     return mem_strdup(text_is_name(text) ? text : "server");
 }
 
-static bool is_elsewhere(const char *text)
-{
-    struct address a;
-    struct error ignored;
-    return !address_parse(text, 0, &a, &ignored) && !address_is_local(&a);
-}
-
 /* Nothing is open by default, and what stays on this host needs nothing. */
 static void choose_tls(struct server_config *c)
 {
-    bool outside = c->advertise && is_elsewhere(c->advertise);
+    bool outside = c->advertise && !address_text_is_local(c->advertise);
     for (uint32_t i = 0; i < c->servers.n; i++)
-        outside |= is_elsewhere(c->servers.v[i]);
+        outside |= !address_text_is_local(c->servers.v[i]);
     bool files = c->tls_cert || c->tls_key || c->tls_ca;
     if (!c->bind)
         c->bind = mem_strdup(files || outside || c->tls == TLS_AUTO ? "0.0.0.0" : "127.0.0.1");
     if (c->tls == TLS_DEFAULT)
-        c->tls = files ? TLS_FILES : c->allow_insecure || !is_elsewhere(c->bind) ? TLS_OFF : TLS_AUTO;
+        c->tls = files ? TLS_FILES : c->allow_insecure || address_text_is_local(c->bind) ? TLS_OFF : TLS_AUTO;
     if (c->access == ACCESS_AUTO)
         c->access = c->tls == TLS_AUTO ? ACCESS_TOKENS : ACCESS_OPEN;
 }

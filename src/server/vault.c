@@ -10,6 +10,7 @@
 #include "core/command.h"
 #include "net/address.h"
 #include "net/certificate.h"
+#include "net/http_client.h"
 #include "sandbox/launcher.h"
 #include "server/api.h"
 #include "server/api_types.h"
@@ -24,7 +25,8 @@
 
 struct vault {
     struct keyring *ring;
-    char *file, *passphrase;
+    char *passphrase;
+    const char *file;
     struct proposal proposal;
     bool proposing;
     bool seen;                       /* the state as of `index`: there is nothing to do but by the passing of time */
@@ -48,32 +50,29 @@ static char *ask_passphrase(struct launcher *launcher, const char *command, stru
     return passphrase;
 }
 
-/* passphrase: NULL where the file is not locked with one. */
-static struct keyring *read_keys(const struct server_config *config, struct launcher *launcher, char **passphrase, struct error *err)
+int vault_read_keys(const struct server_config *config, struct launcher *launcher, struct vault_keys *out, struct error *err)
 {
     struct error why;
-    *passphrase = NULL;
-    if (config->cluster_key_command && !(*passphrase = ask_passphrase(launcher, config->cluster_key_command, err)))
-        return NULL;
-    CLEANUP(keyring_free) struct keyring *ring = keyring_new();
-    if (keyring_load(ring, config->cluster_key_file, *passphrase, &why) == 0 || why.code == ERROR_NOT_FOUND)
-        return steal(&ring);
+    *out = (struct vault_keys){.ring = keyring_new()};
+    if (config->cluster_key_command && !(out->passphrase = ask_passphrase(launcher, config->cluster_key_command, err)))
+        return -1;
+    if (keyring_load(out->ring, config->cluster_key_file, out->passphrase, &why) == 0 || why.code == ERROR_NOT_FOUND)
+        return 0;
     *err = why;
-    return NULL;
+    return -1;
 }
 
-struct keyring *vault_read_keys(const struct server_config *config, struct launcher *launcher, struct error *err)
+void vault_clear_keys(struct vault_keys *k)
 {
-    CLEANUP(certificate_key_free) char *passphrase = NULL;
-    return read_keys(config, launcher, &passphrase, err);
+    keyring_free(k->ring);
+    certificate_key_free(k->passphrase);
+    *k = (struct vault_keys){0};
 }
 
-int vault_start(struct control *c, struct error *err)
+void vault_start(struct control *c, struct vault_keys *keys)
 {
-    struct vault *v = c->vault = NEW(struct vault);
-    v->file = mem_strdup(c->config->cluster_key_file);
-    v->ring = read_keys(c->config, c->launcher, &v->passphrase, err);
-    return v->ring ? 0 : -1;
+    c->vault = NEW(struct vault);
+    *c->vault = (struct vault){.file = c->config->cluster_key_file, .ring = steal(&keys->ring), .passphrase = steal(&keys->passphrase)};
 }
 
 const struct keyring *vault_ring(const struct control *c)
@@ -94,7 +93,6 @@ void vault_end(struct control *c)
     core_result_clear(&v->proposal.result);
     str_list_clear(&v->given);
     free(v->giving);
-    free(v->file);
     certificate_key_free(v->passphrase);
     free(v);
     c->vault = NULL;
@@ -202,7 +200,7 @@ static void on_given(void *ctx, int status, const struct buf *body, const struct
     }
     struct error why;
     if (status)
-        peer_refusal(status, body, &why);
+        http_refusal(status, body, &why);
     LOG_D("a server did not take the keys of the cluster", "server", id, "error", status ? why.text : err->text);
     again_later(v);
 }

@@ -10,11 +10,15 @@
 #include "server/control.h"
 #include "server/keyring.h"
 
-/* With the control itself: reads the keys that this server has. 0, or -1 with err. */
-int vault_start(struct control *c, struct error *err);
+/* What this server has at its start, by its configuration; the ring may be empty. passphrase NULL: none locks their file. */
+struct vault_keys { struct keyring *ring; char *passphrase; };
+/* Asks the configuration's command, and takes a while where a passphrase is used. 0, or -1 with err; to be cleared either way. */
+int vault_read_keys(const struct server_config *config, struct launcher *launcher, struct vault_keys *out, struct error *err);
+void vault_clear_keys(struct vault_keys *k);
+
+/* With the control itself, which takes them over. */
+void vault_start(struct control *c, struct vault_keys *keys);
 void vault_end(struct control *c);
-/* Before that: the keys that this server has, by its configuration. The caller frees the ring. NULL with err. */
-struct keyring *vault_read_keys(const struct server_config *config, struct launcher *launcher, struct error *err);
 /* True when this server has the key that is in force, and seals with it; then seal() may be used on the ring. */
 bool vault_ready(const struct control *c);
 const struct keyring *vault_ring(const struct control *c);

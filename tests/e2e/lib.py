@@ -71,14 +71,30 @@ def text_of(path):
         return f.read()
 
 
-def holding(directory, *values):
-    """Files below a directory in which one of these values stands, as it is or in base64 at any offset."""
+def needles_of(*values):
+    """What these values look like, as they are, in hexadecimal digits or in base64 at any offset."""
     needles = []
     for value in values:
         raw = value.encode()
         # Of a text in base64 the same three in four bytes stand wherever it begins.
         needles += [raw] + [base64.b64encode(b"\0" * i + raw)[4 * ((i + 2) // 3):-4] for i in range(3)] + [raw.hex().encode()]
-    found = []
+    return needles
+
+
+def memory_holding(pid, *values):
+    """Where in the memory of a process one of these values stands; only root can look."""
+    needles, found = needles_of(*values), []
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for begin, end, what in re.findall(r"^(\w+)-(\w+) rw\S+ \S+ \S+ \S+ *(.*)$", maps.read(), re.M):
+            memory.seek(int(begin, 16))
+            data = memory.read(int(end, 16) - int(begin, 16))
+            found += [(what, data[max(0, data.find(n) - 100):][:200]) for n in needles if n in data]
+    return found
+
+
+def holding(directory, *values):
+    """Files below a directory in which one of these values stands (needles_of)."""
+    needles, found = needles_of(*values), []
     for path in glob.glob(directory + "/**/*", recursive=True):
         if os.path.isfile(path):
             with open(path, "rb") as f:

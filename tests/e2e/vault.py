@@ -14,7 +14,7 @@ import unittest
 
 from authority import Authority
 from cluster_lib import Cluster
-from lib import Agent, Server, PATIENCE, call, exec_service, holding, job, program, text_of, wait_for
+from lib import Agent, Server, PATIENCE, call, exec_service, holding, job, memory_holding, program, text_of, wait_for
 
 KNOWN = "correct-horse-battery-staple"       # looked for in all files at the end
 KNOWN_2 = "tr0ub4dor-and-3-known-values"
@@ -308,6 +308,10 @@ class Secrets(unittest.TestCase):
         self.assertEqual(self.ask("GET", row, token=keeper).status, 404)
         # A name that comes back goes on counting: what was sealed for an old version does not open as a new one.
         self.assertIn("version 3", self.put("a-one", KNOWN))
+        for i in range(3):
+            self.assertEqual(self.ask("GET", value, token=revealer, i=i).status, 200)
+            if not os.geteuid():                 # nor in memory that a server has used for it
+                wait_for(lambda: memory_holding(self.server(i).process.pid, KNOWN) == [], 5, f"memory of server {i} without the value")
         self.nowhere(KNOWN, KNOWN_2)
 
     def test_the_search_for_values_finds_them(self):

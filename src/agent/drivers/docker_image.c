@@ -417,7 +417,7 @@ static struct pull_work *work_find(struct docker_images *i, const char *image, c
 {
     struct pull_work *w;
     LIST_FOREACH(w, &i->pulls, entry)
-        if (!strcmp(w->image, image) && !strcmp(w->login ? w->login : "", login ? login : ""))
+        if (!strcmp(w->image, image) && text_same(w->login, login))
             return w;
     w = NEW(struct pull_work);
     w->images = i;

@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/timefmt.h"
 
 #define KVM_DEVICE "/dev/kvm"
@@ -160,7 +161,7 @@ static void probe_done(uv_work_t *work, int status)
     f->probing = false;
     f->probed_at = time_monotonic_ms();
     const char *trouble = f->probe_error.code ? f->probe_error.text : NULL;
-    bool changed = strcmp(f->version ? f->version : "", f->probe_version) || strcmp(f->trouble ? f->trouble : "", trouble ? trouble : "");
+    bool changed = !text_same(f->version, f->probe_version) || !text_same(f->trouble, trouble);
     mem_set_string(&f->version, f->probe_version);
     mem_set_string(&f->trouble, trouble);
     if (changed && !f->closing && f->env->changed)

@@ -91,30 +91,53 @@ int link_mtu(const struct network *n)
     return uses_vxlan(n) ? mtu - VXLAN_BYTES : mtu;
 }
 
-struct overlap { const struct net4 *part; struct net4 found; int own; int index; };
+struct route_list { const struct network *n; int bridge; struct netlink_route *v; uint32_t count; };
+
+static void route_add(struct route_list *l, const struct netlink_route *r)
+{
+    l->v = mem_realloc_array(l->v, l->count + 1, sizeof *l->v);
+    l->v[l->count++] = *r;
+}
 
 static void on_foreign_route(void *ctx, const struct netlink_route *r)
 {
-    struct overlap *o = ctx;
-    if (r->to.bits && r->protocol != NETLINK_PROTOCOL && r->index != o->own && net4_overlap(&r->to, o->part)
-        && (r->connected || r->to.bits >= o->part->bits)) {
-        o->found = r->to;
-        o->index = r->index;
+    struct route_list *l = ctx;
+    if (r->to.bits && r->protocol != NETLINK_PROTOCOL && r->index != l->bridge)
+        route_add(l, r);
+}
+
+/* The caller frees v. */
+static struct route_list foreign_routes(const struct network *n)
+{
+    struct route_list l = {.n = n, .bridge = (int)if_nametoindex(n->bridge)};
+    netlink_routes(on_foreign_route, &l);
+    return l;
+}
+
+static int check_free(const struct route_list *foreign, const struct net4 *part, struct error *err)
+{
+    const struct netlink_route *found = NULL;
+    char ours[NET4_TEXT_SIZE], theirs[NET4_TEXT_SIZE], name[IF_NAMESIZE] = "?";
+    for (uint32_t i = 0; i < foreign->count; i++) {
+        const struct netlink_route *r = &foreign->v[i];
+        if (net4_overlap(&r->to, part) && (r->connected || r->to.bits >= part->bits))
+            found = r;
     }
+    if (!found)
+        return 0;
+    net4_format(ours, part);
+    net4_format(theirs, &found->to);
+    if_indextoname((unsigned)found->index, name);
+    return error_set(err, ERROR_CONFLICT, "%s overlaps with %s, which this host reaches by %s: set network.range of server.yaml, "
+                     "or firecracker.network of this node's agent.yaml, to what is free", ours, theirs, name);
 }
 
 int link_check_free(const struct network *n, const struct net4 *part, struct error *err)
 {
-    struct overlap o = {.part = part, .own = (int)if_nametoindex(n->bridge)};
-    char ours[NET4_TEXT_SIZE], theirs[NET4_TEXT_SIZE], name[IF_NAMESIZE] = "?";
-    netlink_routes(on_foreign_route, &o);
-    if (!o.found.bits)
-        return 0;
-    net4_format(ours, part);
-    net4_format(theirs, &o.found);
-    if_indextoname((unsigned)o.index, name);
-    return error_set(err, ERROR_CONFLICT, "%s overlaps with %s, which this host reaches by %s: set network.range of server.yaml, "
-                     "or firecracker.network of this node's agent.yaml, to what is free", ours, theirs, name);
+    struct route_list foreign = foreign_routes(n);
+    int rc = check_free(&foreign, part, err);
+    free(foreign.v);
+    return rc;
 }
 
 /* --- the VXLAN --- */
@@ -166,15 +189,11 @@ static void other_join(struct network *n, const struct network_node *entry, cons
 
 /* --- what was there before --- */
 
-struct route_list { const struct network *n; struct netlink_route *v; uint32_t count; };
-
 static void on_own_route(void *ctx, const struct netlink_route *r)
 {
     struct route_list *l = ctx;
-    if (r->protocol != NETLINK_PROTOCOL || r->source != gateway_of(&l->n->own))
-        return;
-    l->v = mem_realloc_array(l->v, l->count + 1, sizeof *l->v);
-    l->v[l->count++] = *r;
+    if (r->protocol == NETLINK_PROTOCOL && r->source == gateway_of(&l->n->own))
+        route_add(l, r);
 }
 
 static bool is_wanted(const struct network *n, const struct netlink_route *r, int vxlan)
@@ -234,15 +253,17 @@ static void others_join(struct network *n, const struct own_addresses *own, char
         return;
     }
     routes_sweep(n, vxlan, false);
+    struct route_list foreign = foreign_routes(n);
     for (uint32_t i = 0; i < n->table.nodes.n; i++) {
         const struct network_node *entry = &n->table.nodes.v[i];
         if (!is_elsewhere(n, own, entry, &o))
             continue;
-        if (link_check_free(n, &o.part, &err) == 0)
+        if (check_free(&foreign, &o.part, &err) == 0)
             other_join(n, entry, &o, vxlan, trouble);
         else if (!*trouble)
             *trouble = mem_printf("node %s: %s", entry->name, err.text);
     }
+    free(foreign.v);
 }
 
 void link_update(struct network *n)

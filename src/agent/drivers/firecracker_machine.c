@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/dns.h"
 #include "agent/drivers/firecracker.h"
 #include "agent/drivers/firecracker_volume.h"
 #include "agent/secret_files.h"
@@ -25,8 +26,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/net4.h"
 #include "base/random.h"
 #include "guest/init_image.h"
+#include "net/address.h"
 
 #define API_SOCKET "run/firecracker.socket"
 #define VSOCK_SOCKET "v.sock"
@@ -250,13 +253,22 @@ static void args_make(const struct machine *m, const struct vm_image *image, str
 
 /* The bridge, where names of machines are answered and others asked for; else the host's name servers, of which those on its
  * own loopback are none for a guest. */
+/* firecracker.dns may say "none", or a port, for which a guest's resolv.conf has no word. */
+static void resolver_add(const char *text, struct str_list *lines)
+{
+    struct address a;
+    uint32_t ip;
+    if (address_parse(text, DNS_PORT, &a, NULL) == 0 && a.port == DNS_PORT && ip4_parse(a.host, &ip))
+        str_list_take(lines, mem_printf("nameserver %s", a.host));
+}
+
 static void resolv_make(const struct firecracker *f, const char *gateway, struct str_list *lines)
 {
     bool names = atomic_load(&f->answers_names);
     if (names)
         str_list_take(lines, mem_printf("nameserver %s", gateway));
     for (uint32_t i = 0; !names && i < f->config->dns.n; i++)
-        str_list_take(lines, mem_printf("nameserver %s", f->config->dns.v[i]));
+        resolver_add(f->config->dns.v[i], lines);
     CLEANUP_BUF struct buf text = {0};
     if (f->config->dns.n || file_read("/etc/resolv.conf", 65536, &text, NULL) < 0)
         return;

@@ -24,6 +24,19 @@ static void buf_grows_and_stays_terminated(void **state)
     assert_int_equal(strncmp(b.data, "1,2,", 4), 0);
 }
 
+static void a_secret_buf_is_the_same_when_it_grew_and_stays_secret(void **state)
+{
+    CLEANUP_BUF struct buf b = {.secret = true}, plain = {0};
+    for (int i = 0; i < 1000; i++) {
+        buf_printf(&b, "%d,", i);
+        buf_printf(&plain, "%d,", i);
+    }
+    assert_int_equal(b.len, plain.len);
+    assert_string_equal(b.data, plain.data);
+    buf_free(&b);
+    assert_true(b.secret && !b.data);
+}
+
 static void varints_round_trip_and_overlong_forms_are_refused(void **state)
 {
     const uint64_t values[] = {0, 1, 127, 128, 300, UINT32_MAX, UINT64_MAX};
@@ -91,6 +104,7 @@ static void suggestions_are_near(void **state)
 
 static void names_and_utf8_are_checked(void **state)
 {
+    assert_true(text_same("a", "a") && text_same(NULL, "") && text_same(NULL, NULL) && !text_same("a", NULL));
     assert_true(text_is_name("api-service"));
     assert_false(text_is_name("-api"));
     assert_false(text_is_name("Api"));
@@ -161,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buf_grows_and_stays_terminated),
+        cmocka_unit_test(a_secret_buf_is_the_same_when_it_grew_and_stays_secret),
         cmocka_unit_test(varints_round_trip_and_overlong_forms_are_refused),
         cmocka_unit_test(durations_parse_and_print),
         cmocka_unit_test(times_parse_and_print),

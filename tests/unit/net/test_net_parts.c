@@ -32,6 +32,7 @@ static void addresses_are_read_and_written_back(void **state)
         {"localhost:0", "localhost", "localhost:0", 0, true},
         {"a.b.example:65535", "a.b.example", "a.b.example:65535", 65535, false},
         {":80", "", ":80", 80, false},
+        {"127.example.org:80", "127.example.org", "127.example.org:80", 80, false},
         {"unix:/run/x", "/run/x", "unix:/run/x", 0, true},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -41,6 +42,7 @@ static void addresses_are_read_and_written_back(void **state)
         assert_string_equal(a.host, cases[i].host);
         assert_int_equal(a.port, cases[i].port);
         assert_int_equal(address_is_local(&a), cases[i].local);
+        assert_int_equal(address_text_is_local(cases[i].text), cases[i].local);
         address_format(back, &a);
         assert_string_equal(back, cases[i].back);
     }
