@@ -8,6 +8,7 @@
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/veth.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -190,6 +191,49 @@ int netlink_link_delete(int index)
     struct message m;
     struct ifinfomsg *i = begin(&m, RTM_DELLINK, 0, sizeof *i);
     i->ifi_index = index;
+    return ask(&m);
+}
+
+int netlink_bridge_add(const char *name)
+{
+    struct message m;
+    struct ifinfomsg *i = begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof *i);
+    *i = (struct ifinfomsg){.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    attribute_text(&m, IFLA_IFNAME, name);
+    struct nlattr *info = attribute(&m, IFLA_LINKINFO, NULL, 0);
+    attribute_text(&m, IFLA_INFO_KIND, "bridge");
+    attribute_end(&m, info);
+    return ask(&m);
+}
+
+int netlink_veth_add(const char *name, int master, int mtu, const char *peer, int peer_namespace)
+{
+    struct message m;
+    struct ifinfomsg *i = begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof *i);
+    *i = (struct ifinfomsg){.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    attribute_text(&m, IFLA_IFNAME, name);
+    attribute_u32(&m, IFLA_MTU, (uint32_t)mtu);
+    attribute_u32(&m, IFLA_MASTER, (uint32_t)master);
+    struct nlattr *info = attribute(&m, IFLA_LINKINFO, NULL, 0);
+    attribute_text(&m, IFLA_INFO_KIND, "veth");
+    struct nlattr *data = attribute(&m, IFLA_INFO_DATA, NULL, 0);
+    struct nlattr *other = attribute(&m, VETH_INFO_PEER, NULL, 0);
+    *(struct ifinfomsg *)put(&m, sizeof *i) = (struct ifinfomsg){0};
+    attribute_text(&m, IFLA_IFNAME, peer);
+    attribute_u32(&m, IFLA_MTU, (uint32_t)mtu);
+    attribute_u32(&m, IFLA_NET_NS_FD, (uint32_t)peer_namespace);
+    attribute_end(&m, other);
+    attribute_end(&m, data);
+    attribute_end(&m, info);
+    return ask(&m);
+}
+
+int netlink_port_add(int index, int master)
+{
+    struct message m;
+    struct ifinfomsg *i = begin(&m, RTM_SETLINK, 0, sizeof *i);
+    i->ifi_index = index;
+    attribute_u32(&m, IFLA_MASTER, (uint32_t)master);
     return ask(&m);
 }
 

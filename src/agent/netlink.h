@@ -1,4 +1,4 @@
-/* Netlink: links, routes and neighbours of IPv4 in this network namespace. Blocking, each call by a socket of its own.
+/* Netlink: links, routes and neighbours of IPv4 in the caller's network namespace. Blocking, each call by a socket of its own.
  * Functions return 0, or -1 with errno. Addresses are numbers in the host's byte order. */
 #pragma once
 #include <stdbool.h>
@@ -15,6 +15,12 @@ struct netlink_link { int mtu; char alias[NETLINK_ALIAS_SIZE]; };      /* alias 
 int netlink_link_get(int index, struct netlink_link *out);
 int netlink_link_up(int index, int mtu);
 int netlink_link_delete(int index);
+int netlink_bridge_add(const char *name);
+/* A pair of Ethernet interfaces: `name` as a port of the bridge `master`, both in this namespace, and `peer` in that of the
+ * descriptor `peer_namespace`, down. */
+int netlink_veth_add(const char *name, int master, int mtu, const char *peer, int peer_namespace);
+/* Makes it a port of a bridge. */
+int netlink_port_add(int index, int master);
 /* No frame goes from one isolated port of a bridge to another. */
 int netlink_port_isolate(int index);
 

@@ -69,7 +69,7 @@ void shim_describe(struct shim *s, bool oom, int64_t memory_mb);
 struct connection *shim_connection_of(struct shim *s, pid_t command);
 
 /* --- shim_vm.c; s->vm is set --- */
-/* Before the monitor is started: the volumes' locks, the console's file, the socket for vsock. */
+/* Before the monitor is started: the volumes' locks, the console's file, the socket for vsock, the network. */
 int vm_open(struct shim *s, struct error *err);
 /* Configures and starts the machine whose monitor was just started, with the other end of its stdin (taken). When it
  * fails, nothing runs. */
@@ -108,6 +108,11 @@ void secrets_changed(struct shim *s, const struct str_list *files, int signal);
 void secrets_taken(struct shim *s);
 /* What is under way is wiped. */
 void secrets_drop(struct secret_go *g);
+
+/* --- shim_vm_port.c --- */
+/* From here on the shim, and what it starts, is in a network namespace of its own, with the tap device and its way to the
+ * host's bridge; without root in the agent's as before. */
+int vm_port_open(const struct shim_port *port, struct error *err);
 
 /* --- shim_vmm.c: the monitor's API --- */
 /* Plays the requests ("PUT /path\n{…}") over its socket, in order, waiting for the socket first. Each must succeed. */

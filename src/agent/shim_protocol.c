@@ -265,13 +265,19 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     put_list(out, &s->vm.env);
     buf_add_u64(out, (uint64_t)s->vm.start_ms);
     buf_add_u64(out, (uint64_t)s->vm.memory_mb);
+    put_string(out, s->vm.port.name);
+    put_string(out, s->vm.port.bridge);
+    buf_add_u64(out, (uint64_t)s->vm.port.uid);
+    buf_add_u64(out, (uint64_t)s->vm.port.mtu);
 }
 
 static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
 {
     return get_string(c, &vm->api) && get_string(c, &vm->vsock) && get_string(c, &vm->metrics) && get_list(c, &vm->requests)
         && get_list(c, &vm->locks) && get_string(c, &vm->secrets_dir) && get_list(c, &vm->env) && list_whole(&vm->env)
-        && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks);
+        && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks)
+        && get_string(c, &vm->port.name) && get_string(c, &vm->port.bridge) && get_i64(c, &vm->port.uid)
+        && get_i64(c, &vm->port.mtu);
 }
 
 static bool get_cgroups(struct cursor *c, struct cgroup_root *r)
@@ -320,6 +326,8 @@ void shim_spec_clear(struct shim_spec *s)
     str_list_clear(&s->vm.locks);
     free(s->vm.secrets_dir);
     str_list_wipe(&s->vm.env);
+    free(s->vm.port.name);
+    free(s->vm.port.bridge);
     *s = (struct shim_spec){0};
 }
 

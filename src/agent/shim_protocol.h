@@ -57,6 +57,15 @@ void shim_message_encode(const struct shim_message *m, struct buf *out);
 int shim_message_decode(const void *bytes, size_t n, struct shim_message *m);
 void shim_message_clear(struct shim_message *m);
 
+/* The network of a virtual machine: a namespace of its monitor's own, in which there is nothing but the tap device that the
+ * guest is behind, and the inner end of a pair whose outer end is a port of the host's bridge. It goes with its processes. */
+#define SHIM_VM_TAP "tap0"
+struct shim_port {
+    char *name, *bridge;             /* outer end and bridge, in the host's namespace; NULL: the guest has no network */
+    int64_t uid;                     /* who may attach to the tap: the monitor's user */
+    int64_t mtu;
+};
+
 /* A task that is a virtual machine: how its monitor is configured, and what the shim keeps for it. */
 struct shim_vm_spec {
     char *api;                       /* the monitor's socket; NULL: the task is no virtual machine */
@@ -68,6 +77,7 @@ struct shim_vm_spec {
     struct str_list env;             /* "KEY=value" with secrets, to the guest as well; wiped by shim_spec_clear */
     int64_t start_ms;                /* how long it may take until its service runs */
     int64_t memory_mb;               /* the guest's, for messages */
+    struct shim_port port;
 };
 
 /* Everything a shim must know. Owned by whoever decoded it, for the shim's whole life. */

@@ -616,7 +616,7 @@ int vm_open(struct shim *s, struct error *err)
         buf_reserve(&vm->queue, 2 * QUEUE_MAX);      /* growing leaves copies */
     if (s->spec.vm.vsock && (vm->vsock_listen = vsock_listen_at(s->spec.vm.vsock, err)) < 0)
         return -1;
-    return 0;
+    return vm_port_open(&s->spec.vm.port, err);
 }
 
 /* What the monitor has still said. */

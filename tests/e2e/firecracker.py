@@ -152,11 +152,11 @@ class Machines(unittest.TestCase):
         return self.wait_state(name, "failed", "complete", "lost")
 
     def processes(self, word):
-        """Those of this test's network namespace with the word in their arguments."""
-        found, own = [], os.readlink("/proc/self/ns/net")
+        """Those of this test with the word in their arguments: of its mounts, which the stand-ins stay in."""
+        found, own = [], os.readlink("/proc/self/ns/mnt")
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
-                if word.encode() in f.read() and os.readlink(f"/proc/{pid}/ns/net") == own:
+                if word.encode() in f.read() and (REAL or os.readlink(f"/proc/{pid}/ns/mnt") == own):
                     found.append(int(pid))
         return found
 
@@ -176,6 +176,7 @@ class Guest(Machines):
         self.assertEqual(logs.stdout.splitlines(), ["out hello", "uid=0(root) gid=0(root)"])
         self.assertEqual(logs.stderr.splitlines(), ["trouble"])
         self.check_requests(a)
+        self.check_namespace()
         self.check_commands()
         self.check_environment(a)
         self.check_secrets()
@@ -203,6 +204,16 @@ class Guest(Machines):
         self.assertEqual(by_path["/mmds/config"]["version"], "V2")
         self.assertEqual(by_path["/mmds"], {"mentat": {"service": "web", "job": "web", "replica": "0", "version": "1",
                                                        "node": "n1", "alloc_id": a["id"]}})
+
+    def check_namespace(self):
+        """The monitor is alone with its tap: nothing of the host's network is where it is, and no address to speak from."""
+        monitor = self.processes(self.vmm.guest)[0]
+        self.assertNotEqual(os.readlink(f"/proc/{monitor}/ns/net"), os.readlink("/proc/self/ns/net"))
+        enter = ["nsenter", f"--net=/proc/{monitor}/ns/net", "ip"]
+        links = json.loads(subprocess.run([*enter, "-j", "link"], capture_output=True, check=True).stdout)
+        self.assertEqual(sorted(link["ifname"] for link in links), ["bridge", "host", "lo", "tap0"])
+        self.assertEqual(subprocess.run([*enter, "-brief", "addr", "show", "up"], capture_output=True, check=True, text=True)
+                         .stdout.count("/"), 0)
 
     def check_commands(self):
         run = lambda *args, **kw: self.server.mt("exec", "web", "--", *args, **kw)  # noqa: E731

@@ -67,7 +67,7 @@ def qemu_command(m):
         command += ["-drive", f"id={d['drive_id']},file={m.path(d['path_on_host'])},format=raw,if=none,cache={cache},"
                     f"readonly={'on' if d['is_read_only'] else 'off'}", "-device", f"virtio-blk-device,drive={d['drive_id']}"]
     for n in m.interfaces:
-        command += ["-netdev", f"tap,id={n['iface_id']},ifname={n['host_dev_name']},script=no,downscript=no",
+        command += ["-netdev", f"tap,id={n['iface_id']},fd={m.taps[n['iface_id']]}",
                     "-device", f"virtio-net-device,netdev={n['iface_id']},mac={n.get('guest_mac', '06:00:00:00:00:01')}"]
     if m.entropy:
         command += ["-device", "virtio-rng-device"]
@@ -96,7 +96,7 @@ class Monitor:
         if os.environ.get("VMM_NULL"):
             vsock = machine.path(machine.vsock["uds_path"]) if machine.vsock else ""
             command = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "null_guest.py"), vsock]
-        self.guest = subprocess.Popen(command, stdin=0, stdout=1, stderr=2,
+        self.guest = subprocess.Popen(command, stdin=0, stdout=1, stderr=2, pass_fds=machine.taps.values(),
                                       env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
                                       preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 

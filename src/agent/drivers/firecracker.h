@@ -2,7 +2,7 @@
  *
  *   firecracker.c          the driver: probing, starting, adopting, removing
  *   firecracker_machine.c  one machine: its directory, drives and configuration; blocking, for a worker
- *   firecracker_network.c  bridge, taps, addresses and rules; blocking, for a worker (see firecracker_network.h)
+ *   firecracker_network.c  bridge, ports, addresses and rules; blocking, for a worker (see firecracker_network.h)
  *   firecracker_volume.c   block images of volumes; blocking, for a worker
  *   ../vm_image.h          images
  */
@@ -125,17 +125,18 @@ char *network_job_of(struct network *n, uint32_t address);
 /* Takes a number for a machine. ERROR_UNAVAILABLE: there is none left, or no network; ERROR_CONFLICT: the network is somebody
  * else's too. From then on until the last number is free addresses stay what they are. */
 int network_slot(struct network *n, const char *id, int *slot, struct error *err);
-/* "10.88.0.7"; "10.88.0.7/24"; "06:00:0a:58:00:07"; the name of the tap. The caller's. */
+/* "10.88.0.7"; "10.88.0.7/24"; "06:00:0a:58:00:07"; the name of its port of the bridge. The caller's. */
 char *network_address(const struct network *n, int slot);
 char *network_address_bits(const struct network *n, int slot);
 char *network_gateway(const struct network *n);
 char *network_mac(const struct network *n, int slot);
-char *network_tap(const struct network *n, int slot);
+char *network_port(const struct network *n, int slot);
 int network_mtu(const struct network *n);
 /* Follows what the servers said last, and what machines came and went. */
 void network_follow(struct network *n);
-/* Bridge and rules are made with the first machine; network_follow must come after both. The tap belongs to uid. */
-int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err);
+/* Bridge and rules are made with the first machine; network_follow must come after both. The port itself is made by the
+ * machine's shim. */
+int network_attach(struct network *n, int slot, const struct machine *m, struct error *err);
 void network_detach(struct network *n, int slot);
 /* The bridge and the rules go too, when no machine has a number any more. */
 void network_remove(struct network *n);

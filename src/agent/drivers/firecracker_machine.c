@@ -490,6 +490,9 @@ static void shim_fill(struct machine *m, const struct assembly *a)
     s->vm.metrics = mem_printf("%s/" METRICS_FIFO, a->root);
     s->vm.start_ms = f->config->start_timeout_ms;
     s->vm.memory_mb = m->config.memory_mb;
+    if (f->network)
+        s->vm.port = (struct shim_port){.name = network_port(f->network, m->slot), .bridge = mem_strdup(f->config->bridge),
+                                        .uid = machine_uid(m), .mtu = network_mtu(f->network)};
     if (f->config->vsock)
         s->vm.vsock = mem_printf("%s/" VSOCK_SOCKET, a->root);
     if (f->jailer) {
@@ -522,10 +525,9 @@ static int assemble(struct assembly *a, struct error *err)
 {
     struct machine *m = a->m;
     struct firecracker *f = m->f;
-    uid_t uid = machine_uid(m);
     if (files_make(a, err) < 0)
         return -1;
-    if (f->network && network_attach(f->network, m->slot, uid, m, err) < 0)
+    if (f->network && network_attach(f->network, m->slot, m, err) < 0)
         return -1;
     CLEANUP_FREE char *kernel = file_bring(m, a->root, "vmlinux", a->kernel, true, err);
     CLEANUP_FREE char *initrd = kernel ? file_bring(m, a->root, "initrd", a->initrd, true, err) : NULL;
@@ -534,12 +536,12 @@ static int assemble(struct assembly *a, struct error *err)
     CLEANUP_FREE char *log = seen_path(m, a->root, LOG_FILE), *vsock = seen_path(m, a->root, VSOCK_SOCKET);
     CLEANUP_FREE char *metrics = seen_path(m, a->root, METRICS_FIFO);
     CLEANUP_FREE char *args = machine_kernel_args(m->config.kernel_args);
-    CLEANUP_FREE char *tap = f->network ? network_tap(f->network, m->slot) : NULL;
     CLEANUP_FREE char *mac = f->network ? network_mac(f->network, m->slot) : NULL;
     CLEANUP_FREE char *metadata = metadata_make(m);
     machine_requests(&(struct machine_plan){
         .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .kernel = kernel, .initrd = initrd, .kernel_args = args,
-        .log = log, .metrics = metrics, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives, .tap = tap,
+        .log = log, .metrics = metrics, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives,
+        .tap = mac ? SHIM_VM_TAP : NULL,
         .mac = mac, .metadata = metadata, .limits = m->config.rate_limits,
     }, &m->shim.vm.requests);
     shim_fill(m, a);

@@ -1,5 +1,5 @@
-/* The network of a node's machines: a bridge with the first address of the node's part, a tap for each machine, and rules,
- * all of which are made from what DIR/net/SLOT says of each machine that has a number, and from what the servers said last
+/* The network of a node's machines: a bridge with the first address of the node's part, a port of it for each machine, which
+ * its shim makes (shim_vm_port.c), and rules, all of which are made from what DIR/net/SLOT says of each machine that has a number, and from what the servers said last
  * (DIR/network.json), so that machines go on as they were while no server is reached.
  *
  * Ports of the bridge are isolated: no frame goes from one machine to another. The bridge answers for all of them
@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -88,7 +87,7 @@ char *network_mac(const struct network *n, int slot)
     return mem_printf("06:00:%02x:%02x:%02x:%02x", a >> 24, a >> 16 & 0xff, a >> 8 & 0xff, a & 0xff);
 }
 
-char *network_tap(const struct network *n, int slot)
+char *network_port(const struct network *n, int slot)
 {
     return mem_printf("%s.%d", n->bridge, slot);
 }
@@ -146,39 +145,8 @@ static int bridge_make(const struct network *n, struct error *err)
 static void bridge_remove(const struct network *n)
 {
     int index = (int)if_nametoindex(n->bridge);
-    if (index && netlink_link_delete(index) < 0)
+    if (0 && netlink_link_delete(index) < 0)
         LOG_W("the bridge stays", "bridge", n->bridge, "error", strerror(errno));
-}
-
-/* keep false: it goes. */
-static int tap_set(const char *name, uid_t uid, bool keep)
-{
-    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), result = -1;
-    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", name);
-    if (fd >= 0 && ioctl(fd, TUNSETIFF, &r) == 0 && (!keep || ioctl(fd, TUNSETOWNER, (unsigned long)uid) == 0)
-        && ioctl(fd, TUNSETPERSIST, (unsigned long)keep) == 0)
-        result = 0;
-    int failed = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = failed;
-    return result;
-}
-
-static int tap_make(const struct network *n, const char *name, uid_t uid, struct error *err)
-{
-    if (tap_set(name, uid, true) < 0)
-        return error_set_errno(err, errno, "cannot make the tap device %s", name);
-    struct ifreq r = {.ifr_ifindex = (int)if_nametoindex(name)};
-    int index = r.ifr_ifindex, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), result = 0;
-    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", n->bridge);
-    if (fd < 0 || (ioctl(fd, SIOCBRADDIF, &r) < 0 && errno != EBUSY) || netlink_port_isolate(index) < 0
-        || netlink_link_up(index, link_mtu(n)) < 0)
-        result = error_set_errno(err, errno, "cannot put the tap device %s on the bridge %s", name, n->bridge);
-    if (fd >= 0)
-        close(fd);
-    return result;
 }
 
 /* --- what the rules are made from --- */
@@ -511,28 +479,27 @@ int network_slot(struct network *n, const char *id, int *slot, struct error *err
 /* Rules take longer than all the rest, as the kernel waits for what uses the old ones. So they are loaded behind the start,
  * once for all machines that came meanwhile (network_follow): until then nothing that a machine sends is let pass, and it
  * has not booted yet. */
-int network_attach(struct network *n, int slot, uid_t uid, const struct machine *m, struct error *err)
+int network_attach(struct network *n, int slot, const struct machine *m, struct error *err)
 {
-    CLEANUP_FREE char *tap = network_tap(n, slot);
     uv_mutex_lock(&n->f->lock);
     int result = facts_write(n, slot, m, err);
     n->dirty |= result == 0;
     bool ready = n->ready;
     uv_mutex_unlock(&n->f->lock);
-    if (result == 0 && !ready)
-        result = follow(n, err);
-    return result < 0 ? -1 : tap_make(n, tap, uid, err);
+    return result == 0 && !ready ? follow(n, err) : result;
 }
 
 void network_detach(struct network *n, int slot)
 {
-    CLEANUP_FREE char *tap = network_tap(n, slot), *path = facts_path(n, slot);
+    CLEANUP_FREE char *port = network_port(n, slot), *path = facts_path(n, slot);
     uv_mutex_lock(&n->f->lock);
     n->dirty |= unlink(path) == 0;
     facts_drop(n, slot);
     uv_mutex_unlock(&n->f->lock);
-    if (if_nametoindex(tap) && tap_set(tap, 0, false) < 0)
-        LOG_W("a tap device stays", "tap", tap, "error", strerror(errno));
+    /* It goes with the monitor's namespace, but not at once, and its number may be the next machine's. */
+    int index = (int)if_nametoindex(port);
+    if (0 && netlink_link_delete(index) < 0 && errno != ENODEV)
+        LOG_W("a machine's network interface stays", "interface", port, "error", strerror(errno));
 }
 
 void network_remove(struct network *n)

@@ -1,6 +1,6 @@
 /* Network of a node's machines: what its files share.
  *
- *   firecracker_network.c  addresses, bridge, taps, and what the servers say; the others are called by it alone
+ *   firecracker_network.c  addresses, bridge, ports, and what the servers say; the others are called by it alone
  *   firecracker_rules.c    the rules of nftables
  *   firecracker_link.c     the ways to the machines of other nodes
  *
@@ -11,7 +11,7 @@
 #include "agent/drivers/firecracker.h"
 #include "base/net4.h"
 
-#define BRIDGE_NAME_MAX 9            /* a tap is BRIDGE.SLOT, of at most 15 characters */
+#define BRIDGE_NAME_MAX 9            /* a port is BRIDGE.SLOT, of at most 15 characters */
 
 /* Of a machine that has a number: its text is lines of "job NAME", "tcp HOST PORT", "udp HOST PORT". */
 struct network_facts { int slot; char *job, *text; };
