@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -89,6 +90,16 @@ def root_tar(extra=()):
         for name, data, mode in extra:
             add(name, data, mode)
     return out.getvalue()
+
+
+def with_libraries(program):
+    """A program of this machine and what it is linked with, as more files of an image."""
+    linked = re.findall(r"(/\S+) \(0x", subprocess.check_output(["ldd", program], text=True))
+    files = []
+    for path in [program, *linked]:
+        with open(path, "rb") as f:
+            files.append((path[1:], f.read(), 0o755))
+    return files
 
 
 class Engine:

@@ -13,7 +13,9 @@ import termios
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from docker_lib import Engine, Registry, enter_namespaces  # noqa: E402
+from deploys_lib import BLUE_GREEN, CANARY, ROLLING, IngressTest  # noqa: E402
+from docker_lib import Engine, Registry, enter_namespaces, with_libraries  # noqa: E402
+from ingress_lib import HAPROXY, fast_service  # noqa: E402
 from lib import PATIENCE, Agent, Server, call, free_port, holding, program, wait_for  # noqa: E402
 
 POLICY = "profiles: [{name: docker-legacy, services: ['*']}, {name: exec-internal, services: ['*']}]\n"
@@ -197,6 +199,29 @@ secrets: [{{name: key, file: key.txt, on_change: signal}}, {{name: word, env: WO
                 self.assertEqual(self.mt("exec", two[k]["id"], "--", "wget", "-q", "-O", "-", f"http://{address}/index.html").stdout,
                                  f"{other}\n")
         self.mt("stop", "web")
+
+
+class Deploys(IngressTest):
+    """Each strategy, of containers: no request is lost. (More of it, with tasks of the exec driver: ingress.py.)"""
+    nodes = 1
+
+    def setUp(self):
+        engine.image("web:1", "USER 1000:1001", "ENV PATH=/bin", extra=with_libraries(HAPROXY))
+        self.agent_flags = {"docker.socket": engine.socket, "reserved_memory_mb": 0}
+        super().setUp()
+
+    @staticmethod
+    def container(name, **more):
+        service = fast_service(name, bind=":8080", directory="/tmp", **more)
+        service.update(driver="docker", ports=[{"name": "http", "port": 8080}])
+        service["config"]["image"] = "web:1"
+        return service
+
+    def test_each_strategy(self):
+        self.first(make=self.container)
+        for strategy in (ROLLING, BLUE_GREEN, CANARY):
+            self.deploy(strategy, make=self.container)
+        self.assertEqual(self.lost(), [])
 
 
 class Adopt(ServiceTest):

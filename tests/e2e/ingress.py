@@ -5,7 +5,6 @@ to, and clients that check every answer. The same deploys are noticed when the d
   ingress.py                 what CI runs
   ingress.py --deploys 30    only deploys: 30 of each strategy, and as many with each fault"""
 import collections
-import json
 import os
 import signal
 import sys
@@ -14,103 +13,27 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from clients_lib import Load, Wrk, all_kinds  # noqa: E402
-from ingress_lib import IngressAgent, LyingServer, fast_service, web_service  # noqa: E402
-from lib import PATIENCE, Server, job, wait_for  # noqa: E402
+from deploys_lib import BLUE_GREEN, CANARY, ROLLING, IngressTest  # noqa: E402
+from ingress_lib import LyingServer, fast_service, web_service  # noqa: E402
+from lib import PATIENCE, Workdir, job, text_of, wait_for  # noqa: E402
 
 DEPLOYS = 2
 FAULTS = 1                           # of each kind, for each strategy
-LEAST_ANSWERS = 20                   # of each client, else it saw too little to say that nothing was lost
-ROLLING, CANARY = {"strategy": "rolling"}, {"strategy": "canary", "canary_percent": 20}
-BLUE_GREEN = {"strategy": "blue-green", "standby_secs": 1}
 
 
 def health(path):
     return {"type": "http", "port": "http", "path": path, "interval": "200ms"}
 
 
-class IngressTest(unittest.TestCase):
+class DeploysTest(IngressTest):
     def setUp(self):
-        self.server = Server().start()
-        self.addCleanup(lambda: self.server.stop())
-        self.agents = [IngressAgent(self.between(), f"n{i}", f"127.0.0.{i + 1}").start() for i in (1, 2)]
-        self.addCleanup(self.end)
-        wait_for(lambda: len(self.server.items("/v1/nodes")) == 2, 20, "two nodes")
-        self.versions, self.loads = collections.Counter(), []
+        self.volumes, self.downloads = Workdir(), []
+        self.agent_flags = {"volume_root": self.volumes.path}          # of both nodes
+        super().setUp()
 
-    def between(self):
-        """What the agents take for the server."""
-        return self.server
-
-    def end(self):
-        for load in self.loads:
-            load.stop()
-        for agent in self.agents:
-            self.assertEqual(agent.end(), [])
-
-    def submit(self, name="web", make=web_service, **more):
-        """A new version; returns its deployment, when there is one."""
-        self.versions[name] += 1
-        answer = self.server.post("/v1/jobs", job(name, make(name, version=f"v{self.versions[name]}", **more)))
-        self.assertLess(answer.status, 300, answer)
-        return answer.json["services"][0]["deployment"]
-
-    def act(self, action, name="web"):
-        answer = self.server.post(f"/v1/services/{name}/{action}")
-        self.assertLess(answer.status, 300, answer)
-
-    def deployment(self, name="web"):
-        """The one of the current version."""
-        version = self.server.get(f"/v1/services/{name}").json["status"]["version"]
-        return next(d for d in self.server.items("/v1/deployments") if d["service"] == name and d["version"] == version)
-
-    def reaches(self, state, timeout=40, name="web"):
-        try:
-            wait_for(lambda: self.deployment(name)["state"] == state, timeout, f"a deployment that is {state}")
-        except AssertionError:
-            print(json.dumps([self.deployment(name), self.server.items("/v1/allocs"), self.agents[0].text_end()], indent=1))
-            raise
-
-    def serves(self, *versions, timeout=20, name="web"):
-        """Waits until all proxies answer with all of these versions, and no other."""
-        def look():
-            for agent in self.agents:
-                seen = {agent.get_page("/", host=f"{name}.example.com")[2].split("/")[0] for _ in range(4 * len(versions) + 4)}
-                if seen != set(versions):
-                    return False
-            return True
-        wait_for(look, timeout, f"answers of {versions}", every=0.05)
-
-    def load(self, name="web"):
-        """For each proxy, all kinds of clients."""
-        self.loads += [load for agent in self.agents for load in all_kinds(agent, f"{name}.example.com")]
-
-    def lost(self):
-        """What went wrong for any of the clients, of whom each asked all the time."""
-        counting = [load for load in self.loads if not isinstance(load, Wrk)]
-        wait_for(lambda: all(sum(list(load.answers.values())) >= LEAST_ANSWERS for load in counting), 20, "answers")
-        errors = [e for load in self.loads for e in load.stop()]
-        for load in self.loads:
-            self.assertGreaterEqual(sum(load.answers.values()), LEAST_ANSWERS, (load, errors[:3]))
-        return errors
-
-    def first(self, name="web", **more):
-        self.submit(name, **more)
-        self.serves("v1", name=name)
-        self.load(name)
-
-    def deploy(self, strategy, fault=lambda: None):
-        """A new version that gets all requests in the end, whatever happens on the way."""
-        self.submit(deploy=strategy)
-        fault()
-        if strategy["strategy"] == "canary":
-            self.reaches("paused", 60)
-            self.act("promote")
-        self.reaches("successful", 60)
-        self.serves(f"v{self.versions['web']}")
-
-    def tasks(self):
-        """The process of each replica that runs."""
-        return {a["id"]: a["pid"] for agent in self.agents for a in agent.get("/v1/allocs").json if a["pid"]}
+    def begin(self, deploy):
+        self.first(deploy=deploy)
+        self.downloads = [self.download(agent) for agent in self.agents]
 
     def download(self, agent):
         """Half a MB over three seconds; what came of it is in the list that is returned, afterwards."""
@@ -118,16 +41,6 @@ class IngressTest(unittest.TestCase):
         thread = threading.Thread(target=lambda: got.append(len(agent.get_page("/?kb=500", timeout=30)[2])))
         thread.start()
         return thread, got
-
-
-class DeploysTest(IngressTest):
-    def setUp(self):
-        super().setUp()
-        self.downloads = []
-
-    def begin(self, deploy):
-        self.first(deploy=deploy)
-        self.downloads = [self.download(agent) for agent in self.agents]
 
     def assert_nothing_lost(self):
         for thread, got in self.downloads:
@@ -170,6 +83,23 @@ class DeploysTest(IngressTest):
             self.reaches("successful")
             self.serves(stable)
         self.assert_nothing_lost()
+
+
+    def test_volumes_and_every_node(self):
+        """Replicas with a volume stop before their successors start, one at a time; those of every node have them beside."""
+        services = {"store": {"volumes": [{"source": self.volumes.join("store"), "target": "/data"}]}, "each": {"mode": "every-node"}}
+        for name, more in services.items():
+            self.first(name, **more)
+        for _ in range(DEPLOYS):
+            for name, more in services.items():
+                self.submit(name, **more)
+            for name in services:
+                self.reaches("successful", name=name)
+                self.serves(f"v{self.versions[name]}", name=name)
+        self.assert_nothing_lost()
+        for replica in "01":
+            self.assertEqual(text_of(self.volumes.join("store", replica, "starts")).split(),
+                             [f"v{version + 1}" for version in range(DEPLOYS + 1)])
 
 
 class ShareTest(IngressTest):
@@ -267,6 +197,10 @@ class BadVersionsTest(IngressTest):
 
 
 class FaultsTest(IngressTest):
+    def tasks(self):
+        """The process of each replica that runs."""
+        return {a["id"]: a["pid"] for agent in self.agents for a in agent.get("/v1/allocs").json if a["pid"]}
+
     def test_changes_that_touch_no_replica(self):
         """Ways in, checks, count and words: what runs goes on, by the new checks, also of an agent that was killed."""
         self.first()
@@ -318,18 +252,16 @@ class KillsTest(IngressTest):
     STRATEGIES = (ROLLING, BLUE_GREEN, CANARY)
 
     def test_agents_servers_and_drains(self):
-        """In the middle of deploys an agent or the server is killed and comes back, and a node is drained."""
+        """In the middle of deploys an agent and the server are killed and come back, or a node is drained."""
         self.first()
         for strategy in self.STRATEGIES * FAULTS:
-            for fault in (self.kill_agent, self.kill_server, self.drain):
+            for fault in (self.kill, self.drain):
                 self.deploy(strategy, fault)
         self.assertEqual(self.lost(), [])
 
-    def kill_agent(self):
+    def kill(self):
         self.agents[0].kill()
         self.agents[0].start()
-
-    def kill_server(self):
         self.server.kill()
         self.server.start()
 
@@ -344,22 +276,20 @@ class KillsTest(IngressTest):
         """A proxy is killed in the middle of deploys, of which each ends as it would have. The other proxy's clients notice
         nothing. Those of the killed one lose what they ask until it serves again, by its agent's log within a second, and
         nothing after that."""
-        self.submit()
-        self.serves("v1")
+        self.deploy(ROLLING)
         self.loads = all_kinds(self.agents[1])
         load = Load(self.agents[0], pause=0.001)
         self.addCleanup(load.stop)
-        repairs = 0
-        for strategy in self.STRATEGIES * FAULTS:
-            for victim in (lambda: self.agents[0].workers()[0], self.agents[0].master):
-                seen, repairs = len(load.errors), repairs + 1
-                self.deploy(strategy, lambda: os.kill(victim(), signal.SIGKILL))
-                wait_for(lambda: len(self.agents[0].repairs()) >= repairs, 10, "the proxy")
-                load.more(10)
-                at, ms = self.agents[0].repairs()[repairs - 1]
-                self.assertLess(ms, 1000 * PATIENCE)
-                for error in load.errors[seen:]:
-                    self.assertLess(error[0], at, error)
+        victims = (self.agents[0].master, lambda: self.agents[0].workers()[0])
+        for n, strategy in enumerate(self.STRATEGIES * FAULTS):
+            seen = len(load.errors)
+            self.deploy(strategy, lambda: os.kill(victims[n % 2](), signal.SIGKILL))
+            wait_for(lambda: len(self.agents[0].repairs()) > n, 10, "the proxy")
+            load.more(10)
+            at, ms = self.agents[0].repairs()[n]
+            self.assertLess(ms, 1000 * PATIENCE)
+            for error in load.errors[seen:]:
+                self.assertLess(error[0], at, error)
         load.stop()
         self.assertNotEqual(load.errors, [])               # it was noticed at all
         self.assertEqual(self.lost(), [])
@@ -378,8 +308,7 @@ class BrokenDrainTest(IngressTest):
     def test_it_is_noticed(self):
         for lies in (False, True):
             self.liar.lies, self.loads = lies, []
-            self.submit()
-            self.serves(f"v{self.versions['web']}")
+            self.deploy(ROLLING)
             self.load()
             self.deploy(ROLLING)
             self.deploy(ROLLING)

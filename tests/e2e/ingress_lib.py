@@ -213,11 +213,17 @@ class Replica:
 
 # A replica as a task: it answers with STATUS after DELAY milliseconds, and its check with HEALTH; /?ms=N takes that long,
 # /?kb=N gives as much, in ten pieces over three seconds. It ends at once when it is told to: whatever it was doing is lost.
-# With LIFE it crashes after so many seconds; with DEAF it never opens its port.
+# With LIFE it crashes after so many seconds; with DEAF it never opens its port. A volume at /data it must have for itself, and
+# writes down its version there.
 SERVICE = """
 import http.server, os, sys, threading, time, urllib.parse
 if "LIFE" in os.environ:
     threading.Timer(float(os.environ["LIFE"]), os._exit, [3]).start()
+if "MENTAT_VOLUME_DATA" in os.environ:
+    import fcntl
+    starts = open(os.environ["MENTAT_VOLUME_DATA"] + "/starts", "a")
+    fcntl.flock(starts, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print(os.environ["V"], file=starts, flush=True)
 if "DEAF" in os.environ:
     time.sleep(1000)
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -252,7 +258,7 @@ Server((os.environ["MENTAT_IP"], int(os.environ["MENTAT_PORT_HTTP"])), Handler).
 
 
 def web_service(name="web", count=2, version="1", deploy=None, ingress=None, env=None, **more):
-    return {"name": name, "driver": "exec", "count": count, "spread": "node",
+    return {"name": name, "driver": "exec", "spread": "node", **({"count": count} if "mode" not in more else {}),
             "config": {"command": [sys.executable], "args": ["-S", "-c", SERVICE.replace("${", "$${")], "env": {"V": version, **(env or {})}},
             "ports": [{"name": "http", "port": 80}], "resources": {"cpus": 0.05, "memory_mb": 64},
             "health": {"type": "http", "port": "http", "path": "/health", "interval": "200ms"},
@@ -267,16 +273,18 @@ defaults
     timeout client 60s
     timeout tarpit 40ms
 frontend web
-    bind "$MENTAT_IP:$MENTAT_PORT_HTTP"
-    http-request set-header who %[env(V)]/%[env(MENTAT_ALLOC_ID)]
-    http-request tarpit status 200 content-type text/plain hdr X-Replica %[hdr(who)] lf-string "%[hdr(who)] %[pathq]" if METH_POST
-    http-request return status 200 content-type text/plain hdr X-Replica %[hdr(who)] lf-string "%[hdr(who)] %[pathq]"
+    bind "BIND"
+    http-request set-var-fmt(txn.who) %[env(V)]/%[env(MENTAT_ALLOC_ID)]
+    http-request set-var-fmt(txn.text) "%[var(txn.who)] %[pathq]"
+    http-request tarpit status 200 content-type text/plain hdr X-Replica %[var(txn.who)] lf-string %[var(txn.text)] if METH_POST
+    http-request return status 200 content-type text/plain hdr X-Replica %[var(txn.who)] lf-string %[var(txn.text)]
 """
 
 
-def fast_service(name, **more):
+def fast_service(name, bind="$MENTAT_IP:$MENTAT_PORT_HTTP", directory=".", **more):
     service = web_service(name, **more)
-    service["config"].update(command=["/bin/sh"], args=["-c", 'echo "$0" >web.cfg; exec ' + HAPROXY + " -f web.cfg", FAST])
+    service["config"].update(command=["/bin/sh"], args=["-c", f'echo "$0" >{directory}/web.cfg; exec {HAPROXY} -f {directory}/web.cfg',
+                                                        FAST.replace("BIND", bind)])
     return service
 
 
