@@ -95,38 +95,33 @@ class Wrk:
     """wrk: HTTP/1.1, half of its connections kept."""
 
     def __init__(self, agent, host="web.example.com", pause_ms=20, seconds=3600):
-        self.answers, self.errors = {}, None
+        self.answers, self.errors = {}, []
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrk.lua")
         self.child = subprocess.Popen(
             ["wrk", "-t2", "-c4", f"-d{seconds}", "--timeout", "10s", "-H", f"Host: {host}", "-s", script,
              f"http://{agent.ip}:{agent.http_port}", "--", str(pause_ms)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         atexit.register(self.child.kill)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        for line in self.child.stdout:
+            words = line.rstrip("\n").split("\t")
+            if words[0] == "answers":
+                self.answers[words[1]] = self.answers.get(words[1], 0) + int(words[2])
+            elif words[0] == "wrong":
+                self.errors.append(("wrk", *words[1:]))
+        if self.child.wait() != 0:
+            self.errors.append(("wrk", f"it ended with {self.child.returncode}"))
 
     def stop(self):
-        if self.errors is None:
-            self.child.send_signal(signal.SIGINT)
-            self._read(*self._end())
-        return self.errors
+        self.child.send_signal(signal.SIGINT)
+        return self.wait()
 
     def wait(self):
         """Until its time is over."""
-        self._read(*self._end())
+        self.thread.join(60 * PATIENCE)
         return self.errors
-
-    def _end(self):
-        try:
-            return self.child.communicate(timeout=60 * PATIENCE)[0], self.child.returncode
-        finally:
-            self.child.kill()
-
-    def _read(self, text, status):
-        lines = [line.split("\t") for line in text.splitlines()]
-        self.errors = [("wrk", *words[1:]) for words in lines if words[0] == "wrong"]
-        for words in lines:
-            if words[0] == "answers":
-                self.answers[words[1]] = self.answers.get(words[1], 0) + int(words[2])
-        if status != 0:
-            self.errors.append(("wrk", text))
 
 
 class Curl:

@@ -4,7 +4,7 @@ import collections
 import json
 import unittest
 
-from clients_lib import Wrk, all_kinds
+from clients_lib import all_kinds
 from ingress_lib import IngressAgent, web_service
 from lib import Server, job, wait_for
 
@@ -74,11 +74,8 @@ class IngressTest(unittest.TestCase):
 
     def lost(self):
         """What went wrong for any of the clients, of whom each asked all the time."""
-        counting = [load for load in self.loads if not isinstance(load, Wrk)]
-        wait_for(lambda: all(sum(list(load.answers.values())) >= LEAST_ANSWERS for load in counting), 20, "answers")
+        wait_for(lambda: all(sum(list(load.answers.values())) >= LEAST_ANSWERS for load in self.loads), 20, "answers")
         errors = [e for load in self.loads for e in load.stop()]
-        for load in self.loads:
-            self.assertGreaterEqual(sum(load.answers.values()), LEAST_ANSWERS, (load, errors[:3]))
         print(f"{sum(sum(load.answers.values()) for load in self.loads)} answers, {len(errors)} errors", flush=True)
         return errors
 
