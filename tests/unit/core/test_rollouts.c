@@ -18,10 +18,19 @@ static const char *const loss_names[] = {"nothing", "the command", "the leader a
 
 /* What users do, in turn, each time that nothing else moves. */
 enum act { ACT_END, ACT_SUBMIT, ACT_PROMOTE, ACT_PROMOTE_HALF, ACT_ROLLBACK, ACT_ABORT, ACT_SCALE, ACT_DRAIN, ACT_RESTART };
-struct scenario { const char *name, *deploy; bool bad; enum act acts[4]; };
+struct scenario {
+    const char *name, *deploy;
+    bool bad;                        /* the second version fails */
+    enum act acts[4];
+    unsigned soon;                   /* the second act comes after so many commands of the leader, not when nothing moves */
+    const char *more;                /* of the service */
+};
 static const struct scenario scenarios[] = {
     {"rolling", "{max_unavailable: 2}", false, {ACT_SUBMIT}},
     {"rolling, failed", "{}", true, {ACT_SUBMIT}},
+    {"rolling, superseded", "{}", false, {ACT_SUBMIT, ACT_SUBMIT}, .soon = 3},
+    {"rolling, rolled back", "{}", false, {ACT_SUBMIT, ACT_ROLLBACK}, .soon = 3},
+    {"rolling, with volumes", "{max_unavailable: 2}", false, {ACT_SUBMIT}, .more = "    volumes: [{source: /v, target: /v}]\n"},
     {"blue-green", "{strategy: blue-green, standby_secs: 60}", false, {ACT_SUBMIT}},
     {"blue-green, promoted", "{strategy: blue-green, standby_secs: 100000}", false, {ACT_SUBMIT, ACT_PROMOTE}},
     {"blue-green, rolled back", "{strategy: blue-green, standby_secs: 100000}", false, {ACT_SUBMIT, ACT_ROLLBACK}},
@@ -44,6 +53,7 @@ struct run {
     const struct scenario *s;
     enum loss loss;
     unsigned lose_at, decided, acts;
+    unsigned acted_at;               /* commands that were decided before the last act */
     char version;                    /* of what was submitted last */
     struct view views[PROXIES];
     struct buf again;                /* a command that comes once more */
@@ -108,7 +118,7 @@ static void check_table(struct run *r)
         versions[new]++;
         weights[new] += to->weight;
     }
-    int64_t least = r->s->acts[0] == ACT_RESTART ? desired(r) - 1 : desired(r);
+    int64_t least = r->s->acts[0] == ACT_RESTART || r->s->more ? desired(r) - 1 : desired(r);
     if (r->acts && serving < least)
         fail_msg("%s: %d replicas take requests, not %d", r->what, (int)serving, (int)least);
     if (d->strategy == STRATEGY_BLUE_GREEN && versions[0] && versions[1])
@@ -231,8 +241,8 @@ static void submit(struct run *r)
 {
     CLEANUP_FREE char *yaml = mem_printf("    count: %d\n    ports: [{name: http, port: 80}]\n"
                                          "    health: {type: tcp, interval: 1s}\n"
-                                         "    ingress: [{host: a.example, port: http}]\n    deploy: %s\n    env: {V: %c}\n",
-                                         COUNT, r->s->deploy, ++r->version);
+                                         "    ingress: [{host: a.example, port: http}]\n    deploy: %s\n    env: {V: %c}\n%s",
+                                         COUNT, r->s->deploy, ++r->version, r->s->more ? r->s->more : "");
     assert_true(cluster_submit(&r->c, "web", yaml));
 }
 
@@ -262,15 +272,22 @@ static void act(struct run *r, enum act act)
 
 /* --- a run --- */
 
+static bool act_next(struct run *r)
+{
+    if (r->acts == ARRAY_LEN(r->s->acts) || r->s->acts[r->acts] == ACT_END)
+        return false;
+    r->acted_at = r->decided;
+    act(r, r->s->acts[r->acts++]);
+    check(r);
+    return true;
+}
+
 static bool move(struct run *r)
 {
-    if (decide(r) || report_next(r) || follow_next(r))
+    if (r->s->soon && r->acts == 1 && r->decided >= r->acted_at + r->s->soon && act_next(r))
         return true;
-    if (r->acts < ARRAY_LEN(r->s->acts) && r->s->acts[r->acts] != ACT_END) {
-        act(r, r->s->acts[r->acts++]);
-        check(r);
+    if (decide(r) || report_next(r) || follow_next(r) || act_next(r))
         return true;
-    }
     int64_t wake = core_next_wake(r->c.core);
     if (wake > r->c.now + 100000)
         return false;
