@@ -111,6 +111,9 @@ API_READ(api_readyz)
         return error_set(err, ERROR_UNAVAILABLE, "this server is stopping");
     if (knock_removed(c))
         return error_set(err, ERROR_UNAVAILABLE, "%s", knock_removed(c));
+    if (!c->consensus)
+        return error_set(err, ERROR_UNAVAILABLE, "this server is not in a cluster yet%s%s", c->forming ? ": " : "",
+                         c->forming ? c->forming : "");
     if (!consensus_leader(c->consensus, &address))
         return error_set(err, ERROR_UNAVAILABLE, "no leader is known yet");
     return ok(r);
