@@ -13,6 +13,7 @@
 #include "model/snapshot_file.h"
 
 #define FILE_LIMIT ((size_t)1 << 30)
+#define KEYS_LIMIT ((size_t)32 << 10)
 
 static void cell_bytes(const json_t *row, const json_t *value, struct buf *out)
 {
@@ -158,6 +159,23 @@ static bool confirmed(struct cli *cli, const json_t *info, struct error *err)
     return false;
 }
 
+/* What seals the snapshot's secrets becomes this cluster's key, before the snapshot comes: afterwards other tokens hold. */
+static int give_keys(struct cli *cli, const char *path, struct error *err)
+{
+    CLEANUP_WIPE struct buf keys = {0}, body = {0};
+    if (!path)
+        return 0;
+    if (file_read(path, KEYS_LIMIT, &keys, err))
+        return -1;
+    CLEANUP(json_decref) json_t *json = json_pack("{s:s}", "keys", keys.data);
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (!text)
+        return error_set(err, ERROR_INVALID, "%s: is no copy of cluster-keys", path);
+    buf_add_string(&body, text);
+    free(text);
+    return api_call(cli->api, HTTP_METHOD_POST, "/v1/secrets/rotate", &body, NULL, NULL, err) ? error_context(err, "%s", path) : 0;
+}
+
 static int run_restore(struct cli *cli)
 {
     struct error err = {0};
@@ -165,10 +183,10 @@ static int run_restore(struct cli *cli)
     CLEANUP(json_decref) json_t *info = NULL, *answer = NULL;
     struct api *api = cli_api(cli, &err);
     if (!api || read_checked(cli_operand(cli, 0), &bytes, &info, &err) || !confirmed(cli, info, &err) ||
-        api_put(api, "/v1/snapshot", &bytes, &answer, &err))
+        give_keys(cli, args_get(cli->args, "cluster-keys"), &err) || api_put(api, "/v1/snapshot", &bytes, &answer, &err))
         return cli_fail(cli, &err);
     if (!output_value(cli, answer))
-        cli_say(cli, "the state of %s is restored, at index %lld; agents take it over as they come",
+        cli_say(cli, "the state of %s is restored, at index %lld; agents take it over as they come, and the tokens of then hold",
                 json_text(info, "taken_at"), json_number(answer, "index"));
     return STATUS_DONE;
 }
@@ -189,7 +207,9 @@ static int run_list(struct cli *cli)
 static const char *const consistencies[] = {"default", "stale", "strong", NULL};
 static const struct option_row save_options[] = {
     {"consistency", 0, "C", "stale: of the server that is asked, even when there is no leader.", consistencies}, {0}};
-static const struct option_row restore_options[] = {{"yes", 'y', NULL, "Does not ask.", NULL}, {0}};
+static const struct option_row restore_options[] = {
+    {"cluster-keys", 0, "FILE", "Copy of cluster-keys of the cluster that the snapshot is of: what opens its secrets.", NULL},
+    {"yes", 'y', NULL, "Does not ask.", NULL}, {0}};
 
 static const struct command_row save = {
     .name = "save", .operands = "FILE", .min = 1, .max = 1, .kind = OPERAND_FILE, .options = save_options,
@@ -202,8 +222,11 @@ static const struct command_row inspect = {
 static const struct command_row restore = {
     .name = "restore", .operands = "FILE", .min = 1, .max = 1, .kind = OPERAND_FILE, .options = restore_options,
     .run = run_restore, .summary = "put the state of a snapshot in place of the cluster's",
-    .help = "The servers stay what they are; jobs, services, nodes and allocations become those of the snapshot. Agents "
-            "and the tasks that the snapshot knows go on; tasks that it does not know are stopped.",
+    .help = "Servers, their certificates and authority, and join tokens stay what they are. Jobs, services, nodes, allocations, "
+            "policy, roles and tokens become those of the snapshot: log in with one of its tokens then. Agents and the tasks "
+            "that the snapshot knows go on; tasks that it does not know are stopped. In a new cluster: its secrets are sealed "
+            "with a key that no snapshot holds, so give it --cluster-keys; and say `mt node remove --lost` of the nodes that are "
+            "no more.",
 };
 static const struct command_row list = {
     .name = "list", .run = run_list, .summary = "the snapshots that the server has taken by its schedule",

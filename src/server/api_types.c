@@ -273,10 +273,10 @@ static const struct field secret_request_fields[] = {
 TYPE(secret_request, "A new version of a secret.");
 
 static const struct field keys_request_fields[] = {
-    FIELD(keys_request, 1, FIELD_STRING, keys, .flags = FIELD_REQUIRED, .help = "The keys, one a line, the one to seal with first."),
+    FIELD(keys_request, 1, FIELD_STRING, keys, .flags = FIELD_REQUIRED, .help = "The keys, one a line, the one to seal with first; or as a file that is locked holds them."),
     {0},
 };
-TYPE(keys_request, "The keys of the cluster, from its leader.");
+TYPE(keys_request, "Keys of the cluster: from its leader, or from a copy of cluster-keys.");
 
 static const struct field secret_result_fields[] = {
     FIELD(secret_result, 1, FIELD_UINT, index, .help = "Index of the change."),

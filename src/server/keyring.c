@@ -232,18 +232,24 @@ static int check_mode(const char *path, struct error *err)
     return 0;
 }
 
+int keyring_read_file(struct keyring *ring, const char *text, const char *passphrase, struct error *err)
+{
+    CLEANUP_WIPE struct buf plain = {0};
+    bool locked = !strncmp(text, LOCKED, strlen(LOCKED));
+    if (locked && !passphrase)
+        return error_set(err, ERROR_INVALID, "the keys are locked with a passphrase; set cluster_key_command");
+    if (locked && unlock(text + strlen(LOCKED), passphrase, &plain, err))
+        return -1;
+    return keyring_read(ring, locked ? plain.data : text, err);
+}
+
 int keyring_load(struct keyring *ring, const char *path, const char *passphrase, struct error *err)
 {
-    CLEANUP_WIPE struct buf text = {0}, plain = {0};
+    CLEANUP_WIPE struct buf text = {0};
     buf_reserve(&text, FILE_MOST);
     if (check_mode(path, err) || file_read(path, FILE_MOST / 2, &text, err))
         return -1;
-    bool locked = !strncmp(text.data, LOCKED, strlen(LOCKED));
-    if (locked && !passphrase)
-        return error_set(err, ERROR_INVALID, "%s is locked with a passphrase; set cluster_key_command", path);
-    if (locked && unlock(text.data + strlen(LOCKED), passphrase, &plain, err))
-        return error_context(err, "%s", path);
-    return keyring_read(ring, locked ? plain.data : text.data, err) ? error_context(err, "%s", path) : 0;
+    return keyring_read_file(ring, text.data, passphrase, err) ? error_context(err, "%s", path) : 0;
 }
 
 int keyring_save(const struct keyring *ring, const char *path, const char *passphrase, struct error *err)

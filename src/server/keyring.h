@@ -44,6 +44,8 @@ void keyring_write(const struct keyring *ring, struct buf *out);
 /* Adds the keys of such a text that are not there yet; in an empty ring the first one becomes the current one. -1 with
  * err, and the ring as it was. */
 int keyring_read(struct keyring *ring, const char *text, struct error *err);
+/* The same of what a file of keys holds, which may be locked with the passphrase (NULL: there is none). */
+int keyring_read_file(struct keyring *ring, const char *text, const char *passphrase, struct error *err);
 
 /* The file. passphrase NULL: in plain text; else locked with a key that scrypt makes of it, which takes a while. A file
  * that others may read is refused. ERROR_NOT_FOUND: there is none. */

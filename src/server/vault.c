@@ -132,33 +132,42 @@ static int make_key(struct vault *v, struct error *err)
     return 0;
 }
 
-static int rotate(struct control *c, struct error *err)
+/* The first of them seals from now on. */
+static int take_keys(struct vault *v, const char *text, struct error *err)
+{
+    CLEANUP(keyring_free) struct keyring *fresh = keyring_new();
+    CLEANUP_WIPE struct buf plain = {0};
+    if (keyring_read_file(fresh, text, v->passphrase, err))
+        return -1;
+    if (!keyring_current(fresh))
+        return error_set(err, ERROR_INVALID, "keys: there is none");
+    keyring_write(fresh, &plain);
+    if (keyring_read(v->ring, plain.data, err) || !keyring_use(v->ring, keyring_current(fresh)))
+        return -1;
+    return keyring_save(v->ring, v->file, v->passphrase, err);
+}
+
+/* keys: of a copy, for what a snapshot holds; NULL: a new one. */
+static int rotate(struct control *c, const char *keys, struct error *err)
 {
     struct vault *v = c->vault;
     if (!vault_ready(c))
         return error_set(err, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
     v->seen = false;
-    return make_key(v, err);
+    if (!keys)
+        return make_key(v, err);
+    if (take_keys(v, keys, err))
+        return -1;
+    str_list_clear(&v->given);
+    LOG_I("took the keys of a copy", "key", keyring_current(v->ring), "file", v->file);
+    return 0;
 }
 
 void api_secret_rotate(struct control *c, struct request *r)
 {
-    rotate(c, &r->answer.error);
+    const struct keys_request *body = r->body;
+    rotate(c, body ? body->keys : NULL, &r->answer.error);
     control_answer(r);
-}
-
-static int take_keys(struct vault *v, const char *text, struct error *err)
-{
-    CLEANUP(keyring_free) struct keyring *fresh = keyring_new();
-    if (keyring_read(fresh, text, err))
-        return -1;
-    if (!keyring_current(fresh))
-        return error_set(err, ERROR_INVALID, "keys: there is none");
-    char id[KEYRING_ID_SIZE];
-    snprintf(id, sizeof id, "%s", keyring_current(fresh));
-    if (keyring_read(v->ring, text, err) || !keyring_use(v->ring, id))
-        return -1;
-    return keyring_save(v->ring, v->file, v->passphrase, err);
 }
 
 /* Only servers say this to each other; without certificates, who reaches the API is this host's operator. */

@@ -13,43 +13,9 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from authority import Authority  # noqa: E402
+from auto_lib import Auto, wait_log  # noqa: E402
 from cluster_lib import Cluster  # noqa: E402
 from lib import Agent, PATIENCE, Server, Workdir, call, exec_service, job, program, wait_for  # noqa: E402
-
-SECRET = "0123456789abcdef0123456789abcdef"
-
-
-class Auto:
-    """What a test of such a cluster needs: files with secrets, and how to speak to the servers."""
-
-    def __init__(self):
-        self.workdir = Workdir()
-        self.secret = self.file("founding", SECRET)
-        self.admin = None
-
-    def file(self, name, text, mode=0o600):
-        path = self.workdir.join(name)
-        with open(path, "w") as f:
-            f.write(text + "\n")
-        os.chmod(path, mode)
-        return path
-
-    def authorities(self, server):
-        return os.path.join(server.flags["data_dir"], "tls", "authorities.pem")
-
-    def believe(self, server):
-        """What the server's own host knows."""
-        server.tls = ssl.create_default_context(cafile=self.authorities(server))
-
-    def mt(self, server, *args, ca=None, token=True, home="/nonexistent"):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("MENTAT_") and k != "XDG_CONFIG_HOME"}
-        env["HOME"] = home
-        if token and self.admin:
-            env["MENTAT_TOKEN"] = self.admin
-        trust = ["--address", f"https://127.0.0.1:{server.port}", "--ca", ca or self.authorities(server)]
-        return subprocess.run([program("mt"), *(trust if home == "/nonexistent" else []), *args], capture_output=True, text=True, env=env,
-                              timeout=60 * PATIENCE)
-
 
 class Load(threading.Thread):
     """A client of each server, in turn by a connection that is kept and by new ones, until told to end."""
@@ -88,32 +54,11 @@ class Certificates(unittest.TestCase):
         self.auto = Auto()
         self.addCleanup(self.auto.workdir.remove)
 
-    def wait_log(self, process, pattern, count=1):
-        wait_for(lambda: len(re.findall(pattern, process.text())) >= count, 20, f"{pattern} in the log of {process.name}")
-
-    def admin_of(self, servers):
-        def look():
-            for s in servers:
-                path = os.path.join(s.flags["data_dir"], "admin-token")
-                if os.path.exists(path):
-                    with open(path) as f:
-                        return f.read().strip()
-        self.auto.admin = wait_for(look, 30, "the administrator's token")
-        for s in servers:
-            s.headers = {"Authorization": f"Bearer {self.auto.admin}"}
-
     def found(self, count=3, **flags):
-        cluster = Cluster(count, start=False, bind="127.0.0.1", tls="auto", join_token_file=self.auto.secret,
-                          **flags)
+        cluster = self.auto.cluster(count, **flags)
         self.addCleanup(cluster.remove_files)
         self.addCleanup(cluster.kill)
-        for s in cluster.servers:
-            s.start(wait=False)
-        self.admin_of(cluster.servers)
-        for s in cluster.servers:
-            self.wait_log(s.process, "this server has a new certificate")
-            self.auto.believe(s)
-        cluster.wait_ready(count)
+        self.auto.found(cluster)
         return cluster
 
     def agent(self, server, name, **flags):
@@ -144,7 +89,7 @@ class Certificates(unittest.TestCase):
         agent = self.agent(server, "n1", servers=cluster.addresses, join_token_file=self.auto.secret).start()
         wait_for(lambda: server.items("/v1/nodes"), 20, "the node")
         wait_for(lambda: self.settled(server), 20, "certificates of the cluster's own authority")
-        self.wait_log(agent.process, "this agent has a new certificate")
+        wait_log(agent.process, "this agent has a new certificate")
         # Keys are nobody else's, and the cluster's key is the same everywhere.
         keys = set()
         for s in cluster.servers:
@@ -181,7 +126,7 @@ class Certificates(unittest.TestCase):
         try:
             # By themselves, several times.
             for process in [agent.process, *(s.process for s in cluster.servers)]:
-                self.wait_log(process, "has a new certificate", 4)
+                wait_log(process, "has a new certificate", 4)
             rotated = self.auto.mt(leader, "ca", "rotate")
             self.assertEqual(rotated.returncode, 0, rotated.stdout + rotated.stderr)
             after = self.settled(leader, 2)
@@ -212,7 +157,7 @@ class Certificates(unittest.TestCase):
         self.addCleanup(first.workdir.remove)
         self.addCleanup(lambda: first.kill())
         first.start(wait=False)
-        self.wait_log(first.process, "msg=listening")
+        wait_log(first.process, "msg=listening")
         init = self.auto.mt(first, "cluster", "init")
         self.assertEqual(init.returncode, 0, init.stderr)
         self.auto.admin = re.search(r"^  ([0-9a-f]+\.[0-9a-f]+)$", init.stdout, re.M).group(1)
@@ -234,12 +179,12 @@ class Certificates(unittest.TestCase):
         self.addCleanup(second.workdir.remove)
         self.addCleanup(lambda: second.kill())
         second.start(wait=False)
-        self.wait_log(second.process, "msg=listening")
+        wait_log(second.process, "msg=listening")
         agents = self.auto.mt(first, "node", "token", "-q").stdout.strip()
         refused = self.auto.mt(second, "cluster", "join", "--token", agents, token=False)
         self.assertEqual(refused.returncode, 4, refused.stderr)
         self.assertIn("the join token is for agents", refused.stderr)
-        self.wait_log(first.process, "a request was refused.*the join token is for agents")
+        wait_log(first.process, "a request was refused.*the join token is for agents")
         token = self.auto.mt(first, "cluster", "token", "-q").stdout.strip()
         forged = token.replace(token.split(".")[2].split("@")[0], "f" * 32)
         refused = self.auto.mt(second, "cluster", "join", "--token", forged, token=False)
@@ -252,11 +197,11 @@ class Certificates(unittest.TestCase):
         agent = self.agent(first, "n1", join_token_file=self.auto.file("agent", agents)).start()
         wait_for(lambda: first.items("/v1/nodes"), 20, "the node")
         thief = self.agent(first, "n2", join_token_file=self.auto.file("thief", agents)).start()
-        self.wait_log(thief.process, "the join token was used already, by node n1")
+        wait_log(thief.process, "the join token was used already, by node n1")
         double = Agent(first, "n1", bind="127.0.0.1", tls="auto",
                        join_token_file=self.auto.file("double", self.auto.mt(first, "node", "token", "-q").stdout.strip()))
         double.start()
-        self.wait_log(double.process, "node n1 lives")
+        wait_log(double.process, "node n1 lives")
         double.kill()
         double.sweep()
         # What it waits for may come later.
