@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings a release to hosts, one after the other: copies it, checks its sums there, and lets its install.sh upgrade the host
-# (or install it) while tasks go on. A host that does not come back well ends it, with the hosts after it untouched.
+# (or install it) while tasks go on. The next host comes when this one's services stay up, and its server is ready and has all
+# that the leader has (`mt cluster wait`). A host that does not come back well ends it, with the hosts after it untouched.
 #   scripts/publish.sh [--from DIST] [--ssh-option KEY=VALUE]… USER@HOST… [-- ARGUMENT…]
 #
 #   --from DIST    the release; default: dist, as `make release` builds it
@@ -60,6 +61,21 @@ while [ "$calm" -lt 4 ]; do
     if $sudo /opt/mentat/bin/mt doctor ports -o json | grep -q "mentat-server.*mentat-agent"; then calm=$((calm + 1)); else calm=0; fi
     sleep 1
 done
+# Asked with the server`s own certificate, so that no token is needed.
+setting() { $sudo sed -n "s/^$1: *\"\{0,1\}\([^\"# ]*\).*/\1/p" /etc/mentat/server.yaml; }
+state=$(setting data_dir) certificate=$(setting tls_cert) at=$(setting advertise)
+[ -n "$at" ] || at=$(setting bind)
+case "$at" in "" | 0.0.0.0) at=127.0.0.1 ;; esac
+case "$at" in *:*) ;; *) port=$(setting port); at=$at:${port:-4646} ;; esac
+own=${state:-/var/lib/mentat/state}/tls
+if [ -n "$certificate" ]; then
+    set -- --address "https://$at" --ca "$(setting tls_ca)" --cert "$certificate" --key "$(setting tls_key)"
+elif $sudo test -e "$own/identity.pem"; then
+    set -- --address "https://$at" --ca "$own/authorities.pem" --cert "$own/identity.pem" --key "$own/identity.pem"
+else
+    set -- --address "http://$at"
+fi
+$sudo /opt/mentat/bin/mt "$@" cluster wait --timeout 10m
 '
 
 for host in "${hosts[@]}"; do

@@ -52,11 +52,12 @@ const char *cli_setting(const struct cli *cli, const char *option, const char *v
     return v && *v ? v : NULL;
 }
 
-/* The --token of `mt cluster join` is a join token, and says nothing of who asks. */
+/* The --token of `mt cluster join` is a join token, or where one is read, and says nothing of who asks. */
 static const char *who_asks(const struct cli *cli)
 {
     const char *given = cli_setting(cli, "token", "MENTAT_TOKEN"), *other = getenv("MENTAT_TOKEN");
-    return !given || !strchr(given, '@') ? given : other && *other ? other : NULL;
+    bool joins = given && (strchr(given, '@') || !strcmp(given, "-"));
+    return !joins ? given : other && *other ? other : NULL;
 }
 
 struct api *cli_api(struct cli *cli, struct error *err)

@@ -11,8 +11,10 @@
 
 #define ROUND_MS 200
 #define JOIN_WAIT_MS 120000
+#define WAIT_MS (5 * 60 * 1000)
 #define ADMIN_WAIT_MS 20000
 #define ADMIN_MOST 256
+#define JOIN_TOKEN_MOST 1024
 
 /* --- status --- */
 
@@ -237,11 +239,26 @@ static int follow_join(struct cli *cli, struct error *err)
     return error_set(err, ERROR_TIMEOUT, "the server has not joined yet, but goes on trying; see `mt cluster status`");
 }
 
+/* That of --token; "-": a line of standard input, which no other user of the host sees. */
+static const char *join_token(struct cli *cli, char line[static JOIN_TOKEN_MOST])
+{
+    const char *token = args_get(cli->args, "token");
+    if (!token || strcmp(token, "-") != 0)
+        return token;
+    if (isatty(STDIN_FILENO))
+        fputs("join token: ", stderr);
+    if (!fgets(line, JOIN_TOKEN_MOST, stdin))
+        return NULL;
+    line[strcspn(line, "\r\n")] = '\0';
+    return line;
+}
+
 static int run_join(struct cli *cli)
 {
     struct error err = {0};
     struct api *api = cli_api(cli, &err);
-    const char *token = args_get(cli->args, "token");
+    char line[JOIN_TOKEN_MOST];
+    const char *token = join_token(cli, line);
     CLEANUP(json_decref) json_t *body = token ? json_pack("{s:s}", "token", token) : NULL;
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     CLEANUP_BUF struct buf b = {0};
@@ -284,10 +301,58 @@ static int run_transfer(struct cli *cli)
     return STATUS_DONE;
 }
 
+/* --- waiting --- */
+
+/* The server that is asked is ready, votes, and has all that the leader has. -1: *why says what is missing. */
+static int check_whole(struct api *api, struct error *why)
+{
+    CLEANUP(json_decref) json_t *ready = api_get(api, "/v1/readyz", why);
+    CLEANUP(json_decref) json_t *own = ready ? api_get(api, "/v1/cluster", why) : NULL;
+    CLEANUP(json_decref) json_t *all = own ? api_list(api, "/v1/cluster/servers", why) : NULL;
+    const json_t *row;
+    size_t i;
+    if (!all)
+        return -1;
+    if (strcmp(json_text(own, "membership"), "voter") != 0)
+        return error_set(why, ERROR_UNAVAILABLE, "it is no voter yet");
+    json_array_foreach(all, i, row) {
+        long long lag = json_number(row, "server.lag");
+        if (json_equal(json_at(row, "server.id"), json_object_get(own, "id")))
+            return lag ? error_set(why, ERROR_UNAVAILABLE, "it lacks %lld entries of the log", lag) : 0;
+    }
+    return error_set(why, ERROR_UNAVAILABLE, "the leader does not know it");
+}
+
+static int run_wait(struct cli *cli)
+{
+    struct error err = {0}, why = {0};
+    const char *timeout = args_get(cli->args, "timeout");
+    int64_t most_ms = WAIT_MS;
+    struct api *api = cli_api(cli, &err);
+    if (!api)
+        return cli_fail(cli, &err);
+    if (timeout && duration_parse(timeout, &most_ms)) {
+        error_set(&err, ERROR_INVALID, "--timeout: \"%s\" is no duration such as 30s or 5m", timeout);
+        return cli_fail(cli, &err);
+    }
+    for (int64_t until = time_monotonic_ms() + most_ms; check_whole(api, &why); usleep(ROUND_MS * 1000)) {
+        bool refused = why.code == ERROR_DENIED || why.code == ERROR_UNAUTHENTICATED;
+        if (!refused && time_monotonic_ms() < until)
+            continue;
+        if (!refused)
+            error_set(&err, ERROR_TIMEOUT, "the server at %s is not as it should be: %s", api_address(api), why.text);
+        return cli_fail(cli, refused ? &why : &err);
+    }
+    cli_say(cli, "the server is ready, and lacks nothing");
+    return STATUS_DONE;
+}
+
+static const struct option_row wait_options[] = {
+    {"timeout", 0, "TIME", "How long at most; default 5m.", NULL}, {0}};
 static const struct option_row token_options[] = {
     {"ttl", 0, "TIME", "How long the token can be used; default 1h.", NULL}, {0}};
 static const struct option_row join_options[] = {
-    {"token", 0, "TOKEN", "What `mt cluster init` or `mt cluster token` printed.", NULL}, {0}};
+    {"token", 0, "TOKEN", "What `mt cluster init` or `mt cluster token` printed; -: read from standard input.", NULL}, {0}};
 
 static const struct command_row init = {
     .name = "init", .run = run_init, .summary = "let the server be a cluster of one, and make a token for the next",
@@ -305,6 +370,10 @@ static const struct command_row join = {
 static const struct command_row status = {
     .name = "status", .run = run_status, .summary = "the servers: who leads, how far each is, how long it was silent",
 };
+static const struct command_row wait_row = {
+    .name = "wait", .options = wait_options, .run = run_wait, .summary = "wait until the server that is asked is ready and lacks nothing",
+    .help = "For upgrades, one server after the other: the next one only when this one votes, and has all that the leader has.",
+};
 static const struct command_row remove_row = {
     .name = "remove", .operands = "SERVER", .min = 1, .max = 1, .run = run_remove,
     .summary = "take a server out of the cluster, dead or alive",
@@ -313,7 +382,7 @@ static const struct command_row transfer = {
     .name = "transfer", .operands = "[SERVER]", .max = 1, .run = run_transfer,
     .summary = "let another server lead: that one, or the one that is most up to date",
 };
-static const struct command_row *const subcommands[] = {&init, &token, &join, &status, &transfer, &remove_row, NULL};
+static const struct command_row *const subcommands[] = {&init, &token, &join, &status, &wait_row, &transfer, &remove_row, NULL};
 
 const struct command_row cmd_cluster = {
     .name = "cluster", .summary = "the servers: found, join, look, hand over, take out", .subcommands = subcommands,

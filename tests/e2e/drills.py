@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The drills of docs/backup-and-restore.md: a disk, a host and all hosts are lost, and a deployment goes wrong. Three hosts, each
-a server and an agent with its own directories; what the page tells to type is what is typed here."""
+a server and an agent with its own directories, in a cluster that makes its own certificates and asks for tokens; what the page
+tells to type is what is typed here."""
 import glob
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster_lib import Cluster  # noqa: E402
+from auto_lib import Auto, wait_log  # noqa: E402
 from lib import PATIENCE, Agent, Workdir, program, wait_for  # noqa: E402
 
 WEB = """
@@ -29,14 +30,18 @@ class Hosts:
     """Three of them, h1 to h3, whose servers found a cluster."""
 
     def __init__(self, **flags):
-        self.cluster = Cluster(3, heartbeat="300ms", node_grace=f"{int(3000 * PATIENCE)}ms",
-                               dead_server_after=f"{int(3000 * PATIENCE)}ms", **flags)
-        self.agents = [self.make_agent(i) for i in range(3)]
+        self.auto, self.agents = Auto(), []
+        self.cluster = self.auto.cluster(3, heartbeat="300ms", node_grace=f"{int(3000 * PATIENCE)}ms",
+                                         dead_server_after=f"{int(3000 * PATIENCE)}ms", **flags)
 
-    def make_agent(self, i):
+    def found(self):
+        self.auto.found(self.cluster)
+        for i, server in enumerate(self.cluster.servers):
+            self.add_agent(server, i, self.auto.secret)
+
+    def add_agent(self, server, i, join_token_file):
         ip = f"127.0.0.{i + 1}"
-        agent = Agent(self.cluster.servers[i], f"h{i + 1}", ip, bind=ip)
-        return agent.start()
+        self.agents.append(Agent(server, f"h{i + 1}", ip, bind=ip, tls="auto", join_token_file=join_token_file).start())
 
     def lose(self, i, *disks):
         """The power of a host goes, and with it these of its disks: state (of the server), agent."""
@@ -59,20 +64,23 @@ class Hosts:
             agent.workdir.remove()
         self.cluster.kill()
         self.cluster.remove_files()
+        self.auto.workdir.remove()
 
 
 class Drill(unittest.TestCase):
     def new_hosts(self, **flags):
-        hosts = Hosts(**flags)
-        self.addCleanup(hosts.remove)
-        return hosts
+        self.hosts = Hosts(**flags)
+        self.addCleanup(self.hosts.remove)
+        self.hosts.found()
+        return self.hosts
 
     def setUp(self):
         self.work = Workdir()
         self.addCleanup(self.work.remove)
 
-    def mt(self, server, *args, stdin="", status=0):
-        done = server.mt(*args, stdin=stdin)
+    def mt(self, server, *args, stdin="", status=0, token=True):
+        """At the hosts that were made last."""
+        done = self.hosts.auto.mt(server, *args, stdin=stdin, token=token)
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stdout + done.stderr
 
@@ -102,8 +110,11 @@ class OneDisk(Drill):
         lost = hosts.cluster.servers.index(hosts.cluster.followers()[0])
         hosts.lose(lost, "state", "agent")
         self.run_web(hosts.cluster.leader(), OTHER)          # the others go on
+        done = hosts.cluster.status(hosts.cluster.leader())["commit_index"]
         hosts.start(lost)
         hosts.cluster.wait_ready(3, 60)
+        self.mt(hosts.cluster.servers[lost], "cluster", "wait")
+        self.assertGreaterEqual(hosts.cluster.status(hosts.cluster.servers[lost])["applied_index"], done)
         hosts.cluster.wait_equal()
         self.nodes_ready(hosts.cluster.leader(), 3)
         names = [n["name"] for n in hosts.cluster.leader().items("/v1/nodes") if n["state"] == "ready"]
@@ -120,17 +131,22 @@ class OneHost(Drill):
         lost = cluster.servers.index(cluster.followers()[0])
         hosts.lose(lost, "state", "agent")
         self.replicas(cluster.leader(), 3)
-        # As the page says it: a token, and the new host joins with it; the lost one goes by itself.
-        words = self.mt(cluster.leader(), "cluster", "token", "-q").split()
-        new = cluster.make(3, servers=[], expect=0)
-        cluster.servers.append(new)
+        # As the page says it: a token each for server and agent, which the new host joins with; the lost one goes by itself.
+        tokens = [self.mt(cluster.leader(), kind, "token", "-q").strip() for kind in ("cluster", "node")]
+        new = cluster.make(3, servers=[], expect=0, join_token_file=self.work.join("none"))
         new.start(wait=False)
-        wait_for(lambda: new.get("/v1/healthz").status == 200, 20, "the new server's API")
-        self.mt(new, "cluster", "join", "--token", words[-1])
+        wait_log(new.process, "msg=listening")
+        waits = wait_for(lambda: (d := hosts.auto.mt(new, "cluster", "wait", "--timeout", "1ms", token=False)).returncode == 1 and d.stderr,
+                         20, "the new server's API")
+        self.assertIn("is not as it should be: this server is not in a cluster yet", waits)
+        self.mt(new, "cluster", "join", "--token", "-", stdin=tokens[0] + "\n", token=False)
+        hosts.auto.believe(new)
+        new.headers = cluster.leader().headers
+        cluster.servers.append(new)
         gone = f"s{lost + 1}"
         wait_for(lambda: sorted(m["name"] for m in cluster.voters(cluster.leader())) == sorted(
             {"s1", "s2", "s3", "s4"} - {gone}), 60, f"{gone} out, s4 in")
-        hosts.agents.append(Agent(new, "h4", "127.0.0.4", bind="127.0.0.4").start())
+        hosts.add_agent(new, 3, hosts.auto.file("h4", tokens[1]))
         self.nodes_ready(cluster.leader(), 3)
         self.run_web(new, OTHER, count=4)
         self.assertIn("h4", self.replicas(cluster.leader(), 4).values())
@@ -143,7 +159,9 @@ class AllHosts(Drill):
         hosts = self.new_hosts(backup_every="1s", backup_command=f'cp "$MENTAT_SNAPSHOT" {copies}/')
         self.nodes_ready(hosts.cluster.leader(), 3)
         self.run_web(hosts.cluster.leader(), GOOD)
-        index = hosts.cluster.leader().get("/v1/jobs").index
+        self.mt(hosts.cluster.leader(), "secret", "put", "password", stdin="of the backup")
+        shutil.copy(os.path.join(hosts.cluster.leader().flags["data_dir"], "cluster-keys"), self.work.join("keys"))
+        index = hosts.cluster.leader().get("/v1/secrets").index
 
         def newest():
             for file in sorted(glob.glob(f"{copies}/snapshot-*"), reverse=True):
@@ -159,8 +177,15 @@ class AllHosts(Drill):
         leader = fresh.cluster.leader()
         self.nodes_ready(leader, 3)
         self.assertEqual(leader.items("/v1/services"), [])
-        self.mt(leader, "snapshot", "restore", file, "--yes")
+        authority = leader.get("/v1/ca/status").json["hash"]
+        self.mt(leader, "snapshot", "restore", file, "--cluster-keys", self.work.join("keys"), "--yes")
+        # The tokens of the backup hold again, and no others; the authority is that of the new servers.
+        self.mt(leader, "services", status=4)
+        fresh.auto.take_token(fresh.cluster.servers, hosts.auto.admin)
         fresh.cluster.wait_equal()
+        self.assertEqual(leader.get("/v1/ca/status").json["hash"], authority)
+        for server in fresh.cluster.servers:
+            self.assertEqual(self.mt(server, "secret", "get", "password"), "of the backup")
         # The hosts of the backup are silent, and most at once, so the servers wait for them; the new ones of the same names
         # wait outside. No program can know that the old ones are no more.
         leader = fresh.cluster.leader()
@@ -175,8 +200,7 @@ class AllHosts(Drill):
 class WrongDeploy(Drill):
     def setUp(self):
         super().setUp()
-        self.hosts = self.new_hosts()
-        self.server = self.hosts.cluster.leader()
+        self.server = self.new_hosts().cluster.leader()
         self.nodes_ready(self.server, 3)
         self.run_web(self.server, GOOD)
 
@@ -205,7 +229,7 @@ class WrongDeploy(Drill):
         self.mt(self.server, "snapshot", "save", file)
         self.mt(self.server, "stop", "web", "--purge")
         wait_for(lambda: not self.server.items("/v1/services"), 30, "the purge")
-        self.mt(self.server, "snapshot", "restore", file, "--yes")
+        self.mt(self.server, "snapshot", "restore", file, "--yes")      # its own cluster has the keys
         self.replicas(self.server, 3)
 
 
