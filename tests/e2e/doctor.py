@@ -53,6 +53,7 @@ GOOD = {
     "opt/mentat/bin/firecracker": "#!/bin/sh\necho 'Firecracker v1.7.0'; echo; echo 'Supported snapshot data format 2.0.0'\n",
     "usr/local/bin/jailer": "#!/bin/sh\necho 'Jailer v1.7.0'\n", "var/lib/mentat/kernel/vmlinux": "",
     "usr/sbin/haproxy": "#!/bin/sh\necho 'HAProxy version 2.8.5-1ubuntu3 2024/04/01 - https://haproxy.org/'\n",
+    "usr/bin/uacme": "#!/bin/sh\n", "usr/bin/mksquashfs": "#!/bin/sh\n", "sbin/mke2fs": "#!/bin/sh\n", "usr/sbin/nft": "#!/bin/sh\n",
     "tmp/mentat/firecracker/": "", "var/lib/mentat/state/": "", "mnt/unikernel-volumes/": "",
 }
 
@@ -92,6 +93,10 @@ BAD = [
     ("no jailer", {"usr/local/bin/jailer": None}, "firecracker", "failed", "there is no jailer"),
     ("a program that breaks", {"usr/local/bin/jailer": "#!/bin/sh\nexit 3\n"}, "firecracker", "failed", "does not tell"),
     ("no kernel for guests", {"var/lib/mentat/kernel/vmlinux": None}, "firecracker", "warning", "no kernel for guests at"),
+    ("no tool for images", {"usr/bin/mksquashfs": None}, "firecracker", "failed", "there is no mksquashfs (package squashfs-tools)"),
+    ("no tool for networks", {"usr/sbin/nft": None}, "firecracker", "failed", "there is no nft (package nftables)"),
+    ("no tool for volumes", {"sbin/mke2fs": None}, "firecracker", "failed", "there is no mke2fs (package e2fsprogs)"),
+    ("no ACME", {"usr/bin/uacme": None, "etc/mentat/agent.yaml": "ingress: true\n"}, "haproxy", "warning", "no uacme"),
     ("programs at other places", {"etc/mentat/agent.yaml": "firecracker: {binary: /srv/fc, jailer: none}\n"}, "firecracker",
      "failed", "no /srv/fc"),
     ("no HAProxy", {"usr/sbin/haproxy": None, "etc/mentat/agent.yaml": "ingress: true\n"}, "haproxy", "failed",

@@ -81,6 +81,8 @@ void doctor_firecracker(const struct host *h, struct finding *f)
 {
     static const struct { const char *name, *key; } programs[] = {{"firecracker", "firecracker/binary"},
                                                                   {"jailer", "firecracker/jailer"}};
+    static const struct { const char *program, *package; } tools[] = {
+        {"mksquashfs", "squashfs-tools"}, {"mke2fs", "e2fsprogs"}, {"nft", "nftables"}};
     const char *kernel = host_setting(&h->agent, "firecracker/kernel", "/var/lib/mentat/kernel/vmlinux");
     struct version wanted, v;
     version_read(REFERENCE_FIRECRACKER, &wanted);
@@ -96,6 +98,11 @@ void doctor_firecracker(const struct host *h, struct finding *f)
     }
     if (!host_exists(h, kernel))
         find(f, VERDICT_WARNING, "no kernel for guests at %s", kernel);
+    for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
+        CLEANUP_FREE char *path = host_find_program(h, tools[i].program);
+        if (!path)
+            find(f, VERDICT_FAILED, "there is no %s (package %s)", tools[i].program, tools[i].package);
+    }
 }
 
 void doctor_haproxy(const struct host *h, struct finding *f)
@@ -105,4 +112,7 @@ void doctor_haproxy(const struct host *h, struct finding *f)
     struct version v;
     if (ask_version(h, name, "-v", &v, f, value_true(&h->agent, "ingress") ? VERDICT_FAILED : VERDICT_SKIPPED))
         find(f, version_compare(v, wanted) < 0 ? VERDICT_FAILED : VERDICT_OK, "HAProxy %u.%u.%u", v.major, v.minor, v.patch);
+    CLEANUP_FREE char *acme = host_find_program(h, "uacme");
+    if (!acme && value_true(&h->agent, "ingress"))
+        find(f, VERDICT_WARNING, "no uacme: certificates by ACME cannot be had");
 }
