@@ -93,6 +93,15 @@ check_release() {
         die "release $old is installed, which is newer than $new; --downgrade takes the older one all the same"
 }
 
+# The programs come beside those that run, so a full disk is told before anything is changed.
+check_room() {
+    place=$root/opt
+    [ -d "$place" ] || place=${root:-/}
+    set -- $(cd "$from" && du -ck $programs | tail -n 1) $(df -Pk "$place" | tail -n 1)
+    [ "$6" -gt "$1" ] || die "$place has $(($6 / 1024)) MB free, and the programs take $(($1 / 1024 + 1)): nothing was changed." \
+        "Make room, and run it again: apt-get clean; journalctl --vacuum-size=100M; docker system prune"
+}
+
 check_package() {
     [ ! -e "$root/var/lib/dpkg/info/mentat.list" ] ||
         die "this host has the package mentat: use apt to upgrade or remove it"
@@ -158,6 +167,7 @@ do_install() {
     check_package
     check_sums
     check_release
+    check_room
     layout_user
     [ -z "$data_disk" ] || mount_data_disk
     layout_directories

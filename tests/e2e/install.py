@@ -12,7 +12,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import PATIENCE, ROOT, Workdir, wait_for  # noqa: E402
-from machine_lib import Machine, assemble_release, make_ssh_key, missing  # noqa: E402
+from machine_lib import Machine, assemble_release, change_release, make_ssh_key, missing  # noqa: E402
 
 UNITS = ("mentat-server.service", "mentat-agent.service")
 WEB = """
@@ -44,19 +44,6 @@ def tearDownModule():
 def read(path):
     with open(path, "rb") as f:
         return f.read()
-
-
-def change_release(source, target, **files):
-    """A copy of a release with other contents of some files, and the sums of these."""
-    shutil.copytree(source, target)
-    for name, content in files.items():
-        with open(os.path.join(target, name.replace("_", "-")), "ab" if content.startswith(b"+") else "wb") as f:
-            f.write(content.removeprefix(b"+"))
-    os.unlink(os.path.join(target, "SHA256SUMS"))
-    names = sorted(os.listdir(target))
-    sums = subprocess.run(["sha256sum", *names], cwd=target, check=True, capture_output=True, text=True).stdout
-    with open(os.path.join(target, "SHA256SUMS"), "w") as f:
-        f.write(sums)
 
 
 class Hosts(unittest.TestCase):
@@ -299,6 +286,21 @@ class Directories(Root):
         self.refused("SHA256SUMS is missing", source=damaged)
         os.unlink(f"{damaged}/layout.sh")
         self.refused("is no release", source=damaged)
+
+    def test_a_full_disk_is_told_before_anything_is_changed(self):
+        self.install()
+        opt, most = f"{self.root}/opt", sum(os.stat(f"{release}/{p}").st_size for p in ("mt", "mentat-server", "mentat-agent"))
+        kept = self.work.join("kept")
+        os.rename(opt, kept)
+        os.mkdir(opt)
+        # Room for those that are installed and for no second ones.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={most + (4 << 20)}", "none", opt], check=True)
+        self.addCleanup(lambda: subprocess.run(["umount", opt], check=True))
+        shutil.copytree(kept, opt, dirs_exist_ok=True)
+        self.refused("MB free, and the programs take")
+        self.refused("apt-get clean; journalctl --vacuum-size=100M; docker system prune")
+        subprocess.run(["mount", "-o", f"remount,size={4 * most}", opt], check=True)
+        self.install()
 
     def test_an_older_release_only_when_told(self):
         self.install()

@@ -33,6 +33,19 @@ def assemble_release(directory):
                    stdout=subprocess.DEVNULL)
 
 
+def change_release(source, target, skip=(), **files):
+    """A copy of a release with other contents of some files, and the sums of these. What begins with + is added to a file."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*skip))
+    for name, content in files.items():
+        with open(os.path.join(target, name.replace("_", "-")), "ab" if content.startswith(b"+") else "wb") as f:
+            f.write(content.removeprefix(b"+"))
+    os.unlink(os.path.join(target, "SHA256SUMS"))
+    names = sorted(os.listdir(target))
+    sums = subprocess.run(["sha256sum", *names], cwd=target, check=True, capture_output=True, text=True).stdout
+    with open(os.path.join(target, "SHA256SUMS"), "w") as f:
+        f.write(sums)
+
+
 def make_ssh_key(path):
     """A key for SSH: path, and path.pub."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
