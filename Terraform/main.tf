@@ -29,10 +29,10 @@ locals {
     rm -f "$1.json"
   END
 
-  # Two ranges overlap when they are the same at the length of the shorter prefix.
-  overlaps = [for range in var.reserved_cidrs : range if
+  # Two ranges overlap when they are the same at the length of the shorter prefix. What is no range is told by the variables.
+  overlaps = [for range in var.reserved_cidrs : range if try(
     cidrhost("${split("/", range)[0]}/${min(split("/", range)[1], split("/", var.subnet_cidr)[1])}", 0) ==
-  cidrhost("${split("/", var.subnet_cidr)[0]}/${min(split("/", range)[1], split("/", var.subnet_cidr)[1])}", 0)]
+  cidrhost("${split("/", var.subnet_cidr)[0]}/${min(split("/", range)[1], split("/", var.subnet_cidr)[1])}", 0), false)]
 }
 
 # What no single variable can say.
@@ -47,6 +47,10 @@ resource "terraform_data" "checks" {
       error_message = "firecracker_url and firecracker_sha256 belong together."
     }
     precondition {
+      condition     = (var.guest_kernel_url == "") == (var.guest_kernel_sha256 == "")
+      error_message = "guest_kernel_url and guest_kernel_sha256 belong together."
+    }
+    precondition {
       condition     = alltrue([for zone in var.zones : startswith(zone, "${var.region}-")])
       error_message = "zones are zones of region ${var.region}."
     }
@@ -54,16 +58,17 @@ resource "terraform_data" "checks" {
 }
 
 module "bootstrap" {
-  source             = "./modules/host-bootstrap"
-  cluster            = var.cluster
-  hosts              = local.hosts
-  fetch_release      = local.fetch_release
-  release_sha256     = filesha256(var.release_file)
-  fetch_firecracker  = var.firecracker_url == "" ? "false" : "curl -fsSL --retry 3 -o \"$1\" '${var.firecracker_url}'"
-  firecracker_sha256 = var.firecracker_sha256
-  fetch_join_secret  = local.fetch_join_secret
-  packages           = ["docker.io", "apparmor", "haproxy", "chrony", "curl"]
-  data_disk          = "/dev/disk/by-id/google-mentat-data"
+  source              = "./modules/host-bootstrap"
+  cluster             = var.cluster
+  hosts               = local.hosts
+  fetch_release       = local.fetch_release
+  release_sha256      = filesha256(var.release_file)
+  fetch_firecracker   = var.firecracker_url == "" ? "false" : "curl -fsSL --retry 3 -o \"$1\" '${var.firecracker_url}'"
+  firecracker_sha256  = var.firecracker_sha256
+  fetch_guest_kernel  = var.guest_kernel_url == "" ? "false" : "curl -fsSL --retry 3 -o \"$1\" '${var.guest_kernel_url}'"
+  guest_kernel_sha256 = var.guest_kernel_sha256
+  fetch_join_secret   = local.fetch_join_secret
+  data_disk           = "/dev/disk/by-id/google-mentat-data"
 }
 
 module "google" {

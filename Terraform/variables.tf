@@ -70,8 +70,8 @@ variable "boot_disk_gb" {
   default     = 150
 
   validation {
-    condition     = var.boot_disk_gb >= 20
-    error_message = "A boot disk smaller than 20 GB has no room for images."
+    condition     = var.boot_disk_gb >= 20 && var.boot_disk_gb == floor(var.boot_disk_gb)
+    error_message = "The boot disk has a whole number of GB, at least 20: less has no room for images."
   }
 }
 
@@ -81,8 +81,8 @@ variable "data_disk_gb" {
   default     = 512
 
   validation {
-    condition     = var.data_disk_gb >= 10
-    error_message = "A data disk has at least 10 GB."
+    condition     = var.data_disk_gb >= 10 && var.data_disk_gb == floor(var.data_disk_gb)
+    error_message = "The data disk has a whole number of GB, at least 10."
   }
 }
 
@@ -95,12 +95,21 @@ variable "subnet_cidr" {
     condition     = can(cidrhost(var.subnet_cidr, 20)) && can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.)", var.subnet_cidr))
     error_message = "The subnet is a private range such as 10.20.0.0/24, of /27 or larger."
   }
+  validation {
+    condition     = try(cidrhost(var.subnet_cidr, 0) == split("/", var.subnet_cidr)[0], true)
+    error_message = "The subnet begins with its first address: 10.20.0.0/24, and not 10.20.0.5/24."
+  }
 }
 
 variable "reserved_cidrs" {
   description = "Ranges that are used inside the hosts, which the subnet must not overlap: Docker's bridges, and microVMs."
   type        = list(string)
-  default     = ["172.17.0.0/16", "172.18.0.0/15", "172.20.0.0/14", "172.24.0.0/13", "192.168.0.0/16", "10.64.0.0/10"]
+  default     = ["172.17.0.0/16", "172.18.0.0/15", "172.20.0.0/14", "172.24.0.0/13", "192.168.0.0/16", "10.64.0.0/12"]
+
+  validation {
+    condition     = alltrue([for range in var.reserved_cidrs : can(cidrnetmask(range))])
+    error_message = "reserved_cidrs: each is an IPv4 range such as 172.17.0.0/16."
+  }
 }
 
 variable "ssh_source_ranges" {
@@ -131,8 +140,8 @@ variable "snapshot_days" {
   default     = 7
 
   validation {
-    condition     = var.snapshot_days >= 1
-    error_message = "Snapshots are kept at least a day."
+    condition     = var.snapshot_days >= 1 && var.snapshot_days == floor(var.snapshot_days)
+    error_message = "Snapshots are kept a whole number of days, at least 1."
   }
 }
 
@@ -160,6 +169,23 @@ variable "firecracker_url" {
 
 variable "firecracker_sha256" {
   description = "SHA-256 of that file."
+  type        = string
+  default     = ""
+}
+
+variable "guest_kernel_url" {
+  description = "Where the hosts get the kernel that microVMs boot: an uncompressed vmlinux (docs/firecracker.md), at a place of your own. Empty: they have none, and run no microVMs."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.guest_kernel_url == "" || can(regex("^https://[^'\"\\s]+$", var.guest_kernel_url))
+    error_message = "An https address."
+  }
+}
+
+variable "guest_kernel_sha256" {
+  description = "SHA-256 of that kernel."
   type        = string
   default     = ""
 }

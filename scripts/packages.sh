@@ -10,7 +10,7 @@ build=(gcc libc6-dev make meson ninja-build pkg-config git libuv1-dev libjansson
 tests=(libcmocka-dev python3 openssl curl iproute2 procps jq docker.io iptables busybox-static docker-registry
        zsh fish mandoc qemu-system-x86 cpio
        squashfs-tools e2fsprogs nftables kmod xz-utils zstd nats-server haproxy uacme nghttp2-client wrk
-       mmdebstrap)
+       mmdebstrap debootstrap)
 bench=(jq etcd-server haproxy wrk)
 # Hosts with systemd that are installed, and published to.
 tests+=(systemd systemd-container openssh-client openssh-sftp-server dropbear-bin e2fsprogs)

@@ -1,16 +1,38 @@
 #!/usr/bin/env bash
 # From nothing to three hosts, on virtual machines: Debian with its cloud kernel under QEMU in software, systemd, cgroup v2
-# alone, a data disk each, and the cloud-init document that Terraform renders. The hosts make a cluster of themselves and run
-# processes and containers; one loses its power and comes back; all are lost, and a backup is restored into fresh ones.
+# alone, a data disk each, and the cloud-init document that Terraform renders. The hosts make a cluster of themselves, with TLS
+# and tokens, and run processes and containers, which have a secret; one loses its power and comes back; all are lost, and a
+# backup is restored into fresh ones.
 #
-#   tests/e2e/host-vm.sh [BUILD]      BUILD: where the programs were built; default: build
+#   tests/e2e/host-vm.sh [BUILD]             BUILD: where the programs were built; default: build
+#   tests/e2e/host-vm.sh --if-changed [BUILD]
+#
+# Whoever changes what makes a host runs it; when all went well it writes host-vm.stamp beside itself, the hash of those parts,
+# which is committed with the change. With --if-changed, which is what CI runs, nothing is done while the stamp fits.
 #
 # Takes 15 to 40 minutes, root, 4 GB of memory and 12 GB of disk under $TMPDIR. The root file system, which is made with
-# debootstrap and so needs Debian's archive, is kept in BUILD/host-vm for the next time. Run by hand, nightly for example.
-# Needs debootstrap besides what `scripts/packages.sh all` installs. Prints how long what took; exit status 0: all went well.
+# debootstrap and so needs Debian's archive, is kept in BUILD/host-vm for as long as it is made in the same way. Prints how long
+# what took; exit status 0: all went well.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+stamp=$here/host-vm.stamp
+
+# What makes a host, and this test of it: not the programs, nor what only people read.
+parts() {
+    cd "$root"
+    find packaging Terraform/modules/host-bootstrap tests/e2e/host-vm.sh tests/e2e/bootstrap_lib.py -type f ! -path '*/.*' \
+        ! -path 'packaging/deb/*' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum | cut -d ' ' -f 1
+}
+if [ "${1:-}" = --if-changed ]; then
+    shift
+    if [ "$(parts)" = "$(cat "$stamp" 2>/dev/null)" ]; then
+        echo "it passed for these parts as they are"
+        exit 0
+    fi
+    echo "what makes a host is other than when this passed last"
+fi
+made_of=$(parts)
 build=$(cd "${1:-$root/build}" && pwd)
 cache=$build/host-vm
 names=(h1 h2 h3)
@@ -18,7 +40,7 @@ network=mentat-vm-$$
 memory=${MENTAT_VM_MB:-900}
 patience=${MENTAT_TEST_PATIENCE:-1}
 
-for program in qemu-system-x86_64 debootstrap mke2fs jq; do
+for program in qemu-system-x86_64 debootstrap mke2fs jq ssh; do
     command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 1; }
 done
 [ "$(id -u)" -eq 0 ] || { echo "run it as root" >&2; exit 1; }
@@ -68,27 +90,29 @@ until_() {
 }
 
 # --- what all hosts have: Debian, the packages, and this machine's kernel modules ---
+packages=$(PYTHONPATH=$here python3 -c 'import bootstrap_lib; print(*bootstrap_lib.packages())')
 make_base() {
-    [ ! -e "$cache/base/made" ] || return 0
-    rm -rf "$cache/base" && mkdir -p "$cache"
-    debootstrap --variant=minbase --include=systemd-sysv,dbus,udev,kmod,iproute2,procps,e2fsprogs bookworm "$cache/base" >/dev/null
-    rm -f "$cache/base/etc/apt/sources.list"
-    cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$cache/base/etc/apt/" 2>/dev/null || true
-    cp /etc/resolv.conf "$cache/base/etc/"
-    printf '#!/bin/sh\nexit 101\n' >"$cache/base/usr/sbin/policy-rc.d"
-    chmod 755 "$cache/base/usr/sbin/policy-rc.d"
+    base=$cache/$( (echo "$packages"; declare -f make_base) | sha256sum | cut -c 1-12)
+    [ ! -e "$base/made" ] || return 0
+    rm -rf "$cache" && mkdir -p "$cache"
+    debootstrap --variant=minbase --include=systemd-sysv,dbus,udev,kmod,iproute2,procps,e2fsprogs bookworm "$base" >/dev/null
+    rm -f "$base/etc/apt/sources.list"
+    cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$base/etc/apt/" 2>/dev/null || true
+    cp /etc/resolv.conf "$base/etc/"
+    printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d"
+    chmod 755 "$base/usr/sbin/policy-rc.d"
     # Nothing of whoever runs this: a TMPDIR, say, that is not there.
     env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive \
-        unshare -m sh -c "mount -t proc proc $cache/base/proc && chroot $cache/base sh -c '
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends cloud-init docker.io apparmor haproxy chrony busybox-static &&
+        unshare -m sh -c "mount -t proc proc $base/proc && chroot $base sh -c '
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends cloud-init busybox-static dropbear-bin $packages &&
         apt-get clean'" >/dev/null
-    rm "$cache/base/usr/sbin/policy-rc.d" "$cache/base/etc/resolv.conf"
-    systemctl --root="$cache/base" -q enable systemd-networkd
-    touch "$cache/base/made"
+    rm "$base/usr/sbin/policy-rc.d" "$base/etc/resolv.conf"
+    systemctl --root="$base" -q enable systemd-networkd
+    touch "$base/made"
 }
-# Once for each run: the modules of the kernel, the release, and an image for containers.
+# Once for each run: the modules of the kernel, the release, the secret that the hosts share, an image for containers, and SSH.
 make_common() {
-    cp -a --reflink=auto "$cache/base" "$work/tree"
+    cp -a --reflink=auto "$base" "$work/tree"
     mkdir -p "$work/tree/lib/modules" "$work/tree/srv"
     cp -a "/lib/modules/$release" "$work/tree/lib/modules/"
     "$root/scripts/release.sh" --assemble "$build" "$work/dist"
@@ -107,7 +131,18 @@ ExecStart=/bin/sh -c 'docker image inspect probe:1 >/dev/null 2>&1 || docker imp
 [Install]
 WantedBy=multi-user.target
 END
-    systemctl --root="$work/tree" -q enable probe-image
+    (umask 077 && head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$work/tree/srv/join-secret")
+    ssh-keygen -q -t ed25519 -N '' -f "$work/key"
+    install -D -m 0600 "$work/key.pub" "$work/tree/root/.ssh/authorized_keys"
+    chmod 0700 "$work/tree/root" "$work/tree/root/.ssh"
+    install -d "$work/tree/etc/dropbear"
+    cat >"$work/tree/etc/systemd/system/remote.service" <<'END'
+[Service]
+ExecStart=/usr/sbin/dropbear -F -E -R -s
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl --root="$work/tree" -q enable probe-image remote
     rm -f "$work/tree/etc/machine-id" && : >"$work/tree/etc/machine-id"
 }
 
@@ -129,7 +164,7 @@ import sys
 import bootstrap_lib
 work, digest = sys.argv[1:]
 scripts = bootstrap_lib.scripts({f"h{i}": f"10.20.0.{10 + i}" for i in (1, 2, 3)}, 'cp /srv/mentat.tar.gz "$1"', digest,
-                                data_disk="/dev/vdb")
+                                bootstrap_lib.packages(), data_disk="/dev/vdb", fetch_join_secret='cp /srv/join-secret "$1"')
 for name, document in bootstrap_lib.cloud_init(scripts).items():
     with open(f"{work}/{name}.cloud-init", "w") as f:
         f.write(document)
@@ -187,9 +222,26 @@ wait_cluster() {
     done
 }
 
-# --- what a user sees ---
-at=h1
-mt() { ip netns exec "$network" "$build/bin/mt" --address "http://$(address "$at"):4646" "$@"; }
+# --- what a user sees: hosts by SSH, the cluster by a token and the hash of its authority ---
+on() {
+    ip netns exec "$network" ssh -F none -i "$work/key" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+        -o LogLevel=ERROR "root@$(address "$1")" "$2" </dev/null
+}
+mt() { env -i HOME="$work/home" PATH=/usr/sbin:/usr/bin:/sbin:/bin ip netns exec "$network" "$build/bin/mt" "$@"; }
+state=/var/lib/mentat/state
+# The administrator's token is on one of the hosts, and stands on no command line.
+log_in() {
+    local name addresses=
+    for name in "${names[@]}"; do
+        addresses+=${addresses:+,}https://$(address "$name"):4646
+        if on "$name" "cat $state/admin-token" >"$work/found" 2>/dev/null; then
+            mv "$work/found" "$work/admin-token"
+            hash=$(on "$name" "MENTAT_TOKEN=\$(cat $state/admin-token) mt ca status" | sed -n 's/^hash.*: \([0-9a-f]*\)$/\1/p')
+        fi
+    done
+    rm -rf "$work/home" && mkdir -p "$work/home"
+    mt login --address "$addresses" --ca-hash "$hash" <"$work/admin-token"
+}
 nodes_ready() { [ "$(mt nodes -o json | jq '[.[] | select(.state == "ready")] | length')" -eq "$1" ]; }
 # running SERVICE COUNT [HOSTS]: so many replicas, on so many hosts, on any number without.
 running() {
@@ -197,14 +249,18 @@ running() {
         [.[] | select(.state == "running" or .state == "healthy") | .node_name] |
         length == $count and ($hosts == null or (unique | length) == $hosts)'
 }
+log_in_again() { mt login <"$work/token-of-the-backup"; }
 waits_for_the_lost() { mt cluster status | grep -q "fell silent at the same time"; }
+reads_secret() { mt exec "$1/0" -- /bin/busybox sh -c "/bin/busybox cat $2/lab" | cmp -s - <(printf %s "$secret"); }
+secret="known to $$"
 submit() {
+    printf %s "$secret" | mt secret put lab
     mt policy set - <<<'profiles: [{name: exec-internal, services: [proc]}]'
     mt run --detach - <<'END'
 job: lab
 services:
-  - {name: proc, driver: exec, count: 3, spread: node, config: {command: /bin/sleep, args: ["1000000"]}, resources: {cpus: 0.1, memory_mb: 16}}
-  - {name: box, driver: docker, count: 3, spread: node, config: {image: "probe:1", pull: never, user: "1000:1000", command: [/bin/busybox, sleep, "1000000"]}, resources: {cpus: 0.1, memory_mb: 16}}
+  - {name: proc, driver: exec, count: 3, spread: node, secrets: [{name: lab, file: lab}], config: {command: /bin/sleep, args: ["1000000"]}, resources: {cpus: 0.1, memory_mb: 16}}
+  - {name: box, driver: docker, count: 3, spread: node, secrets: [{name: lab, file: lab}], config: {image: "probe:1", pull: never, user: "1000:1000", command: [/bin/busybox, sleep, "1000000"]}, resources: {cpus: 0.1, memory_mb: 16}}
 END
 }
 
@@ -218,15 +274,16 @@ note "disks"
 for name in "${names[@]}"; do power_on "$name"; done
 note "power on"
 wait_cluster
+log_in
 submit >/dev/null
 until_ 600 "three processes on three hosts" running proc 3 3
 until_ 1500 "three containers on three hosts" running box 3 3
+until_ 300 "their secret in a process" reads_secret proc '$MENTAT_SECRETS_DIR'
 note "three processes and three containers run on three hosts"
 
 # --- the power of one goes ---
 leader=$(mt cluster status -o json | jq -r '.[] | select(.status.role == "leader") | .server.name')
 cut_power "$leader"
-for at in "${names[@]}"; do [ "$at" = "$leader" ] || break; done
 until_ 300 "a change without $leader" mt scale proc 4
 until_ 600 "all processes on the two others" running proc 4 2
 until_ 1500 "all containers on the two others" running box 3 2
@@ -237,13 +294,17 @@ note "$leader is back"
 
 # --- all are lost; a backup is not ---
 mt snapshot save "$work/backup" >/dev/null
+on h1 "cat $state/cluster-keys" >"$work/cluster-keys"
 for name in "${names[@]}"; do cut_power "$name"; done
 for name in "${names[@]}"; do fresh_host "$name"; done
 note "all three are lost, with their disks; fresh ones"
 for name in "${names[@]}"; do power_on "$name"; done
 wait_cluster
+mv "$work/admin-token" "$work/token-of-the-backup"
+log_in
 [ "$(mt services -o json | jq length)" -eq 0 ] || die "fresh hosts know services"
-mt snapshot restore "$work/backup" --yes >/dev/null
+mt snapshot restore "$work/backup" --cluster-keys "$work/cluster-keys" --yes >/dev/null
+until_ 60 "a login with a token of the backup" log_in_again
 # The backup's word is all that says that anything runs; only the operator knows that it does not.
 until_ 600 "the wait for the hosts of the backup" waits_for_the_lost
 mt node remove --lost "${names[@]}"
@@ -252,6 +313,9 @@ until_ 600 "three fresh nodes" nodes_ready 3
 until_ 1500 "the services of the backup" running proc 4
 until_ 1500 "the containers of the backup" running box 3
 for service in proc box; do until_ 600 "a command in $service" mt exec "$service/0" -- /bin/busybox true; done
-note "the backup is restored, and its services run"
+until_ 300 "the secret of the backup in a process" reads_secret proc '$MENTAT_SECRETS_DIR'
+until_ 300 "the secret of the backup in a container" reads_secret box /run/secrets
+note "the backup is restored, and its services run and have their secret"
+echo "$made_of" >"$stamp"
 failed=
 echo "all went well"

@@ -14,8 +14,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bootstrap_lib  # noqa: E402
 from hcl_lib import read_module  # noqa: E402
-from lib import ROOT, Workdir, wait_for  # noqa: E402
-from machine_lib import Machine, Network, assemble_release, make_ssh_key, missing  # noqa: E402
+from lib import PATIENCE, ROOT, Workdir, wait_for  # noqa: E402
+from machine_lib import Machine, Network, assemble_release, change_release, make_ssh_key, missing  # noqa: E402
 
 TERRAFORM = os.path.join(ROOT, "Terraform")
 tool = shutil.which("tofu") or shutil.which("terraform")
@@ -64,20 +64,26 @@ class Reference(unittest.TestCase):
         self.assertEqual((self.default("boot_disk_gb"), self.default("data_disk_gb")), ("150", "512"))
         boot = self.resource("google_compute_instance", "host").one("boot_disk").one("initialize_params")
         self.assertEqual((boot["size"], boot["type"]), ("var.boot_disk_gb", '"pd-ssd"'))
+        self.assertEqual([d.labels[1] for d in self.google.all("resource", "google_compute_disk")], ["data"])
         data = self.resource("google_compute_disk", "data")
-        self.assertEqual((data["size"], data["type"]), ("var.data_disk_gb", '"pd-ssd"'))
+        self.assertEqual((data["size"], data["type"], data["for_each"]), ("var.data_disk_gb", '"pd-ssd"', "var.hosts"))
         self.assertEqual(data.one("lifecycle")["prevent_destroy"], "true")
         attached = self.resource("google_compute_instance", "host").one("attached_disk")
+        self.assertIn("google_compute_disk.data", attached["source"])
         device = attached["device_name"].strip('"')
         self.assertEqual(self.root.one("module", "bootstrap")["data_disk"], f'"/dev/disk/by-id/google-{device}"')
 
     def test_snapshots(self):
-        policy = self.resource("google_compute_resource_policy", "daily").one("snapshot_schedule_policy")
-        self.assertEqual(policy.one("schedule").one("daily_schedule")["days_in_cycle"], "1")
+        policies = self.google.all("resource", "google_compute_resource_policy")
+        self.assertEqual([p.labels[1] for p in policies], ["daily"])
+        policy = policies[0].one("snapshot_schedule_policy")
+        self.assertEqual(policy.one("schedule").one("daily_schedule").attributes, {"days_in_cycle": "1", "start_time": '"03:00"'})
+        self.assertEqual(policy.one("retention_policy")["on_source_disk_delete"], '"KEEP_AUTO_SNAPSHOTS"')
         self.assertEqual(policy.one("retention_policy")["max_retention_days"], "var.snapshot_days")
         self.assertEqual((self.default("snapshot_days"), self.passed("snapshot_days")), ("7", "var.snapshot_days"))
         attachment = self.resource("google_compute_disk_resource_policy_attachment", "data")
         self.assertEqual(attachment["for_each"], "var.hosts")
+        self.assertEqual(attachment["name"], "google_compute_resource_policy.daily.name")
         self.assertIn("google_compute_disk.data", attachment["disk"])
 
     def test_network_and_firewall(self):
@@ -96,11 +102,16 @@ class Reference(unittest.TestCase):
         self.assertEqual(rules["api"]["source_ranges"], "var.api_source_ranges")
         # Nobody, unless it is said: 4646 is external or VPN by a variable.
         self.assertEqual(self.default("api_source_ranges"), "[ ]")
-        self.assertTrue({("tcp", "4647"), ("tcp", "4648")} <= opened("internal"))
+        self.assertEqual(opened("internal"), {("tcp", "4646"), ("tcp", "4647"), ("tcp", "4648"), ("tcp", "20000-32000"),
+                                              ("udp", "4789"), ("udp", "20000-32000"), ("icmp", "")})
         self.assertEqual(rules["internal"]["source_tags"], "[ local.tag ]")
-        self.assertNotIn("source_ranges", rules["internal"].attributes)
+        self.assertEqual([name for name in rules if "source_ranges" not in rules[name].attributes], ["internal"])
+        self.assertEqual([name for name in rules if "source_tags" in rules[name].attributes], ["internal"])
+        self.assertEqual(self.resource("google_compute_instance", "host")["tags"], "[ local.tag ]")
         for rule in rules.values():
-            self.assertEqual((rule["direction"], rule["target_tags"]), ('"INGRESS"', "[ local.tag ]"))
+            self.assertEqual((rule["direction"], rule["target_tags"], rule["network"]),
+                             ('"INGRESS"', "[ local.tag ]", "google_compute_network.mentat.id"))
+            self.assertEqual(rule.all("deny"), [])
 
     def test_the_account_of_hosts_may_read_and_nothing_else(self):
         roles = [r["role"].strip('"') for r in self.google.blocks if r.kind == "resource" and "role" in r.attributes]
@@ -136,7 +147,7 @@ class Reference(unittest.TestCase):
             self.check_arguments(known, f"{name.split('.')[0]}.{kind}", b)
 
     def test_variables_are_described_and_all_are_used(self):
-        for directory in (TERRAFORM, *(os.path.join(TERRAFORM, "modules", m) for m in ("host-bootstrap", "existing-hosts"))):
+        for directory in (TERRAFORM, *(os.path.join(TERRAFORM, "modules", m) for m in ("host-bootstrap", "existing-hosts", "google"))):
             module = read_module(directory)
             text = "".join(open_text(os.path.join(directory, f)) for f in os.listdir(directory) if f.endswith(".tf"))
             for variable in module.all("variable"):
@@ -156,6 +167,11 @@ def open_text(path):
         return f.read()
 
 
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
 def terraform(directory, *arguments, namespace=None, status=0):
     """One of its commands; what it says. Asks nobody outside of this machine."""
     environment = {k: v for k, v in os.environ.items() if k != "TF_CLI_CONFIG_FILE"} | {"CHECKPOINT_DISABLE": "1"}
@@ -169,7 +185,8 @@ def terraform(directory, *arguments, namespace=None, status=0):
 class Documents(unittest.TestCase):
     def setUp(self):
         self.hosts = {"h1": "10.0.0.1", "h2": "10.0.0.2", "h3": "10.0.0.3"}
-        self.scripts = bootstrap_lib.scripts(self.hosts, 'cp /srv/release "$1"', "0" * 64, packages=("docker.io", "apparmor", "haproxy", "chrony"))
+        self.scripts = bootstrap_lib.scripts(self.hosts, 'cp /srv/release "$1"', "0" * 64, bootstrap_lib.packages(),
+                                             fetch_join_secret='cp /srv/join-secret "$1"')
 
     def test_scripts_are_shell_and_documents_carry_them(self):
         for name, document in bootstrap_lib.cloud_init(self.scripts).items():
@@ -195,7 +212,7 @@ class Documents(unittest.TestCase):
         with open(os.path.join(work, "main.tf"), "w") as f:
             f.write(f'module "bootstrap" {{\n  source = "{bootstrap_lib.MODULE}"\n  cluster = "lab"\n'
                     f'  hosts = {json.dumps(self.hosts)}\n  fetch_release = "cp /srv/release \\"$1\\""\n'
-                    f'  release_sha256 = "{"0" * 64}"\n}}\noutput "cloud_init" {{ value = module.bootstrap.cloud_init }}\n')
+                    f'  release_sha256 = "{"0" * 64}"\n  fetch_join_secret = "cp /srv/join-secret \\"$1\\""\n}}\noutput "cloud_init" {{ value = module.bootstrap.cloud_init }}\n')
         for arguments in (["init", "-input=false"], ["validate"], ["apply", "-auto-approve", "-input=false"]):
             terraform(work, *arguments)
         self.assertEqual(json.loads(terraform(work, "output", "-json", "cloud_init")), bootstrap_lib.cloud_init(self.scripts))
@@ -297,16 +314,21 @@ class Plans(unittest.TestCase):
 
     def test_bad_values(self):
         self.refused(["A project id is 6 to 30", "The cluster's name is", "1, 3 or 5 hosts", "At least one zone",
-                      "needs nested virtualisation", "20 GB has no room", "at least 10 GB", "a private range such as",
-                      "Each is a range such as", "at least a day", "There is no such file", "An https address"],
+                      "needs nested virtualisation", "at least 20: less has no room", "GB, at least 10", "a private range such as",
+                      "Each is a range such as", "days, at least 1", "There is no such file", "An https address"],
                      project_id="My Project", cluster="x", host_count=2, zones=[], machine_type="e2-standard-8", boot_disk_gb=5,
                      data_disk_gb=5, subnet_cidr="8.8.8.0/24", ssh_source_ranges=["everybody"], snapshot_days=0,
                      release_file="/no/such/file", firecracker_url="ftp://there")
+        self.refused(["The boot disk has a whole number", "The data disk has a whole number", "a whole number of days",
+                      "The subnet begins with its first address", "reserved_cidrs: each is", "An https address"],
+                     project_id="a-project-1", boot_disk_gb=150.5, data_disk_gb=512.5, snapshot_days=1.5, subnet_cidr="10.20.0.5/24",
+                     reserved_cidrs=["172.17.0.0/16", "everything"], guest_kernel_url="http://there/vmlinux")
 
     def test_values_that_do_not_go_together(self):
-        self.refused(["overlaps 10.64.0.0/10", "belong together", "zones of region"],
-                     project_id="a-project-1", subnet_cidr="10.88.1.0/24",
-                     firecracker_url="https://there/fc.tgz", region="europe-west2")
+        self.refused(["overlaps 10.64.0.0/12", "firecracker_url and firecracker_sha256 belong together",
+                      "guest_kernel_url and guest_kernel_sha256 belong together", "zones of region"],
+                     project_id="a-project-1", subnet_cidr="10.70.1.0/24", firecracker_url="https://there/fc.tgz",
+                     guest_kernel_url="https://there/vmlinux", region="europe-west2")
 
 
 @unittest.skipIf(missing(), missing())
@@ -337,7 +359,7 @@ class Three(unittest.TestCase):
             json.dump({"module": {"cluster": {
                 "source": f"{TERRAFORM}//modules/existing-hosts", "cluster": "lab", "hosts": hosts,
                 "release_file": self.release, "join_secret_file": self.secret, "ssh_private_key_file": self.key,
-                "packages": []}}}, f)
+                "packages": []}}, "output": {"next": {"value": "${module.cluster.next}"}}}, f)
         terraform(self.work.join("terraform"), "init", "-input=false")
 
     def boot(self, name):
@@ -355,19 +377,42 @@ class Three(unittest.TestCase):
             again = [f'-replace=module.cluster.terraform_data.host["{name}"]' for name in names]
             return terraform(self.work.join("terraform"), "apply", "-auto-approve", "-input=false", *again,
                              namespace=f"{self.network.prefix}-switch")
-        with open(self.release, "rb") as f:
-            digest = hashlib.sha256(f.read()).hexdigest()
-        scripts = bootstrap_lib.scripts(self.network.addresses, f'cp /release/{os.path.basename(self.release)} "$1"', digest,
-                                        packages=(), fetch_join_secret='cp /release/join-secret "$1"')
+        scripts = self.scripts(fetch_join_secret='cp /release/join-secret "$1"')
         running = [subprocess.Popen(self.machines[name].command("sh"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, text=True) for name in names]
         said = [child.communicate(scripts[name]) for name, child in zip(names, running)]
         self.assertEqual([child.returncode for child in running], [0] * len(names), said)
         return "".join(out for out, _ in said)
 
+    def scripts(self, **settings):
+        return bootstrap_lib.scripts(self.network.addresses, f'cp /release/{os.path.basename(self.release)} "$1"',
+                                     digest(self.release), (), **settings)
+
+    def refuse_other_versions(self, name):
+        """What is too old, or another than was asked for, is told before anything is installed."""
+        machine, archive = self.machines[name], self.work.join("release", "firecracker.tgz")
+        machine.run("sh", "-c", "mv /usr/bin/docker /usr/bin/docker.kept; printf '#!/bin/sh\necho Docker version 19.03.8, build 1\n' "
+                    ">/usr/bin/docker; chmod 0755 /usr/bin/docker")
+        done = machine.run("sh", check=False, stdin=self.scripts()[name])
+        self.assertIn("failed: Docker 19.03.8 is installed; Mentat needs 20.10 or later", done.stdout)
+        machine.run("mv", "/usr/bin/docker.kept", "/usr/bin/docker")
+        script = self.scripts(fetch_firecracker='cp /release/firecracker.tgz "$1"', firecracker_sha256=digest(archive))[name]
+        done = machine.run("sh", check=False, stdin=script)
+        self.assertIn("failed: firecracker of that archive is 1.6.0, not 1.7.0", done.stdout)
+        for path in ("/opt/mentat", "/usr/local/bin/firecracker"):
+            self.assertFalse(os.path.exists(machine.path(path)), path)
+
+    def make_other_firecracker(self):
+        """Before the hosts start, which see what is beside the release."""
+        os.mkdir(self.work.join("fc"))
+        for program in ("firecracker", "jailer"):
+            with open(self.work.join("fc", f"{program}-v1.6.0-x86_64"), "w") as f:
+                f.write("#!/bin/sh\necho 'Firecracker v1.6.0'\n")
+        subprocess.run(["tar", "-C", self.work.join("fc"), "-czf", self.work.join("release", "firecracker.tgz"), "."], check=True)
+
     def give_up_without_network(self, name):
         """The script says what it waits for, and leaves a half that the next try makes whole."""
-        script = bootstrap_lib.scripts(self.network.addresses, 'cp /not/there "$1"', "0" * 64, packages=())[name]
+        script = bootstrap_lib.scripts(self.network.addresses, 'cp /not/there "$1"', "0" * 64, ())[name]
         with open(self.work.join("half"), "w") as f:
             f.write(script)
         with open(self.work.join("half")) as f:
@@ -381,11 +426,46 @@ class Three(unittest.TestCase):
         self.assertTrue(waits, "it did not wait for the release")
         self.assertFalse(os.path.exists(self.machines[name].path("/opt/mentat")))
 
+    def check_what_to_type(self):
+        """The lines of `next` are for these hosts; the one that shows the token does, with the hash, where a server led first."""
+        said = json.loads(terraform(self.work.join("terraform"), "output", "-json", "next"))
+        remote = "sudo sh -c \"cd /var/lib/mentat/state && cat admin-token && MENTAT_TOKEN=\\$(cat admin-token) mt ca status\""
+        for address in self.network.addresses.values():
+            self.assertIn(f"ssh -p 2222 root@{address} '{remote}'\n", said)
+        shown = [self.machines[name].run("sh", "-c", remote.removeprefix("sudo "), check=False).stdout for name in self.network.addresses]
+        self.assertEqual(len([s for s in shown if re.match(r"[0-9a-f]+\.[0-9a-f]+\n(.|\n)*hash \(mt login --ca-hash\): [0-9a-f]{64}", s)]), 1)
+
     def mt(self, name, *args, check=True, stdin=""):
         """As whoever has the administrator's token, which is on one of the hosts."""
         token, = (open_text(path).strip() for host in self.network.addresses
                   if os.path.exists(path := self.work.join(host + "-var", "state", "admin-token")))
         return self.machines[name].run("mt", "--token", token, *args, check=check, stdin=stdin)
+
+    def publish(self):
+        """A release goes to the three, the next one when the one before is whole; tasks go on."""
+        newer, names = self.work.join("newer"), list(self.network.addresses)
+        change_release(os.path.dirname(self.release), newer, skip=("join-secret", "firecracker.tgz"), mt=b"+\0", mentat_server=b"+\0",
+                       mentat_agent=b"+\0")
+        before = [self.processes(name) for name in names]
+        options = [f"--ssh-option={o}" for o in ("Port=2222", f"IdentityFile={self.key}", "StrictHostKeyChecking=no",
+                                                 "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")]
+        done = subprocess.run(["ip", "netns", "exec", f"{self.network.prefix}-switch", os.path.join(ROOT, "scripts", "publish.sh"),
+                               "--from", newer, *(word for option in options for word in option.split("=", 1)),
+                               *(f"root@{address}" for address in self.network.addresses.values())],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300 * PATIENCE)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        said = re.findall("^== root@(\\S+)$|^(the server is ready, and lacks nothing)$", done.stdout, re.M)
+        self.assertEqual([host or "whole" for host, _ in said], [w for a in self.network.addresses.values() for w in (a, "whole")])
+        for name, (task, *daemons) in zip(names, before):
+            now = self.processes(name)
+            self.assertEqual(now[0], task, f"the task on {name}")
+            self.assertFalse(set(daemons) & set(now[1:]), f"{name} runs the older release")
+
+    def processes(self, name):
+        """The host's task, its server, its agent."""
+        run = self.machines[name].run
+        return [run("sh", "-c", "grep -lx sleep /proc/[0-9]*/comm").stdout.split(),
+                *(run("systemctl", "show", "-P", "MainPID", unit).stdout for unit in ("mentat-server", "mentat-agent"))]
 
     def healthy(self, name, service, count):
         """The nodes of its replicas, once so many run."""
@@ -394,20 +474,32 @@ class Three(unittest.TestCase):
         return nodes if len(nodes) == count else None
 
     def test_a_cluster_comes_up_bears_a_loss_and_heals(self):
+        self.make_other_firecracker()
         for name in self.network.addresses:
             self.boot(name)
         self.give_up_without_network("h1")
+        self.refuse_other_versions("h1")
         self.assertEqual(self.bring_up("h1", "h2", "h3").count("cluster ready"), 3)
+        if tool:
+            self.check_what_to_type()
         self.assertEqual(len(json.loads(self.mt("h2", "nodes", "-o", "json").stdout)), 3)
         self.mt("h1", "policy", "set", "-", stdin="profiles: [{name: exec-internal, services: [web]}]\n")
         self.mt("h1", "run", "-", stdin="name: web\ndriver: exec\ncount: 3\nspread: node\n"
                 "config: {command: /bin/sleep, args: ['86400']}\nresources: {cpus: 0.1, memory_mb: 16}\n")
         wait_for(lambda: self.healthy("h2", "web", 3), 60, "three replicas")
 
-        # Once more, on a host that runs: it stays one of the three.
+        # Once more, on a host that runs: it stays one of the three, and the token that somebody put there stays too.
+        token = self.machines["h3"].path("/etc/mentat/join-token")
+        with open(token, "w") as f:
+            f.write("a secret of the operator, 32 and more\n")
         self.assertIn("cluster ready", self.bring_up("h3"))
+        self.assertEqual(open_text(token), "a secret of the operator, 32 and more\n")
+        left = [n for n in os.listdir(self.machines["h3"].path("/var/lib/mentat-bootstrap")) if n.startswith("join-")]
+        self.assertEqual(left, [])
         if tool:
             terraform(self.work.join("terraform"), "plan", "-detailed-exitcode", "-input=false")     # nothing is left to do
+
+        self.publish()
 
         # The power of one host goes; the two others take its replica, and changes.
         leader = next(s["server"]["name"] for s in json.loads(self.mt("h1", "cluster", "status", "-o", "json").stdout)

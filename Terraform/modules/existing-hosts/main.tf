@@ -5,16 +5,18 @@ terraform {
 }
 
 module "bootstrap" {
-  source             = "../host-bootstrap"
-  cluster            = var.cluster
-  hosts              = { for name, host in var.hosts : name => host.private_address }
-  fetch_release      = "die 'the release was not copied: terraform apply'"
-  release_sha256     = filesha256(var.release_file)
-  fetch_firecracker  = var.fetch_firecracker
-  firecracker_sha256 = var.firecracker_sha256
-  fetch_join_secret  = "mv join-token.given \"$1\" 2>/dev/null || cp /etc/mentat/join-token \"$1\""
-  packages           = var.packages
-  data_disk          = var.data_disk
+  source              = "../host-bootstrap"
+  cluster             = var.cluster
+  hosts               = { for name, host in var.hosts : name => host.private_address }
+  fetch_release       = "die 'the release was not copied: terraform apply'"
+  release_sha256      = filesha256(var.release_file)
+  fetch_firecracker   = var.fetch_firecracker
+  firecracker_sha256  = var.firecracker_sha256
+  fetch_guest_kernel  = var.fetch_guest_kernel
+  guest_kernel_sha256 = var.guest_kernel_sha256
+  fetch_join_secret   = "mv join-secret.given \"$1\" || die 'the secret was not copied: terraform apply'"
+  packages            = var.packages
+  data_disk           = var.data_disk
 }
 
 # Copies release and script, and runs the script on each host; all at once, since each waits for the others. Again when script or
@@ -59,10 +61,11 @@ resource "terraform_data" "host" {
       "$sudo install -d -m 0700 /var/lib/mentat-bootstrap",
       "$sudo install -d /usr/local/sbin",
       "$sudo install -m 0600 .mentat-install/release.tar.gz /var/lib/mentat-bootstrap/release.tar.gz",
-      "$sudo install -m 0600 .mentat-install/join-secret /var/lib/mentat-bootstrap/join-token.given",
+      "$sudo install -m 0600 .mentat-install/join-secret /var/lib/mentat-bootstrap/join-secret.given",
       "$sudo install -m 0700 -o root -g root .mentat-install/bootstrap /usr/local/sbin/mentat-bootstrap",
       "rm -rf .mentat-install",
       "$sudo /usr/local/sbin/mentat-bootstrap",
+      "$sudo rm -f /var/lib/mentat-bootstrap/join-secret.given",
     ]
   }
 }

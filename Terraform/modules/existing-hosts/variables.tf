@@ -52,10 +52,22 @@ variable "join_secret_file" {
   }
 }
 
-variable "packages" {
+variable "fetch_guest_kernel" {
   description = "As in host-bootstrap."
+  type        = string
+  default     = "false"
+}
+
+variable "guest_kernel_sha256" {
+  description = "As in host-bootstrap."
+  type        = string
+  default     = ""
+}
+
+variable "packages" {
+  description = "As in host-bootstrap, which has a list of its own where this is null."
   type        = list(string)
-  default     = ["docker.io", "apparmor", "haproxy", "chrony"]
+  default     = null
 }
 
 variable "data_disk" {

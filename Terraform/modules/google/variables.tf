@@ -1,13 +1,16 @@
 variable "project_id" {
-  type = string
+  description = "Project of Google Cloud."
+  type        = string
 }
 
 variable "cluster" {
-  type = string
+  description = "Name of the cluster; names of everything begin with it."
+  type        = string
 }
 
 variable "region" {
-  type = string
+  description = "Where the hosts are."
+  type        = string
 }
 
 variable "zones" {
@@ -26,47 +29,58 @@ variable "cloud_init" {
 }
 
 variable "subnet_cidr" {
-  type = string
+  description = "The private subnet between the hosts."
+  type        = string
 }
 
 variable "machine_type" {
-  type = string
+  description = "What the hosts are; of a family that has nested virtualisation."
+  type        = string
 }
 
 variable "image" {
-  type = string
+  description = "Image of the boot disks."
+  type        = string
 }
 
 variable "boot_disk_gb" {
-  type = number
+  description = "Size of each boot disk, an SSD."
+  type        = number
 }
 
 variable "data_disk_gb" {
-  type = number
+  description = "Size of each data disk, an SSD."
+  type        = number
 }
 
 variable "ssh_source_ranges" {
-  type = list(string)
+  description = "Ranges from which SSH is reached."
+  type        = list(string)
 }
 
 variable "api_source_ranges" {
-  type = list(string)
+  description = "Ranges from which the Mentat API (4646) is reached from outside."
+  type        = list(string)
 }
 
 variable "snapshot_days" {
-  type = number
+  description = "How many days the daily snapshots of the data disks are kept."
+  type        = number
 }
 
 variable "release_file" {
-  type = string
+  description = "File of the release, which is put into the bucket."
+  type        = string
 }
 
 variable "release_object" {
-  type = string
+  description = "Its name in the bucket."
+  type        = string
 }
 
 variable "bucket" {
-  type = string
+  description = "Name of the bucket, which the hosts may read."
+  type        = string
 }
 
 variable "join_secret" {
@@ -75,5 +89,6 @@ variable "join_secret" {
 }
 
 variable "deletion_protection" {
-  type = bool
+  description = "Hosts cannot be deleted by mistake."
+  type        = bool
 }

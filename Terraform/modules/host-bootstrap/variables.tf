@@ -57,6 +57,23 @@ variable "firecracker_sha256" {
   }
 }
 
+variable "fetch_guest_kernel" {
+  description = "Shell command that writes the kernel that microVMs boot (an uncompressed vmlinux, docs/firecracker.md) to the file $1. Left out: the hosts have none, or have it."
+  type        = string
+  default     = "false"
+}
+
+variable "guest_kernel_sha256" {
+  description = "SHA-256 of that kernel."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.guest_kernel_sha256 == "" || can(regex("^[0-9a-f]{64}$", var.guest_kernel_sha256))
+    error_message = "The SHA-256 of the guests' kernel is 64 hexadecimal digits, or nothing."
+  }
+}
+
 variable "fetch_join_secret" {
   description = "Shell command that writes the secret that all hosts of a new cluster share, at least 32 characters (openssl rand -hex 32), to the file $1; $MENTAT_SERVER_ID says for which server. It is good for a day, in which the cluster gives its servers and agents certificates of its own. The hosts fetch it themselves, so that it is not in Terraform's state. Left out: the hosts speak without TLS in their private network."
   type        = string
@@ -64,9 +81,10 @@ variable "fetch_join_secret" {
 }
 
 variable "packages" {
-  description = "Debian or Ubuntu packages that each host needs besides."
+  description = "Debian or Ubuntu packages that each host needs besides: for containers, for ingress and its certificates, for images, volumes and networks of microVMs, for the clock, and for what is fetched."
   type        = list(string)
-  default     = ["docker.io", "apparmor", "haproxy", "chrony"]
+  nullable    = false
+  default     = ["docker.io", "apparmor", "haproxy", "uacme", "squashfs-tools", "e2fsprogs", "nftables", "chrony", "curl"]
 }
 
 variable "data_disk" {
