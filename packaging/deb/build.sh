@@ -22,8 +22,7 @@ put 0644 tmpfiles.conf /usr/lib/tmpfiles.d/mentat.conf
 put 0644 modules.conf /usr/lib/modules-load.d/mentat.conf
 put 0644 server.yaml /usr/share/mentat/server.yaml
 put 0644 agent.yaml /usr/share/mentat/agent.yaml
-mkdir -p "$tree/usr/bin" "$tree/DEBIAN"
-ln -s /opt/mentat/bin/mt "$tree/usr/bin/mt"
+mkdir -p "$tree/DEBIAN"
 
 sed "s/@VERSION@/$version/; s/@SIZE@/$(du -sk --apparent-size "$tree" | cut -f 1)/" "$here/control" >"$tree/DEBIAN/control"
 for script in preinst postinst prerm postrm; do

@@ -199,6 +199,8 @@ class Hosts(unittest.TestCase):
         self.host.run("systemctl", "start", *UNITS)
         self.ready()
         self.check_layout()
+        # By its name it is the first of PATH, before that for tapes.
+        self.assertEqual(self.host.run("env", "PATH=/usr/local/bin:/usr/bin", "sh", "-c", "readlink -f $(which mt)").stdout, "/opt/mentat/bin/mt\n")
         task = self.run_task()
         before = self.main_pids()
         self.host.run(*dpkg, "-i", f"/release/{deb}")        # an upgrade to the same
@@ -210,7 +212,8 @@ class Hosts(unittest.TestCase):
         self.host.run("mt", "stop", "web", "--purge")
         self.host.run(*dpkg, "-r", "mentat")
         self.assertEqual(self.active(), ["inactive"] * 2)
-        self.assertFalse(os.path.exists(self.host.path("/opt/mentat/bin")))
+        for path in ("/opt/mentat/bin", "/usr/local/bin/mt"):
+            self.assertFalse(os.path.lexists(self.host.path(path)), path)
         self.assertTrue(glob.glob(self.host.path("/var/lib/mentat/state/*")))
         self.host.run("dpkg", "--purge", "mentat")
         self.assertFalse(os.path.exists(self.host.path("/var/lib/mentat")))
