@@ -161,6 +161,8 @@ class AllHosts(Drill):
         self.run_web(hosts.cluster.leader(), GOOD)
         self.mt(hosts.cluster.leader(), "secret", "put", "password", stdin="of the backup")
         shutil.copy(os.path.join(hosts.cluster.leader().flags["data_dir"], "cluster-keys"), self.work.join("keys"))
+        with open(self.work.join("junk"), "w") as f:
+            f.write("no keys\n")
         index = hosts.cluster.leader().get("/v1/secrets").index
 
         def newest():
@@ -176,6 +178,9 @@ class AllHosts(Drill):
         fresh = self.new_hosts()
         leader = fresh.cluster.leader()
         self.nodes_ready(leader, 3)
+        self.assertEqual(leader.items("/v1/services"), [])
+        junk = self.mt(leader, "snapshot", "restore", file, "--cluster-keys", self.work.join("junk"), "--yes", status=1)
+        self.assertIn("a line of 64 hexadecimal digits", junk)
         self.assertEqual(leader.items("/v1/services"), [])
         authority = leader.get("/v1/ca/status").json["hash"]
         self.mt(leader, "snapshot", "restore", file, "--cluster-keys", self.work.join("keys"), "--yes")
