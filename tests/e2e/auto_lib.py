@@ -11,7 +11,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def wait_log(process, pattern, count=1):
-    wait_for(lambda: len(re.findall(pattern, process.text())) >= count, 20, f"{pattern} in the log of {process.name}")
+    wait_for(lambda: len(re.findall(pattern, process.text())) >= count, 60, f"{pattern} in the log of {process.name}")
 
 
 class Auto:
