@@ -200,7 +200,7 @@ class Hosts(unittest.TestCase):
         self.ready()
         self.check_layout()
         # By its name it is the first of PATH, before that for tapes.
-        self.assertEqual(self.host.run("env", "PATH=/usr/local/bin:/usr/bin", "sh", "-c", "readlink -f $(which mt)").stdout, "/opt/mentat/bin/mt\n")
+        self.assertEqual(self.host.run("env", "PATH=/usr/local/bin:/usr/bin", "sh", "-c", "readlink -f $(command -v mt)").stdout, "/opt/mentat/bin/mt\n")
         task = self.run_task()
         before = self.main_pids()
         self.host.run(*dpkg, "-i", f"/release/{deb}")        # an upgrade to the same
