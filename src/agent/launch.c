@@ -9,7 +9,9 @@
 
 #include "agent/secret_files.h"
 #include "agent/shim_child.h"
+#include "agent/volumes.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "net/address.h"
 
 extern const struct type volume_type, alloc_port_type;
@@ -64,6 +66,8 @@ int launch_build(const struct task_facts *facts, const char *alloc_dir, const ch
     str_list_clear(&l->config.command);
     str_list_clear(&l->config.args);
     l->ip = mem_strdup(facts->ip);
+    l->service = facts->spec->driver == DRIVER_FIRECRACKER ? NULL : mem_strdup(facts->alloc->service);
+    l->replica = facts->alloc->replica;
     for (uint32_t i = 0; i < facts->alloc->ports.n; i++)
         type_copy(&alloc_port_type, list_add((struct list *)&l->ports, &alloc_port_type), &facts->alloc->ports.v[i]);
     if (task_args(facts, &facts->spec->config.entrypoint, &l->config.entrypoint, err) < 0 ||
@@ -124,6 +128,11 @@ int launch_prepare(const struct launch *l, struct error *err)
     for (uint32_t i = 0; i < l->volumes.n; i++)
         if (volume_make(l->volumes.v[i].source, l->owner, err) < 0)
             return error_context(err, "volume");
+    /* Whose they are is for people. */
+    struct error unsaid = {0};
+    for (uint32_t i = 0; l->service && i < l->volumes.n; i++)
+        if (volume_own_directory(l->volumes.v[i].source, l->service, l->replica, &unsaid) < 0)
+            LOG_W("a volume does not say whose it is", "volume", l->volumes.v[i].source, "error", unsaid.text);
     return 0;
 }
 
@@ -143,6 +152,7 @@ void launch_free(struct launch *l)
         list_remove((struct list *)&l->ports, &alloc_port_type, l->ports.n - 1);
     free(l->ports.v);
     free(l->ip);
+    free(l->service);
     free(l->owner);
     free(l->adopt);
     free(l);

@@ -14,6 +14,8 @@ struct launch {
     char *owner;                     /* user of the host to whom new volumes are given; NULL: the agent's, or the driver gives them */
     char *adopt;                     /* what runs already, with the ports that it has; NULL: nothing */
     char *secrets_dir;               /* on this host, with the task's secrets; NULL: it has none */
+    char *service;                   /* whose the volumes are, as directories; NULL: they are none */
+    int64_t replica;
     char *ip;                        /* at which the host ports are reached; NULL: not known */
 };
 

@@ -1,6 +1,7 @@
 #include "agent/volumes.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-#define OWNER_FILE "volume.owner"    /* "SERVICE REPLICA" */
+#define OWNER_FILE "volume.owner"    /* "SERVICE REPLICA"; in the directory of an image */
+#define OWNER_SUFFIX ".owner"        /* the same, of a directory */
 #define OWNER_MAX 512
 #define DEPTH 2
 #define USE_STEPS 16                 /* so that a volume that fills up is no news at every look */
@@ -42,9 +44,8 @@ bool volumes_shared(const char *root)
     return is_of_network((long)st.f_type);
 }
 
-static bool owner_read(const char *dir, struct node_volume *v)
+static bool owner_read(const char *path, struct node_volume *v)
 {
-    CLEANUP_FREE char *path = mem_printf("%s/" OWNER_FILE, dir);
     CLEANUP_BUF struct buf text = {0};
     char service[OWNER_MAX];
     long long replica;
@@ -55,36 +56,84 @@ static bool owner_read(const char *dir, struct node_volume *v)
     return true;
 }
 
-int volume_own(const char *image, const char *service, int64_t replica, struct error *err)
+static int owner_write(const char *path, const char *service, int64_t replica, struct error *err)
 {
-    const char *end = strrchr(image, '/');
-    CLEANUP_FREE char *dir = mem_strndup(image, (size_t)(end - image));
-    CLEANUP_FREE char *path = mem_printf("%s/" OWNER_FILE, dir), *text = NULL;
     struct node_volume was = {0};
-    bool same = owner_read(dir, &was) && !strcmp(was.service, service) && was.replica == replica;
+    bool same = owner_read(path, &was) && !strcmp(was.service, service) && was.replica == replica;
     free(was.service);
     if (same)
         return 0;
-    text = mem_printf("%s %lld\n", service, (long long)replica);
+    CLEANUP_FREE char *text = mem_printf("%s %lld\n", service, (long long)replica);
     return file_write(path, text, strlen(text), 0644, err);
 }
 
-static int64_t use_mb(const struct stat *st, int64_t size_mb)
+int volume_own(const char *image, const char *service, int64_t replica, struct error *err)
 {
-    int64_t used = (int64_t)st->st_blocks * 512 >> 20, step = size_mb / USE_STEPS > 1 ? size_mb / USE_STEPS : 1;
+    CLEANUP_FREE char *path = mem_printf("%.*s/" OWNER_FILE, (int)(strrchr(image, '/') - image), image);
+    return owner_write(path, service, replica, err);
+}
+
+int volume_own_directory(const char *dir, const char *service, int64_t replica, struct error *err)
+{
+    CLEANUP_FREE char *path = mem_printf("%s" OWNER_SUFFIX, dir);
+    return owner_write(path, service, replica, err);
+}
+
+static int64_t use_mb(int64_t blocks, int64_t size_mb)
+{
+    int64_t used = blocks * 512 >> 20, step = size_mb / USE_STEPS > 1 ? size_mb / USE_STEPS : 1;
     return (used + step - 1) / step * step;
+}
+
+/* Blocks of what is below, as long as it is the same file system and *left lasts. */
+static int64_t blocks_below(const char *dir, dev_t device, unsigned *left)
+{
+    int64_t blocks = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && *left && (e = readdir(d));) {
+        struct stat st;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")
+            || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != device)
+            continue;
+        --*left;
+        blocks += st.st_blocks;
+        CLEANUP_FREE char *below = mem_printf("%s/%s", dir, e->d_name);
+        if (S_ISDIR(st.st_mode))
+            blocks += blocks_below(below, device, left);
+    }
+    if (d)
+        closedir(d);
+    return blocks;
+}
+
+static int64_t directory_use_mb(const char *dir, const struct stat *st)
+{
+    unsigned left = VOLUME_FILES_MAX;
+    int64_t blocks = blocks_below(dir, st->st_dev, &left);
+    return use_mb(blocks, blocks * 512 >> 20);
+}
+
+static void add(struct node_volume_list *out, struct node_volume *v, const char *name)
+{
+    v->name = mem_strdup(name);
+    *(struct node_volume *)list_add_zero((struct list *)out, &node_volume_type) = *v;
 }
 
 static void look(const char *root, const char *name, int depth, struct node_volume_list *out)
 {
     CLEANUP_FREE char *dir = mem_printf("%s/%s", root, name), *image = mem_printf("%s/" VOLUME_IMAGE, dir);
+    CLEANUP_FREE char *owner = mem_printf("%s/" OWNER_FILE, dir), *owner_beside = mem_printf("%s" OWNER_SUFFIX, dir);
     struct stat st;
     struct node_volume v = {0};
-    if (stat(image, &st) == 0 && S_ISREG(st.st_mode) && owner_read(dir, &v)) {
-        v.name = mem_strdup(name);
+    if (stat(image, &st) == 0 && S_ISREG(st.st_mode) && owner_read(owner, &v)) {
         v.size_mb = st.st_size >> 20;
-        v.used_mb = use_mb(&st, v.size_mb);
-        *(struct node_volume *)list_add_zero((struct list *)out, &node_volume_type) = v;
+        v.used_mb = use_mb(st.st_blocks, v.size_mb);
+        add(out, &v, name);
+        return;
+    }
+    if (*name && stat(dir, &st) == 0 && owner_read(owner_beside, &v)) {
+        v.used_mb = directory_use_mb(dir, &st);
+        add(out, &v, name);
         return;
     }
     DIR *d = depth < DEPTH ? opendir(dir) : NULL;

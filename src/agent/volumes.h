@@ -1,5 +1,5 @@
-/* Volumes: the block images below the node's volume root, and whose they are. Beside each image stands a file that says
- * that, so an agent that lost its own store, or a node that comes back to the cluster, still knows. Blocking. */
+/* Volumes: what lies below the node's volume root, and whose it is: block images of microVMs, directories of all others. A file
+ * beside each says that, so an agent that lost its own store, or a node that comes back to the cluster, still knows. Blocking. */
 #pragma once
 #include <stdbool.h>
 
@@ -10,7 +10,11 @@
 
 /* Other hosts may have the same files: the root, or what of it there is, lies on a file system of a network. */
 bool volumes_shared(const char *root);
-/* Appends the volumes of the root, by name. Looks at ROOT/A and ROOT/A/B, no deeper. */
+/* Appends the volumes of the root, by name. Looks at ROOT/A and ROOT/A/B, no deeper; of a directory's files, at the first
+ * VOLUME_FILES_MAX. */
+#define VOLUME_FILES_MAX 20000
 void volumes_list(const char *root, struct node_volume_list *out);
-/* Says whose the image is: the file is written when it says something else. */
+/* Says whose the image, or the directory, is: the file is written when it says something else. That of a directory stands beside
+ * it, where its user cannot reach it. */
 int volume_own(const char *image, const char *service, int64_t replica, struct error *err);
+int volume_own_directory(const char *dir, const char *service, int64_t replica, struct error *err);

@@ -17,5 +17,5 @@ static int run(struct cli *cli)
 
 const struct command_row cmd_volumes = {
     .name = "volumes", .operands = "[SERVICE]", .max = 1, .kind = OPERAND_SERVICE, .run = run,
-    .summary = "list the volumes of microVMs: whose they are, where, how large, and who has them",
+    .summary = "list the volumes of all nodes: whose they are, where, how large, and who has them",
 };

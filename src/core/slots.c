@@ -50,7 +50,7 @@ static const char *volume_known(struct core *c, const char *service, int64_t rep
     RB_FOREACH(n, node_id_tree, &c->nodes)
         for (uint32_t i = 0; i < n->n.volumes.n; i++) {
             const struct node_volume *v = &n->n.volumes.v[i];
-            if (v->replica != replica || strcmp(v->service, service))
+            if (!v->size_mb || v->replica != replica || strcmp(v->service, service))      /* no size: a directory, which any node can have */
                 continue;
             if (n->n.state != NODE_DOWN)
                 return n->n.id;

@@ -148,7 +148,7 @@ struct cluster_network { char *range; int64_t node_bits; enum network_link link;
  * it has, as the servers say, or none with the reason in `problem`; from an agent: what it had. */
 struct node_network { char *wanted, *subnet, *problem; enum network_link link; int64_t vni, port; };
 
-/* A block image that a node holds. name: its directory below the node's volume root; service and replica: whose it is. */
+/* A block image, or (size_mb 0) a directory, that a node holds. name: its directory below the node's volume root; service and replica: whose it is. */
 struct node_volume { char *name, *service; int64_t replica, size_mb, used_mb; };
 struct node_volume_list { struct node_volume *v; uint32_t n; };
 

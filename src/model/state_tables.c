@@ -44,11 +44,11 @@ static const struct field node_volume_fields[] = {
     STRING(node_volume, name, 1, .help = "Its directory below the node's volume root."),
     STRING(node_volume, service, 2, .help = "Whose it is."),
     INT(node_volume, replica, 3, .help = "And which replica's."),
-    INT(node_volume, size_mb, 4, .help = "How large its file system is."),
-    INT(node_volume, used_mb, 5, .help = "What it takes of the node's disk, to within a sixteenth of its size."),
+    INT(node_volume, size_mb, 4, .help = "How large its file system is; 0: it is a directory."),
+    INT(node_volume, used_mb, 5, .help = "What it takes of the node's disk, to within a sixteenth; of a directory, its first 20000 files."),
     {0},
 };
-TABLE(node_volume, node_volume_fields, "A volume of a microVM, on the disk of its node.");
+TABLE(node_volume, node_volume_fields, "A volume, on the disk of its node.");
 
 static const struct field node_fields[] = {
     STRING(node, id, 1, .help = "Id of the node."),

@@ -72,14 +72,14 @@ static const struct field volume_view_fields[] = {
     FIELD(volume_view, 3, FIELD_STRING, node_id, .help = "Id of the node that holds it."),
     FIELD(volume_view, 4, FIELD_STRING, node_name, .help = "Name of that node."),
     FIELD(volume_view, 5, FIELD_STRING, name, .help = "Its directory below the node's volume root."),
-    FIELD(volume_view, 6, FIELD_INT, size_mb, .help = "How large its file system is."),
+    FIELD(volume_view, 6, FIELD_INT, size_mb, .help = "How large its file system is; 0: it is a directory."),
     FIELD(volume_view, 7, FIELD_INT, used_mb, .help = "What it takes of the node's disk."),
     FIELD(volume_view, 8, FIELD_ENUM, state, .names = volume_state_names,
           .help = "used: an allocation has it; unreachable: its node is down."),
     FIELD(volume_view, 9, FIELD_STRING, alloc, .help = "The allocation that has it."),
     {0},
 };
-TYPE(volume_view, "A volume of a microVM.");
+TYPE(volume_view, "A volume: a block image of a microVM, or a directory.");
 
 static const struct field server_view_fields[] = {
     FIELD(server_view, 1, FIELD_STRING, id, .help = "Id of the server."),

@@ -1,4 +1,4 @@
-/* Volumes of microVMs: what the nodes have said that they hold, and who has it now. */
+/* Volumes: what the nodes have said that they hold, and who has it now. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

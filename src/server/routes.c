@@ -134,7 +134,7 @@ const struct route routes[] = {
          .help = "Submits a new job of one service, whose first replica takes over this container, named by its full id, "
                  "instead of making one; a constraint binds the service to the node."),
     GET("/v1/volumes", RIGHT_READ, .scope = SCOPE_LIST, LIST(volume_view_type, CORE_ANY), .query = allocs_query, .read = api_volumes,
-        .help = "Lists the volumes of microVMs, by service, replica and node."),
+        .help = "Lists the volumes of nodes, by service, replica and node."),
     GET("/v1/deployments", RIGHT_READ, .scope = SCOPE_LIST, LIST(deployment_type, CORE_DEPLOYMENT), .query = service_query,
         .read = api_deployments, .help = "Lists the deployments."),
     GET("/v1/deployments/{deployment}", RIGHT_READ, .scope = SCOPE_DEPLOYMENT, WATCH(CORE_DEPLOYMENT, api_watch_param),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A volume that two hosts have, as by NFS: whatever becomes of the one that uses it, the other gets its replica only when
 nothing uses it there any more. The replica itself writes down, in the volume, when it was where."""
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,9 @@ class SharedVolumes(unittest.TestCase):
         first = self.wait_on("n1")
         self.agents["n2"].start()
         wait_for(lambda: self.node("n2"), 20, "n2")
+        # It found whose the files are.
+        volume = next(v for v in json.loads(self.mt("volumes", "-o", "json")) if v["node_name"] == "n2")
+        self.assertEqual([volume[k] for k in ("name", "service", "replica", "size_mb", "state")], ["db/0", "db", 0, 0, "free"])
         # Away for less than the lease: everything goes on where it is.
         self.cable("n1", "down")
         self.assertIn("lease on volumes", self.wait_on("n1", "unhealthy")["reason"])
