@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "base/timefmt.h"
 #include "figure.h"
 #include "guest/frame.h"
+#include "guest/init_image.h"
 #include "proc.h"
 
 #define MACHINES_MAX 250
@@ -191,9 +193,18 @@ static int end_all(struct world *w, int64_t n)
     return result;
 }
 
+/* Of this process, which is the agent here, without what was taken and given back, and without its program, which shims share. */
+static int own_memory_kb(double *kb, struct error *err)
+{
+    malloc_trim(0);
+    *kb = 0;
+    return proc_sum("/proc/self/status", (const char *const[]){"RssAnon:", NULL}, kb, err);
+}
+
 static int measure(struct world *w, int64_t machines)
 {
     CLEANUP_FREE double *took = mem_array((size_t)machines, sizeof *took);
+    double resident, private = 0, sum = 0;
     int number = 0;
     for (int64_t i = 0; i <= machines; i++) {
         start(w, &w->machines[0], number++);
@@ -205,11 +216,13 @@ static int measure(struct world *w, int64_t machines)
             took[i - 1] = (double)w->machines[0].took_us / 1000;
     }
     figure_print("firecracker_start_ms", figure_percentile(took, (size_t)machines, 0.5), "ms", "\"at_once\":1");
+    double before, after;
+    if (own_memory_kb(&before, &w->error) < 0)
+        return -1;
     for (int64_t i = 0; i < machines; i++)
         start(w, &w->machines[i], number++);
     if (wait_all(w, machines, false) < 0)
         return -1;
-    double resident, private = 0, sum = 0;
     for (int64_t i = 0; i < machines; i++) {
         took[i] = (double)w->machines[i].took_us / 1000;
         if (proc_memory_mb(w->machines[i].shim, &resident, &private, &w->error) < 0)
@@ -219,6 +232,10 @@ static int measure(struct world *w, int64_t machines)
     figure_print("firecracker_start_ms", figure_percentile(took, (size_t)machines, 0.5), "ms", "\"at_once\":%lld", (long long)machines);
     figure_print("firecracker_start_p99_ms", figure_percentile(took, (size_t)machines, 0.99), "ms", "\"at_once\":%lld",
                  (long long)machines);
+    if (own_memory_kb(&after, &w->error) < 0)
+        return -1;
+    figure_print("firecracker_agent_kb", (after - before) / (double)machines, "KiB", "\"machines\":%lld", (long long)machines);
+    figure_print("firecracker_init_kb", (double)(guest_init_end - guest_init_begin) / 1024, "KiB", "\"file\":\"mentat-init\"");
     figure_print("firecracker_shim_private_kb", sum * 1024 / (double)machines, "KiB", "\"machines\":%lld", (long long)machines);
     return end_all(w, machines);
 }

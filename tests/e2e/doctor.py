@@ -35,6 +35,11 @@ GOOD = {
                     "   1: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 5002 1 0\n",
     "proc/net/tcp6": "  sl  local_address\n"
                      "   0: 00000000000000000000000000000000:01BB 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 5003 1\n",
+    "proc/net/route": "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+                      "eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+                      "eth0\t0000000A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+                      "mentat0\t0000400A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+                      "eth0\t0001400A\t0200000A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n",
     "proc/71/comm": "mentat-server\n", "proc/71/fd/0": "->/dev/null", "proc/71/fd/9": "->socket:[5001]",
     "proc/73/comm": "editor\n", "proc/73/fd/5": "->socket:[5002]",
     "proc/72/comm": "haproxy\n", "proc/72/fd/3": "->socket:[5003]",
@@ -106,6 +111,10 @@ BAD = [
     ("a port that is unknown's", {"proc/71/fd/9": None}, "ports", "warning", "4646 is taken, by whom only root sees"),
     ("a port that the configuration moved", {"etc/mentat/agent.yaml": "port: 5000\n", "etc/mentat/server.yaml": None}, "ports",
      "failed", "5000 is taken by editor"),
+    ("a network that the host is in", {"etc/mentat/server.yaml": GOOD["etc/mentat/server.yaml"] + "network: {range: 10.0.0.0/16}\n"},
+     "vm-network", "warning", "10.0.0.0/16 (eth0) overlaps with 10.0.0.0/16"),
+    ("a network of the node's own that it is in", {"etc/mentat/agent.yaml": "firecracker: {network: 10.0.7.0/24}\n"},
+     "vm-network", "warning", "10.0.0.0/16 (eth0) overlaps with 10.0.7.0/24"),
     ("little entropy", {"proc/sys/kernel/random/entropy_avail": "20\n"}, "entropy", "warning", "20 bits"),
 ]
 
@@ -247,7 +256,7 @@ class Hosts(unittest.TestCase):
         status, rows = self.findings()
         self.assertEqual(status, 0)
         self.assertEqual({c for c, row in rows.items() if row["state"] == "skipped"},
-                         {"peers", "clock", "kvm", "virtualization", "firecracker", "docker"})
+                         {"peers", "clock", "kvm", "virtualization", "firecracker", "docker", "vm-network"})
 
     def test_a_full_disk(self):
         self.build()

@@ -220,6 +220,19 @@ class Network(Hosts):
     def link_index(self, agent):
         return json.loads(agent.run("ip", "-j", "link", "show", "mentat0.vx"))[0]["ifindex"]
 
+    def check_other_link(self, web, by_node):
+        """The servers' configuration changes under running machines: from then on the nodes' own routes carry them."""
+        self.server.stop()
+        self.server.flags["network.link"] = "routes"
+        self.server.start()
+        first, second = self.agents[0], self.agents[1]
+        wait_for(lambda: first.routes() and all(" via 198.51.100." in r and " dev eth0" in r for r in first.routes()), 60, "plain routes")
+        wait_for(lambda: second.routes() and all(" dev eth0" in r for r in second.routes()), 60, "plain routes back")
+        wait_for(lambda: "mentat0.vx" not in first.links() + second.links(), 10, "the end of the VXLAN")
+        to = by_node["n2"]
+        wait_for(lambda: self.page(by_node["n1"], to["address"]) == f"web-{to['replica']}", 30, "a page over routes")
+        self.assertEqual(self.page_by_name(to, f"{by_node['n1']['replica']}.web.mentat"), f"web-{by_node['n1']['replica']}")
+
     def check_nodes(self, web):
         by_node = {a["node_name"]: a for a in web.values()}
         first = self.agents[0]
@@ -240,6 +253,7 @@ class Network(Hosts):
         self.assertEqual(self.link_index(first), link)
         number = by_node["n2"]["replica"]
         wait_for(lambda: self.page_by_name(by_node["n1"], f"{number}.web.mentat") == f"web-{number}", 30, "its names")
+        self.check_other_link(web, by_node)
         # A node that is removed has no way to it any more.
         third = self.agents[2]
         self.mt("stop", "web")

@@ -226,14 +226,19 @@ static void routes_sweep(const struct network *n, int vxlan, bool all)
 
 /* --- all of it --- */
 
-void link_remove(const struct network *n)
+static void vxlan_remove(const struct network *n)
 {
     CLEANUP_FREE char *name = vxlan_name(n);
     int index = (int)if_nametoindex(name);
-    if (n->own.bits)
-        routes_sweep(n, 0, true);
     if (index)
         netlink_link_delete(index);
+}
+
+void link_remove(const struct network *n)
+{
+    if (n->own.bits)
+        routes_sweep(n, 0, true);
+    vxlan_remove(n);
 }
 
 /* Nodes of this same host (tests, `mt dev`) need no link: the kernel has their bridges' routes. */
@@ -253,6 +258,8 @@ static void others_join(struct network *n, const struct own_addresses *own, char
         return;
     }
     routes_sweep(n, vxlan, false);
+    if (!vxlan)
+        vxlan_remove(n);             /* of what the servers said before */
     struct route_list foreign = foreign_routes(n);
     for (uint32_t i = 0; i < n->table.nodes.n; i++) {
         const struct network_node *entry = &n->table.nodes.v[i];

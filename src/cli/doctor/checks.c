@@ -53,6 +53,8 @@ const struct check doctor_checks[] = {
      "stop the other program, or give Mentat another port in its configuration", doctor_ports},
     {"peers", "4646, 4647 and 4648 of the other hosts can be reached",
      "open these ports between the hosts, in the firewalls of both and of the network", doctor_peers},
+    {"vm-network", "no network of this host is among the addresses of microVMs",
+     "set network.range in server.yaml of all servers to a network that no host is in", doctor_vm_network},
     {"clock", "synchronised",
      "install and start chrony or systemd-timesyncd", doctor_clock},
     {"entropy", "256 bits",

@@ -65,3 +65,4 @@ void doctor_haproxy(const struct host *h, struct finding *f);
 /* network.c */
 void doctor_ports(const struct host *h, struct finding *f);
 void doctor_peers(const struct host *h, struct finding *f);
+void doctor_vm_network(const struct host *h, struct finding *f);

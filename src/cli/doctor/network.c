@@ -1,6 +1,7 @@
 /* Checks of ports and of the way to the other hosts. */
 #include <ctype.h>
 #include <dirent.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/net4.h"
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "cli/doctor/checks.h"
@@ -272,4 +274,50 @@ void doctor_peers(const struct host *h, struct finding *f)
         find_mend(f, "start Mentat there; where it runs, see that it does not listen on 127.0.0.1 alone (bind)");
     free(attempts);
     str_list_clear(&peers);
+}
+
+/* --- addresses of microVMs --- */
+
+#define RANGE_DEFAULT "10.64.0.0/12"     /* network.range of server.yaml */
+
+static uint32_t order_of_host(unsigned long hex)
+{
+    return ntohl((uint32_t)hex);
+}
+
+/* What is reached without a gateway is the host's own network. Behind one there may be machines of other nodes, as part of the
+ * range; what holds all of it is somebody else's. */
+static bool is_foreign(const struct net4 *route, uint32_t gateway, const struct net4 *range)
+{
+    return route->bits > 0 && net4_overlap(route, range) && (!gateway || route->bits <= range->bits);
+}
+
+void doctor_vm_network(const struct host *h, struct finding *f)
+{
+    const char *own = host_setting(&h->agent, "firecracker/network", "auto");
+    const char *text = strcmp(own, "auto") ? own : host_setting(&h->server, "network/range", RANGE_DEFAULT);
+    const char *bridge = host_setting(&h->agent, "firecracker/bridge", "mentat0");
+    struct net4 range;
+    if (!host_offers_driver(h, "firecracker") || !net4_parse(text, &range) || !host_exists(h, "/proc/net/route")) {
+        find(f, VERDICT_SKIPPED, host_exists(h, "/proc/net/route") ? "microVMs have no network here" : "there is no /proc/net/route");
+        return;
+    }
+    CLEANUP_BUF struct buf routes = {0};
+    char *rest = NULL, device[32], name[NET4_TEXT_SIZE];
+    unsigned long destination, gateway, mask;
+    host_read(h, "/proc/net/route", &routes);
+    for (char *line = strtok_r(routes.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (sscanf(line, "%31s %lx %lx %*x %*d %*d %*d %lx", device, &destination, &gateway, &mask) != 4
+            || text_has_prefix(device, bridge))
+            continue;
+        struct net4 route = {order_of_host(destination), __builtin_popcountl(mask)};
+        if (!is_foreign(&route, order_of_host(gateway), &range))
+            continue;
+        net4_format(name, &route);
+        find(f, VERDICT_WARNING, "%s (%s) overlaps with %s", name, device, text);
+    }
+    if (!f->found.len)
+        find(f, VERDICT_OK, "%s", text);
+    else if (text == own)
+        find_mend(f, "set firecracker.network in agent.yaml to another network");
 }
