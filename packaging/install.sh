@@ -136,8 +136,10 @@ mount_data_disk() {
     fi
     uuid=$(blkid -p -o value -s UUID "$disk")
     install -d "$root$mount_point"
+    # The start of the host goes on without it; Mentat, which needs it, is started when it comes, however late that is.
+    options=defaults,nofail,x-systemd.device-timeout=0,nodev,nosuid,discard
     grep -q "^UUID=$uuid " "$root/etc/fstab" 2>/dev/null ||
-        echo "UUID=$uuid $mount_point $(blkid -p -o value -s TYPE "$disk") defaults,nofail,nodev,nosuid,discard 0 2" >>"$root/etc/fstab"
+        echo "UUID=$uuid $mount_point $(blkid -p -o value -s TYPE "$disk") $options 0 2" >>"$root/etc/fstab"
     mount -o nodev,nosuid "$disk" "$root$mount_point" || die "$data_disk could not be mounted"
     ! layout_lives || systemctl daemon-reload
 }

@@ -143,6 +143,8 @@ ExecStart=/usr/sbin/dropbear -F -E -R -s
 WantedBy=multi-user.target
 END
     systemctl --root="$work/tree" -q enable probe-image remote
+    # Of no use here, and all of it is computed.
+    systemctl --root="$work/tree" -q mask e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
     rm -f "$work/tree/etc/machine-id" && : >"$work/tree/etc/machine-id"
 }
 

@@ -377,7 +377,7 @@ class DataDisk(Root):
             with open(f"{self.mount}/file", "w") as f:
                 f.write("kept")
             fstab = read(f"{self.root}/etc/fstab")
-            self.assertRegex(fstab.decode(), r"^UUID=[-0-9a-f]{36} /mnt/unikernel-volumes ext4 \S*nofail\S* 0 2\n$")
+            self.assertRegex(fstab.decode(), r"^UUID=[-0-9a-f]{36} /mnt/unikernel-volumes ext4 \S*nofail,x-systemd.device-timeout=0,\S* 0 2\n$")
             self.install("--data-disk", disk)
             # The host is made anew, the disk stays.
             subprocess.run(["umount", self.mount], check=True)
