@@ -84,7 +84,6 @@ class DeploysTest(IngressTest):
             self.serves(stable)
         self.assert_nothing_lost()
 
-
     def test_volumes_and_every_node(self):
         """Replicas with a volume stop before their successors start, one at a time; those of every node have them beside."""
         services = {"store": {"volumes": [{"source": self.volumes.join("store"), "target": "/data"}]}, "each": {"mode": "every-node"}}
@@ -106,15 +105,15 @@ class ShareTest(IngressTest):
     def test_the_canarys_share(self):
         """Of 10,000 requests through each proxy, on kept and on new connections, within a point of what was asked."""
         services = {"many": (10, 7), "pair": (1, 30)}
+
+        def deploy(state):
+            for name, (count, percent) in services.items():
+                self.submit(name, fast_service, count=count, deploy={"strategy": "canary", "canary_percent": percent})
+            for name in services:
+                self.reaches(state, name=name)
+        deploy("successful")
+        deploy("paused")
         for name, (count, percent) in services.items():
-            deploy = {"strategy": "canary", "canary_percent": percent}
-            self.submit(name, fast_service, count=count, deploy=deploy)
-        for name in services:
-            self.reaches("successful", name=name)
-        for name, (count, percent) in services.items():
-            self.submit(name, fast_service, count=count, deploy={"strategy": "canary", "canary_percent": percent})
-        for name, (count, percent) in services.items():
-            self.reaches("paused", name=name)
             allocs = self.server.items(f"/v1/allocs?service={name}")
             self.assertEqual(sorted(a["version"] for a in allocs), [1] * count + [2])
             for agent in self.agents:

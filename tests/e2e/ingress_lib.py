@@ -1,4 +1,4 @@
-"""For the tests of the ingress: a table of routes without servers, replicas inside the test, and a client that counts."""
+"""For the tests of the ingress: agents with a proxy, a table of routes without servers, and replicas inside the test and as tasks."""
 import contextlib
 import datetime
 import glob
