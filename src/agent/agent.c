@@ -24,6 +24,7 @@
 #include "base/open_files.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "join/revoked.h"
 #include "sandbox/memory.h"
 
 #define FACTS_INTERVAL_MS 60000
@@ -47,6 +48,7 @@ struct agent {
     struct sync *sync;
     struct ingress_node *ingress;    /* NULL: the node takes no requests from outside */
     struct tls_context *tls;
+    struct revocation_list revoked;      /* servers that were removed */
     struct own_certificate *certificate;     /* NULL: files of the operator, or none */
     struct node node, fresh;         /* node: as registered; fresh: being gathered by the worker */
     uint64_t index;
@@ -283,6 +285,51 @@ static void on_certificate_mark(void *ctx, const char *mark)
         own_certificate_hear(a->certificate, mark);
 }
 
+static void on_certificate_revoked(void *ctx)
+{
+    struct agent *a = ctx;
+    if (a->certificate)
+        own_certificate_revoked(a->certificate);
+}
+
+static void revoked_read(struct revocation_list *all, char *text)
+{
+    char *rest = NULL, name[80];
+    long long before, until;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (sscanf(line, "%79s %lld %lld", name, &before, &until) != 3)
+            continue;
+        struct revocation *r = list_add_zero((struct list *)all, &revocation_type);
+        *r = (struct revocation){mem_strdup(name), before, until};
+    }
+}
+
+static bool same_revoked(const struct revocation_list *a, const struct revocation_list *b)
+{
+    bool same = a->n == b->n;
+    for (uint32_t i = 0; same && i < a->n; i++)
+        same = type_equal(&revocation_type, &a->v[i], &b->v[i]);
+    return same;
+}
+
+/* Kept, because after the next start a server that was removed may be the first to speak. */
+static void on_revoked(void *ctx, const struct revocation_list *servers)
+{
+    struct agent *a = ctx;
+    if (!a->tls || same_revoked(servers, &a->revoked))
+        return;
+    CLEANUP_BUF struct buf text = {0};
+    list_clear((struct list *)&a->revoked, &revocation_type);
+    for (uint32_t i = 0; i < servers->n; i++) {
+        const struct revocation *r = &servers->v[i];
+        type_copy(&revocation_type, list_add_zero((struct list *)&a->revoked, &revocation_type), r);
+        buf_printf(&text, "%s %lld %lld\n", r->name, (long long)r->before, (long long)r->until);
+    }
+    store_put(a->store, STORE_META, "revoked", text.data ? text.data : "", text.len);
+    LOG_I("certificates of servers that were removed are not believed", "servers", LOG_U64(servers->n));
+    revoked_use(a->tls, &a->revoked);
+}
+
 static void read_servers(struct str_list *out, char *text)
 {
     char *rest = NULL;
@@ -326,10 +373,12 @@ static void on_ingress_news(void *ctx)
 
 static const struct sync_handlers sync_handlers = {
     .hello = on_hello, .heard = on_heard, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
-    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network,
+    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .revoked = on_revoked,
+    .certificate_revoked = on_certificate_revoked, .network = on_network,
 }, ingress_handlers = {
     .hello = on_hello, .heard = on_heard, .work = on_work, .collect = on_collect, .acknowledged = on_acknowledged, .servers = on_servers,
-    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .network = on_network, .ingress = on_ingress,
+    .cluster = on_cluster, .certificate_mark = on_certificate_mark, .revoked = on_revoked,
+    .certificate_revoked = on_certificate_revoked, .network = on_network, .ingress = on_ingress,
     .ingress_report = on_ingress_report, .certificate_wanted = on_certificate_wanted,
     .certificate = on_secret_certificate,
 };
@@ -420,6 +469,8 @@ static int load_meta(void *ctx, const char *key, const void *value, size_t len, 
         read_servers(&a->known_servers, text);
     else if (!strcmp(key, "cluster"))
         mem_set_string(&a->known_cluster, text);
+    else if (!strcmp(key, "revoked"))
+        revoked_read(&a->revoked, text);
     else if (!strcmp(key, "network_part"))
         mem_set_string(&a->known_part, text);
     return 0;
@@ -527,6 +578,7 @@ static void on_certificate(void *ctx)
     if (a->ending)
         return;
     a->tls = tls_context_hold(own_certificate_context(a->certificate));
+    revoked_use(a->tls, &a->revoked);
     if (begin_network(a, &err) < 0) {
         LOG_E("the agent cannot go on", "error", err.text);
         _exit(1);
@@ -554,6 +606,8 @@ static int begin_tls(struct agent *a, struct error *err)
     if (c->tls == AGENT_TLS_FILES)
         a->tls = tls_context_new(&(struct tls_options){.cert_file = c->tls_cert, .key_file = c->tls_key,
                                  .ca_file = c->tls_ca, .client_cert = TLS_CLIENT_CERT_REQUIRED}, err);
+    if (a->tls)
+        revoked_use(a->tls, &a->revoked);
     return c->tls == AGENT_TLS_FILES && !a->tls ? -1 : begin_network(a, err);
 }
 
@@ -614,6 +668,7 @@ int agent_run(const struct agent_config *config, struct error *err)
     if (a->secret_files)
         secret_files_close(a->secret_files, config->stop_tasks_on_exit);
     tls_context_free(a->tls);
+    list_clear((struct list *)&a->revoked, &revocation_type);
     type_clear(&node_type, &a->node);
     str_list_clear(&a->known_servers);
     free(a->known_cluster);

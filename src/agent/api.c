@@ -23,7 +23,7 @@ struct agent_api {
     struct api_stream_list streams;
     uint64_t denied;                             /* requests */
     atomic_uint_fast64_t strangers;              /* connections */
-    bool tls;
+    struct tls_context *tls;         /* NULL: plain; borrowed */
 };
 
 /* --- routes; view is there when the path names an allocation --- */
@@ -225,13 +225,19 @@ static int check_head(const struct http_request *req, void *arg, int *status, st
 {
     struct agent_api *api = arg;
     char name[TLS_NAME_SIZE];
+    CLEANUP_FREE char *path = mem_strndup(req->target, strcspn(req->target, "?"));     /* a query may hold a secret */
     /* Who may ask here has root's power over tasks: with TLS, servers alone. */
     if (api->tls && !tls_peer_role(req->tls, "server", name)) {
         *status = 403;
-        CLEANUP_FREE char *path = mem_strndup(req->target, strcspn(req->target, "?"));     /* a query may hold a secret */
         api->denied++;
         LOG_W("a request was refused", "peer", req->peer, "path", path, "reason", "its certificate is not a server's");
         return error_set(err, ERROR_DENIED, "this is for servers: your certificate carries no name ID.server.mentat");
+    }
+    if (tls_context_refuses(api->tls, req->tls)) {
+        *status = 403;
+        api->denied++;
+        LOG_W("a request was refused", "peer", req->peer, "path", path, "reason", "its certificate was revoked");
+        return error_set(err, ERROR_DENIED, "your certificate was revoked: the server was removed from the cluster");
     }
     return http_guard_check(&api->guard, req, false, status, err);
 }
@@ -245,7 +251,7 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     api->runner = o->runner;
     api->store = o->store;
     api->ingress = o->ingress;
-    api->tls = o->tls != NULL;
+    api->tls = o->tls;
     api->drivers = o->drivers;
     api->admits = o->admits;
     api->ctx = o->ctx;

@@ -20,6 +20,7 @@ struct own_certificate {
     char *told;                      /* why it waits, as it was logged */
     int64_t after_ms;                /* monotonic: not before that */
     bool by_token;                   /* the enrolment under way is */
+    bool revoked;                    /* the present one, as a server said */
 };
 
 static bool expired(const struct own_certificate *c)
@@ -44,6 +45,7 @@ static int use(struct own_certificate *c, struct error *err)
     char until[TIME_TEXT_SIZE];
     time_format(until, own->facts.until_ms);
     free(steal(&c->told));
+    c->revoked = false;
     if (c->context) {
         if (tls_context_reload(c->context, err))
             return -1;
@@ -116,22 +118,40 @@ static void found(struct own_certificate *c, const char *secret)
         say(c, err.text);
 }
 
+/* NULL: there was none before. */
+static char *why_another(const struct own_certificate *c)
+{
+    char until[TIME_TEXT_SIZE];
+    if (c->revoked)
+        return mem_strdup("the one that it had was revoked, as its node was removed from the cluster; ");
+    if (!expired(c))
+        return NULL;
+    time_format(until, c->credentials.facts.until_ms);
+    return mem_printf("the one that it had expired at %s; ", until);
+}
+
+/* A founding secret lets in for a day after the founding, and then a token in its place does. */
+static bool has_token_instead(const struct own_certificate *c)
+{
+    struct error ignored;
+    CLEANUP(certificate_key_free) char *text = credentials_read_token(c->o.config->join_token_file, &ignored);
+    return text && credentials_is_join_token(text) && (!c->refused || strcmp(c->refused, text));
+}
+
 /* What it needs first of all stands in the file, now or later. */
 static void ask_by_file(struct own_certificate *c)
 {
     const char *path = c->o.config->join_token_file;
     struct error err;
     struct join_token_text token;
-    char until[TIME_TEXT_SIZE] = "";
+    CLEANUP_FREE char *old = why_another(c);
     CLEANUP(certificate_key_free) char *text = credentials_read_token(path, &err);
     c->after_ms = time_monotonic_ms() + AGAIN_MS;
-    if (expired(c))
-        time_format(until, c->credentials.facts.until_ms);
     if (err.code != ERROR_NONE) {
         say(c, err.text);
     } else if (!text || (c->refused && !strcmp(c->refused, text))) {
-        CLEANUP_FREE char *why = mem_printf("%s%s%sit waits for a join token in %s: mt node token", *until ? "the one that it had expired at " : "",
-                                            until, *until ? "; " : text ? "the token was refused; " : "", path);
+        CLEANUP_FREE char *why = mem_printf("%s%sit waits for a join token in %s: mt node token", old ? old : "",
+                                            text ? "the token was refused; " : "", path);
         say(c, why);
     } else if (!credentials_is_join_token(text)) {
         found(c, text);
@@ -150,7 +170,10 @@ static void on_timer(uv_timer_t *timer)
     if (c->enrol || time_monotonic_ms() < c->after_ms)
         return;
     bool other = c->mark && (!own->mark || strcmp(c->mark, own->mark));
-    if (!c->context || expired(c))
+    bool unheard = own->founding && !c->mark;        /* by any server */
+    if (unheard)
+        c->after_ms = time_monotonic_ms() + AGAIN_MS;
+    if (!c->context || expired(c) || c->revoked || (unheard && has_token_instead(c)))
         ask_by_file(c);
     else if (other || (!own->founding && time_now_ms() >= own->renew_at_ms))
         ask_by_certificate(c);
@@ -199,6 +222,11 @@ void own_certificate_close(struct own_certificate *c)
 struct tls_context *own_certificate_context(const struct own_certificate *c)
 {
     return c->context;
+}
+
+void own_certificate_revoked(struct own_certificate *c)
+{
+    c->revoked = true;
 }
 
 void own_certificate_hear(struct own_certificate *c, const char *mark)

@@ -31,5 +31,7 @@ void own_certificate_close(struct own_certificate *c);
 struct tls_context *own_certificate_context(const struct own_certificate *c);
 /* What the servers say of their authorities (agent_welcome); NULL: nothing. */
 void own_certificate_hear(struct own_certificate *c, const char *mark);
+/* The servers do not believe the present one any more: the next comes by a join token. */
+void own_certificate_revoked(struct own_certificate *c);
 /* Borrowed. */
 struct certificate_state own_certificate_state(const struct own_certificate *c);

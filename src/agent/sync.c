@@ -196,6 +196,8 @@ static void on_call_done(struct http_call *call, struct http_response *res, cons
     }
     if (err) {
         log_failure(c, err->text);
+        if (tls_error_is_revoked(err) && s->handlers->certificate_revoked)
+            s->handlers->certificate_revoked(s->ctx);
         next_server(s, c->server, true);
         try_again(c);
         return;
@@ -380,6 +382,8 @@ static void session_done(struct channel *c, struct http_response *res)
         enter_cluster(s, welcome.cluster);
         if (s->handlers->certificate_mark)
             s->handlers->certificate_mark(s->ctx, welcome.certificate_mark);
+        if (s->handlers->revoked)
+            s->handlers->revoked(s->ctx, &welcome.revoked);
         learn_network(s, welcome.network, registering);
         if (registering)
             session_welcome(c, &welcome);

@@ -29,6 +29,10 @@ struct sync_handlers {
     void (*heard)(void *ctx, int64_t sent_at_ms);
     /* Of the cluster's authorities (agent_welcome), with each answer to a heartbeat; NULL: they have none. May be NULL. */
     void (*certificate_mark)(void *ctx, const char *mark);
+    /* A server says that this agent's certificate was revoked. May be NULL, as the next. */
+    void (*certificate_revoked)(void *ctx);
+    /* With each welcome: servers that were removed, whom nobody believes any more. */
+    void (*revoked)(void *ctx, const struct revocation_list *servers);
     /* What the servers say of the network of microVMs. NULL as table: they are of a release that says nothing. NULL: this node
      * does not ask. */
     void (*network)(void *ctx, const struct agent_network *table);

@@ -134,7 +134,7 @@ static int remove_node(struct cli *cli, const char *name, struct error *err)
     if (!node)
         return -1;
     const char *id = json_text(node, "id");
-    CLEANUP_FREE char *path = api_path("/v1/nodes/", id, "");
+    CLEANUP_FREE char *path = api_path("/v1/nodes/", id, args_has(cli->args, "keep-certificate") ? "?keep_certificate=true" : "");
     if ((args_has(cli->args, "lost") && post(cli, id, "/lost", err)) ||
         api_call(api, HTTP_METHOD_DELETE, path, NULL, NULL, NULL, err))
         return -1;
@@ -183,7 +183,8 @@ static const struct option_row drain_options[] = {
     REASON_OPTION, {"detach", 'd', NULL, "Does not wait until the node is empty.", NULL}, {0}};
 static const struct option_row remove_options[] = {
     REASON_OPTION,
-    {"lost", 0, NULL, "Its host is silent and does not come back: what it ran starts elsewhere at once.", NULL}, {0}};
+    {"lost", 0, NULL, "Its host is silent and does not come back: what it ran starts elsewhere at once.", NULL},
+    {"keep-certificate", 0, NULL, "Certificates of this name stay good: another host has one already.", NULL}, {0}};
 
 static const struct command_row drain = {
     .name = "drain", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .options = drain_options,

@@ -270,6 +270,11 @@ void connection_tick(struct connection *c, uint64_t now_ms)
     struct error err;
     if (stream_closing(c->stream))
         return;
+    if (c->open && tls_context_refuses(c->transport->options.tls, stream_tls_peer(c->stream))) {
+        error_set(&err, ERROR_DENIED, "the certificate of %s was revoked: its server was removed", stream_peer(c->stream));
+        refuse(c, &err);
+        return;
+    }
     if (!c->open && now_ms >= c->since_ms + GREETING_MS) {
         error_set(&err, ERROR_TIMEOUT, "no greeting from %s", stream_peer(c->stream));
         stream_fail(c->stream, &err);

@@ -58,6 +58,9 @@ void deployment_finish(struct core *c, struct deployment_entry *d, enum deployme
 void alloc_stop(struct core *c, struct alloc_entry *a, const char *reason);
 void alloc_restart(struct core *c, struct alloc_entry *a, int64_t generation, const char *reason);
 /* The node without live allocations, and the ended ones that it ran. */
+/* Certificates of a server (by id) or node (by name) that there are are believed no more, until they have expired; until 0:
+ * nothing. */
+void authority_revoke_name(struct core *c, const char *id, const char *role, int64_t until);
 void node_forget(struct core *c, struct node_entry *n);
 /* Forgets a service that is to be purged, once its last allocation is gone. */
 void service_purge_when_empty(struct core *c, struct service_entry *s);

@@ -91,6 +91,40 @@ int apply_authority_remove(struct core *c, const void *payload, struct buf *body
     return 0;
 }
 
+static struct revocation *find_revocation(const struct access *access, const char *name)
+{
+    for (uint32_t i = 0; i < access->revoked.n; i++)
+        if (!strcmp(access->revoked.v[i].name, name))
+            return &access->revoked.v[i];
+    return NULL;
+}
+
+/* Certificates have whole seconds: what was given in the one of its removal is of before. */
+void authority_revoke_name(struct core *c, const char *id, const char *role, int64_t until)
+{
+    CLEANUP_FREE char *name = mem_printf("%s.%s", id, role);
+    struct list *all = (struct list *)&c->access.revoked;
+    if (!until)
+        return;
+    for (uint32_t i = c->access.revoked.n; i-- > 0;)
+        if (c->access.revoked.v[i].until <= c->now)
+            list_remove(all, &revocation_type, i);
+    struct revocation *r = find_revocation(&c->access, name);
+    if (!r)
+        r = list_add_zero(all, &revocation_type);
+    mem_set_string(&r->name, name);
+    r->before = (c->now / 1000 + 1) * 1000;
+    r->until = until > r->until ? until : r->until;
+    c->access.modify_index = c->index;
+}
+
+int64_t core_certificate_from(const struct access *access, const char *id, const char *role)
+{
+    CLEANUP_FREE char *name = mem_printf("%s.%s", id, role);
+    const struct revocation *r = find_revocation(access, name);
+    return r ? r->before : 0;
+}
+
 /* A certificate of its name would make a newcomer the node that lives. */
 int core_check_enrol(const struct core *c, const struct command_enrol *e, int64_t now_ms, struct error *err)
 {

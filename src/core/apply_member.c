@@ -53,7 +53,9 @@ int state_check_token(const struct core *c, const struct token_use *u, int64_t n
     const struct join_token *t = &e->t;
     if (t->agents != u->agent)
         return error_set(err, ERROR_DENIED, "the join token is for %s; %s", t->agents ? "agents" : "servers", make);
-    if (t->used_by && !strcmp(t->used_by, u->by))
+    /* But not after it was removed. */
+    bool removed = core_certificate_from(&c->access, u->by, u->agent ? "agent" : "server") > t->used_at;
+    if (t->used_by && !strcmp(t->used_by, u->by) && !removed)
         return 0;
     if (t->used >= (t->uses ? t->uses : 1) || (t->used_by && !t->uses))
         return error_set(err, ERROR_DENIED, "the join token was used already, by %s %s; %s",
@@ -138,6 +140,7 @@ int apply_member_remove(struct core *c, const void *payload, struct buf *body, s
     if (!e)
         return error_set(err, ERROR_NOT_FOUND, "there is no server with id %s", p->id ? p->id : "");
     member_event(c, &e->m, "removed", p->reason ? p->reason : "removed");
+    authority_revoke_name(c, e->m.id, "server", p->revoked_until);
     state_remove_member(c, e);
     state_touch_members(c);
     return 0;

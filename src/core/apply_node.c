@@ -213,7 +213,9 @@ int apply_node_remove(struct core *c, const void *payload, struct buf *body, str
     if (n->live)
         return error_set(err, ERROR_CONFLICT, "node %s may still use volumes that other nodes have too; it can be removed when its "
                          "lease (%llds, and some more) is over", n->n.name, (long long)(n->n.volume_lease_ms / 1000));
-    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed");
+    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed%s",
+                p->revoked_until ? "; its certificate is not believed any more" : "");
+    authority_revoke_name(c, n->n.name, "agent", p->revoked_until);
     node_forget(c, n);
     return 0;
 }

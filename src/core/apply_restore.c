@@ -1,7 +1,7 @@
 /* Restore: a snapshot of another time, or of another cluster, takes the place of the state.
  *
  * Its pieces come through the log and are kept aside (in snapshots too), so that the last command does the same on every
- * server. The servers themselves, their join tokens, the authorities and the keys of requests stay those of this cluster. Indexes jump
+ * server. The servers themselves, their join tokens, the authorities, what is revoked and the keys of requests stay those of this cluster. Indexes jump
  * over all that anybody can have seen of either history, and each agent is told everything anew: so agents and clients
  * go on as if time had. */
 #include <inttypes.h>
@@ -84,6 +84,8 @@ static void keep(struct core *c, struct kept *k)
     }
     k->members.access.authorities = c->access.authorities;
     c->access.authorities = (struct authority_list){0};
+    k->members.access.revoked = c->access.revoked;
+    c->access.revoked = (struct revocation_list){0};
     struct key_entry *key;
     while ((key = keys_take(c)))
         TAILQ_INSERT_TAIL(&k->members.key_order, key, link);
@@ -109,6 +111,8 @@ static void put_back(struct core *c, struct kept *k)
     str_list_clear(&k->members.clusters);
     list_clear((struct list *)&c->access.authorities, &authority_type);
     c->access.authorities = k->members.access.authorities;
+    list_clear((struct list *)&c->access.revoked, &revocation_type);
+    c->access.revoked = k->members.access.revoked;
     struct key_entry *key, *same;
     while ((key = TAILQ_FIRST(&k->members.key_order))) {
         TAILQ_REMOVE(&k->members.key_order, key, link);

@@ -16,7 +16,7 @@ ROWS(command_service_rollback, STRING(command_service_rollback, service, 1),
      UINT(command_service_rollback, to_version, 2));
 ROWS(command_service_promote, STRING(command_service_promote, service, 1), INT(command_service_promote, percent, 2));
 ROWS(command_service_delete, STRING(command_service_delete, service, 1), BOOL(command_service_delete, purge, 2));
-ROWS(command_node, STRING(command_node, node_id, 1));
+ROWS(command_node, STRING(command_node, node_id, 1), INT(command_node, revoked_until, 2));
 ROWS(command_node_register, OBJECT(command_node_register, node, 1, node), STRING(command_node_register, cluster, 2),
      INT(command_node_register, tasks, 3), OBJECT(command_node_register, network, 4, cluster_network));
 ROWS(command_node_state, STRING(command_node_state, node_id, 1), INT(command_node_state, state, 2),
@@ -52,7 +52,8 @@ ROWS(command_decide, LIST(command_decide, places, 1, decide_place),
 
 ROWS(command_member_set, OBJECT(command_member_set, member, 1, member), STRING(command_member_set, token_id, 2),
      STRING(command_member_set, token_hash, 3), STRING(command_member_set, cluster, 4));
-ROWS(command_member_remove, STRING(command_member_remove, id, 1), STRING(command_member_remove, reason, 2));
+ROWS(command_member_remove, STRING(command_member_remove, id, 1), STRING(command_member_remove, reason, 2),
+     INT(command_member_remove, revoked_until, 3));
 ROWS(command_join_token, OBJECT(command_join_token, token, 1, join_token));
 ROWS(command_restore_chunk, STRING(command_restore_chunk, upload, 1), INT(command_restore_chunk, offset, 2),
      STRING(command_restore_chunk, data, 3));

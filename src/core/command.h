@@ -51,6 +51,7 @@ enum command_kind {
  * once all servers know its level (core_level). */
 #define COMMAND_LEVEL 5
 #define LEASE_LEVEL 5              /* of volume_lease in node_register */
+#define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
 #define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
@@ -79,7 +80,8 @@ struct command_service_rollback { char *service; uint64_t to_version; };   /* 0:
 /* percent: of a canary, at which it pauses again; 0: all. A version on standby has only all. */
 struct command_service_promote { char *service; int64_t percent; };
 struct command_service_delete { char *service; bool purge; };
-struct command_node { char *node_id; };
+/* revoked_until: certificates of it that there are are believed no more, and the last one expires then; 0: they stay good. */
+struct command_node { char *node_id; int64_t revoked_until; };
 /* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. network: as the
  * leader's configuration has it. */
 struct command_node_register { struct node node; char *cluster; int64_t tasks; struct cluster_network network; };
@@ -92,7 +94,7 @@ struct command_alloc { char *alloc_id; char *reason; };
 /* A server says what it is: when it joins, and when that changed. With a token: refused unless that can (still) be used,
  * which uses it up. cluster: what this cluster is called from now on, when it has no name yet. */
 struct command_member_set { struct member member; char *token_id, *token_hash, *cluster; };
-struct command_member_remove { char *id, *reason; };
+struct command_member_remove { char *id, *reason; int64_t revoked_until; };      /* as in command_node */
 struct command_join_token { struct join_token token; };
 /* A snapshot of another time or cluster comes in pieces, in order; the last command puts it in place of the state. Pieces
  * of another upload, or none for an hour, drop what there is. */

@@ -57,6 +57,8 @@ const struct secrets *core_secrets(const struct core *c);                       
 /* Over the authorities: another one each time that certificates have to be given anew, or others believed. "": none signs. */
 #define CERTIFICATE_MARK_SIZE 17
 void core_certificate_mark(const struct core *c, char mark[static CERTIFICATE_MARK_SIZE]);
+/* A new certificate of this server or node begins then at the earliest: those from before are revoked. 0: whenever. */
+int64_t core_certificate_from(const struct access *access, const char *id, const char *role);
 struct command_enrol;
 /* Whether it would be let in at this time. */
 int core_check_enrol(const struct core *c, const struct command_enrol *e, int64_t now_ms, struct error *err);

@@ -192,11 +192,20 @@ static const struct field access_token_fields[] = {
 };
 TABLE(access_token, access_token_fields, "Proves who asks; its secret is shown once, when it is made.");
 
+static const struct field revocation_fields[] = {
+    STRING(revocation, name, 1, .help = "Whose: `ID.server` or `NODE.agent`."),
+    TIME(revocation, before, 2, .help = "Those that began before."),
+    TIME(revocation, until, 3, .help = "When the last one of them expires."),
+    {0},
+};
+TABLE(revocation, revocation_fields, "Certificates that are believed no more although they did not expire.");
+
 static const struct field access_fields[] = {
     LIST(access, roles, 1, role, .help = "Roles."),
     LIST(access, tokens, 2, access_token, .help = "Tokens."),
     UINT(access, modify_index, 3, .help = "Index at which any of it changed last."),
     LIST(access, authorities, 4, authority, .help = "Authorities of the cluster's certificates."),
+    LIST(access, revoked, 5, revocation, .help = "Certificates that are believed no more."),
     {0},
 };
 TABLE(access, access_fields, "Who may do what.");

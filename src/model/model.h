@@ -287,9 +287,13 @@ struct authority {
 };
 struct authority_list { struct authority *v; uint32_t n; };
 /* All of it, as the servers keep it. */
+/* Certificates that are believed no more although they did not expire: of this server or node, from before that time. */
+struct revocation { char *name; int64_t before, until; };                    /* "7.server", "n1.agent"; until: forgotten then */
+struct revocation_list { struct revocation *v; uint32_t n; };
 struct access {
     struct role_list roles; struct access_token_list tokens; uint64_t modify_index;
     struct authority_list authorities;
+    struct revocation_list revoked;
 };
 
 /* --- secrets: model/secret.h --- */
@@ -327,6 +331,7 @@ struct agent_welcome {
     int64_t heartbeat_ms; uint64_t index; struct str_list servers; char *cluster;
     char *network;                   /* of microVMs, as the leader is configured, in words: another one than at its registration:
                                       * it registers again; NULL: some server does not know of it */
+    struct revocation_list revoked;  /* of servers: they are not believed any more */
     char *certificate_mark;          /* whose certificate has another one asks for a new one; NULL: the cluster has no authority */
 };
 struct agent_heartbeat { char *node_id; };                                               /* POST /v1/agent/heartbeat */
@@ -411,7 +416,7 @@ extern const struct type port_type, volume_type, rate_limits_type, config_type, 
 extern const struct type cluster_network_type, node_network_type, network_node_type, network_replica_type, network_service_type,
     agent_network_type;
 extern const struct type driver_info_type, node_volume_type, node_type, alloc_port_type, alloc_type, service_version_type,
-    service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type,
+    service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type, revocation_type,
     role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, latency_type, version_measure_type, ingress_measure_type,

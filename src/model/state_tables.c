@@ -305,6 +305,7 @@ static const struct field agent_welcome_fields[] = {
     STRING(agent_welcome, cluster, 4, .help = "Which cluster this is."),
     STRING(agent_welcome, certificate_mark, 5, .help = "Of the cluster's authorities: whose certificate has another mark asks for a new one."),
     STRING(agent_welcome, network, 6, .help = "The network of microVMs, as the leader is configured."),
+    LIST(agent_welcome, revoked, 7, revocation, .help = "Servers that were removed: their certificates are believed no more."),
     {0},
 };
 TABLE(agent_welcome, agent_welcome_fields, "The answer to a registration or a heartbeat.");

@@ -88,7 +88,7 @@ static EVP_PKEY *read_key(const char *pem)
     return key;
 }
 
-static int64_t time_of(const ASN1_TIME *t)
+int64_t certificate_time(const ASN1_TIME *t)
 {
     struct tm tm;
     return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) * 1000 : 0;
@@ -112,8 +112,8 @@ int certificate_read(const char *pem, struct certificate_facts *out, struct erro
         return error_set(err, ERROR_INVALID, "this is no certificate (PEM)");
     X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, out->name, sizeof out->name);
     certificate_hash_key(cert, out->key_hash);
-    out->from_ms = time_of(X509_get0_notBefore(cert));
-    out->until_ms = time_of(X509_get0_notAfter(cert));
+    out->from_ms = certificate_time(X509_get0_notBefore(cert));
+    out->until_ms = certificate_time(X509_get0_notAfter(cert));
     out->authority = X509_check_ca(cert) == 1;
     return 0;
 }

@@ -4,6 +4,8 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -18,6 +20,8 @@ struct tls_context {
     SSL_CTX *ssl;
     char *cert_file, *key_file, *ca_file, *ca_hash;
     enum tls_client_cert client_cert;
+    struct tls_revocation *revoked;  /* in order of name; names owned */
+    atomic_size_t n_revoked;         /* changed under the lock */
 };
 
 static const unsigned char alpn[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
@@ -59,9 +63,8 @@ static X509 *find_pinned(STACK_OF(X509) *chain, const char *wanted)
     return NULL;
 }
 
-static int verify_pinned(X509_STORE_CTX *store, void *arg)
+static int verify_pinned(X509_STORE_CTX *store, const struct tls_context *ctx)
 {
-    const struct tls_context *ctx = arg;
     X509 *authority = find_pinned(X509_STORE_CTX_get0_untrusted(store), ctx->ca_hash);
     if (!authority) {
         X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED);
@@ -73,6 +76,66 @@ static int verify_pinned(X509_STORE_CTX *store, void *arg)
     int good = X509_verify_cert(store);
     sk_X509_free(trusted);
     return good;
+}
+
+/* --- what was revoked --- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct tls_revocation *)a)->name, ((const struct tls_revocation *)b)->name);
+}
+
+static void revoked_clear(struct tls_context *ctx)
+{
+    for (size_t i = 0; i < ctx->n_revoked; i++)
+        free((char *)(uintptr_t)ctx->revoked[i].name);
+    free(ctx->revoked);
+    ctx->revoked = NULL;
+    ctx->n_revoked = 0;
+}
+
+void tls_context_revoke(struct tls_context *ctx, const struct tls_revocation *list, size_t n)
+{
+    pthread_mutex_lock(&ctx->lock);
+    revoked_clear(ctx);
+    ctx->revoked = n ? mem_array(n, sizeof *ctx->revoked) : NULL;
+    for (size_t i = 0; i < n; i++)
+        ctx->revoked[i] = (struct tls_revocation){mem_strdup(list[i].name), list[i].before_ms};
+    if (n)
+        qsort(ctx->revoked, n, sizeof *ctx->revoked, compare_names);
+    ctx->n_revoked = n;
+    pthread_mutex_unlock(&ctx->lock);
+}
+
+bool tls_context_refuses(struct tls_context *ctx, const struct tls_peer *peer)
+{
+    if (!ctx || !peer || !atomic_load(&ctx->n_revoked))
+        return false;
+    bool refuses = false;
+    pthread_mutex_lock(&ctx->lock);
+    for (size_t i = 0; i < peer->name_count && ctx->n_revoked; i++) {
+        struct tls_revocation key = {.name = peer->names[i]};
+        const struct tls_revocation *r = bsearch(&key, ctx->revoked, ctx->n_revoked, sizeof key, compare_names);
+        refuses |= r && peer->from_ms < r->before_ms;
+    }
+    pthread_mutex_unlock(&ctx->lock);
+    return refuses;
+}
+
+static int verify(X509_STORE_CTX *store, void *arg)
+{
+    struct tls_context *ctx = arg;
+    int good = ctx->ca_hash ? verify_pinned(store, ctx) : X509_verify_cert(store);
+    if (good <= 0 || !atomic_load(&ctx->n_revoked))
+        return good;
+    struct tls_peer *peer = tls_peer_of(X509_STORE_CTX_get0_cert(store));
+    bool refused = tls_context_refuses(ctx, peer);
+    if (refused) {
+        X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REVOKED);
+        tls_session_revoked(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()), peer);
+    }
+    tls_peer_release(peer);
+    return !refused;
 }
 
 static int load_files(const struct tls_context *ctx, SSL_CTX *ssl, struct error *err)
@@ -92,10 +155,9 @@ static int load_files(const struct tls_context *ctx, SSL_CTX *ssl, struct error 
         return file_error(err, "reading CA certificates", ctx->ca_file);
     /* Whom the file names is believed, also where another authority signed that one. */
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl), X509_V_FLAG_PARTIAL_CHAIN);
-    if (ctx->ca_hash) {
-        SSL_CTX_set_cert_verify_callback(ssl, verify_pinned, (void *)(uintptr_t)ctx);
+    SSL_CTX_set_cert_verify_callback(ssl, verify, (void *)(uintptr_t)ctx);
+    if (ctx->ca_hash)
         return 0;
-    }
     if (!ctx->ca_file && SSL_CTX_set_default_verify_paths(ssl) != 1)
         return tls_error(err, ERROR_SYSTEM, "loading the system's CA certificates");
     if (!ctx->ca_file)
@@ -192,6 +254,7 @@ void tls_context_free(struct tls_context *ctx)
     free(ctx->key_file);
     free(ctx->ca_file);
     free(ctx->ca_hash);
+    revoked_clear(ctx);
     free(ctx);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "net/certificate_hash.h"
 #include "net/tls_impl.h"
 
 /* Raw bytes are not copied into a memory BIO, which would keep its biggest size for every idle connection: our BIO
@@ -21,6 +22,7 @@ struct tls_session {
     size_t in_left;
     void (*emit)(void *arg, const char *data, size_t len);
     void *arg;
+    char *revoked;                  /* the name of the peer whose certificate was; NULL: it was not */
 };
 
 static int bio_read(BIO *bio, char *out, int size)
@@ -77,6 +79,7 @@ struct tls_session *tls_session_new(struct tls_context *ctx, bool listening, con
     t->arg = arg;
     t->ctx = tls_context_hold(ctx);
     t->ssl = tls_context_ssl(ctx, listening);
+    SSL_set_app_data(t->ssl, t);
     t->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "stream");
     INVARIANT(t->method);
     BIO_meth_set_read(t->method, bio_read);
@@ -103,6 +106,7 @@ void tls_session_free(struct tls_session *t)
     SSL_free(t->ssl);
     tls_context_free(t->ctx);
     BIO_meth_free(t->method);
+    free(t->revoked);
     free(t);
 }
 
@@ -117,6 +121,19 @@ size_t tls_session_input_left(const struct tls_session *t)
     return t->in_left;
 }
 
+void tls_session_revoked(SSL *ssl, const struct tls_peer *peer)
+{
+    struct tls_session *t = SSL_get_app_data(ssl);
+    mem_set_string(&t->revoked, peer->name_count ? peer->names[0] : peer->common_name);
+}
+
+static const char revoked_text[] = "the peer refused our certificate: it was revoked";
+
+bool tls_error_is_revoked(const struct error *err)
+{
+    return err->code == ERROR_DENIED && strstr(err->text, revoked_text);
+}
+
 /* The reason of a failed call, with the code that says whose certificate was the trouble. */
 static int session_error(struct tls_session *t, struct error *err)
 {
@@ -125,8 +142,8 @@ static int session_error(struct tls_session *t, struct error *err)
     int reason = ERR_GET_REASON(e);
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
         ERR_clear_error();
-        return error_set(err, ERROR_DENIED, "the peer's certificate is refused: %s",
-                         X509_verify_cert_error_string(verify));
+        return error_set(err, ERROR_DENIED, "the peer's certificate is refused: %s%s%s", t->revoked ? t->revoked : "",
+                         t->revoked ? ": " : "", X509_verify_cert_error_string(verify));
     }
     if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
         ERR_clear_error();
@@ -138,6 +155,10 @@ static int session_error(struct tls_session *t, struct error *err)
     }
     /* Alerts from the peer have its number in the reason; 42 to 49 and 116 are about our certificate. */
     int alert = reason - SSL_AD_REASON_OFFSET;
+    if (alert == SSL_AD_CERTIFICATE_REVOKED) {
+        ERR_clear_error();
+        return error_set(err, ERROR_DENIED, "%s", revoked_text);
+    }
     bool ours = (alert >= SSL_AD_BAD_CERTIFICATE && alert <= SSL_AD_ACCESS_DENIED) ||
                 alert == SSL_AD_CERTIFICATE_REQUIRED;
     return tls_error(err, ours ? ERROR_DENIED : ERROR_UNAVAILABLE,
@@ -225,12 +246,10 @@ static char *common_name(X509 *cert)
     return name;
 }
 
-struct tls_peer *tls_session_peer(const struct tls_session *t)
+struct tls_peer *tls_peer_of(X509 *cert)
 {
-    X509 *cert = SSL_get0_peer_certificate(t->ssl);
-    if (!cert || SSL_get_verify_result(t->ssl) != X509_V_OK)
-        return NULL;
     struct tls_peer *peer = tls_peer_new();
+    peer->from_ms = certificate_time(X509_get0_notBefore(cert));
     peer->common_name = common_name(cert);
     GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     int count = names ? sk_GENERAL_NAME_num(names) : 0;
@@ -242,4 +261,10 @@ struct tls_peer *tls_session_peer(const struct tls_session *t)
     }
     GENERAL_NAMES_free(names);
     return peer;
+}
+
+struct tls_peer *tls_session_peer(const struct tls_session *t)
+{
+    X509 *cert = SSL_get0_peer_certificate(t->ssl);
+    return cert && SSL_get_verify_result(t->ssl) == X509_V_OK ? tls_peer_of(cert) : NULL;
 }

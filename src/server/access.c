@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "join/revoked.h"
 #include "server/secret.h"
 
 #define AGAIN_MS 1000
@@ -91,9 +92,13 @@ static bool follows(const struct control *c)
 
 void access_look(struct control *c)
 {
+    const struct access *now = core_access(c->core);
+    if (c->tls && c->revoked_index != now->modify_index) {
+        revoked_use(c->tls, &now->revoked);
+        c->revoked_index = now->modify_index;
+    }
     if (!c->access)
         return;
-    const struct access *now = core_access(c->core);
     access_table_set_in_cluster(c->access, c->consensus && !c->forming);
     if (!c->access_seen || now->modify_index != c->access_index)
         access_table_set(c->access, now);

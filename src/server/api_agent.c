@@ -50,6 +50,16 @@ API_READ(api_agent_register)
     return 0;
 }
 
+/* An agent meets no other agents. The texts are borrowed. */
+static struct revocation_list revoked_servers(const struct access *access)
+{
+    struct revocation_list out = {.v = mem_array(access->revoked.n + 1u, sizeof *out.v)};
+    for (uint32_t i = 0; i < access->revoked.n; i++)
+        if (strstr(access->revoked.v[i].name, ".server"))
+            out.v[out.n++] = access->revoked.v[i];
+    return out;
+}
+
 /* How often to come, how far the state is, and which servers there are. */
 static void welcome(struct control *c, struct request *r)
 {
@@ -66,9 +76,11 @@ static void welcome(struct control *c, struct request *r)
         : mem_printf("%s/%lld %s %lld %lld", n->range, (long long)n->node_bits, enum_name(network_link_names, (int)n->link),
                      (long long)n->vni, (long long)n->port);
     w.network = words;
+    w.revoked = revoked_servers(core_access(c->core));
     buf_clear(&r->answer.body);
     type_to_json(&agent_welcome_type, &w, &r->answer.body);
     str_list_clear(&w.servers);
+    free(w.revoked.v);
 }
 
 void api_agent_registered(struct control *c, struct request *r)

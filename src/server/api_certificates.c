@@ -64,6 +64,7 @@ static void give(struct control *c, struct request *r)
     struct certificate_answer a = {0};
     char mark[CERTIFICATE_MARK_SIZE];
     struct issue_order order = {.role = body->role, .name = body->name, .names = server ? &body->names : NULL, .request = body->request,
+                                .least_from_ms = core_certificate_from(core_access(c->core), body->name, body->role),
                                 .now_ms = time_now_ms(), .life_ms = c->config->certificate_lifetime_ms,
                                 .renew_ms = c->config->certificate_renewal_ms};
     core_certificate_mark(c->core, mark);
@@ -140,6 +141,7 @@ API_READ(api_authorities)
     v.certificates = pem.data;
     v.cluster_key = core_secrets(c->core)->cluster_key;
     authority_behind(c, &v.behind);
+    v.revoked = core_access(c->core)->revoked;                   /* borrowed */
     type_to_json(&authorities_view_type, &v, &r->answer.body);
     str_list_clear(&v.behind);
     return 0;

@@ -229,6 +229,7 @@ static const struct field authorities_view_fields[] = {
     FIELD(authorities_view, 4, FIELD_STR_LIST, behind, .help = "Servers and nodes that have no certificate of these yet."),
     FIELD(authorities_view, 5, FIELD_STRING, certificates, .help = "Their certificates, as PEM."),
     FIELD(authorities_view, 6, FIELD_STRING, cluster_key, .help = "Id of the key with which the cluster seals."),
+    FIELD(authorities_view, 7, FIELD_LIST, revoked, .type = &revocation_type, .help = "Of servers and nodes that were removed."),
     {0},
 };
 TYPE(authorities_view, "The authorities of the cluster's certificates, and how far a change of them is.");

@@ -62,6 +62,7 @@ struct secret_summary { char *name; uint64_t version; int64_t versions, bytes; s
 struct secret_detail { struct secret secret; struct str_list used_by; };
 struct authorities_view {
     char *hash, *mark, *cluster_key, *certificates; struct authority_list authorities; struct str_list behind;
+    struct revocation_list revoked;
 };
 struct authority_bundle { char *certificates, *hash; };
 struct authority_import { char *certificate, *key; };

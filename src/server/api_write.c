@@ -6,6 +6,7 @@
 #include "core/command.h"
 #include "model/release.h"
 #include "server/api.h"
+#include "server/authority.h"
 #include "server/api_types.h"
 #include "server/leader.h"
 #include "server/time_zone.h"
@@ -328,7 +329,10 @@ API_READ(api_node_delete)
     const struct node *n = control_find_node(c, r->params[0], err);
     if (!n)
         return -1;
-    struct command_node payload = {.node_id = n->id};
+    bool keep = false;
+    if (request_query_bool(r, "keep_certificate", &keep, err))
+        return -1;
+    struct command_node payload = {.node_id = n->id, .revoked_until = keep ? 0 : authority_revoked_until(c, &n->certificate)};
     request_command(r, COMMAND_NODE_REMOVE, &payload);
     return 0;
 }

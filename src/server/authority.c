@@ -23,11 +23,13 @@
 #define CACHE_MOST (1u << 20)
 #define DAY_MS (24 * 3600 * 1000LL)
 #define FOUNDING_MS DAY_MS
+#define OPERATORS_LIFE_MS (3650 * DAY_MS)    /* of certificates of an operator's own authority: not known here */
 
 /* What a server needs to give itself a certificate before it hears of any other: all may have been off for long. */
-struct authority_cache { struct authority_list authorities; char *mark; };
+struct authority_cache { struct authority_list authorities; char *mark; struct revocation_list revoked; };
 static const struct field authority_cache_fields[] = {
-    LIST(authority_cache, authorities, 1, authority), STRING(authority_cache, mark, 2), {0},
+    LIST(authority_cache, authorities, 1, authority), STRING(authority_cache, mark, 2),
+    LIST(authority_cache, revoked, 3, revocation), {0},
 };
 static TABLE(authority_cache, authority_cache_fields, "");
 
@@ -49,16 +51,17 @@ static char *cache_path(const struct server_config *config)
     return mem_printf("%s/tls/authorities.bin", config->data_dir);
 }
 
-static int give_itself(struct own_tls *t, const struct authority_list *all, const char *mark, const struct keyring *keys,
+static int give_itself(struct own_tls *t, const struct access *access, const char *mark, const struct keyring *keys,
                        const struct server_config *config, struct error *err)
 {
     CLEANUP(certificate_key_free) char *key = certificate_key_new();
     CLEANUP_FREE char *request = certificate_request_new(key);
     struct certificate_answer a;
     struct issue_order order = {.role = t->credentials.role, .name = t->credentials.name, .names = &t->names, .request = request,
+                                .least_from_ms = core_certificate_from(access, t->credentials.name, t->credentials.role),
                                 .now_ms = time_now_ms(), .life_ms = config->certificate_lifetime_ms,
                                 .renew_ms = config->certificate_renewal_ms};
-    int rc = issue_certificate(all, mark, keys, &order, &a, err);
+    int rc = issue_certificate(&access->authorities, mark, keys, &order, &a, err);
     if (!rc)
         rc = credentials_keep(&t->credentials, key, &a, err);
     type_clear(&certificate_answer_type, &a);
@@ -74,8 +77,9 @@ static bool give_itself_from_cache(struct own_tls *t, const struct server_config
     struct error err;
     if (file_read(path, CACHE_MOST, &bytes, &err))
         return false;
-    bool good = !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark &&
-                !give_itself(t, &cache.authorities, cache.mark, keys, config, &err);
+    bool good = !type_decode(&authority_cache_type, bytes.data, bytes.len, &cache, &err) && cache.mark;
+    struct access access = {.authorities = cache.authorities, .revoked = cache.revoked};       /* borrowed */
+    good = good && !give_itself(t, &access, cache.mark, keys, config, &err);
     if (!good)
         LOG_W("this server could not renew its own certificate", "error", err.text);
     type_clear(&authority_cache_type, &cache);
@@ -346,7 +350,8 @@ static void write_cache(struct authorities *a, const struct access *access, cons
         return;
     CLEANUP_FREE char *path = cache_path(a->c->config);
     CLEANUP_BUF struct buf bytes = {0};
-    struct authority_cache cache = {.authorities = access->authorities, .mark = (char *)(uintptr_t)mark};      /* borrowed */
+    struct authority_cache cache = {.authorities = access->authorities, .revoked = access->revoked,
+                                    .mark = (char *)(uintptr_t)mark};      /* borrowed */
     struct error err;
     type_encode(&authority_cache_type, &cache, &bytes);
     bool same = bytes.len == a->cached.len && !memcmp(bytes.data, a->cached.data, bytes.len);      /* tokens and roles changed */
@@ -367,7 +372,7 @@ static void renew(struct authorities *a, const struct access *access, const char
     struct error err;
     if (!vault_ready(c) || time_monotonic_ms() < a->after_ms)
         return;
-    if (give_itself(a->tls, &access->authorities, mark, vault_ring(c), c->config, &err)) {
+    if (give_itself(a->tls, access, mark, vault_ring(c), c->config, &err)) {
         LOG_E("this server cannot make itself a certificate", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
         return;
@@ -397,6 +402,14 @@ static void on_timer(uv_timer_t *timer)
 const struct str_list *authority_names(const struct control *c)
 {
     return &c->authorities->tls->names;
+}
+
+int64_t authority_revoked_until(const struct control *c, const struct certificate_state *known)
+{
+    if (!c->tls || core_level(c->core) < REVOKE_LEVEL)
+        return 0;
+    int64_t life = c->config->tls == TLS_AUTO ? c->config->certificate_lifetime_ms : OPERATORS_LIFE_MS, until = time_now_ms() + life;
+    return known->until > until ? known->until : until;
 }
 
 const char *authority_hash(const struct control *c)

@@ -35,6 +35,9 @@ void authority_stop(struct control *c);
 const struct str_list *authority_names(const struct control *c);
 /* Adds the names of servers and nodes that have no certificate of the present authorities. */
 void authority_behind(const struct control *c, struct str_list *out);
+/* Until when certificates must be refused of a server or node that is removed now; known: its last one. 0: not in this cluster,
+ * which has no certificates, or servers that know nothing of it. */
+int64_t authority_revoked_until(const struct control *c, const struct certificate_state *known);
 /* A join token's: NULL while there is none. */
 const char *authority_hash(const struct control *c);
 /* Credentials were replaced: what is opened from now on uses them. */

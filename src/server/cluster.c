@@ -10,6 +10,7 @@
 #include "core/command.h"
 #include "join/credentials.h"
 #include "net/http_client.h"
+#include "server/authority.h"
 #include "server/dispatch.h"
 #include "server/formation.h"
 #include "server/knock.h"
@@ -229,7 +230,10 @@ static void removal_out_of_state(struct removal *r)
     char id[24];
     CLEANUP_BUF struct buf command = {0};
     snprintf(id, sizeof id, "%" PRIu64, r->id);
-    struct command_member_remove payload = {.id = id, .reason = r->reason};
+    const struct member *m = core_member(r->c->core, id);
+    struct certificate_state none = {0};
+    struct command_member_remove payload = {.id = id, .reason = r->reason,
+                                            .revoked_until = authority_revoked_until(r->c, m ? &m->certificate : &none)};
     command_encode_payload(COMMAND_MEMBER_REMOVE, time_now_ms(), NULL, NULL, &payload, &command);
     control_propose(r->c, &r->proposal, command.data, command.len, on_out_of_state);
 }

@@ -64,7 +64,7 @@ struct control {
     struct tls_context *tls;         /* NULL: plain */
     struct access_table *access;     /* NULL: no tokens are asked for; see access.c for what follows */
     bool access_seen, admin_seen, making_admin;
-    uint64_t access_index;
+    uint64_t access_index, revoked_index;    /* of the access that the table, and the connections, have */
     int64_t admin_after_ms;
     char *admin_file;                /* where the leader writes an administrator's token */
     struct proposal admin;

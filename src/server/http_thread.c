@@ -277,6 +277,11 @@ enum admission { REFUSED, ADMITTED, LEADER_JUDGES };
 static enum admission identify(struct http_thread *t, const struct http_request *http, const struct route *route,
                                struct identity *who, struct error *err)
 {
+    if (tls_context_refuses(t->tls, http->tls)) {
+        *who = (struct identity){0};
+        error_set(err, ERROR_DENIED, "the certificate of this connection was revoked: its server or node was removed from the cluster");
+        return REFUSED;
+    }
     if (identity_of_request(t->access, http, route->right, who, err) == 0)
         return identity_check(who, route->right, err) ? REFUSED : ADMITTED;
     if (err->code != ERROR_NOT_FOUND)

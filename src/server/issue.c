@@ -88,11 +88,12 @@ int issue_certificate(const struct authority_list *all, const char *mark, const 
     if (!key || certificate_read(a->certificate, &facts, err))
         return -1;
     int64_t slack = o->life_ms / 10 < SLACK_MOST_MS ? o->life_ms / 10 : SLACK_MOST_MS, until = o->now_ms + o->life_ms;
+    int64_t from = o->now_ms - slack > o->least_from_ms ? o->now_ms - slack : o->least_from_ms;
     const char **names = mem_array((o->names ? o->names->n : 0) + 2u, sizeof *names);
     names[0] = own;
     for (uint32_t i = 0; o->names && i < o->names->n; i++)
         names[i + 1] = o->names->v[i];
-    struct certificate_order order = {.request = o->request, .name = o->name, .names = names, .from_ms = o->now_ms - slack,
+    struct certificate_order order = {.request = o->request, .name = o->name, .names = names, .from_ms = from,
                                       .until_ms = until < facts.until_ms ? until : facts.until_ms};
     int rc = certificate_sign(&order, a->certificate, key, &certificate, err);
     free(names);

@@ -7,6 +7,7 @@ struct issue_order {
     const char *role, *name;             /* "server" and its id, "agent" and its node's name: stands in the certificate */
     const struct str_list *names;        /* further names; NULL: none */
     const char *request;                 /* whose key it is for */
+    int64_t least_from_ms;               /* it begins no earlier (core_certificate_from) */
     int64_t now_ms, life_ms, renew_ms;   /* renew_ms: after so long it is to be replaced */
 };
 /* Fills the answer, which the caller clears (certificate_answer_type); mark is copied into it. -1 with err: no authority signs,

@@ -34,9 +34,13 @@ static void on_answer(void *ctx, int status, const struct buf *body, const struc
     k->next++;
     if (status == 200)
         free(steal(&k->removed));
-    if (status != 404 || k->c->stopping || control_in_contact(k->c))
+    bool revoked = err ? tls_error_is_revoked(err) : status == 403;      /* servers may ask this */
+    if ((status != 404 && !revoked) || k->c->stopping || control_in_contact(k->c))
         return;
-    http_refusal(status, body, &why);
+    if (revoked)
+        error_set(&why, ERROR_DENIED, "another server says that this one was removed, and its certificate with it");
+    else
+        http_refusal(status, body, &why);
     CLEANUP_FREE char *text = mem_printf("%s; to come back it joins anew: mt cluster join --token, at this server, or an empty "
                                          "data_dir", why.text);
     if (k->removed && !strcmp(k->removed, text))

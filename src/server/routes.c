@@ -10,6 +10,8 @@ static const struct query_param expected_index_query[] = {
     {"expected_index", "Refuse when the job changed after this index; 0: when it exists.", false}, {0}};
 static const struct query_param purge_query[] = {
     {"purge", "true: forget the versions and ended allocations too.", false}, {0}};
+static const struct query_param node_delete_query[] = {
+    {"keep_certificate", "true: certificates of its name stay good, as another host has one.", false}, {0}};
 static const struct query_param allocs_query[] = {
     {"service", "Only those of this service.", false},
     {"node", "Only those on this node: id, beginning of an id, or name.", false}, {0}};
@@ -112,9 +114,9 @@ const struct route routes[] = {
     GET("/v1/nodes", RIGHT_READ, LIST(node_type, CORE_NODE), .read = api_nodes, .help = "Lists the nodes."),
     GET("/v1/nodes/{node}", RIGHT_READ, WATCH(CORE_NODE, api_watch_node), .response = &node_type, .read = api_node,
         .help = "A node, by id, unique beginning of it, or name."),
-    {.method = HTTP_METHOD_DELETE, .path = "/v1/nodes/{node}", .right = RIGHT_DRAIN, .write = api_node_delete,
-     .response = &write_result_type,
-     .help = "Forgets a node that is down."},
+    {.method = HTTP_METHOD_DELETE, .path = "/v1/nodes/{node}", .right = RIGHT_DRAIN, .query = node_delete_query,
+     .write = api_node_delete, .response = &write_result_type,
+     .help = "Forgets a node that is down. Its certificate is not believed any more."},
     POST("/v1/nodes/{node}/drain", RIGHT_DRAIN, WITH_REASON, .write = api_node_drain, .response = &write_result_type,
          .help = "Moves everything away from a node; replacements start first."),
     POST("/v1/nodes/{node}/enable", RIGHT_DRAIN, WITH_REASON, .write = api_node_enable,

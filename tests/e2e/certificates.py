@@ -82,7 +82,8 @@ class Certificates(unittest.TestCase):
         return not status["behind"] and (authorities is None or len(status["authorities"]) == authorities) and status
 
     def test_founders_share_a_secret_and_agents_have_it_too(self):
-        cluster = self.found()
+        passphrase = self.auto.file("passphrase", "a passphrase that is kept elsewhere")
+        cluster = self.found(cluster_key_command=f"cat {passphrase}")
         server = cluster.leader()
         status = self.status(server)
         self.assertEqual(sorted(a["state"] for a in status["authorities"]), ["leaving", "signing"])
@@ -90,14 +91,12 @@ class Certificates(unittest.TestCase):
         wait_for(lambda: server.items("/v1/nodes"), 20, "the node")
         wait_for(lambda: self.settled(server), 20, "certificates of the cluster's own authority")
         wait_log(agent.process, "this agent has a new certificate")
-        # Keys are nobody else's, and the cluster's key is the same everywhere.
-        keys = set()
+        # Keys are nobody else's; the cluster's own lie under the passphrase.
         for s in cluster.servers:
             with open(os.path.join(s.flags["data_dir"], "cluster-keys")) as f:
-                keys.add(f.read())
+                self.assertRegex(f.read(), "^locked [0-9A-Za-z+/=]+$")
             for name in ("tls/identity.pem", "cluster-keys"):
                 self.assertEqual(os.stat(os.path.join(s.flags["data_dir"], name)).st_mode & 0o777, 0o600)
-        self.assertEqual(len(keys), 1)
         # Any leader signs: the next one, too.
         server.kill()
         alive = cluster.leader()
@@ -109,6 +108,14 @@ class Certificates(unittest.TestCase):
         wait_for(lambda: len([a for a in alive.items("/v1/allocs") if a["state"] == "running"]) == 2, 30, "two replicas")
         self.assertIn("/", self.auto.mt(alive, "exec", "web/0", "--", "/bin/pwd").stdout)
         self.assertEqual(second.process.alive(), True)
+        # Without the passphrase a server has no keys, and says so instead of going on without.
+        self.auto.file("passphrase", "another one")
+        server.start(wait=False)
+        wait_for(lambda: not server.process.alive(), 20, "the end of a server without its keys")
+        self.assertIn("the passphrase is not the right one", server.process.text())
+        self.auto.file("passphrase", "a passphrase that is kept elsewhere")
+        server.start(wait=False)
+        cluster.wait_ready(3)
 
     def test_certificates_and_authorities_change_under_load(self):
         cluster = self.found(certificate_renewal="2s")
@@ -135,7 +142,7 @@ class Certificates(unittest.TestCase):
             self.assertRegex(rotated.stdout, "coming(.|\n)*signing(.|\n)*leaving(.|\n)*done; hash")
             for s in cluster.servers:
                 self.auto.believe(s)             # who is two authorities behind knows none of them
-            ours = Authority("an authority of ours")
+            ours = Authority("an authority of ours", since_days=3)
             bad = self.auto.mt(leader, "ca", "import", "--certificate", ours.ca, "--private-key", ours.issue("x")[1])
             self.assertEqual(bad.returncode, 2, bad.stderr)
             self.assertIn("it is not the certificate's", bad.stderr)
@@ -151,9 +158,81 @@ class Certificates(unittest.TestCase):
         self.assertEqual(self.auto.mt(leader, "services", ca=ours.ca).returncode, 0)
         for s in cluster.servers:
             self.assertEqual(re.findall("a server is refused|no connection to a server.*certificate", s.process.text()), [])
+        self.check_off_past_the_end(cluster, agent, ours)
+        first = wait_for(running, 30, "the replica, as its node was down")
+        self.check_the_cluster_key_changes(cluster)
+        self.check_the_leader_dies_in_a_rotation(cluster)
+        self.assertEqual(running(), first)
+
+    def expire(self, program, ours, name, identity):
+        """Puts a certificate that is over in the place of the program's own, as if it had been off since."""
+        path = os.path.join(program.flags["data_dir"], "tls", "identity.pem")
+        cert, key = ours.issue(name, identity, "IP:127.0.0.1", days=-1)
+        with open(path) as f:
+            head = f.readline()
+        with open(path, "w") as out:
+            out.write(head)
+            for part in (cert, ours.ca, key):
+                with open(part) as f:
+                    out.write(f.read())
+
+    def check_off_past_the_end(self, cluster, agent, ours):
+        """All were off until after the end of their certificates: servers have the authority's key and help themselves, an
+        agent needs a token, once its node is down."""
+        server_ids = {s: str(cluster.status(s)["id"]) for s in cluster.servers}
+        agent.kill()
+        cluster.kill()
+        for s, ident in server_ids.items():
+            self.expire(s, ours, ident, f"DNS:{ident}.server.mentat")
+        self.expire(agent, ours, "n1", "DNS:n1.agent.mentat")
+        for s in cluster.servers:
+            s.start(wait=False)
+        cluster.wait_ready(3)
+        agent.flags["join_token_file"] = self.auto.workdir.join("later")
+        agent.start()
+        wait_log(agent.process, "the one that it had expired at .*it waits for a join token in .*later: mt node token")
+        self.auto.file("later", self.auto.mt(cluster.leader(), "node", "token", "-q").stdout.strip())
+        wait_for(lambda: re.search('this agent has a certificate.*of="?the cluster', agent.process.text()), 60, "its certificate")
+        wait_for(lambda: cluster.leader().items("/v1/nodes")[0]["state"] == "ready", 20, "the node again")
+
+    def check_the_cluster_key_changes(self, cluster):
+        """The authority's key is sealed with the new one: the old one is forgotten, and certificates are given."""
+        leader = cluster.leader()
+        before = self.status(leader)["cluster_key"]
+        changed = self.auto.mt(leader, "secret", "rotate-key")
+        self.assertEqual(changed.returncode, 0, changed.stderr)
+        wait_for(lambda: self.status(leader)["cluster_key"] != before, 20, "the new key")
+        renewed = leader.process.text().count("has a new certificate")
+        wait_log(leader.process, "has a new certificate", renewed + 2)
+        for s in cluster.servers:
+            wait_log(s.process, "forgot a key of the cluster")
+
+    def check_the_leader_dies_in_a_rotation(self, cluster):
+        leader, others = cluster.leader(), cluster.followers()
+        before = self.status(leader)["hash"]
+        for s in cluster.servers:
+            self.auto.believe(s)
+        load = Load(others)
+        load.start()
+        try:
+            answer = leader.post("/v1/ca/rotate")
+            self.assertEqual(answer.status, 200, answer)
+            wait_for(lambda: "coming" in [a["state"] for a in self.status(others[0])["authorities"]], 20, "the rotation")
+            leader.kill()
+            leader.start(wait=False)
+
+            def over():
+                status = self.settled(others[0])
+                return status and status["hash"] != before and not [
+                    a for a in status["authorities"] if a["state"] == "coming" or (a["state"], a["since"] == a["created_at"]) == ("leaving", False)]
+            wait_for(over, 60, "the end of the rotation")
+        finally:
+            failed = load.end()
+        self.assertEqual(failed, [])
+        self.assertGreater(load.done, 20)
 
     def test_who_joins_by_a_token_and_who_does_not(self):
-        first = Server(tls="auto", bind="127.0.0.1", expect=0, name="s1")
+        first = Server(tls="auto", bind="127.0.0.1", expect=0, name="s1", heartbeat="300ms", node_grace="2s")
         self.addCleanup(first.workdir.remove)
         self.addCleanup(lambda: first.kill())
         first.start(wait=False)
@@ -175,7 +254,7 @@ class Certificates(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.auto.mt(first, "cluster", "status", home=home, token=False).returncode, 0)
         # A server, by its own token alone.
-        second = Server(tls="auto", bind="127.0.0.1", expect=0, name="s2")
+        second = Server(tls="auto", bind="127.0.0.1", expect=0, name="s2", heartbeat="300ms", node_grace="2s")
         self.addCleanup(second.workdir.remove)
         self.addCleanup(lambda: second.kill())
         second.start(wait=False)
@@ -208,6 +287,56 @@ class Certificates(unittest.TestCase):
         self.auto.file("thief", self.auto.mt(first, "node", "token", "-q").stdout.strip())
         wait_for(lambda: len(first.items("/v1/nodes")) == 2, 20, "the second node")
         self.assertTrue(agent.process.alive())
+        # A founding secret that is none of this cluster's lets nobody in; a token in its place does.
+        stranger = self.agent(first, "n3", servers=f"127.0.0.1:{first.port}", join_token_file=self.auto.file("stranger", "f" * 32)).start()
+        wait_log(stranger.process, "certificate is refused")
+        self.auto.file("stranger", self.auto.mt(first, "node", "token", "-q").stdout.strip())
+        wait_for(lambda: len(first.items("/v1/nodes")) == 3, 20, "the third node")
+        self.check_who_was_removed(first, second, agent)
+
+    def check_who_was_removed(self, first, second, agent):
+        """A certificate that is good for days is worth nothing once its node or server was removed."""
+        agent.kill()
+        wait_for(lambda: self.auto.mt(first, "node", "remove", "--lost", "n1").returncode == 0, 20, "the removal")
+        agent.start()
+        wait_log(first.process, "a connection was refused.*n1.agent.mentat: certificate revoked")
+        wait_log(agent.process, "it had was revoked, as its node was removed from the cluster.*mt node token")
+        self.assertEqual(sorted(n["name"] for n in first.items("/v1/nodes")), ["n2", "n3"])
+        self.assertEqual([r["name"] for r in self.status(first)["revoked"]], ["n1.agent"])
+        self.auto.file("agent", self.auto.mt(first, "node", "token", "-q").stdout.strip())
+        wait_for(lambda: len(first.items("/v1/nodes")) == 3, 20, "the node with a certificate of its own again")
+        # A server: kept and new connections, by whichever port.
+        self.speak(agent, second)
+        self.assertEqual(agent.get("/v1/allocs").status, 200)
+        kept = http.client.HTTPSConnection("127.0.0.1", first.port, context=self.as_server(second, first), timeout=20)
+        kept.request("GET", "/v1/nodes")
+        self.assertEqual(kept.getresponse().read()[:1], b"{")
+        removed = self.auto.mt(first, "cluster", "remove", "s2")
+        self.assertEqual(removed.returncode, 0, removed.stderr)
+        kept.request("GET", "/v1/nodes")
+        answer = kept.getresponse()
+        self.assertEqual((answer.status, b"was revoked" in answer.read()), (403, True))
+        kept.close()
+        for port in (first.port, agent.port):
+            wait_for(lambda: self.refused(port, self.as_server(second, first)), 20, "the refusal")
+        wait_log(second.process, "not a member of its cluster any more.*removed, and its certificate with it")
+        self.speak(agent, first)
+        self.assertEqual(agent.get("/v1/allocs").status, 200)
+
+    def as_server(self, server, believed):
+        """What somebody has who copied the server's files."""
+        context = ssl.create_default_context(cafile=self.auto.authorities(believed))
+        context.check_hostname = False
+        identity = os.path.join(server.flags["data_dir"], "tls", "identity.pem")
+        context.load_cert_chain(identity, identity)
+        return context
+
+    @staticmethod
+    def refused(port, context):
+        try:
+            call(port, "GET", "/v1/allocs", tls=context, timeout=20)
+        except ssl.SSLError as e:
+            return "REVOKED" in str(e).upper()
 
 
 if __name__ == "__main__":

@@ -309,7 +309,7 @@ mt snapshot restore "$work/backup" --cluster-keys "$work/cluster-keys" --yes >/d
 until_ 60 "a login with a token of the backup" log_in_again
 # The backup's word is all that says that anything runs; only the operator knows that it does not.
 until_ 600 "the wait for the hosts of the backup" waits_for_the_lost
-mt node remove --lost "${names[@]}"
+mt node remove --lost --keep-certificate "${names[@]}"
 until_ 600 "three fresh nodes" nodes_ready 3
 # On the hosts that came first: others may be late, and nothing moves for an even spread.
 until_ 1500 "the services of the backup" running proc 4

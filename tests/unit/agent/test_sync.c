@@ -42,6 +42,9 @@ struct world {
     uint32_t unsent, acknowledged;   /* reports that the "runner" has, that were acknowledged */
     uint64_t seq;
     bool tell_servers;               /* welcomes list both peers */
+    const char *mark;                /* of the servers' authorities, in welcomes */
+    char *heard_mark;
+    uint32_t heard_revoked;
     struct str_list learned;         /* as the agent stores it */
 };
 
@@ -91,7 +94,11 @@ static void welcome(struct fake_server *p, struct http_request *req)
     buf_printf(&text, "{\"heartbeat\":\"20ms\",\"index\":%llu,\"servers\":[", (unsigned long long)p->index);
     for (int i = 0; p->world->tell_servers && i < 2; i++)
         buf_printf(&text, "%s\"%s\"", i ? "," : "", p->world->peers[i].address);
-    buf_add_string(&text, "]}");
+    buf_add_string(&text, "]");
+    if (p->world->mark)
+        buf_printf(&text, ",\"certificate_mark\":\"%s\",\"revoked\":[{\"name\":\"7.server\",\"before\":\"2026-01-01T00:00:00Z\","
+                   "\"until\":\"2026-02-01T00:00:00Z\"}]", p->world->mark);
+    buf_add_char(&text, '}');
     http_respond_text(req, 200, "application/json", text.data);
 }
 
@@ -197,7 +204,20 @@ static void servers(void *ctx, const struct str_list *addresses)
         str_list_add(&w->learned, addresses->v[i]);
 }
 
-static const struct sync_handlers handlers = {hello, work, collect, acknowledged, servers};
+static void certificate_mark(void *ctx, const char *mark)
+{
+    mem_set_string(&((struct world *)ctx)->heard_mark, mark);
+}
+
+static void revoked(void *ctx, const struct revocation_list *all)
+{
+    ((struct world *)ctx)->heard_revoked = all->n;
+    if (all->n)
+        assert_string_equal(all->v[0].name, "7.server");
+}
+
+static const struct sync_handlers handlers = {hello, work, collect, acknowledged, servers, .certificate_mark = certificate_mark,
+                                              .revoked = revoked};
 
 static void begin(struct world *w, uint64_t index)
 {
@@ -230,6 +250,7 @@ static int teardown(void **state)
     assert_int_equal(uv_loop_close(&w->loop), 0);
     str_list_clear(&w->servers);
     str_list_clear(&w->learned);
+    free(w->heard_mark);
     free(w);
     return 0;
 }
@@ -268,6 +289,21 @@ static void it_registers_beats_and_waits_for_work(void **state)
     UNTIL(w, w->applied_index == 11 && p->waiting);
     assert_int_equal(p->asked_index, 11);
     assert_int_equal(sync_index(w->sync), 11);
+}
+
+/* A rotation takes as long as its slowest node, which is not to wait until its certificate is due. */
+static void other_authorities_and_removed_servers_are_heard_of_with_a_heartbeat(void **state)
+{
+    struct world *w = *state;
+    w->tell_servers = true;
+    w->mark = "m1";
+    begin(w, 0);
+    UNTIL(w, w->heard_mark && !strcmp(w->heard_mark, "m1") && w->heard_revoked == 1);
+    w->mark = "m2";
+    UNTIL(w, !strcmp(w->heard_mark, "m2"));
+    assert_int_equal(w->peers[0].registers, 1);
+    w->mark = NULL;
+    UNTIL(w, !w->heard_mark && !w->heard_revoked);
 }
 
 static void an_unknown_node_registers_again_and_asks_for_everything(void **state)
@@ -542,6 +578,7 @@ int main(void)
         T(a_report_whose_answer_is_lost_is_sent_again),
         T(more_reports_than_fit_follow_each_other),
         T(changed_facts_register_anew_without_new_work),
+        T(other_authorities_and_removed_servers_are_heard_of_with_a_heartbeat),
         T(an_answer_that_cannot_be_read_is_asked_for_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
