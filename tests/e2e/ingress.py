@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from clients_lib import Load, Wrk, all_kinds  # noqa: E402
 from deploys_lib import BLUE_GREEN, CANARY, ROLLING, IngressTest  # noqa: E402
 from ingress_lib import LyingServer, fast_service, web_service  # noqa: E402
-from lib import PATIENCE, Workdir, job, text_of, wait_for  # noqa: E402
+from lib import Workdir, job, text_of, wait_for  # noqa: E402
 
 DEPLOYS = 2
 FAULTS = 1                           # of each kind, for each strategy
@@ -273,8 +273,8 @@ class KillsTest(IngressTest):
 
     def test_proxies(self):
         """A proxy is killed in the middle of deploys, of which each ends as it would have. The other proxy's clients notice
-        nothing. Those of the killed one lose what they ask until it serves again, by its agent's log within a second, and
-        nothing after that."""
+        nothing. Those of the killed one lose what they ask until it serves again, by its agent's log, and nothing after that.
+        (Within a second: ingress_table.py.)"""
         self.deploy(ROLLING)
         self.loads = all_kinds(self.agents[1])
         load = Load(self.agents[0], pause=0.001)
@@ -285,8 +285,7 @@ class KillsTest(IngressTest):
             self.deploy(strategy, lambda: os.kill(victims[n % 2](), signal.SIGKILL))
             wait_for(lambda: len(self.agents[0].repairs()) > n, 10, "the proxy")
             load.more(10)
-            at, ms = self.agents[0].repairs()[n]
-            self.assertLess(ms, 1000 * PATIENCE)
+            at, _ = self.agents[0].repairs()[n]
             for error in load.errors[seen:]:
                 self.assertLess(error[0], at, error)
         load.stop()

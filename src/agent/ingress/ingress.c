@@ -179,7 +179,7 @@ static bool step_start(struct ingress_node *in)
     if (why) {
         CLEANUP_FREE char *what = mem_printf("port %d", port);
         fail(in, what, why);
-        ingress_step_in(in, RETRY_MS);
+        ingress_step_in(in, in->ended_at ? START_PAUSE_MS : RETRY_MS);     /* what ended may hold it for a moment */
         return true;
     }
     in->proxy = PROXY_UNKNOWN;
