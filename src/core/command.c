@@ -187,8 +187,10 @@ int64_t command_job_level(const struct job *job)
         const struct service *s = &job->services.v[i];
         if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
             level = 3;
-        if (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || has_new_ingress(s))
+        if (level < 4 && (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || has_new_ingress(s)))
             level = 4;
+        if (s->config.balloon_mb)
+            level = BALLOON_LEVEL;
     }
     return level;
 }

@@ -50,6 +50,7 @@ enum command_kind {
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
 #define COMMAND_LEVEL 5
+#define BALLOON_LEVEL 5            /* of config.balloon_mb in job_submit */
 #define LEASE_LEVEL 5              /* of volume_lease in node_register */
 #define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
 #define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */

@@ -109,6 +109,8 @@ void check_config(const void *object, const char *path, struct problem_list *pro
     check_ulimits(&c->ulimits, path, problems);
     if (c->workdir && !is_absolute(c->workdir))
         PROBLEM("workdir", "must be an absolute path");
+    if (c->balloon_mb && c->balloon_mb >= c->memory_mb)
+        PROBLEM("balloon_mb", "must be less than `memory_mb`, of which it is a part");
 }
 
 void check_resources(const void *object, const char *path, struct problem_list *problems)

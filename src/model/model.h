@@ -25,7 +25,7 @@ struct rate_limits { int64_t disk_bytes_per_second, disk_ops_per_second, net_byt
 /* The driver's own block; one struct for all drivers, each key's `only` says whose it is. */
 struct config {
     char *image, *kernel, *kernel_args;
-    int64_t vcpus, memory_mb;
+    int64_t vcpus, memory_mb, balloon_mb;
     struct rate_limits rate_limits;
     enum pull_policy pull;
     struct str_list entrypoint;

@@ -327,9 +327,13 @@ class Vsock(Machines):
     settings = {"VMM_NULL": "1", "VMM_METRICS_S": "0.2"}
 
     def test_a_guest_over_vsock(self):
+        a = self.server.mt("run", "-", stdin=SERVICE.format(name="web", script="", more="", image=self.root, config="balloon_mb: 128"))
+        self.assertIn("balloon_mb: must be less than `memory_mb`", a.stderr)
         for name, value in (("key", KEYS[0]), ("big", BIG), ("word", WORD)):
             self.mt("secret", "put", name, stdin=value)
-        self.submit("web", wait=True, more=SECRETS)
+        self.submit("web", config="balloon_mb: 32", wait=True, more=SECRETS)
+        asked = [r["body"] for r in self.vmm.requests() if r["path"] == "/balloon" and r["id"].startswith(self.alloc("web")["id"])]
+        self.assertEqual(asked, [{"amount_mib": 32, "deflate_on_oom": True}])
         wait_for(lambda: self.server.mt("logs", "web").stdout.count("\n") == 5, 30, "what it was given")
         logs = self.server.mt("logs", "web")
         lines = logs.stdout.splitlines()

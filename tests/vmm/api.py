@@ -69,6 +69,7 @@ BODIES = {
                            network_interfaces=lambda v: isinstance(v, list) and v and all(map(text, v))),
     "/mmds": lambda v: isinstance(v, dict),
     "/entropy": fields("", rate_limiter=LIMITER),
+    "/balloon": fields("amount_mib deflate_on_oom", amount_mib=whole, deflate_on_oom=flag, stats_polling_interval_s=whole),
     "/vsock": fields("guest_cid uds_path", guest_cid=whole, uds_path=text, vsock_id=text),
     "/actions": fields("action_type", action_type=one_of("FlushMetrics", "InstanceStart", "SendCtrlAltDel")),
 }
@@ -187,6 +188,11 @@ class Machine:
 
     def put_entropy(self, b):
         self.entropy = True
+
+    def put_balloon(self, b):
+        if b["amount_mib"] > self.config["mem_size_mib"]:
+            raise Fault("Amount of pages requested cannot be greater than the guest memory")
+        self.balloon = b
 
     def put_vsock(self, b):
         if b["guest_cid"] < 3:

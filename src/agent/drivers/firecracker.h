@@ -87,7 +87,7 @@ void machines_sweep(struct firecracker *f, const char *which);
 /* The requests that configure a machine, in order. Pure. Paths are as the monitor sees them. */
 struct machine_drive { const char *id, *path; bool read_only; };
 struct machine_plan {
-    int64_t vcpus, memory_mb;
+    int64_t vcpus, memory_mb, balloon_mb;        /* balloon_mb 0: none */
     const char *kernel, *initrd, *kernel_args;
     const char *log, *metrics, *vsock;   /* NULL: none */
     const struct machine_drive *drives;

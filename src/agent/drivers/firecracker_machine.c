@@ -539,7 +539,7 @@ static int assemble(struct assembly *a, struct error *err)
     CLEANUP_FREE char *mac = f->network ? network_mac(f->network, m->slot) : NULL;
     CLEANUP_FREE char *metadata = metadata_make(m);
     machine_requests(&(struct machine_plan){
-        .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .kernel = kernel, .initrd = initrd, .kernel_args = args,
+        .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .balloon_mb = m->config.balloon_mb, .kernel = kernel, .initrd = initrd, .kernel_args = args,
         .log = log, .metrics = metrics, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives,
         .tap = mac ? SHIM_VM_TAP : NULL,
         .mac = mac, .metadata = metadata, .limits = m->config.rate_limits,

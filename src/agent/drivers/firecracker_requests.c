@@ -137,6 +137,12 @@ void machine_requests(const struct machine_plan *p, struct str_list *out)
         metadata_requests(p, out);
     begin(&b, "/entropy");
     end(&b, out);
+    if (p->balloon_mb) {
+        begin(&b, "/balloon");
+        add_number(&b, "amount_mib", p->balloon_mb);
+        add_raw(&b, "deflate_on_oom", "true");       /* a guest in need takes it back by itself */
+        end(&b, out);
+    }
     if (p->vsock) {
         begin(&b, "/vsock");
         add_number(&b, "guest_cid", 3);
