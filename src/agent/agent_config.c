@@ -127,9 +127,6 @@ static int check(const struct agent_config *c, struct error *err)
                          "tls_key and tls_ca, or bind to 127.0.0.1, or set allow_insecure", c->bind);
     if (check_security_config(&c->security, err) < 0 || ingress_config_check(&c->proxy, err) < 0)
         return -1;
-    if (c->ingress && access(c->proxy.haproxy, X_OK) < 0)
-        return error_set(err, ERROR_INVALID, "ingress needs HAProxy, and there is no program %s: install the package haproxy, or "
-                         "set proxy.haproxy", c->proxy.haproxy);
     const struct { const char *key, *path; } paths[] = {
         {"data_dir", c->data_dir}, {"join_token_file", c->join_token_file}, {"volume_root", c->volume_root}, {"firecracker.run_dir", c->firecracker.run_dir},
     };

@@ -23,6 +23,7 @@ static const struct {
 } lists[] = {
     {"Allocations", "allocs", view_allocs, "allocs_left_off", "allocations"},
     {"Nodes, for one more replica", "nodes", verdicts, "nodes_left_off", "nodes"},
+    {"What keeps requests from outside away", "ingress_problems", view_ingress_problems, NULL, NULL},
     {"What happened", "events", view_events, NULL, NULL},
 };
 

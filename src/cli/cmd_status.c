@@ -105,6 +105,10 @@ static int show_service(struct cli *cli, const struct target *t, struct error *e
     }
     show_rollout(cli, t->json, deployment, allocs);
     printf("\n");
+    if (json_array_size(json_at(t->json, "ingress_problems"))) {
+        output_rows(cli, json_at(t->json, "ingress_problems"), view_ingress_problems, "node", "");
+        printf("\n");
+    }
     output_rows(cli, allocs, view_allocs, "id", "no allocations of it run or are wanted; --all shows those that ended");
     return 0;
 }

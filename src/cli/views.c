@@ -170,7 +170,8 @@ const struct column view_node[] = {
     {"Node", "name"}, {"Id", "id"}, {"State", "state"}, {"Reason", "state_reason"}, {"Since", "state_since", cell_time},
     {"Class", "class"}, {"Agent", "address"}, {"Address", "ip"}, {"Version", "version"}, {"Machine", "arch"},
     {"Kernel", "kernel"}, {"KVM", "kvm"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"}, {"Disk MiB", "disk_mb"},
-    {"Drivers", "drivers", cell_drivers_detail}, {"Network", "network.subnet"}, {"No network", "network.problem"}, {"Meta", "meta"}, {"Registered", "registered_at", cell_time}, {0},
+    {"Drivers", "drivers", cell_drivers_detail}, {"Network", "network.subnet"}, {"No network", "network.problem"},
+    {"Ingress", "ingress"}, {"Not served", "ingress_problems"}, {"Meta", "meta"}, {"Registered", "registered_at", cell_time}, {0},
 };
 const struct column view_versions[] = {
     {"VERSION", "version", .right = true}, {"SUBMITTED", "submitted_at", cell_time}, {"BY", "submitted_by"},
@@ -180,6 +181,9 @@ const struct column view_versions[] = {
 const struct column view_rollout[] = {
     {"VERSION", "version", .right = true}, {"REPLICAS", "replicas", .right = true}, {"HEALTHY", "healthy", .right = true},
     {"LEAVING", "leaving", .right = true}, {"REQUESTS", "requests", .right = true}, {0},
+};
+const struct column view_ingress_problems[] = {
+    {"INGRESS NODE", "node"}, {"PROBLEM", "problem"}, {0},
 };
 const struct column view_events[] = {
     {"TIME", "time", cell_time}, {"WHAT", "subject", cell_event_what}, {"CHANGE", "to", cell_event_change},

@@ -2,7 +2,8 @@
 #pragma once
 #include "cli/table.h"
 
-extern const struct column view_services[], view_allocs[], view_nodes[], view_versions[], view_events[], view_rollout[], view_volumes[];
+extern const struct column view_services[], view_allocs[], view_nodes[], view_versions[], view_events[], view_rollout[], view_volumes[],
+    view_ingress_problems[];
 /* Facts of one object. */
 extern const struct column view_service[], view_alloc[], view_node[], view_deployment[];
 

@@ -29,6 +29,7 @@ static void set_facts(struct core *c, struct node_entry *e, const struct node *f
 {
     struct node n;
     type_copy(&node_type, &n, facts);
+    str_list_clear(&n.ingress_problems);
     free(n.state_reason);
     n.state = e->n.state;
     n.state_reason = steal(&e->n.state_reason);

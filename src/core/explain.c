@@ -74,6 +74,15 @@ static void add_allocs(struct service_entry *s, uint32_t limit, struct buf *json
     buf_printf(json, "],\"allocs_left_off\":%u", left_off);
 }
 
+static void add_ingress_problems(const struct core *c, const char *service, struct buf *json)
+{
+    struct ingress_problem_list problems;
+    core_ingress_problems(c, service, NULL, &problems);
+    buf_add_string(json, ",\"ingress_problems\":");
+    list_to_json(&ingress_problem_type, (struct list *)&problems, json);
+    list_clear((struct list *)&problems, &ingress_problem_type);
+}
+
 int core_explain(struct core *c, const char *service_or_alloc, uint32_t limit, struct buf *json, struct error *err)
 {
     struct service_entry *s = state_service(c, service_or_alloc);
@@ -95,6 +104,7 @@ int core_explain(struct core *c, const char *service_or_alloc, uint32_t limit, s
         add_allocs(s, limit, json);
     }
     add_nodes(c, s, a ? a->a.replica : 0, limit, json);
+    add_ingress_problems(c, s->name, json);
     add_events(c, s->name, a ? a->a.id : NULL, json);
     buf_add_char(json, '}');
     return 0;

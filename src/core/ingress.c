@@ -7,6 +7,7 @@
 #include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
+#include "model/ingress_rules.h"
 #include "model/secret.h"
 
 #define WEIGHT_EVEN 100
@@ -380,4 +381,50 @@ void core_agent_ingress(const struct core *c, struct agent_ingress *out)
         if (s->ingress_hash)
             add_part(c, s, out);
     acme_add_challenges(c, out);
+}
+
+/* --- what does not work --- */
+
+static void add_problem(struct ingress_problem_list *out, const char *node, char *problem)
+{
+    struct ingress_problem *p = list_add_zero((struct list *)out, &ingress_problem_type);
+    *p = (struct ingress_problem){.node = mem_strdup(node), .problem = problem};
+}
+
+static bool serves_host(const struct ingress_list *ways, const char *host)
+{
+    for (uint32_t i = 0; i < ways->n; i++)
+        if (ways->v[i].tls && ways->v[i].host && !strcmp(ways->v[i].host, host))
+            return true;
+    return false;
+}
+
+static void add_problems_of_node(const struct node_entry *n, const struct service_entry *s, struct ingress_problem_list *out)
+{
+    if (n->ingress_problem && (!s || ingress_problem_concerns(n->ingress_problem, s->name)))
+        add_problem(out, n->n.name, mem_strdup(n->ingress_problem));
+    for (uint32_t i = 0; i < n->acme.certificates.n; i++) {
+        const struct acme_certificate *a = &n->acme.certificates.v[i];
+        if (a->problem && (!s || serves_host(&s->current->v.spec.ingress, a->host)))
+            add_problem(out, n->n.name, mem_printf("certificate for %s: %s", a->host, a->problem));
+    }
+}
+
+void core_ingress_problems(const struct core *c, const char *service, const char *node_id, struct ingress_problem_list *out)
+{
+    const struct service_entry *s = service ? state_service(c, service) : NULL;
+    const struct node_entry *n;
+    bool any = false;
+    *out = (struct ingress_problem_list){0};
+    if (service && (!s || s->stopped || !s->current->v.spec.ingress.n))
+        return;
+    TAILQ_FOREACH(n, &c->ingress_nodes, ingress_link) {
+        if (!is_live(n))
+            continue;
+        any = true;
+        if (!node_id || !strcmp(n->n.id, node_id))
+            add_problems_of_node(n, s, out);
+    }
+    if (s && !any)
+        add_problem(out, "", mem_strdup("no node takes requests from outside: set `ingress: true` in the agent.yaml of those that are to"));
 }

@@ -58,6 +58,17 @@ bool ingress_challenge_ok(const struct acme_challenge *a)
            && !a->token[strspn(a->token, BASE64URL)] && !a->answer[strspn(a->answer, BASE64URL ".")];
 }
 
+bool ingress_problem_concerns(const char *problem, const char *service)
+{
+    if (!text_has_prefix(problem, INGRESS_OF))
+        return true;
+    CLEANUP_FREE char *mark = mem_printf(INGRESS_OF "%s: ", service);
+    const char *at = strstr(problem, mark);
+    while (at && at != problem && at[-1] != ' ')
+        at = strstr(at + 1, mark);
+    return at != NULL;
+}
+
 char *ingress_claim(const struct ingress *i)
 {
     if (i->protocol != PROTOCOL_HTTP)

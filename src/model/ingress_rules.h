@@ -15,6 +15,11 @@ const char *ingress_header_problem(const char *name);
 /* Of a host, a token of base64url, and an answer of the same with dots: what proxies can have in a map. */
 bool ingress_challenge_ok(const struct acme_challenge *a);
 
+/* What a node says of several ways in that it cannot serve: INGRESS_OF, SERVICE, ": ", why, and "; " before the next. What begins
+ * otherwise is said of all of its ways in. True when it concerns this service. */
+#define INGRESS_OF "ingress of "
+bool ingress_problem_concerns(const char *problem, const char *service);
+
 /* What only one entry of the cluster can have: "tcp:PORT", or "HOST/PATH/" with a slash at the end, by which "/a" and "/a/"
  * are one. The caller's. The entry is a checked one. */
 char *ingress_claim(const struct ingress *i);

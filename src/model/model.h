@@ -160,6 +160,7 @@ struct node {
     enum node_state state; char *state_reason;
     char *arch, *kernel; bool kvm;
     bool ingress;                    /* it takes requests from outside, by a proxy of its own */
+    struct str_list ingress_problems;    /* what of them it cannot take: in answers alone */
     double cpus; int64_t memory_mb, disk_mb;              /* what Mentat may use */
     struct driver_info_list drivers;
     struct node_network network;     /* of its microVMs */
@@ -384,6 +385,9 @@ struct ingress_route {
     int64_t canary_percent;          /* with sticky_header, while two versions share the requests: the canary's part; 0: they do not */
 };
 struct ingress_route_list { struct ingress_route *v; uint32_t n; };
+/* What keeps a way in from working, as the ingress node of this name says; node "": there is none. */
+struct ingress_problem { char *node, *problem; };
+struct ingress_problem_list { struct ingress_problem *v; uint32_t n; };
 /* Whoever asks any ingress node for /.well-known/acme-challenge/TOKEN at this host gets the answer. ready: every one has it. */
 struct acme_challenge { char *host, *token, *answer; bool ready; };
 struct acme_challenge_list { struct acme_challenge *v; uint32_t n; };
@@ -420,7 +424,7 @@ extern const struct type driver_info_type, node_volume_type, node_type, alloc_po
     role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, latency_type, version_measure_type, ingress_measure_type,
-    acme_challenge_type, acme_certificate_type, acme_report_type, ingress_route_type, agent_ingress_type, ingress_report_type,
+    acme_challenge_type, acme_certificate_type, acme_report_type, ingress_route_type, ingress_problem_type, agent_ingress_type, ingress_report_type,
     service_secrets_type, secret_value_type, agent_secrets_type;
 
 extern const char *const driver_kind_names[], *const service_mode_names[], *const protocol_names[],

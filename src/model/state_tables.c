@@ -74,6 +74,7 @@ static const struct field node_fields[] = {
     BOOL(node, ingress, 21, .help = "It takes requests from outside, by a proxy of its own."),
     OBJECT(node, certificate, 22, certificate_state, .help = "Its agent's certificate."),
     OBJECT(node, network, 23, node_network, .help = "Its part of the network of microVMs."),
+    STR_LIST(node, ingress_problems, 45, .help = "What keeps requests from outside from getting in here."),
     LIST(node, volumes, 30, node_volume, .help = "Volumes that it holds; GET /v1/volumes lists them."),
     DURATION(node, volume_lease_ms, "volume_lease", 31,
              .help = "How long it may use volumes while no server answers it; 0: no other node has them."),
@@ -413,6 +414,13 @@ static const struct field acme_challenge_fields[] = {
     {0},
 };
 TABLE(acme_challenge, acme_challenge_fields, "A challenge of ACME, of the kind http-01.");
+
+static const struct field ingress_problem_fields[] = {
+    STRING(ingress_problem, node, 1, .help = "Name of the ingress node; empty: there is none."),
+    STRING(ingress_problem, problem, 2, .help = "What does not work, and why."),
+    {0},
+};
+TABLE(ingress_problem, ingress_problem_fields, "What keeps a way in from working.");
 
 static const struct field agent_ingress_fields[] = {
     UINT(agent_ingress, index, 1, .help = "Index of the table."),

@@ -93,8 +93,10 @@ API_READ(api_service)
     if (!v || core_service_status(c->core, r->params[0], &d.status))
         return unknown_service(err, r->params[0]);
     d.current = *v;         /* borrowed */
+    core_ingress_problems(c->core, r->params[0], NULL, &d.ingress_problems);
     type_to_json(&service_detail_type, &d, &r->answer.body);
     type_clear(&service_status_type, &d.status);
+    list_clear((struct list *)&d.ingress_problems, &ingress_problem_type);
     return 0;
 }
 
@@ -211,7 +213,13 @@ API_READ(api_node)
     if (!n)
         return -1;
     struct node shown = without_volumes(n);
+    struct ingress_problem_list problems = {0};
+    core_ingress_problems(c->core, NULL, n->id, &problems);
+    for (uint32_t i = 0; i < problems.n; i++)
+        str_list_add(&shown.ingress_problems, problems.v[i].problem);
     type_to_json(&node_type, &shown, &r->answer.body);
+    str_list_clear(&shown.ingress_problems);
+    list_clear((struct list *)&problems, &ingress_problem_type);
     return 0;
 }
 

@@ -61,6 +61,8 @@ TYPE(job_summary, "A job in short.");
 static const struct field service_detail_fields[] = {
     FIELD(service_detail, 1, FIELD_OBJECT, status, .type = &service_status_type, .help = "How the service stands."),
     FIELD(service_detail, 2, FIELD_OBJECT, current, .type = &service_version_type, .help = "Its current version."),
+    FIELD(service_detail, 3, FIELD_LIST, ingress_problems, .type = &ingress_problem_type, .help = "What keeps requests from outside from "
+          "reaching it."),
     {0},
 };
 TYPE(service_detail, "A service: how it stands, and its current version.");

@@ -12,7 +12,9 @@ struct reason_request { char *reason; };
 struct signal_request { char *signal; };
 
 struct job_summary { char *name; struct str_list services; uint64_t modify_index; };
-struct service_detail { struct service_status status; struct service_version current; };
+struct service_detail {
+    struct service_status status; struct service_version current; struct ingress_problem_list ingress_problems;
+};
 enum volume_state { VOLUME_USED, VOLUME_FREE, VOLUME_UNREACHABLE };
 /* alloc: who has it; NULL: nobody. */
 struct volume_view {

@@ -299,6 +299,9 @@ class Acme(unittest.TestCase):
         self.assertEqual(self.wait_served("c.example.com"), second)
         self.put("c-cert", self.make("c.example.com", -3600))
         wait_for(lambda: any("version 5 of secret c-cert has expired" in e for e in self.events()), 20, "the event")
+        for what in ("status", "c"), ("explain", "c"), ("nodes", "n2"):
+            wait_for(lambda w=what: "certificate for c.example.com: that of version 5 of secret c-cert has expired; it is served all "
+                     "the same" in self.server.mt(*w).stdout, 20, f"mt {what}")
         self.assertEqual(self.server.call("DELETE", "/v1/secrets/c-cert").status, 409)
         self.assert_no_key_in_the_state()
 

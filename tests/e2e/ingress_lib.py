@@ -100,6 +100,22 @@ class TableServer:
             if not self.changed.wait_for(lambda: alloc in (self.report.get("idle") or []), timeout):
                 raise AssertionError(f"{alloc} is not idle; the last report: {self.report}")
 
+    def problem(self, timeout=10):
+        """What the node says that keeps it from following."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.report.get("problem"), timeout):
+                raise AssertionError(f"it says of no problem; the last report: {self.report}")
+            return self.report["problem"]
+
+    def certificates(self, expected, timeout=10):
+        """Waits until the node says this of the hosts whose certificates are not as they should be: patterns."""
+        def said():
+            found = {c["host"]: c["problem"] for c in self.report.get("acme", {}).get("certificates") or [] if c.get("problem")}
+            return found.keys() == expected.keys() and all(re.fullmatch(expected[h], found[h]) for h in found)
+        with self.changed:
+            if not self.changed.wait_for(said, timeout):
+                raise AssertionError(f"it does not say {expected}; the last report: {self.report}")
+
     def put(self, routes):
         self.set(routes)
         return self.applied()

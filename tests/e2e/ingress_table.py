@@ -13,7 +13,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from clients_lib import Load  # noqa: E402
-from ingress_lib import IngressAgent, Replica, TableServer, route  # noqa: E402
+from ingress_lib import HAPROXY, IngressAgent, Replica, TableServer, route  # noqa: E402
 from lib import PATIENCE, free_port, wait_for  # noqa: E402
 
 
@@ -231,9 +231,36 @@ class TableTest(unittest.TestCase):
             self.table.put(self.table.routes)
 
     def test_without_haproxy(self):
-        agent = IngressAgent(self.table, "n2", **{"proxy.haproxy": "/nowhere/haproxy"}).start()
-        self.assertEqual(agent.process.child.wait(30), 2)
-        self.assertIn("there is no program /nowhere/haproxy: install the package haproxy", agent.process.text())
+        """The node says so, does its other work, and serves when it is there."""
+        self.assertEqual(self.agent.end(), [])
+        program = self.agent.workdir.join("haproxy")
+        self.table.report = {}
+        self.agent.flags["proxy.haproxy"] = program
+        self.agent.start()
+        self.assertEqual(self.table.problem(), f"{program}: there is no such program: install the package haproxy, or set proxy.haproxy")
+        a = self.replica("a")
+        self.table.set([route("web", [a.target()])])
+        os.symlink(HAPROXY, program)
+        self.table.applied()
+        self.assertEqual(self.page("/x"), (200, "a /x"))
+        self.assertFalse(self.table.report.get("problem"))
+
+    def test_ports_that_are_taken(self):
+        """Of the web, and of services; it goes on when they are free."""
+        self.assertEqual(self.agent.end(), [])
+        web, tcp = socket.create_server(("127.0.0.1", self.agent.http_port)), socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(web.close)
+        self.addCleanup(tcp.close)
+        self.table.report = {}
+        a = self.replica("a")
+        listen = tcp.getsockname()[1]
+        self.table.set([route("db", [a.target()], protocol="tcp", listen=listen, host=""), route("web", [a.target()])])
+        self.agent.start()
+        self.assertEqual(self.table.problem(), f"port {self.agent.http_port}: is taken by another program on this node")
+        web.close()
+        self.table.applied()
+        self.assertEqual(self.page("/x"), (200, "a /x"))
+        self.assertEqual(self.table.problem(), "ingress of db: its `listen` port is taken on this node")
 
     # --- TLS ---
 
@@ -241,9 +268,11 @@ class TableTest(unittest.TestCase):
         """A file in the node's certificates."""
         directory = self.agent.flags["proxy.certificates"]
         key, crt = os.path.join(directory, "key.new"), os.path.join(directory, "crt.new")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
-                        "-out", crt, "-days", str(days), "-subj", f"/CN={name}",
-                        "-addext", "subjectAltName=" + ",".join(f"DNS:{h}" for h in hosts)], check=True, capture_output=True)
+        request = subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                                  "-subj", f"/CN={name}", "-addext", "subjectAltName=" + ",".join(f"DNS:{h}" for h in hosts)],
+                                 check=True, capture_output=True).stdout
+        subprocess.run(["openssl", "x509", "-req", "-signkey", key, "-out", crt, "-days", str(days), "-copy_extensions", "copy"],
+                       input=request, check=True, capture_output=True)
         with open(crt) as c, open(key) as k, open(os.path.join(directory, f"{name}.new"), "w") as f:
             f.write(c.read() + ("" if broken else k.read()))
         os.unlink(key)
@@ -267,16 +296,24 @@ class TableTest(unittest.TestCase):
         self.table.put([
             route("web", [a.target()], host="one.example.com", tls=True),
             route("web", [a.target()], host="two.example.com", tls=True, redirect_https=False),
+            route("web", [a.target()], host="acme.example.com", tls=True, acme=True),
             route("other", [b.target()], host="plain.example.com"),
         ])
         wait_for(lambda: self.tls("one.example.com")[0] == "one", 10, "the first certificate")
         self.assertEqual(self.tls("one.example.com")[2], "h2")
         self.assertEqual(self.tls("two.example.com")[0], "no certificate for this host")
+        directory = self.agent.flags["proxy.certificates"]
+        none = f"no file in {directory} of this node is for it; it is served with one that browsers warn of"
+        acme = {"acme.example.com": "agent.yaml of this node has no proxy.acme_directory; tried again in .*"}
+        self.table.certificates({"two.example.com": none, **acme})
+        self.certificate("two", "two.example.com", days=-1)
+        self.table.certificates({"two.example.com": "two.pem has expired on .*; it is served all the same", **acme})
         pids = self.agent.proxy_pids()
         self.certificate("two", "two.example.com", "*.wild.example.com")
         self.certificate("half", "three.example.com", broken=True)
-        wait_for(lambda: self.tls("two.example.com")[0] == "two", 10, "a new certificate")
-        self.assertEqual(self.tls("x.wild.example.com")[0], "two")
+        wait_for(lambda: self.tls("x.wild.example.com")[0] == "two", 10, "a new certificate")
+        self.assertEqual(self.tls("two.example.com")[0], "two")
+        self.table.certificates(acme)
         first = self.tls("one.example.com")[1]
         self.certificate("one", "one.example.com", days=60)
         wait_for(lambda: self.tls("one.example.com")[1] != first, 10, "the renewed certificate")

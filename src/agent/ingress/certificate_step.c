@@ -6,10 +6,13 @@
 
 #include "agent/ingress/ingress_internal.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/timefmt.h"
+#include "model/ingress_rules.h"
 
 #define LOOK_MS 2000
 #define SOON_MS (14 * INT64_C(86400000))
+#define TOLD_MAX 1000                /* what servers take of a node */
 
 struct certificate_look {
     uv_work_t work;
@@ -84,6 +87,7 @@ static void look_done(uv_work_t *work, int status)
                 struct certificate_list old = in->certificates;
                 in->certificates = l->found;
                 l->found = old;
+                certificates_tell(in);
                 ingress_step(in);
             }
         }
@@ -117,7 +121,66 @@ void certificate_forget(struct ingress_node *in)
         in->certificate_look->in = NULL;
 }
 
-/* --- telling --- */
+/* --- telling the servers --- */
+
+/* The one for this host that holds longest; NULL: there is none. */
+static const struct certificate *best_for(const struct ingress_node *in, const char *host)
+{
+    const struct certificate *best = NULL;
+    for (uint32_t i = 0; i < in->certificates.n; i++) {
+        const struct certificate *c = &in->certificates.v[i];
+        if ((!best || c->expires_at > best->expires_at) && certificates_cover(&(struct certificate_list){.v = in->certificates.v + i, .n = 1}, host))
+            best = c;
+    }
+    return best;
+}
+
+static bool is_told(const struct acme_certificate_list *l, const char *host)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i].host, host))
+            return true;
+    return false;
+}
+
+void file_certificates_report(const struct ingress_node *in, struct acme_certificate_list *out)
+{
+    for (uint32_t i = 0; in->certificates_known && i < in->table.routes.n && out->n < TOLD_MAX; i++) {
+        const struct ingress *way = &in->table.routes.v[i].ingress;
+        if (!way->tls || way->acme || way->certificate || !way->host || ingress_host_problem(way->host))
+            continue;
+        const struct certificate *c = best_for(in, way->host);
+        if ((c && c->expires_at >= time_now_ms()) || is_told(out, way->host))
+            continue;
+        char when[TIME_TEXT_SIZE];
+        time_format(when, c ? c->expires_at : 0);
+        struct acme_certificate *to = list_add_zero((struct list *)out, &acme_certificate_type);
+        to->host = mem_strdup(way->host);
+        to->problem = c ? mem_printf("%s has expired on %s; it is served all the same", strrchr(c->name, '/') + 1, when)
+                        : mem_printf("no file in %s of this node is for it; it is served with one that browsers warn of",
+                                     in->o.config->certificates);
+    }
+}
+
+void certificates_tell(struct ingress_node *in)
+{
+    struct ingress_report report;
+    CLEANUP_BUF struct buf bytes = {0};
+    if (!in->certificates_known || !in->table.index)
+        return;
+    type_init(&ingress_report_type, &report);
+    ingress_report(in, &report);
+    for (uint32_t i = 0; i < report.acme.certificates.n; i++)
+        type_encode(&acme_certificate_type, &report.acme.certificates.v[i], &bytes);
+    type_clear(&ingress_report_type, &report);
+    uint64_t hash = hash_bytes(bytes.data, bytes.len, 0) | 1;
+    if (hash == in->certificates_told)
+        return;
+    in->certificates_told = hash;
+    acme_changed(in);
+}
+
+/* --- telling the proxy --- */
 
 static void on_have(void *arg, const struct error *err, const char *answer)
 {

@@ -182,6 +182,11 @@ static bool step_start(struct ingress_node *in)
         ingress_step_in(in, in->ended_at ? START_PAUSE_MS : RETRY_MS);     /* what ended may hold it for a moment */
         return true;
     }
+    if (access(in->o.config->haproxy, X_OK) < 0) {
+        fail(in, in->o.config->haproxy, "there is no such program: install the package haproxy, or set proxy.haproxy");
+        ingress_step_in(in, RETRY_MS);
+        return true;
+    }
     in->proxy = PROXY_UNKNOWN;
     in->began_at = time_monotonic_ms();
     process_start(in->process);
@@ -456,6 +461,7 @@ static void on_audit(uv_timer_t *timer)
         w->loaded = w->certificates_read = false;
     in->certificate_rounds = 0;
     in->table_new |= in->left_out != NULL;
+    certificates_tell(in);           /* one may have expired meanwhile */
     look_in(in, 0);
 }
 
@@ -469,6 +475,7 @@ void ingress_follow(struct ingress_node *in, struct agent_ingress *table)
     in->table_new = true;
     acme_follow_table(in);
     secret_certificates_follow(in);
+    certificates_tell(in);
     ingress_step(in);
 }
 
@@ -483,6 +490,7 @@ void ingress_report(struct ingress_node *in, struct ingress_report *report)
     measure_report(in, &report->measures);
     acme_report_fill(in, &report->acme);
     secret_certificates_report(in, &report->acme.certificates);
+    file_certificates_report(in, &report->acme.certificates);
 }
 
 int ingress_open(const struct ingress_options *o, struct ingress_node **out, struct error *err)

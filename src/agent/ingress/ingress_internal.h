@@ -34,7 +34,7 @@ struct ingress_node {
     int64_t ended_at;                /* since when it does not serve although it did; 0: it does, or never did */
 
     struct agent_ingress table;
-    bool have_table, table_new;
+    bool table_new;
     struct layout wanted;
     bool planned;                    /* wanted is what the table says */
     uint64_t generation;             /* of wanted */
@@ -59,6 +59,7 @@ struct ingress_node {
 
     struct certificate_list certificates;
     bool certificates_known;
+    uint64_t certificates_told;      /* hash of what was said of hosts' certificates; 0: nothing yet */
     struct certificate_look *certificate_look;
     uv_timer_t certificate_timer;
     unsigned certificate_rounds;
@@ -92,6 +93,10 @@ bool drain_idle(const struct slot *s);
 /* Looks at the files of certificates from now on. */
 void certificate_watch(struct ingress_node *in);
 void certificate_forget(struct ingress_node *in);
+/* Adds the hosts that a file of the node should have a certificate for, and has none that holds. */
+void file_certificates_report(const struct ingress_node *in, struct acme_certificate_list *out);
+/* The servers are told when something else is to be said of hosts' certificates. */
+void certificates_tell(struct ingress_node *in);
 /* A step: the next certificate that the proxy lacks, has otherwise or should not have. */
 bool step_certificates(struct ingress_node *in);
 

@@ -13,6 +13,7 @@
 #define SLOTS_MIN 4
 #define SLOTS_MAX 1024
 #define WEIGHT_MAX 256
+#define LEFT_OUT_TOLD 20
 #define HEADER_MARK ".by-"            /* in the name of a backend, before the header's */
 
 struct plan {
@@ -25,9 +26,12 @@ struct plan {
 
 static void leave_out(struct plan *p, const struct ingress_route *r, const char *why)
 {
-    p->left_out++;
-    if (!p->problem)
-        p->problem = mem_printf("ingress of %s: %s", r->service && text_is_name(r->service) ? r->service : "a service", why);
+    const char *service = r->service && text_is_name(r->service) ? r->service : "a service";
+    if (p->left_out++ >= LEFT_OUT_TOLD)
+        return;
+    char *before = steal(&p->problem);
+    p->problem = mem_printf("%s%s" INGRESS_OF "%s: %s", before ? before : "", before ? "; " : "", service, why);
+    free(before);
 }
 
 /* --- slots --- */
@@ -271,8 +275,8 @@ void plan_follow(struct layout *layout, const struct agent_ingress *table, const
         for (uint32_t k = 0; layout->backends[i]->unused && k < layout->backends[i]->n_slots; k++)
             if (layout->backends[i]->slots[k].mode != SLOT_OUT || *layout->backends[i]->slots[k].alloc)
                 slot_release(layout->backends[i], &layout->backends[i]->slots[k]);
-    if (p.left_out > 1)
-        *problem = mem_printf("%s (and %u more)", p.problem, p.left_out - 1);
+    if (p.left_out > LEFT_OUT_TOLD)
+        *problem = mem_printf("%s (and %u more)", p.problem, p.left_out - LEFT_OUT_TOLD);
     else
         *problem = steal(&p.problem);
     free(p.problem);

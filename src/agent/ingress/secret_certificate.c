@@ -130,6 +130,14 @@ static int put(struct ingress_node *in, struct secret_certificate *s, const stru
     return dir_make(folder, 0700, err) < 0 ? -1 : file_write(path, pem.data, pem.len, 0600, err);
 }
 
+/* Why it is not as it should be; NULL: it is. The caller's. */
+static char *problem_of(const struct secret_certificate *s)
+{
+    if (s->problem || !s->expires_at || s->expires_at >= time_now_ms())
+        return mem_strdup(s->problem);
+    return mem_printf("that of version %llu of secret %s has expired; it is served all the same", (unsigned long long)s->have, s->name);
+}
+
 void ingress_certificate(struct ingress_node *in, const struct secret_value *value)
 {
     struct secret_certificate *s = value->name ? find(in, value->name) : NULL;
@@ -140,11 +148,9 @@ void ingress_certificate(struct ingress_node *in, const struct secret_value *val
     free(steal(&s->problem));
     if (put(in, s, value, &err) < 0)
         s->problem = mem_printf("version %llu of secret %s cannot be used: %s", (unsigned long long)value->version, s->name, err.text);
-    else if (!s->problem && s->expires_at < time_now_ms())
-        s->problem = mem_printf("that of version %llu of secret %s has expired; it is served all the same",
-                                (unsigned long long)value->version, s->name);
-    if (s->problem)
-        LOG_W("a certificate cannot be used", "reason", s->problem);
+    CLEANUP_FREE char *problem = problem_of(s);
+    if (problem)
+        LOG_W("a certificate cannot be used", "reason", problem);
     acme_changed(in);
 }
 
@@ -156,6 +162,6 @@ void secret_certificates_report(const struct ingress_node *in, struct acme_certi
         if (!s || !s->have)
             continue;
         struct acme_certificate *c = list_add_zero((struct list *)out, &acme_certificate_type);
-        *c = (struct acme_certificate){.host = mem_strdup(way->host), .expires_at = s->expires_at, .problem = mem_strdup(s->problem)};
+        *c = (struct acme_certificate){.host = mem_strdup(way->host), .expires_at = s->expires_at, .problem = problem_of(s)};
     }
 }

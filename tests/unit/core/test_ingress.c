@@ -166,6 +166,42 @@ static void a_proxy_that_cannot_follow_says_why(void **state)
     cluster_clear(&c);
 }
 
+/* "n3: PROBLEM" of the service and node, NULL: any; the first is told. */
+static void assert_problem(struct cluster *c, const char *service, const char *node_id, const char *wanted)
+{
+    struct ingress_problem_list l;
+    core_ingress_problems(c->core, service, node_id, &l);
+    if (l.n != (wanted != NULL))
+        fail_msg("%u problems are told, wanted: %s", l.n, wanted ? wanted : "none");
+    if (wanted) {
+        CLEANUP_FREE char *text = mem_printf("%s: %s", l.v[0].node, l.v[0].problem);
+        assert_string_equal(text, wanted);
+    }
+    list_clear((struct list *)&l, &ingress_problem_type);
+}
+
+static void what_keeps_requests_away_is_told_of_whom_it_concerns(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    assert_true(cluster_submit(&c, "web", WEB));
+    assert_problem(&c, "web", NULL, ": no node takes requests from outside: set `ingress: true` in the agent.yaml of those that are to");
+    cluster_add_ingress_node(&c, 2);
+    cluster_add_ingress_node(&c, 3);
+    assert_problem(&c, "web", NULL, NULL);
+    assert_true(follow(&c, 3, 1, "ingress of db: its `listen` port is taken on this node; ingress of web: it is not served"));
+    assert_problem(&c, "web", NULL, "n3: ingress of db: its `listen` port is taken on this node; ingress of web: it is not served");
+    assert_problem(&c, NULL, cluster_node_id(3), "n3: ingress of db: its `listen` port is taken on this node; ingress of web: it is not served");
+    assert_problem(&c, NULL, cluster_node_id(2), NULL);
+    assert_true(follow(&c, 3, 1, "ingress of db: its `listen` port is taken on this node"));
+    assert_problem(&c, "web", NULL, NULL);
+    assert_true(follow(&c, 3, 1, "port 80: is taken by another program on this node"));
+    assert_problem(&c, "web", NULL, "n3: port 80: is taken by another program on this node");
+    cluster_node_state(&c, 3, NODE_DOWN);
+    assert_problem(&c, "web", NULL, NULL);
+    cluster_clear(&c);
+}
+
 /* --- leaving before stopping --- */
 
 static void two_proxies(struct cluster *c)
@@ -410,6 +446,7 @@ int main(void)
         cmocka_unit_test(the_table_and_its_age_survive_a_snapshot),
         cmocka_unit_test(reports_of_others_than_ingress_nodes_are_refused),
         cmocka_unit_test(a_proxy_that_cannot_follow_says_why),
+        cmocka_unit_test(what_keeps_requests_away_is_told_of_whom_it_concerns),
         cmocka_unit_test(a_replica_stops_once_no_proxy_has_a_connection_to_it),
         cmocka_unit_test(reports_from_before_it_left_do_not_count),
         cmocka_unit_test(a_silent_proxy_holds_nothing_up_longer_than_the_kill_timeout),

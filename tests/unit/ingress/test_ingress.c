@@ -141,7 +141,11 @@ static void nothing_is_injected(void **state)
     add_route(&table, "web\nbackend x", "b.example.com", "/");
     add_target(add_route(&table, "ip", "c.example.com", "/"), 1, 1)->ip[0] = '\n';
     CLEANUP_FREE char *problem = follow(&l, &table);
-    assert_string_equal(problem, "ingress of bad: its host or path cannot be served (and 2 more)");
+    assert_string_equal(problem, "ingress of bad: its host or path cannot be served; ingress of a service: its service or port has no "
+                        "proper name; ingress of ip: a replica has no address that a proxy can reach");
+    assert_true(ingress_problem_concerns(problem, "bad") && ingress_problem_concerns(problem, "ip"));
+    assert_false(ingress_problem_concerns(problem, "good") || ingress_problem_concerns(problem, "service"));
+    assert_true(ingress_problem_concerns("port 80: is taken by another program on this node", "good"));
     assert_int_equal(l.n, 2);
     assert_int_equal(l.maps[MAP_HTTP].n, 2);
     layout_clear(&l);
