@@ -1,6 +1,7 @@
 /* A whole cluster in one command: a temporary directory, servers, an agent, then `mt run FILE` as a child, so that signals
- * are ours alone to handle. Whatever happens from the first start on, the end is the same: the agent with its tasks, the
- * servers, the directory. Signals stay blocked and are taken by wait_signal. */
+ * are ours alone to handle. Whatever happens from the first start on, the end is the same: the agent with its tasks and its
+ * proxy, the servers, the directory. What outlives an agent that was killed, another one takes away. Signals stay blocked and
+ * are taken by wait_signal. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ struct dev {
     struct api *api;
     sigset_t signals;
     bool stop, hurry;            /* we were asked to end; once more */
+    bool agent_lost;             /* it ended after it was there, and what it ran goes on */
 };
 
 /* --- ports and directory --- */
@@ -292,8 +294,10 @@ static int live(struct dev *d, struct error *err)
     for (; !d->stop; wait_signal(d, -1)) {
         if (look_at_servers(d, err))
             return -1;
-        if (!child_running(&d->agent))
+        if (!child_running(&d->agent)) {
+            d->agent_lost = true;
             return ended(&d->agent, "", err);
+        }
         if (running && !child_running(&d->run)) {
             running = false;
             cli_say(d->cli, "%s; Ctrl-C ends the cluster",
@@ -323,8 +327,32 @@ static void stop_child(struct dev *d, struct child *c, int limit_ms)
     }
 }
 
+static bool agent_answers(struct dev *d)
+{
+    struct error err;
+    CLEANUP_FREE char *address = mem_printf("http://127.0.0.1:%d", d->agent_port);
+    struct api *api = api_new(&(struct api_options){.addresses = address}, &err);
+    CLEANUP(json_decref) json_t *answer = api ? api_get(api, "/v1/healthz", &err) : NULL;
+    if (api)
+        api_free(api);
+    return answer != NULL;
+}
+
+/* Finds tasks and proxy again, and ends with them as any other. */
+static void bring_agent_back(struct dev *d)
+{
+    struct error err = {0};
+    cli_say(d->cli, "starting the agent once more, to end what it left running");
+    child_clear(&d->agent);
+    d->stop = false;
+    if (start_agent(d, &err) || wait_ready(d, &d->agent, 1, agent_answers, &err))
+        fprintf(stderr, "mt: %s; tasks and the proxy may be left\n", err.text);
+}
+
 static void stop_all(struct dev *d)
 {
+    if (d->agent_lost)
+        bring_agent_back(d);
     if (d->agent.pid)
         cli_say(d->cli, "\nstopping the tasks, the agent and the server%s", d->count > 1 ? "s" : "");
     stop_child(d, &d->run, SERVER_STOP_MS);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The real mt on a real cluster, made by `mt dev`: run, look, logs, exec, change, and that nothing is left at the end."""
+import contextlib
 import json
 import os
 import re
@@ -84,6 +85,26 @@ def processes_of(dev, allocs):
                     found.add(int(pid))
         except OSError:
             continue
+    return found
+
+
+def name_of(pid):
+    with open(f"/proc/{pid}/comm") as f:
+        return f.read().strip()
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])
+
+
+def processes_in(directory, name):
+    """The processes of this name that work below the directory."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if name_of(pid) == name and os.readlink(f"/proc/{pid}/cwd").startswith(directory):
+                found.add(int(pid))
     return found
 
 
@@ -290,6 +311,20 @@ class DevTest(unittest.TestCase):
         self.assertIn("killing the tasks", dev.process.text())
         self.assertFalse(os.path.exists(dev.dir))
         wait_for(lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
+
+    def test_an_agent_that_is_killed_leaves_nothing(self):
+        """Neither its tasks nor its proxy."""
+        dev = Dev("--ingress")
+        self.assertEqual(dev.mt("run", dev.file("web.yaml", WEB), "--var", "TAIL=sleep 1000").returncode, 0)
+        proxy = wait_for(lambda: processes_in(dev.dir, "haproxy"), 20, "the proxy")
+        tree = processes_of(dev, [a["id"] for a in dev.json("allocs")])
+        self.assertGreaterEqual(len(tree), 5, "server, agent, two of web, talker")
+        agent = next(pid for pid in tree if name_of(pid) == "mentat-agent" and parent_of(pid) == dev.process.pid)
+        os.kill(agent, signal.SIGKILL)
+        self.assertEqual(dev.process.child.wait(60 * PATIENCE), 1)
+        self.assertIn("mentat-agent was ended by signal 9", dev.process.text())
+        self.assertFalse(os.path.exists(dev.dir))
+        wait_for(lambda: not [p for p in tree | proxy if os.path.exists(f"/proc/{p}")], 10, "the end of every process")
 
     def test_three_servers_lose_one_and_leave_nothing(self):
         dev = Dev("--servers", "3")
