@@ -100,12 +100,11 @@ class TableServer:
             if not self.changed.wait_for(lambda: alloc in (self.report.get("idle") or []), timeout):
                 raise AssertionError(f"{alloc} is not idle; the last report: {self.report}")
 
-    def problem(self, timeout=10):
-        """What the node says that keeps it from following."""
+    def problem(self, expected, timeout=10):
+        """Waits until the node says that this keeps it from following."""
         with self.changed:
-            if not self.changed.wait_for(lambda: self.report.get("problem"), timeout):
-                raise AssertionError(f"it says of no problem; the last report: {self.report}")
-            return self.report["problem"]
+            if not self.changed.wait_for(lambda: self.report.get("problem") == expected, timeout):
+                raise AssertionError(f"it does not say {expected}; the last report: {self.report}")
 
     def certificates(self, expected, timeout=10):
         """Waits until the node says this of the hosts whose certificates are not as they should be: patterns."""

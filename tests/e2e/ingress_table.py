@@ -237,7 +237,7 @@ class TableTest(unittest.TestCase):
         self.table.report = {}
         self.agent.flags["proxy.haproxy"] = program
         self.agent.start()
-        self.assertEqual(self.table.problem(), f"{program}: there is no such program: install the package haproxy, or set proxy.haproxy")
+        self.table.problem(f"{program}: there is no such program: install the package haproxy, or set proxy.haproxy")
         a = self.replica("a")
         self.table.set([route("web", [a.target()])])
         os.symlink(HAPROXY, program)
@@ -256,11 +256,11 @@ class TableTest(unittest.TestCase):
         listen = tcp.getsockname()[1]
         self.table.set([route("db", [a.target()], protocol="tcp", listen=listen, host=""), route("web", [a.target()])])
         self.agent.start()
-        self.assertEqual(self.table.problem(), f"port {self.agent.http_port}: is taken by another program on this node")
+        self.table.problem(f"port {self.agent.http_port}: is taken by another program on this node")
         web.close()
         self.table.applied()
         self.assertEqual(self.page("/x"), (200, "a /x"))
-        self.assertEqual(self.table.problem(), "ingress of db: its `listen` port is taken on this node")
+        self.table.problem("ingress of db: its `listen` port is taken on this node")
 
     # --- TLS ---
 
