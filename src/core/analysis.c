@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/chance.h"
 #include "core/ingress.h"
 #include "core/reconcile.h"
 #include "model/latency.h"
@@ -10,6 +11,7 @@
 #define COUNT_MAX (INT64_C(1) << 40)     /* of a version, by one node: sums of many are far from overflowing */
 #define VERSIONS_MAX 16
 #define P99_NOISE_MS 10                  /* by so much more it may always take: what is fast differs by chance */
+#define SURE 6.9                         /* see chance.h: who is no worse is found to be with one in a thousand */
 
 static const struct analysis *asked(const struct deployment_entry *d)
 {
@@ -145,18 +147,36 @@ static double percent(int64_t part, int64_t of)
     return of ? 100.0 * (double)part / (double)of : 0;
 }
 
-/* Too many of its requests failed, even if none of those that are missing to the least number will. */
-static bool fails_more(const struct analysis *a, const struct deployment_analysis *seen)
+enum finding { FINDING_FINE, FINDING_CHANCE /* worse, which may be chance */, FINDING_WORSE };
+
+static enum finding find_errors(const struct analysis *a, const struct deployment_analysis *seen)
 {
-    int64_t of = seen->canary.requests > a->min_requests ? seen->canary.requests : a->min_requests;
-    return seen->stable.requests >= a->min_requests
-           && percent(seen->canary.errors, of) > percent(seen->stable.errors, seen->stable.requests) + a->max_error_rate_increase;
+    struct chance_count stable = {seen->stable.requests, seen->stable.errors}, canary = {seen->canary.requests, seen->canary.errors};
+    if (percent(canary.hits, canary.of) <= percent(stable.hits, stable.of) + a->max_error_rate_increase)
+        return FINDING_FINE;
+    return chance_of_difference(stable, canary, a->max_error_rate_increase / 100) > SURE ? FINDING_WORSE : FINDING_CHANCE;
 }
 
-static bool is_slower(const struct analysis *a, const struct deployment_analysis *seen)
+static int64_t longer_than(const struct deployment_entry *d, int64_t ms)
 {
+    int64_t n = 0;
+    for (uint32_t i = 0; i < d->measures.n; i++)
+        n += latency_list_beyond(&d->measures.v[i].canary.latencies, ms) + latency_list_beyond(&d->measures.v[i].canary_before.latencies, ms);
+    return n;
+}
+
+/* 99 % of its answers should come within this time: of those that take longer there are one in a hundred, or less. */
+static enum finding find_times(const struct deployment_entry *d)
+{
+    const struct analysis *a = asked(d);
+    const struct deployment_analysis *seen = &d->d.analysis;
     int64_t canary = seen->canary.p99_ms, stable = seen->stable.p99_ms;
-    return a->max_p99_ratio > 0 && canary - stable > P99_NOISE_MS && (double)canary > a->max_p99_ratio * (double)stable;
+    double most = a->max_p99_ratio * (double)stable;
+    int64_t limit = most > (double)(stable + P99_NOISE_MS) ? (int64_t)most : stable + P99_NOISE_MS;
+    if (a->max_p99_ratio <= 0 || canary <= limit)
+        return FINDING_FINE;
+    struct chance_count slow = {longer_than(d, -1), longer_than(d, limit)};
+    return chance_of_more(slow, 0.01) > SURE ? FINDING_WORSE : FINDING_CHANCE;
 }
 
 static bool has_enough(const struct analysis *a, const struct deployment_analysis *seen)
@@ -181,7 +201,7 @@ static void fail(struct pass *p, struct verdict *v)
 {
     const struct deployment_analysis *seen = &p->beside->d.analysis;
     v->counts.analysis = OUTCOME_FAILED;
-    if (fails_more(asked(p->beside), seen))
+    if (find_errors(asked(p->beside), seen) == FINDING_WORSE)
         snprintf(v->failure, sizeof(v->failure), "the canary did not pass its analysis: %.1f %% of its %lld requests failed, and "
                  "%.1f %% of those of the version before", percent(seen->canary.errors, seen->canary.requests),
                  (long long)seen->canary.requests, percent(seen->stable.errors, seen->stable.requests));
@@ -207,9 +227,10 @@ static void wait_for_requests(struct pass *p, struct verdict *v)
     const struct analysis *a = asked(p->beside);
     const struct deployment_analysis *seen = &p->beside->d.analysis;
     int64_t until = seen->since + a->timeout_secs * 1000;
-    CLEANUP_FREE char *lacking = has_enough(a, seen)
-        ? mem_strdup("no ingress node tells how long requests took, since none has `access_log: true`")
-        : mem_printf("it takes %lld requests of each version", (long long)a->min_requests);
+    CLEANUP_FREE char *lacking = !has_enough(a, seen) ? mem_printf("it takes %lld requests of each version", (long long)a->min_requests)
+        : mem_strdup(!knows_latency(a, seen) ? "no ingress node tells how long requests took, since none has `access_log: true`"
+                     : find_errors(a, seen) != FINDING_FINE ? "more of the canary's requests failed, which may still be chance"
+                     : "the canary's answers took longer, which may still be chance");
     if (p->d->now >= until) {
         conclude(v, OUTCOME_INCONCLUSIVE, DEPLOYMENT_PAUSED,
                  mem_printf("the canary could not be analysed within %llds: %s; `mt promote %s` goes on, `mt abort %s` goes back",
@@ -229,11 +250,14 @@ void analysis_judge(struct pass *p, struct verdict *v)
     int64_t until = seen->since + a->window_secs * 1000;
     if (!is_open(p->beside) || !a->window_secs)
         return;
-    if (fails_more(a, seen) || (has_enough(a, seen) && is_slower(a, seen)))
+    bool enough = has_enough(a, seen);
+    enum finding errors = seen->stable.requests >= a->min_requests ? find_errors(a, seen) : FINDING_CHANCE;
+    enum finding times = enough ? find_times(p->beside) : FINDING_CHANCE;
+    if (errors == FINDING_WORSE || times == FINDING_WORSE)
         fail(p, v);
     else if (p->d->now < until)
         pass_wake(p, until);
-    else if (has_enough(a, seen) && knows_latency(a, seen))
+    else if (enough && knows_latency(a, seen) && errors == FINDING_FINE && times == FINDING_FINE)
         succeed(p, v);
     else
         wait_for_requests(p, v);

@@ -2,8 +2,8 @@
  *
  * From the moment that it has its part of the requests, the table asks the nodes to measure; what they report is kept for
  * each node, and added up. When the deployment has paused for window_secs, both versions had min_requests, and the canary's
- * do not fail or last much more than the others, it has passed. It has failed as soon as it cannot pass any more. Private to
- * src/core. */
+ * do not fail or last more than the others by what is allowed, it has passed. It has failed as soon as they do by more than chance
+ * explains; in between, more requests are waited for. Private to src/core. */
 #pragma once
 #include "core/state.h"
 

@@ -68,6 +68,14 @@ int64_t latency_list_count(const struct latency_list *l)
     return n;
 }
 
+int64_t latency_list_beyond(const struct latency_list *l, int64_t ms)
+{
+    int64_t n = 0;
+    for (uint32_t i = l->n; i-- > 0 && l->v[i].ms > ms;)
+        n += l->v[i].requests;
+    return n;
+}
+
 int64_t latency_list_percentile(const struct latency_list *l, int64_t percent)
 {
     int64_t all = latency_list_count(l), seen = 0;

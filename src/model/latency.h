@@ -15,5 +15,7 @@ int64_t latency_step_ms(unsigned step);
 bool latency_list_valid(const struct latency_list *l);
 void latency_list_add(struct latency_list *to, const struct latency_list *more);
 int64_t latency_list_count(const struct latency_list *l);
+/* Those of them that took longer. */
+int64_t latency_list_beyond(const struct latency_list *l, int64_t ms);
 /* What so many percent of the requests did not exceed; 0 of none. */
 int64_t latency_list_percentile(const struct latency_list *l, int64_t percent);
