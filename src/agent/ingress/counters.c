@@ -24,10 +24,21 @@ struct counter *counter_of(struct counter_list *l, const char *name)
     return &l->v[from];
 }
 
+void counter_time(struct counter *c, int64_t response_ms)
+{
+    if (!c->times)
+        c->times = NEW(struct times);
+    c->times->counts[latency_step(response_ms)]++;
+    c->times->all++;
+    c->times->sum_ms += response_ms;
+}
+
 void counters_clear(struct counter_list *l)
 {
-    for (uint32_t i = 0; i < l->n; i++)
+    for (uint32_t i = 0; i < l->n; i++) {
         free(l->v[i].name);
+        free(l->v[i].times);
+    }
     free(l->v);
     *l = (struct counter_list){0};
 }

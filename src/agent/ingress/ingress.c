@@ -523,6 +523,7 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
     uv_timer_start(&in->audit_timer, on_audit, AUDIT_MS, AUDIT_MS);
     certificate_watch(in);
     metrics_watch(in);
+    measure_read(in);
     *out = in;
     return 0;
 }

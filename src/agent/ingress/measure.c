@@ -59,6 +59,8 @@ static void on_line(struct ingress_node *in, const char *line, size_t n)
     struct access_line l;
     const struct backend *b = access_line_parse(line, n, &l) ? layout_find(&in->wanted, l.backend) : NULL;
     struct measured *m = b && b->service ? of_service(in, b->service) : NULL;
+    if (b && b->service && !b->tcp)
+        counter_time(counter_of(&in->totals, b->name), l.response_ms);
     for (uint32_t i = 0; m && m->since && i < b->n_slots; i++)
         if (*b->slots[i].alloc && b->slots[i].port == l.port && !strcmp(b->slots[i].ip, l.ip)) {
             of_version(m, b->slots[i].version)->latencies[latency_step(l.response_ms)]++;
@@ -93,13 +95,20 @@ static void on_log(void *arg, const void *bytes, size_t n)
         keep(m, at, (size_t)(end - at));
 }
 
-/* It cannot be read any more: times are told as far as they are known. */
+/* It cannot be read any more; metrics.c begins anew. */
 static void on_log_end(void *arg, const struct error *err)
 {
     forget_log(&((struct ingress_node *)arg)->measure);
 }
 
 static const struct log_events log_events = {.data = on_log, .end = on_log_end};
+
+void measure_read(struct ingress_node *in)
+{
+    if (!in->measure.log && in->o.config->access_log)
+        in->measure.log = log_reader_open(in->o.loop, in->directory, &(struct log_query){.stream = LOG_STDOUT, .follow = true},
+                                          &log_events, in);
+}
 
 /* --- what is asked for --- */
 
@@ -131,13 +140,8 @@ void measure_follow(struct ingress_node *in)
         m->v = mem_realloc_array(m->v, m->n + 1, sizeof *m->v);
         m->v[m->n++] = (struct measured){.service = mem_strdup(r->service), .index = r->measured};
     }
-    if (!m->n) {
-        forget_log(m);
-    } else if (!m->log) {
-        m->log = log_reader_open(in->o.loop, in->directory, &(struct log_query){.stream = LOG_STDOUT, .follow = true},
-                                 &log_events, in);
+    if (m->n)
         metrics_watch(in);
-    }
 }
 
 /* --- counters --- */

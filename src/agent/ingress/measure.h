@@ -1,5 +1,5 @@
-/* Measure: while a canary is judged, what this node's proxy saw of each version of its service: requests and errors as the
- * proxy counts them, and how long replicas took to answer, from its access log, which is read only then. */
+/* Measure: how long replicas took to answer, from the proxy's access log, by service; and while a canary is judged, what this
+ * node's proxy saw of each version of its service: requests and errors as the proxy counts them, and those times. */
 #pragma once
 #include "agent/ingress/counters.h"
 #include "agent/logfile.h"
@@ -20,13 +20,15 @@ struct measured {
 struct measure {
     struct measured *v;
     uint32_t n;
-    struct log_reader *log;          /* NULL while nothing is measured */
+    struct log_reader *log;          /* NULL: it is not read */
     char *line;                      /* the beginning of one */
     size_t line_len;
 };
 
 struct ingress_node;
 
+/* Reads the access log from now on, when there is one. */
+void measure_read(struct ingress_node *in);
 /* The table came into force: begins and ends what it asks for. */
 void measure_follow(struct ingress_node *in);
 /* From time to time: begins with what the proxy's counters say by now. True: there is news for the report. */

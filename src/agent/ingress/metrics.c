@@ -72,6 +72,7 @@ static void on_timer(uv_timer_t *timer)
 {
     struct ingress_node *in = timer->data;
     uv_timer_set_repeat(timer, in->measure.n ? ASK_MEASURED_MS : ASK_MS);
+    measure_read(in);
     if (measure_look(in))
         in->o.report(in->o.ctx);
     if (in->in_force && !in->reloading)
@@ -139,6 +140,31 @@ static void add_versions(const struct ingress_node *in, struct buf *out)
     }
 }
 
+/* Upper ends in milliseconds, each that of a step of latency.h. */
+static const int64_t time_ends[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
+
+static void add_times(const struct ingress_node *in, struct buf *out)
+{
+    add_head(out, "response_seconds", "histogram", "Time from a request's end to the head of its replica's answer.");
+    for (uint32_t i = 0; i < in->totals.n; i++) {
+        const struct times *t = in->totals.v[i].times;
+        const struct backend *b = backend_of(in, &in->totals.v[i]);
+        if (!t || !b)
+            continue;
+        CLEANUP_FREE char *labels = mem_printf("service=\"%s\",backend=\"%s\"", b->service, b->name);
+        int64_t below = 0;
+        unsigned step = 0;
+        for (size_t k = 0; k < ARRAY_LEN(time_ends); k++) {
+            while (step < LATENCY_STEPS && latency_step_ms(step) <= time_ends[k])
+                below += t->counts[step++];
+            buf_printf(out, "mentat_ingress_response_seconds_bucket{%s,le=\"%g\"} %" PRId64 "\n", labels, (double)time_ends[k] / 1000, below);
+        }
+        buf_printf(out, "mentat_ingress_response_seconds_bucket{%s,le=\"+Inf\"} %" PRId64 "\n", labels, t->all);
+        buf_printf(out, "mentat_ingress_response_seconds_sum{%s} %.3f\n", labels, (double)t->sum_ms / 1000);
+        buf_printf(out, "mentat_ingress_response_seconds_count{%s} %" PRId64 "\n", labels, t->all);
+    }
+}
+
 void ingress_metrics(const struct ingress_node *in, struct buf *out)
 {
     const struct worker *w;
@@ -165,5 +191,6 @@ void ingress_metrics(const struct ingress_node *in, struct buf *out)
         }
     }
     add_answers(in, out);
+    add_times(in, out);
     add_versions(in, out);
 }
