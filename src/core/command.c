@@ -175,7 +175,8 @@ int64_t command_kind_level(enum command_kind kind)
 static bool has_new_ingress(const struct service *s)
 {
     for (uint32_t i = 0; i < s->ingress.n; i++)
-        if (s->ingress.v[i].acme || s->ingress.v[i].certificate || s->ingress.v[i].sticky_header)
+        if (s->ingress.v[i].acme || s->ingress.v[i].certificate || s->ingress.v[i].sticky_header || s->ingress.v[i].max_body_mb
+            || s->ingress.v[i].requests_per_second)
             return true;
     return false;
 }

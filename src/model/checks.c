@@ -254,6 +254,10 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
                 i->host);
     if (i->sticky_header && i->protocol != PROTOCOL_HTTP)
         PROBLEM("sticky_header", "is for `protocol: http`");
+    if (i->max_body_mb && i->protocol != PROTOCOL_HTTP)
+        PROBLEM("max_body_mb", "is for `protocol: http`");
+    if (i->requests_per_second && i->protocol != PROTOCOL_HTTP)
+        PROBLEM("requests_per_second", "is for `protocol: http`");
     if (i->sticky_header && i->sticky)
         PROBLEM("sticky_header", "give either `sticky` or `sticky_header`, not both");
     if (i->sticky_header && ingress_header_problem(i->sticky_header))
@@ -474,6 +478,23 @@ static void check_after(const struct service *s, const char *path, struct proble
         PROBLEM("after", "names %u services; at most %d are possible", s->after.n, AFTER_MAX);
 }
 
+/* Entries of a port share the proxy's way to it. */
+static void check_limits(const struct service *s, uint32_t i, const char *path, struct problem_list *problems)
+{
+    const struct ingress *way = &s->ingress.v[i];
+    for (uint32_t k = 0; k < i; k++) {
+        const struct ingress *other = &s->ingress.v[k];
+        if (!way->port || !other->port || strcmp(way->port, other->port) || way->protocol != other->protocol)
+            continue;
+        CLEANUP_FREE char *at = mem_printf("ingress[%u]", i);
+        if (way->max_body_mb != other->max_body_mb || way->requests_per_second != other->requests_per_second) {
+            PROBLEM(at, "has other limits than ingress[%u], which leads to the same port: give both the same `max_body_mb` and "
+                    "`requests_per_second`", k);
+            return;
+        }
+    }
+}
+
 void check_service(const void *object, const char *path, struct problem_list *problems)
 {
     const struct service *s = object;
@@ -497,6 +518,7 @@ void check_service(const void *object, const char *path, struct problem_list *pr
     for (uint32_t i = 0; i < s->ingress.n; i++) {
         CLEANUP_FREE char *at = mem_printf("ingress[%u].port", i);
         check_port_name(s, s->ingress.v[i].port, path, at, problems);
+        check_limits(s, i, path, problems);
     }
 }
 

@@ -61,7 +61,8 @@ struct deploy {
 struct ingress { char *host, *path, *port; bool tls; char *redirect_https /* "true", "false", NULL: as tls */;
                  bool sticky; enum protocol protocol; int64_t listen; bool acme;
                  char *certificate /* name of a secret; NULL: none */;
-                 char *sticky_header /* of a request; NULL: none */; };
+                 char *sticky_header /* of a request; NULL: none */;
+                 int64_t max_body_mb, requests_per_second /* of a client's address; 0: no limit of its own */; };
 struct ingress_list { struct ingress *v; uint32_t n; };
 /* Next to the profile, what the service changes of it; "true", "false", NULL: as the profile. */
 struct security {

@@ -189,6 +189,10 @@ static const struct field ingress_fields[] = {
     BOOL(ingress, sticky, 6, .default_text = "false", .help = "A client stays with its replica, by a cookie."),
     STRING(ingress, sticky_header, 11, .help = "Name of a header of the requests: during a canary those with the same value of it get the "
            "same version."),
+    SIZE_MB(ingress, max_body_mb, 12, RANGE(0, 1 << 20), .help = "Longest body of a request, as its Content-Length says (413 beyond); "
+            "default: as the nodes have it."),
+    INT(ingress, requests_per_second, 13, RANGE(0, 1000000), .help = "Requests of one client address in a second to the service, at each "
+        "ingress node (429 beyond); default: as the nodes have it."),
     ENUM(ingress, protocol, 7, protocol_names, .default_text = "http", .help = "http, or tcp with `listen`."),
     INT(ingress, listen, 8, RANGE(0, 65535), .help = "tcp: port of the ingress node."),
     STRING(ingress, certificate, 10, .help = "Name of a secret with a certificate, its chain and its key (PEM); without it and `acme` "

@@ -95,6 +95,39 @@ class TableTest(unittest.TestCase):
         load.more(50)
         self.assertEqual(load.stop(), [])
 
+    def test_limits_of_requests(self):
+        """Of a node and of a service: 413 for bodies, 429 for clients that ask too often."""
+        self.assertEqual(self.agent.end(), [])
+        self.agent.flags.update({"proxy.max_body_mb": 2, "proxy.requests_per_second": 200})
+        self.agent.start()
+        a, b = self.replica("a"), self.replica("b")
+        self.table.put([route("web", [a.target()]),
+                        route("small", [b.target()], host="small.example.com", max_body_mb=1, requests_per_second=20)])
+
+        def post(host, mb):
+            with socket.create_connection(("127.0.0.1", self.agent.http_port), 10) as s:
+                s.sendall(f"POST /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: {mb * 1048576}\r\n\r\n".encode())
+                if mb <= 1:
+                    s.sendall(b"x" * mb * 1048576)
+                return int(s.recv(4096).split()[1])
+        self.assertEqual([post("web.example.com", mb) for mb in (1, 3)], [200, 413])
+        self.assertEqual([post("small.example.com", mb) for mb in (1, 2)], [200, 413])
+        kept = http.client.HTTPConnection("127.0.0.1", self.agent.http_port, timeout=10)
+        self.addCleanup(kept.close)
+
+        def burst(host, n):
+            found = []
+            for _ in range(n):
+                kept.request("GET", "/x", headers={"Host": host})
+                response = kept.getresponse()
+                response.read()
+                found.append(response.status)
+            return found
+        wait_for(lambda: 429 in burst("small.example.com", 30), 20, "the service's limit")
+        self.assertEqual(burst("web.example.com", 1), [200])
+        wait_for(lambda: 429 in burst("web.example.com", 300), 20, "the node's limit")
+        wait_for(lambda: burst("small.example.com", 1) == [200], 20, "the end of the limits")
+
     def test_a_canary_by_header(self):
         """The same value gets the same version; the parts of many values, and which way they move when the canary's grows."""
         old, new, newer = self.replica("old"), self.replica("new", version=2), self.replica("newer", version=2)
@@ -145,16 +178,27 @@ class TableTest(unittest.TestCase):
         for _ in range(100):
             self.page("/")
         self.page("/", host="more.example.com")
+        self.page("/slow?0.3")
 
         def counted(name):
             text = self.agent.get("/v1/metrics").body.decode()
             return {line.split("{")[1].split("}")[0]: float(line.split()[-1]) for line in text.splitlines()
                     if line.startswith(name + "{")}
-        wait_for(lambda: counted("mentat_ingress_answers_total")['service="web",backend="web.http",status="2xx"'] == 200, 20, "counters")
+        wait_for(lambda: counted("mentat_ingress_answers_total")['service="web",backend="web.http",status="2xx"'] == 201, 20, "counters")
         self.assertEqual(counted("mentat_ingress_answers_total")['service="more",backend="more.http",status="5xx"'], 1)
         versions = counted("mentat_ingress_version_requests_total")
-        self.assertEqual(sum(versions.values()), 200)
+        self.assertEqual(sum(versions.values()), 201)
         self.assertLess(abs(versions['service="web",version="2"'] - 50), 30)
+        # How long they took, from the access log, over the reload too.
+        own, prefix = 'service="web",backend="web.http"', "mentat_ingress_response_seconds"
+        wait_for(lambda: counted(prefix + "_count").get(own) == 201, 20, "times")
+        times = counted(prefix + "_bucket")
+        self.assertEqual(times[own + ',le="+Inf"'], 201)
+        self.assertLessEqual(times[own + ',le="0.256"'], 200)
+        ends = [v for k, v in times.items() if k.startswith(own)]
+        self.assertEqual(ends, sorted(ends))
+        self.assertGreaterEqual(counted(prefix + "_sum")[own], 0.3)
+        self.assertNotIn('service="more",backend="more.http"', counted(prefix + "_count"))      # nobody answered
 
     def test_reload_loses_nothing(self):
         """New services, new TCP ports and full slots need a new configuration."""

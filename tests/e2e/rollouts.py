@@ -27,6 +27,11 @@ class Rollouts(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (status, ""), args)
         self.assertIn(part, done.stderr)
 
+    def assert_refused(self, name, status, code, text, **service):
+        """A service that cannot be submitted."""
+        answer = self.server.post("/v1/jobs", job(name, exec_service(name, **service)))
+        self.assertEqual((answer.status, answer.error["code"], answer.error["message"]), (status, code, text))
+
     def assert_done(self, part, *args):
         done = self.mt(*args)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -104,24 +109,27 @@ class Rollouts(unittest.TestCase):
 
     def test_what_cannot_be(self):
         self.submit("rolling")
-        self.assert_fails(1, "there is no service nosuch", "deploy", "nosuch", "--env", "A=1")
+        unknown = "mt: there is no service nosuch; `mt services` lists them\n"
+        self.assert_fails(1, unknown, "deploy", "nosuch", "--env", "A=1")
         self.assert_fails(2, "nothing is to change", "deploy", "web")
         self.assert_fails(2, "NAME=VALUE", "deploy", "web", "--env", "A")
         self.assert_fails(2, "strategy", "deploy", "web", "--strategy", "sometimes")
         self.assert_fails(2, "has no images", "deploy", "web", "--image", "x")
         for command in "promote", "abort":
-            self.assert_fails(1, "no deployment of service web is under way", command, "web")
-            self.assert_fails(1, "there is no service nosuch", command, "nosuch")
-        self.assert_fails(1, "no older version", "rollback", "web")
-        self.assert_fails(2, "--to", "promote", "web", "--to", "101")
-        for key, value, part in (("deploy", {"strategy": "canary", "canary_percent": 0}, "canary_percent"),
-                                 ("deploy", {"strategy": "canary", "canary_percent": 101}, "canary_percent")):
-            answer = self.server.post("/v1/jobs", job("other", exec_service("other", **{key: value})))
-            self.assertEqual((answer.status, answer.error["code"]), (400, "invalid"))
-            self.assertIn(part, answer.error["message"])
+            self.assert_fails(1, "mt: no deployment of service web is under way\n", command, "web")
+            self.assert_fails(1, unknown, command, "nosuch")
+        self.assert_fails(1, unknown, "rollback", "nosuch")
+        self.assert_fails(1, "mt: service web has no older version that did not fail and differs from the current one; `mt versions web` "
+                          "lists them, name the one to go back to\n", "rollback", "web")
+        self.assert_fails(2, 'mt: --to: "101" is not a whole number from 1 to 100\n', "promote", "web", "--to", "101")
+        for percent in 0, 101:
+            self.assert_refused("other", 400, "invalid", "the body is not a valid job: services[0].deploy.canary_percent: must be 1 to "
+                                f"100, is {percent}", deploy={"strategy": "canary", "canary_percent": percent})
         for way, part in (({"sticky_header": "X User"}, "sticky_header: is not the name of a header: use letters, digits, `-` and `_`, at most 64"),
                           ({"sticky_header": "X-User", "sticky": True}, "sticky_header: give either `sticky` or `sticky_header`, not both"),
-                          ({"sticky_header": "X-User", "protocol": "tcp", "listen": 99}, "sticky_header: is for `protocol: http`")):
+                          ({"sticky_header": "X-User", "protocol": "tcp", "listen": 99}, "sticky_header: is for `protocol: http`"),
+                          ({"max_body_mb": 1, "protocol": "tcp", "listen": 99}, "max_body_mb: is for `protocol: http`"),
+                          ({"requests_per_second": 1, "protocol": "tcp", "listen": 99}, "requests_per_second: is for `protocol: http`")):
             bad = exec_service("other", ports=[{"name": "http", "port": 80}],
                                ingress=[{"host": "a.example.com", "port": "http", **way}])
             self.assertIn("services[0].ingress[0]." + part, self.server.post("/v1/jobs", job("other", bad)).error["message"])
@@ -131,6 +139,25 @@ class Rollouts(unittest.TestCase):
             answer = self.server.post("/v1/jobs", job("other", bad))
             self.assertEqual((answer.status, answer.error["code"]), (400, "invalid"))
             self.assertIn("deploy.strategy", answer.error["message"])
+
+    def test_ways_in_that_cannot_be(self):
+        """Who has a host or a port, and certificates that are not there."""
+        web, raw = [{"host": "a.example.com", "port": "http"}], [{"protocol": "tcp", "listen": 5432, "port": "http"}]
+        port = [{"name": "http", "port": 80}]
+        for name, ways in ("one", web), ("three", raw):
+            self.assertEqual(self.server.post("/v1/jobs", job(name, exec_service(name, ports=port, ingress=ways))).status, 200)
+        another = "; give it another one, or take it out there first"
+        for ways, status, code, text in (
+                (web, 409, "conflict", "ingress of service two: service one of job one has host a.example.com with path / already" + another),
+                (raw, 409, "conflict", "ingress of service two: service three of job three has port 5432 already" + another),
+                ([{**web[0], "host": "b.example.com"}] * 2, 400, "invalid", "the body is not a valid job: services[0].ingress[1]: is the "
+                 "same way in as services[0].ingress[0]: give it another host or path, or take one out"),
+                ([{**web[0], "host": "b.example.com", "tls": True, "certificate": "nosuch"}], 400, "invalid",
+                 "service two: ingress: there is no secret nosuch; `mt secret put nosuch` makes it"),
+                ([{**web[0], "host": "b.example.com", "requests_per_second": 5}, {**web[0], "host": "c.example.com"}], 400, "invalid",
+                 "the body is not a valid job: services[0].ingress[1]: has other limits than ingress[0], which leads to the same port: "
+                 "give both the same `max_body_mb` and `requests_per_second`")):
+            self.assert_refused("two", status, code, text, ports=port, ingress=ways)
 
     def test_a_second_submit_supersedes_the_first(self):
         self.submit("canary", canary_percent=50)

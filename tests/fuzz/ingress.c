@@ -45,7 +45,10 @@ static void check_config(const char *text)
     static const char *const beginnings[] = {"frontend ", "backend ", "    mode tcp", "    option ", "    bind ", "    default_backend ",
                                              "    cookie MENTAT ", "    dynamic-cookie-key ", "    server s",
                                              "    http-after-response replace-header Set-Cookie ^(MENTAT=",
-                                             "    http-request set-var(txn.number) req.fhdr(", "    use-server %[str(", NULL};
+                                             "    http-request set-var(txn.number) req.fhdr(", "    use-server %[str(",
+                                             "    stick-table type ipv6 ", "    http-request track-sc1 src table ",
+                                             "    http-request deny deny_status 413 if { req.body_size gt ",
+                                             "    http-request deny deny_status 429 if { sc_http_req_rate(1) gt ", NULL};
     const char *own = strstr(text, "\nbackend unknown\n");
     INVARIANT(own);
     for (int i = 0; i < 3; i++)      /* behind it */

@@ -36,6 +36,7 @@ struct backend {
     bool tcp, sticky;
     char *header;                    /* by whose value a request gets its version during a canary; NULL: none */
     int listen;                      /* tcp: the port */
+    int64_t max_body_mb, requests_per_second;            /* 0: no limit */
     bool unused;                     /* nothing leads to it any more; it goes with the next reload */
 };
 

@@ -235,6 +235,8 @@ static void route_follow(struct plan *p, const struct ingress_route *r)
         b->tcp = r->ingress.protocol == PROTOCOL_TCP;
         b->sticky = !b->tcp && r->ingress.sticky;
         b->listen = (int)r->ingress.listen;
+        b->max_body_mb = b->tcp ? 0 : r->ingress.max_body_mb;
+        b->requests_per_second = b->tcp ? 0 : r->ingress.requests_per_second;
         mem_set_string(&b->service, r->service);
         header_take(b);
         backend_follow(p, b, r);

@@ -93,14 +93,17 @@ static void add_routing(enum map_kind map, struct buf *out)
         file, unfound, file, unfound, file, unfound);
 }
 
-static void add_limits(const struct ingress_config *c, struct buf *out)
+/* tracker: what counts a client's requests, 0 in a frontend, 1 in a backend. */
+static void add_limits(int64_t max_body_mb, int64_t requests_per_second, int tracker, const char *table, struct buf *out)
 {
-    if (c->max_body_mb)
-        buf_printf(out, "    http-request deny deny_status 413 if { req.body_size gt %" PRId64 " }\n", c->max_body_mb << 20);
-    if (c->requests_per_second)
-        buf_printf(out, "    http-request track-sc0 src table clients\n"
-                   "    http-request deny deny_status 429 if { sc_http_req_rate(0) gt %" PRId64 " }\n", c->requests_per_second);
+    if (max_body_mb > 0)
+        buf_printf(out, "    http-request deny deny_status 413 if { req.body_size gt %" PRId64 " }\n", max_body_mb << 20);
+    if (requests_per_second > 0)
+        buf_printf(out, "    http-request track-sc%d src table %s\n    http-request deny deny_status 429 if { sc_http_req_rate(%d) gt %" PRId64
+                   " }\n", tracker, table, tracker, requests_per_second);
 }
+
+#define CLIENTS_TABLE "    stick-table type ipv6 size 100k expire 10s store http_req_rate(1s)\n"
 
 static void add_web(const struct render_options *o, enum map_kind map, struct buf *out)
 {
@@ -115,7 +118,7 @@ static void add_web(const struct render_options *o, enum map_kind map, struct bu
         buf_printf(out, "    http-request return status 200 content-type text/plain lf-string \"%%[path,map(%s)]\" "
                    "if { path,map(%s) -m found }\n", map_files[MAP_ACME], map_files[MAP_ACME]);
     add_routing(map, out);
-    add_limits(c, out);
+    add_limits(c->max_body_mb, c->requests_per_second, 0, "clients", out);
     /* A request that may not be sent twice is not: only a connection that could not be made is tried elsewhere. */
     buf_add_string(out, "    http-request disable-l7-retry unless { method GET HEAD OPTIONS }\n");
     if (!tls && c->https_port == 443)
@@ -170,6 +173,9 @@ static void add_backend(const struct backend *b, const struct render_options *o,
     }
     buf_printf(out, "backend %s\n", word(b->name));
     buf_add_string(out, b->tcp ? "    mode tcp\n" : "    option forwardfor\n");
+    if (b->requests_per_second > 0)
+        buf_add_string(out, CLIENTS_TABLE);
+    add_limits(b->max_body_mb, b->requests_per_second, 1, b->name, out);
     if (b->sticky)
         add_cookie(b, o, out);
     if (b->header)
@@ -188,7 +194,7 @@ static void render(const struct layout *l, const struct render_options *o, const
     if (o->config->https_port)
         add_web(o, MAP_HTTPS, out);
     if (o->config->requests_per_second)
-        buf_add_string(out, "backend clients\n    stick-table type ipv6 size 100k expire 10s store http_req_rate(1s)\n");
+        buf_add_string(out, "backend clients\n" CLIENTS_TABLE);
     buf_add_string(out, "backend unknown\n    http-request return status 404 content-type text/html file " RENDER_PAGE_NOT_FOUND "\n");
     for (uint32_t i = 0; i < l->n; i++)
         add_backend(l->backends[i], o, neutral, out);
