@@ -127,6 +127,54 @@ bool certificate_has_key(const char *pem, const char *key)
     return good;
 }
 
+char *certificate_role(const char *pem, const char *role)
+{
+    CLEANUP(X509_free) X509 *cert = read_certificate(pem);
+    CLEANUP_FREE char *end = mem_printf(".%s.mentat", role);
+    GENERAL_NAMES *names = cert ? X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL) : NULL;
+    char *found = NULL;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names) && !found; i++) {
+        int type;
+        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+        if (type != GEN_DNS)
+            continue;
+        const char *text = (const char *)ASN1_STRING_get0_data(value);
+        size_t len = (size_t)ASN1_STRING_length(value), tail = strlen(end);
+        if (len > tail && !memchr(text, '\0', len) && !memcmp(text + len - tail, end, tail))
+            found = mem_strndup(text, len - tail);
+    }
+    GENERAL_NAMES_free(names);
+    return found;
+}
+
+/* All certificates of a text; the caller frees them. */
+static STACK_OF(X509) *read_all(const char *pem)
+{
+    CLEANUP(BIO_free_all) BIO *bio = BIO_new_mem_buf(pem, -1);
+    STACK_OF(X509) *all = sk_X509_new_null();
+    for (X509 *cert; (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL));)
+        sk_X509_push(all, cert);
+    ERR_clear_error();
+    return all;
+}
+
+int certificate_verify(const char *pem, const char *authorities, struct error *err)
+{
+    STACK_OF(X509) *chain = read_all(pem), *trusted = read_all(authorities);
+    X509_STORE *store = X509_STORE_new();
+    X509_STORE_CTX *look = X509_STORE_CTX_new();
+    INVARIANT(chain && trusted && store && look && X509_STORE_CTX_init(look, store, sk_X509_value(chain, 0), chain) == 1);
+    X509_STORE_CTX_set0_trusted_stack(look, trusted);
+    int rc = sk_X509_num(chain) && X509_verify_cert(look) == 1 ? 0
+        : error_set(err, ERROR_DENIED, "%s", X509_verify_cert_error_string(X509_STORE_CTX_get_error(look)));
+    X509_STORE_CTX_free(look);
+    X509_STORE_free(store);
+    sk_X509_pop_free(chain, X509_free);
+    sk_X509_pop_free(trusted, X509_free);
+    ERR_clear_error();
+    return rc;
+}
+
 /* --- signing --- */
 
 static const EVP_MD *digest_of(const EVP_PKEY *key)

@@ -32,6 +32,11 @@ char *certificate_key_of_secret(const char *secret);
 int certificate_read(const char *pem, struct certificate_facts *out, struct error *err);
 /* Whether the private key is that of the first certificate. */
 bool certificate_has_key(const char *pem, const char *key);
+/* NAME, where the first certificate carries DNS:NAME.ROLE.mentat; the caller's. NULL: it does not. */
+char *certificate_role(const char *pem, const char *role);
+/* Whether the first certificate, by those behind it, goes back to one of the authorities (PEM), all of them being good now.
+ * -1 with err. */
+int certificate_verify(const char *pem, const char *authorities, struct error *err);
 
 /* A request to be signed (PKCS #10): proves that who asks has the key. */
 char *certificate_request_new(const char *key);

@@ -13,7 +13,8 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, SmallDisk, Workdir, program  # noqa: E402
+from authority import Authority  # noqa: E402
+from lib import PATIENCE, SmallDisk, Workdir, program, text_of  # noqa: E402
 
 MENTAT, KVM, DOCKER = 987, 988, 989      # ids of the user and the groups
 
@@ -211,7 +212,7 @@ class Hosts(unittest.TestCase):
         with self.engine():
             status, rows = self.findings("--strict")
         # What no file shows is not judged from files.
-        self.assertEqual({c for c, row in rows.items() if row["state"] == "skipped"}, {"peers", "clock"})
+        self.assertEqual({c for c, row in rows.items() if row["state"] == "skipped"}, {"certificates", "peers", "clock"})
         self.assertEqual({c: row["found"] for c, row in rows.items() if row["state"] not in ("ok", "skipped")}, {})
         self.assertEqual(status, 0)
         self.assertEqual(rows["ports"]["found"], "4646 is mentat-server's; 443 is haproxy's")
@@ -256,7 +257,36 @@ class Hosts(unittest.TestCase):
         status, rows = self.findings()
         self.assertEqual(status, 0)
         self.assertEqual({c for c, row in rows.items() if row["state"] == "skipped"},
-                         {"peers", "clock", "kvm", "virtualization", "firecracker", "docker", "vm-network"})
+                         {"certificates", "peers", "clock", "kvm", "virtualization", "firecracker", "docker", "vm-network"})
+
+    def test_certificates(self):
+        """Of the server by what the cluster gave it, of the agent by files of the operator's."""
+        ours, stranger = Authority(since_days=20), Authority("stranger")
+        config = "name: n1\ntls_cert: /etc/mentat/n1.pem\ntls_key: /etc/mentat/n1.key\ntls_ca: /etc/mentat/ca.pem\n"
+
+        def look(server, agent, ca=ours, mode=0o600):
+            self.build({"etc/mentat/agent.yaml": config, "var/lib/mentat/state/tls/identity.pem": "".join(map(text_of, server)),
+                        "var/lib/mentat/state/tls/authorities.pem": text_of(ca.ca), "etc/mentat/ca.pem": text_of(ca.ca),
+                        "etc/mentat/n1.pem": text_of(agent[0]), "etc/mentat/n1.key": text_of(agent[1])})
+            os.chmod(self.root + "/var/lib/mentat/state/tls/identity.pem", 0o600)
+            os.chmod(self.root + "/etc/mentat/n1.key", mode)
+            status, rows = self.findings("certificates")
+            return rows["certificates"]["state"], rows["certificates"]["found"]
+        server, agent = (ours.issue(n, f"DNS:{n}.mentat", days=30) for n in ("1.server", "n1.agent"))
+        state, found = look(server, agent)
+        self.assertEqual(state, "ok", found)
+        self.assertRegex(found, "^server: until .*; agent: until ")
+        late, over, other = (ours.issue(n, "DNS:n1.agent.mentat", days=d) for n, d in (("late", 1), ("over", -1), ("other", 30)))
+        for bad, state, words in (((server, late), "warning", "agent: its certificate expires at"),
+                                  ((server, over), "failed", "agent: its certificate expired at"),
+                                  ((server, (agent[0], other[1])), "failed", "agent: the key is not the certificate's"),
+                                  ((agent, agent), "failed", "server: its certificate is for something else"),
+                                  ((server, ours.issue("n2", "DNS:n2.agent.mentat", days=30)), "failed", "is for n2, and the configuration says n1"),
+                                  ((server, agent, stranger), "failed", "do not vouch for its certificate: unable to get local issuer"),
+                                  ((server, agent, ours, 0o644), "failed", "others may read its key (/etc/mentat/n1.key has mode 0644)"),
+                                  ((server, agent, ours, 0o640), "warning", "mode 0640")):
+            with self.subTest(words):
+                self.assertEqual((state, words), (lambda s, f: (s, words if words in f else f))(*look(*bad)))
 
     def test_a_full_disk(self):
         self.build()

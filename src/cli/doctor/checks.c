@@ -41,6 +41,8 @@ const struct check doctor_checks[] = {
      "run install.sh, or install the package", doctor_layout},
     {"config", "server.yaml and agent.yaml can be read",
      "correct the file", doctor_config},
+    {"certificates", "certificates of this server and agent that the others will believe",
+     "without tls_cert the cluster gives them: see the log of the program; else put new files in their place", doctor_certificates},
     {"docker", "Docker " REFERENCE_DOCKER ", at least 20.10, usable by the runtime user",
      "install Docker and start it, and put the user into its group: usermod -aG docker mentat", doctor_docker},
     {"firecracker", "Firecracker " REFERENCE_FIRECRACKER " with its jailer, a kernel for guests, and the tools of images, volumes and networks",

@@ -62,6 +62,8 @@ void doctor_config(const struct host *h, struct finding *f);
 void doctor_docker(const struct host *h, struct finding *f);
 void doctor_firecracker(const struct host *h, struct finding *f);
 void doctor_haproxy(const struct host *h, struct finding *f);
+/* certificates.c */
+void doctor_certificates(const struct host *h, struct finding *f);
 /* network.c */
 void doctor_ports(const struct host *h, struct finding *f);
 void doctor_peers(const struct host *h, struct finding *f);
