@@ -214,10 +214,26 @@ static void on_frame(struct connection *c, enum wire_kind kind, const uint8_t *c
         refuse(c, &err);
 }
 
+/* Nothing that a stranger says is looked at. */
+static int check_role(const struct connection *c, struct error *err)
+{
+    char name[TLS_NAME_SIZE];
+    const struct tls_peer *peer = stream_tls_peer(c->stream);
+    if (c->open || !c->transport->options.tls || tls_peer_role(peer, "server", name))
+        return 0;
+    return error_set(err, ERROR_DENIED, peer ? "the certificate is not a server's: it carries no name ID.server.mentat"
+                                             : "the peer has no certificate, and one is required");
+}
+
 static void on_read(struct stream *s, void *arg, const char *data, size_t len)
 {
     struct connection *c = arg;
     struct transport *t = c->transport;
+    struct error refusal;
+    if (check_role(c, &refusal)) {
+        refuse(c, &refusal);
+        return;
+    }
     c->heard_ms = transport_now_ms(t);
     buf_add(&c->in, data, len);
     size_t used = 0;

@@ -8,14 +8,13 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from authority import Authority  # noqa: E402
 from auto_lib import Auto, wait_log  # noqa: E402
 from cluster_lib import Cluster  # noqa: E402
-from lib import Agent, PATIENCE, Server, Workdir, call, exec_service, job, program, wait_for  # noqa: E402
+from lib import Agent, PATIENCE, Server, Workdir, exec_service, job, program, wait_for  # noqa: E402
 
 class Load(threading.Thread):
     """A client of each server, in turn by a connection that is kept and by new ones, until told to end."""

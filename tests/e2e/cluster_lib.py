@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 
-from lib import PATIENCE, Server, Workdir, call, exec_service, free_port, job, wait_for
+from lib import PATIENCE, Server, bearer, call, exec_service, free_port, job, wait_for
 
 
 def free_ports(count):
@@ -48,6 +48,13 @@ class Cluster:
 
     def status(self, server):
         return server.get("/v1/cluster", timeout=5).json
+
+    def admin_token(self):
+        """The administrator's first one, which the first leader wrote for root on its host; it is all servers' headers from then on."""
+        token = wait_for(lambda: next((t for t in map(Server.admin_token, self.servers) if t), None), 30, "the administrator's token")
+        for s in self.servers:
+            s.headers = bearer(token)
+        return token
 
     def leader(self):
         """The server that leads with the agreement of most; waits for one."""

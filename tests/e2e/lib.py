@@ -218,6 +218,16 @@ def call(port, method, path, body=None, headers=None, timeout=70, host="127.0.0.
         connection.close()
 
 
+def bearer(token):
+    """The header that shows a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def unpadded(text):
+    """Bytes of base64url, as a JWT has it."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
 def flag_list(flags):
     """As arguments; a list gives its flag several times."""
     return [f"--{k.replace('_', '-')}={v}" for k, vs in flags.items() for v in (vs if isinstance(vs, list) else [vs])]
@@ -277,6 +287,11 @@ class Server:
         return subprocess.run([program("mt"), *args], input=stdin, capture_output=True, text=True, timeout=timeout * PATIENCE,
                               env={**os.environ, "MENTAT_ADDR": f"http://{self.host}:{self.port}"})
 
+    def admin_token(self):
+        """What it wrote for root on its host; None: nothing yet."""
+        path = os.path.join(self.flags["data_dir"], "admin-token")
+        return text_of(path).strip() if os.path.exists(path) else None
+
     def metric(self, name):
         for line in self.get("/v1/metrics").body.decode().splitlines():
             if line.startswith(name + " "):
@@ -290,7 +305,7 @@ class Agent:
 
     def __init__(self, server, name, ip="127.0.0.1", **flags):
         self.workdir, self.name, self.ip, self.port = Workdir(), name, ip, free_port()
-        self.group = f"mentat-e2e-{os.getpid()}-{name}"
+        self.group = f"mentat-e2e-{os.path.basename(self.workdir.path)[-8:]}-{name}"
         self.flags = {"data_dir": self.workdir.join("agent"), "volume_root": self.workdir.join("volumes"),
                       "port": self.port, "name": name, "ip": ip, "servers": f"127.0.0.1:{server.port}",
                       "cgroup_root": self.group, **flags}
