@@ -377,7 +377,7 @@ class Attackers(unittest.TestCase):
         # the memory and environment of their processes.
         everybody = [*self.cluster.servers, *self.agents]
         places = [p.workdir.path for p in everybody] + ["/run", "/dev/shm", "$MENTAT_SECRETS_DIR"]
-        search = "grep -rlaE 'PRIVATE KEY|[0-9a-f]{12}[.][0-9a-f]{32}|correct-horse' " + " ".join(places) + " 2>/dev/null; cat " + \
+        search = "grep -rlaE 'PRIVATE KE[Y]|[0-9a-f]{12}[.][0-9a-f]{32}|correct-horse' " + " ".join(places) + " 2>/dev/null; cat " + \
             " ".join(f"/proc/{p.process.pid}/{what}" for p in everybody for what in ("environ", "maps")) + " 2>/dev/null"
         spy = ["/usr/bin/python3", "-c", SPY, "127.0.0.1", json.dumps(self.ports())]
         script = f'{search}; echo searched; "$@" "$(cat $MENTAT_SECRETS_DIR/who.jwt)"; exec sleep 1000'
