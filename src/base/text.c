@@ -5,6 +5,17 @@
 
 #include "base/mem.h"
 
+bool text_same_secret(const char *a, const char *b)
+{
+    size_t len = strlen(a);
+    volatile unsigned char differ = 0;
+    if (len != strlen(b))
+        return false;
+    for (size_t i = 0; i < len; i++)
+        differ |= (unsigned char)(a[i] ^ b[i]);
+    return !differ;
+}
+
 bool text_has_prefix(const char *s, const char *prefix)
 {
     return !strncmp(s, prefix, strlen(prefix));

@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* As strcmp() == 0, in a time that says nothing of where they differ: for hashes of secrets. */
+bool text_same_secret(const char *a, const char *b);
 bool text_has_prefix(const char *s, const char *prefix);
 bool text_same(const char *a, const char *b);        /* NULL is as good as empty */
 /* Names of jobs, services, nodes, ports: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters (RFC 1123 label). */

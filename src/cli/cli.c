@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "cli/api.h"
+#include "cli/authorities.h"
 #include "cli/help.h"
 #include "cli/manual.h"
 #include "cli/settings.h"
@@ -81,6 +82,8 @@ struct api *cli_api(struct cli *cli, struct error *err)
         o.ca = LOCAL_CA;
     if (!o.token)
         o.token = kept.token;
+    CLEANUP_FREE char *fetched = settings_ca_path();
+    cli->fetched_ca = !o.ca && kept.ca && fetched && !strcmp(kept.ca, fetched);
     if (!o.ca)
         o.ca = kept.ca;
     cli->api = api_new(&o, err);
@@ -264,6 +267,8 @@ int cli_main(int argc, char **argv, int (*confine)(struct error *err))
     struct args args = {0};
     struct cli cli = {.args = &args, .confine = confine};
     int status = run_top(&cli, &args, argc > 0 ? argc - 1 : 0, argv + 1);
+    if (status == STATUS_DONE)
+        authorities_refresh(&cli, AUTHORITIES_AGE_S);
     if (cli.api)
         api_free(cli.api);
     args_clear(&args);

@@ -28,6 +28,7 @@ struct cli {
     bool quiet;
     int columns;             /* width of the terminal; 0: none */
     struct api *api;         /* made by cli_api at first use */
+    bool fetched_ca;         /* it believes what `mt login` fetched */
     int (*confine)(struct error *err);
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "cli/api.h"
+#include "cli/authorities.h"
 #include "cli/commands.h"
 #include "cli/table.h"
 
@@ -86,6 +87,7 @@ static int follow(struct cli *cli, struct error *err)
             cli_say(cli, "%s", now);
         mem_set_string(&told, now);
         if (over) {
+            authorities_refresh(cli, 0);
             cli_say(cli, "done; hash (mt login --ca-hash): %s", json_text(status, "hash"));
             return 0;
         }

@@ -48,7 +48,7 @@ int state_check_token(const struct core *c, const struct token_use *u, int64_t n
 {
     const struct token_entry *e = u->id ? find_token(c, u->id) : NULL;
     const char *make = u->agent ? "make a new one with `mt node token`" : "make a new one with `mt cluster token`";
-    if (!e || !u->hash || strcmp(e->t.secret_hash, u->hash) != 0)
+    if (!e || !u->hash || !text_same_secret(e->t.secret_hash, u->hash))
         return error_set(err, ERROR_DENIED, "this cluster does not know the join token; %s", make);
     const struct join_token *t = &e->t;
     if (t->agents != u->agent)

@@ -329,6 +329,9 @@ class FullAudit(unittest.TestCase):
         s = Server(audit="required", audit_dir=disk.join("audit"))
         self.addCleanup(lambda: s.kill())
         s.start()
+        other = Server(audit="on", audit_dir=disk.join("other"))
+        self.addCleanup(lambda: other.kill())
+        other.start()
         self.assertEqual(s.post("/v1/jobs", job("a", exec_service("a", 0))).status, 200)
         disk.fill()
         # The one that fills the file is done, and told of; from then on nothing is.
@@ -336,7 +339,14 @@ class FullAudit(unittest.TestCase):
         self.assertIn("audit: required", s.post("/v1/jobs", job("c", exec_service("c", 0))).error["message"])
         self.assertEqual(s.get("/v1/jobs").status, 200)
         self.assertNotIn("c", [j["name"] for j in s.items("/v1/jobs")])
+
+        # With `audit: on` everything goes on, and the log says so.
+        def told(what):
+            self.assertEqual(other.post("/v1/jobs", job("d", exec_service("d", 0))).status, 200)
+            return what in other.process.text()
+        wait_for(lambda: told("the audit file cannot be written"), 20, "the word of it")
         disk.make_room()
+        wait_for(lambda: told("the audit file can be written again"), 20, "the end of it")
         self.assertEqual(s.post("/v1/jobs", job("c", exec_service("c", 0))).status, 200)
         self.assertIn("the audit file cannot be written", s.process.text())
         done = subprocess.run([program("mt"), "audit", "verify", disk.join("audit")], capture_output=True, text=True, timeout=30)

@@ -16,7 +16,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from authority import Authority  # noqa: E402
-from certificates import Auto  # noqa: E402
+from auto_lib import Auto  # noqa: E402
 from cluster_lib import Cluster  # noqa: E402
 from docker_lib import Engine, enter_namespaces  # noqa: E402
 from lib import PATIENCE, Agent, Server, bearer, call, exec_service, holding, job, text_of, wait_for  # noqa: E402
@@ -54,12 +54,7 @@ class Attackers(unittest.TestCase):
                               address_rate=1000)
         for s, address in zip(cls.cluster.servers, cls.cluster.addresses):
             s.flags["advertise"] = address
-            s.start(wait=False)
-        cls.auto.admin = cls.cluster.admin_token()
-        for s in cls.cluster.servers:
-            wait_for(lambda: "this server has a new certificate" in s.process.text(), 20, "a certificate")
-            cls.auto.believe(s)
-        cls.cluster.wait_ready(3)
+        cls.auto.found(cls.cluster)
         cls.engine.wait_up()
         cls.engine.image("app:1", "USER 1000:1001", "ENV PATH=/bin")
         for name in ("n1", "n2", "n3"):

@@ -4,8 +4,8 @@ import re
 import ssl
 import subprocess
 
-from cluster_lib import Cluster
-from lib import PATIENCE, Workdir, program, wait_for
+from cluster_lib import Cluster, first_admin_token
+from lib import PATIENCE, Workdir, bearer, program, wait_for
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -40,16 +40,10 @@ class Auto:
         """The tests are whoever has it."""
         self.admin = token
         for s in servers:
-            s.headers = {"Authorization": f"Bearer {token}"}
+            s.headers = bearer(token)
 
     def admin_of(self, servers):
-        def look():
-            for s in servers:
-                path = os.path.join(s.flags["data_dir"], "admin-token")
-                if os.path.exists(path):
-                    with open(path) as f:
-                        return f.read().strip()
-        self.take_token(servers, wait_for(look, 30, "the administrator's token"))
+        self.take_token(servers, first_admin_token(servers))
 
     def found(self, cluster):
         """Starts the servers of a cluster."""

@@ -5,7 +5,6 @@ import http.client
 import os
 import re
 import ssl
-import subprocess
 import sys
 import threading
 import unittest
@@ -13,8 +12,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from authority import Authority  # noqa: E402
 from auto_lib import Auto, wait_log  # noqa: E402
-from cluster_lib import Cluster  # noqa: E402
-from lib import Agent, PATIENCE, Server, Workdir, exec_service, job, program, wait_for  # noqa: E402
+from lib import Agent, Server, exec_service, job, text_of, wait_for  # noqa: E402
+
 
 class Load(threading.Thread):
     """A client of each server, in turn by a connection that is kept and by new ones, until told to end."""
@@ -229,6 +228,42 @@ class Certificates(unittest.TestCase):
             failed = load.end()
         self.assertEqual(failed, [])
         self.assertGreater(load.done, 20)
+
+    def test_mt_follows_the_authorities_that_login_fetched(self):
+        server = Server(tls="auto", bind="127.0.0.1", expect=1)
+        self.addCleanup(server.workdir.remove)
+        self.addCleanup(lambda: server.kill())
+        server.start(wait=False)
+        self.auto.admin_of([server])
+        wait_log(server.process, "this server has a new certificate")
+        self.auto.believe(server)
+        ca_hash = wait_for(lambda: self.settled(server), 20, "a certificate of the cluster's own authority")["hash"]
+        homes = [self.auto.workdir.join(name) for name in ("often", "once")]
+
+        def mt(home, *args):
+            return self.auto.mt(server, *args, home=home, token=False)
+        for home in homes:
+            os.mkdir(home)
+            done = mt(home, "login", "--address", f"https://127.0.0.1:{server.port}", "--ca-hash", ca_hash, "--token", self.auto.admin)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        kept = os.path.join(homes[0], ".config", "mentat", "ca.pem")
+        for _ in range(2):
+            before = text_of(kept)
+            rotated = self.auto.mt(server, "ca", "rotate")
+            self.assertEqual(rotated.returncode, 0, rotated.stdout + rotated.stderr)
+            self.auto.believe(server)
+            self.assertEqual((mt(homes[0], "nodes").returncode, text_of(kept)), (0, before))       # fetched a moment ago
+            os.utime(kept, (1, 1))
+            self.assertEqual(mt(homes[0], "nodes").returncode, 0)
+            self.assertNotEqual(text_of(kept), before)
+        # Who was away for both knows nobody any more.
+        done = mt(homes[1], "nodes")
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn("the peer's certificate is refused", done.stderr)
+        # Who rotates has the new one at once.
+        before = text_of(kept)
+        self.assertEqual(mt(homes[0], "ca", "rotate").returncode, 0)
+        self.assertNotEqual(text_of(kept), before)
 
     def test_who_joins_by_a_token_and_who_does_not(self):
         first = Server(tls="auto", bind="127.0.0.1", expect=0, name="s1", heartbeat="300ms", node_grace="2s")

@@ -15,6 +15,11 @@ def free_ports(count):
     return list(ports)
 
 
+def first_admin_token(servers):
+    """The first leader wrote it for root on its host."""
+    return wait_for(lambda: next((t for t in map(Server.admin_token, servers) if t), None), 30, "the administrator's token")
+
+
 class Cluster:
     """Servers s1, s2, … that find each other by their configuration, or join one after the other by tokens."""
 
@@ -50,8 +55,8 @@ class Cluster:
         return server.get("/v1/cluster", timeout=5).json
 
     def admin_token(self):
-        """The administrator's first one, which the first leader wrote for root on its host; it is all servers' headers from then on."""
-        token = wait_for(lambda: next((t for t in map(Server.admin_token, self.servers) if t), None), 30, "the administrator's token")
+        """The administrator's first one, which is all servers' headers from then on."""
+        token = first_admin_token(self.servers)
         for s in self.servers:
             s.headers = bearer(token)
         return token

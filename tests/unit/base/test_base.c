@@ -105,6 +105,7 @@ static void suggestions_are_near(void **state)
 static void names_and_utf8_are_checked(void **state)
 {
     assert_true(text_same("a", "a") && text_same(NULL, "") && text_same(NULL, NULL) && !text_same("a", NULL));
+    assert_true(text_same_secret("ab", "ab") && !text_same_secret("ab", "ac") && !text_same_secret("ab", "abc") && !text_same_secret("bb", "ab"));
     assert_true(text_is_name("api-service"));
     assert_false(text_is_name("-api"));
     assert_false(text_is_name("Api"));
