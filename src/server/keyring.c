@@ -179,7 +179,26 @@ int keyring_read(struct keyring *ring, const char *text, struct error *err)
 
 /* --- file --- */
 
-static int passphrase_ring(const char *passphrase, const uint8_t salt[static SALT_LEN], struct keyring *out, struct error *err)
+struct keyring_lock {
+    char passphrase[KEYRING_PASSPHRASE_MOST + 1];
+    uint8_t salt[SALT_LEN];
+    struct keyring by;               /* the key that was made of both; none yet: empty */
+};
+
+struct keyring_lock *keyring_lock_new(const char *passphrase)
+{
+    struct keyring_lock *lock = locked_new(sizeof *lock);
+    INVARIANT(strlen(passphrase) <= KEYRING_PASSPHRASE_MOST);
+    strcpy(lock->passphrase, passphrase);
+    return lock;
+}
+
+void keyring_lock_free(struct keyring_lock *lock)
+{
+    locked_free(lock, sizeof *lock);
+}
+
+static int make_of_passphrase(const char *passphrase, const uint8_t salt[static SALT_LEN], struct keyring *out, struct error *err)
 {
     struct key *key = &out->keys[0];
     if (EVP_PBE_scrypt(passphrase, strlen(passphrase), salt, SALT_LEN, SCRYPT_N, SCRYPT_R, SCRYPT_P, SCRYPT_MEMORY, key->bytes,
@@ -190,36 +209,56 @@ static int passphrase_ring(const char *passphrase, const uint8_t salt[static SAL
     return 0;
 }
 
-/* "locked ", the salt and what is sealed, in base 64. */
-static int lock(const struct buf *plain, const char *passphrase, struct buf *out, struct error *err)
+/* With this salt from now on. */
+static int lock_use(struct keyring_lock *lock, const uint8_t salt[static SALT_LEN], struct error *err)
 {
-    CLEANUP(keyring_free) struct keyring *by = keyring_new();
-    CLEANUP_BUF struct buf bytes = {0};
+    memcpy(lock->salt, salt, SALT_LEN);
+    return make_of_passphrase(lock->passphrase, salt, &lock->by, err);
+}
+
+int keyring_lock_ready(struct keyring_lock *lock, struct error *err)
+{
     uint8_t salt[SALT_LEN];
     random_system(salt, sizeof salt);
-    if (passphrase_ring(passphrase, salt, by, err))
+    return lock->by.n ? 0 : lock_use(lock, salt, err);
+}
+
+/* "locked ", the salt and what is sealed, in base 64. */
+static int lock_close(struct keyring_lock *lock, const struct buf *plain, struct buf *out, struct error *err)
+{
+    CLEANUP_BUF struct buf bytes = {0};
+    if (keyring_lock_ready(lock, err))
         return -1;
-    buf_add(&bytes, salt, sizeof salt);
-    seal(by, "keyring", plain->data, plain->len, &bytes);
+    buf_add(&bytes, lock->salt, SALT_LEN);
+    seal(&lock->by, "keyring", plain->data, plain->len, &bytes);
     buf_add_string(out, LOCKED);
     base64_add(out, bytes.data, bytes.len);
     buf_add_char(out, '\n');
     return 0;
 }
 
-static int unlock(const char *text, const char *passphrase, struct buf *out, struct error *err)
+static int open_with(const struct keyring *by, const struct buf *bytes, struct buf *out, struct error *err)
 {
-    CLEANUP(keyring_free) struct keyring *by = keyring_new();
-    CLEANUP_BUF struct buf bytes = {0};
-    CLEANUP_FREE char *line = mem_strndup(text, strcspn(text, "\n"));
     struct error wrong;
-    if (!base64_read(line, &bytes) || bytes.len < SALT_LEN)
-        return error_set(err, ERROR_CORRUPT, "damaged");
-    if (passphrase_ring(passphrase, (const uint8_t *)bytes.data, by, err))
-        return -1;
-    if (seal_open(by, "keyring", bytes.data + SALT_LEN, bytes.len - SALT_LEN, out, &wrong))
+    if (seal_open(by, "keyring", bytes->data + SALT_LEN, bytes->len - SALT_LEN, out, &wrong))
         return error_set(err, ERROR_DENIED, "the passphrase is not the right one, or the file is damaged");
     return 0;
+}
+
+/* A copy from elsewhere has a salt of its own, which is not kept. */
+static int lock_open(struct keyring_lock *lock, const char *text, struct buf *out, struct error *err)
+{
+    CLEANUP(keyring_free) struct keyring *other = keyring_new();
+    CLEANUP_BUF struct buf bytes = {0};
+    CLEANUP_FREE char *line = mem_strndup(text, strcspn(text, "\n"));
+    if (!base64_read(line, &bytes) || bytes.len < SALT_LEN)
+        return error_set(err, ERROR_CORRUPT, "damaged");
+    const uint8_t *salt = (const uint8_t *)bytes.data;
+    if (!lock->by.n && lock_use(lock, salt, err))
+        return -1;
+    if (!memcmp(lock->salt, salt, SALT_LEN))
+        return open_with(&lock->by, &bytes, out, err);
+    return make_of_passphrase(lock->passphrase, salt, other, err) ? -1 : open_with(other, &bytes, out, err);
 }
 
 static int check_mode(const char *path, struct error *err)
@@ -232,32 +271,32 @@ static int check_mode(const char *path, struct error *err)
     return 0;
 }
 
-int keyring_read_file(struct keyring *ring, const char *text, const char *passphrase, struct error *err)
+int keyring_read_file(struct keyring *ring, const char *text, struct keyring_lock *lock, struct error *err)
 {
     CLEANUP_WIPE struct buf plain = {0};
     bool locked = !strncmp(text, LOCKED, strlen(LOCKED));
-    if (locked && !passphrase)
+    if (locked && !lock)
         return error_set(err, ERROR_INVALID, "the keys are locked with a passphrase; set cluster_key_command");
-    if (locked && unlock(text + strlen(LOCKED), passphrase, &plain, err))
+    if (locked && lock_open(lock, text + strlen(LOCKED), &plain, err))
         return -1;
     return keyring_read(ring, locked ? plain.data : text, err);
 }
 
-int keyring_load(struct keyring *ring, const char *path, const char *passphrase, struct error *err)
+int keyring_load(struct keyring *ring, const char *path, struct keyring_lock *lock, struct error *err)
 {
     CLEANUP_WIPE struct buf text = {0};
     buf_reserve(&text, FILE_MOST);
     if (check_mode(path, err) || file_read(path, FILE_MOST / 2, &text, err))
         return -1;
-    return keyring_read_file(ring, text.data, passphrase, err) ? error_context(err, "%s", path) : 0;
+    return keyring_read_file(ring, text.data, lock, err) ? error_context(err, "%s", path) : 0;
 }
 
-int keyring_save(const struct keyring *ring, const char *path, const char *passphrase, struct error *err)
+int keyring_save(const struct keyring *ring, const char *path, struct keyring_lock *lock, struct error *err)
 {
     CLEANUP_WIPE struct buf plain = {0}, text = {0};
     keyring_write(ring, &plain);
-    if (passphrase && lock(&plain, passphrase, &text, err))
+    if (lock && lock_close(lock, &plain, &text, err))
         return -1;
-    const struct buf *out = passphrase ? &text : &plain;
+    const struct buf *out = lock ? &text : &plain;
     return file_write(path, out->data ? out->data : "", out->len, 0600, err);
 }

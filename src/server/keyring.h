@@ -16,6 +16,7 @@
 #define KEYRING_KEY_LEN 32
 #define KEYRING_ID_SIZE 17           /* 16 hexadecimal digits and the end of the text */
 #define KEYRING_MOST 32              /* keys; older ones are to be dropped first */
+#define KEYRING_PASSPHRASE_MOST 1025 /* bytes */
 
 struct keyring;
 
@@ -44,10 +45,22 @@ void keyring_write(const struct keyring *ring, struct buf *out);
 /* Adds the keys of such a text that are not there yet; in an empty ring the first one becomes the current one. -1 with
  * err, and the ring as it was. */
 int keyring_read(struct keyring *ring, const char *text, struct error *err);
-/* The same of what a file of keys holds, which may be locked with the passphrase (NULL: there is none). */
-int keyring_read_file(struct keyring *ring, const char *text, const char *passphrase, struct error *err);
+/* What a file of keys is locked with: a passphrase, and the key that scrypt makes of it and of a salt. That takes a tenth of a
+ * second, and far longer on a busy host, so it is made once: of the salt of the first locked file that is read, or of a new
+ * one, and kept like the keys are. */
+struct keyring_lock;
 
-/* The file. passphrase NULL: in plain text; else locked with a key that scrypt makes of it, which takes a while. A file
- * that others may read is refused. ERROR_NOT_FOUND: there is none. */
-int keyring_load(struct keyring *ring, const char *path, const char *passphrase, struct error *err);
-int keyring_save(const struct keyring *ring, const char *path, const char *passphrase, struct error *err);
+/* Copies the passphrase, of at most KEYRING_PASSPHRASE_MOST bytes. */
+struct keyring_lock *keyring_lock_new(const char *passphrase);
+/* Wipes it; NULL does nothing. */
+void keyring_lock_free(struct keyring_lock *lock);
+/* Makes its key, where it has none yet: no keyring_save takes a while afterwards. */
+int keyring_lock_ready(struct keyring_lock *lock, struct error *err);
+
+/* As keyring_read, of what a file of keys holds, which may be locked (lock NULL: it must not be). One of another salt than the
+ * lock's takes a while. */
+int keyring_read_file(struct keyring *ring, const char *text, struct keyring_lock *lock, struct error *err);
+
+/* The file. lock NULL: in plain text. A file that others may read is refused. ERROR_NOT_FOUND: there is none. */
+int keyring_load(struct keyring *ring, const char *path, struct keyring_lock *lock, struct error *err);
+int keyring_save(const struct keyring *ring, const char *path, struct keyring_lock *lock, struct error *err);

@@ -9,7 +9,6 @@
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "net/address.h"
-#include "net/certificate.h"
 #include "net/http_client.h"
 #include "sandbox/launcher.h"
 #include "server/api.h"
@@ -18,14 +17,13 @@
 #include "server/seal.h"
 
 #define KEYS_TEXT_MOST ((size_t)KEYRING_MOST * (2 * KEYRING_KEY_LEN + 1))
-#define PASSPHRASE_MOST 1024
 #define AGAIN_MS 1000
 #define GIVE_MS 5000
 #define RESEAL_MOST 50u             /* in one command */
 
 struct vault {
     struct keyring *ring;
-    char *passphrase;
+    struct keyring_lock *lock;       /* NULL: the file is in plain text */
     const char *file;
     struct proposal proposal;
     bool proposing;
@@ -36,28 +34,29 @@ struct vault {
     struct str_list given;           /* those that have them, by this leader's word */
 };
 
-/* The first line that the command prints. NULL with err. */
-static char *ask_passphrase(struct launcher *launcher, const char *command, struct error *err)
+/* Of the first line that the command prints. NULL with err. */
+static struct keyring_lock *ask_passphrase(struct launcher *launcher, const char *command, struct error *err)
 {
-    char line[PASSPHRASE_MOST + 2] = "", *passphrase = NULL;
+    char line[KEYRING_PASSPHRASE_MOST + 1] = "";
+    struct keyring_lock *lock = NULL;
     if (launcher_ask(launcher, command, line, sizeof line, err))
         error_context(err, "cluster_key_command");
     else if (!*line)
         error_set(err, ERROR_INVALID, "cluster_key_command printed no passphrase");
     else
-        passphrase = mem_strdup(line);
+        lock = keyring_lock_new(line);
     OPENSSL_cleanse(line, sizeof line);
-    return passphrase;
+    return lock;
 }
 
 int vault_read_keys(const struct server_config *config, struct launcher *launcher, struct vault_keys *out, struct error *err)
 {
     struct error why;
     *out = (struct vault_keys){.ring = keyring_new()};
-    if (config->cluster_key_command && !(out->passphrase = ask_passphrase(launcher, config->cluster_key_command, err)))
+    if (config->cluster_key_command && !(out->lock = ask_passphrase(launcher, config->cluster_key_command, err)))
         return -1;
-    if (keyring_load(out->ring, config->cluster_key_file, out->passphrase, &why) == 0 || why.code == ERROR_NOT_FOUND)
-        return 0;
+    if (keyring_load(out->ring, config->cluster_key_file, out->lock, &why) == 0 || why.code == ERROR_NOT_FOUND)
+        return out->lock ? keyring_lock_ready(out->lock, err) : 0;
     *err = why;
     return -1;
 }
@@ -65,14 +64,14 @@ int vault_read_keys(const struct server_config *config, struct launcher *launche
 void vault_clear_keys(struct vault_keys *k)
 {
     keyring_free(k->ring);
-    certificate_key_free(k->passphrase);
+    keyring_lock_free(k->lock);
     *k = (struct vault_keys){0};
 }
 
 void vault_start(struct control *c, struct vault_keys *keys)
 {
     c->vault = NEW(struct vault);
-    *c->vault = (struct vault){.file = c->config->cluster_key_file, .ring = steal(&keys->ring), .passphrase = steal(&keys->passphrase)};
+    *c->vault = (struct vault){.file = c->config->cluster_key_file, .ring = steal(&keys->ring), .lock = steal(&keys->lock)};
 }
 
 const struct keyring *vault_ring(const struct control *c)
@@ -93,7 +92,7 @@ void vault_end(struct control *c)
     core_result_clear(&v->proposal.result);
     str_list_clear(&v->given);
     free(v->giving);
-    certificate_key_free(v->passphrase);
+    keyring_lock_free(v->lock);
     free(v);
     c->vault = NULL;
 }
@@ -122,7 +121,7 @@ static int make_key(struct vault *v, struct error *err)
     if (keyring_read(fresh, text.data, err) || keyring_make(fresh, id, err))
         return -1;
     INVARIANT(keyring_use(fresh, id));
-    if (keyring_save(fresh, v->file, v->passphrase, err))
+    if (keyring_save(fresh, v->file, v->lock, err))
         return error_context(err, "the cluster's key");
     struct keyring *old = v->ring;
     v->ring = fresh;
@@ -137,14 +136,14 @@ static int take_keys(struct vault *v, const char *text, struct error *err)
 {
     CLEANUP(keyring_free) struct keyring *fresh = keyring_new();
     CLEANUP_WIPE struct buf plain = {0};
-    if (keyring_read_file(fresh, text, v->passphrase, err))
+    if (keyring_read_file(fresh, text, v->lock, err))
         return -1;
     if (!keyring_current(fresh))
         return error_set(err, ERROR_INVALID, "keys: there is none");
     keyring_write(fresh, &plain);
     if (keyring_read(v->ring, plain.data, err) || !keyring_use(v->ring, keyring_current(fresh)))
         return -1;
-    return keyring_save(v->ring, v->file, v->passphrase, err);
+    return keyring_save(v->ring, v->file, v->lock, err);
 }
 
 /* keys: of a copy, for what a snapshot holds; NULL: a new one. */
@@ -367,7 +366,7 @@ static void forget_keys(struct control *c)
         LOG_I("forgot a key of the cluster that nothing is sealed with any more", "key", id);
     }
     struct error err;
-    if (changed && keyring_save(v->ring, v->file, v->passphrase, &err)) {
+    if (changed && keyring_save(v->ring, v->file, v->lock, &err)) {
         LOG_W("the keys of the cluster could not be written", "error", err.text);
         again_later(v);
         v->seen = false;

@@ -10,8 +10,8 @@
 #include "server/control.h"
 #include "server/keyring.h"
 
-/* What this server has at its start, by its configuration; the ring may be empty. passphrase NULL: none locks their file. */
-struct vault_keys { struct keyring *ring; char *passphrase; };
+/* What this server has at its start, by its configuration; the ring may be empty. lock NULL: their file is in plain text. */
+struct vault_keys { struct keyring *ring; struct keyring_lock *lock; };
 /* Asks the configuration's command, and takes a while where a passphrase is used. 0, or -1 with err; to be cleared either way. */
 int vault_read_keys(const struct server_config *config, struct launcher *launcher, struct vault_keys *out, struct error *err);
 void vault_clear_keys(struct vault_keys *k);

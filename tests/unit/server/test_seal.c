@@ -110,36 +110,91 @@ static void the_file(void **state)
     assert_int_equal(keyring_make(ring, second, &err), 0);
     assert_true(keyring_use(ring, second));
     static const char *const passphrases[] = {NULL, "correct horse"};
+    struct keyring_lock *wrong = keyring_lock_new("wrong");
     for (int i = 0; i < 2; i++) {
         struct keyring *read = keyring_new(), *none = keyring_new();
         struct stat st;
         struct buf text = {0};
-        assert_int_equal(keyring_save(ring, path, passphrases[i], &err), 0);
+        struct keyring_lock *lock = passphrases[i] ? keyring_lock_new(passphrases[i]) : NULL;
+        assert_int_equal(keyring_save(ring, path, lock, &err), 0);
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_mode & 0777, 0600);
-        assert_int_equal(keyring_load(read, path, passphrases[i], &err), 0);
+        assert_int_equal(keyring_load(read, path, lock, &err), 0);
         assert_string_equal(keyring_current(read), second);
         assert_memory_equal(keyring_key(read, id), keyring_key(ring, id), KEYRING_KEY_LEN);
         if (passphrases[i]) {
             assert_int_equal(keyring_load(none, path, NULL, &err), -1);
             assert_non_null(strstr(err.text, "cluster_key_command"));
-            assert_int_equal(keyring_load(none, path, "wrong", &err), -1);
+            assert_int_equal(keyring_load(none, path, wrong, &err), -1);
             assert_non_null(strstr(err.text, "passphrase"));
             assert_int_equal(file_read(path, 65536, &text, &err), 0);
             assert_null(strstr(text.data, "\n\n"));
         }
         assert_int_equal(chmod(path, 0640), 0);
-        assert_int_equal(keyring_load(none, path, passphrases[i], &err), -1);
+        assert_int_equal(keyring_load(none, path, lock, &err), -1);
         assert_non_null(strstr(err.text, "chmod 600"));
         assert_null(keyring_current(none));
         buf_free(&text);
         keyring_free(read);
         keyring_free(none);
+        keyring_lock_free(lock);
     }
+    keyring_lock_free(wrong);
     unlink(path);
     assert_int_equal(keyring_load(ring, path, NULL, &err), -1);
     assert_int_equal(err.code, ERROR_NOT_FOUND);
     keyring_free(ring);
+}
+
+#define LOCKED_SALT (strlen("locked ") + 16 / 3 * 4)      /* the word, and the salt's whole letters */
+
+static void read_text(const char *path, struct buf *out)
+{
+    struct error err = {0};
+    buf_clear(out);
+    assert_int_equal(file_read(path, 65536, out, &err), 0);
+}
+
+/* Its key is made once: of the salt that the file has, which all files that it saves have, too. */
+static void a_lock_keeps_its_key(void **state)
+{
+    char id[KEYRING_ID_SIZE], path[] = "/tmp/mentat-keys-XXXXXX";
+    close(mkstemp(path));
+    struct keyring *ring = ring_of_one(id), *read = keyring_new(), *again = keyring_new();
+    struct keyring_lock *first = keyring_lock_new("correct horse"), *next = keyring_lock_new("correct horse");
+    struct buf one = {0}, two = {0}, three = {0};
+    struct error err = {0};
+    assert_int_equal(keyring_save(ring, path, first, &err), 0);
+    read_text(path, &one);
+    assert_int_equal(keyring_make(ring, id, &err), 0);
+    assert_int_equal(keyring_save(ring, path, first, &err), 0);
+    read_text(path, &two);
+    assert_memory_equal(one.data, two.data, LOCKED_SALT);
+    assert_int_equal(keyring_load(read, path, next, &err), 0);
+    assert_int_equal(keyring_save(read, path, next, &err), 0);
+    read_text(path, &three);
+    assert_memory_equal(two.data, three.data, LOCKED_SALT);
+    assert_string_not_equal(two.data, three.data);
+    /* A copy with another salt opens, and changes nothing. */
+    struct keyring_lock *elsewhere = keyring_lock_new("correct horse");
+    assert_int_equal(keyring_save(ring, path, elsewhere, &err), 0);
+    read_text(path, &one);
+    assert_memory_not_equal(one.data, three.data, LOCKED_SALT);
+    assert_int_equal(keyring_read_file(again, one.data, next, &err), 0);
+    assert_int_equal(keyring_count(again), 2);
+    assert_int_equal(keyring_save(read, path, next, &err), 0);
+    read_text(path, &two);
+    assert_memory_equal(two.data, three.data, LOCKED_SALT);
+    unlink(path);
+    buf_free(&one);
+    buf_free(&two);
+    buf_free(&three);
+    keyring_lock_free(first);
+    keyring_lock_free(next);
+    keyring_lock_free(elsewhere);
+    keyring_free(ring);
+    keyring_free(read);
+    keyring_free(again);
 }
 
 static void text_that_is_no_key(void **state)
@@ -168,7 +223,8 @@ int test_seal(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sealed_opens_again), cmocka_unit_test(nothing_else_opens), cmocka_unit_test(keys_are_changed),
-        cmocka_unit_test(the_file), cmocka_unit_test(text_that_is_no_key),
+        cmocka_unit_test(the_file), cmocka_unit_test(a_lock_keeps_its_key),
+        cmocka_unit_test(text_that_is_no_key),
     };
     return cmocka_run_group_tests_name("seal", tests, NULL, NULL);
 }
