@@ -226,7 +226,7 @@ static const struct command_row restore = {
             "policy, roles and tokens become those of the snapshot: log in with one of its tokens then. Agents and the tasks "
             "that the snapshot knows go on; tasks that it does not know are stopped. In a new cluster: its secrets are sealed "
             "with a key that no snapshot holds, so give it --cluster-keys; and say `mt node remove --lost` of the nodes that are "
-            "no more.",
+            "no more, with --keep-certificate where a new host has the name.",
 };
 static const struct command_row list = {
     .name = "list", .run = run_list, .summary = "the snapshots that the server has taken by its schedule",

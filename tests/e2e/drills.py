@@ -192,10 +192,10 @@ class AllHosts(Drill):
         for server in fresh.cluster.servers:
             self.assertEqual(self.mt(server, "secret", "get", "password"), "of the backup")
         # The hosts of the backup are silent, and most at once, so the servers wait for them; the new ones of the same names
-        # wait outside. No program can know that the old ones are no more.
+        # wait outside. No program can know that the old ones are no more, nor that names are those of new hosts now.
         leader = fresh.cluster.leader()
         wait_for(lambda: "fell silent at the same time" in self.mt(leader, "cluster", "status"), 60, "the wait for the old hosts")
-        self.mt(leader, "node", "remove", "--lost", "h1", "h2", "h3")
+        self.mt(leader, "node", "remove", "--lost", "--keep-certificate", "h1", "h2", "h3")
         self.nodes_ready(leader, 3)
         nodes = self.replicas(leader, 3).values()
         self.assertTrue(set(nodes) <= {"h1", "h2", "h3"})
