@@ -200,7 +200,7 @@ static int run_rotate(struct cli *cli)
     struct api *api = cli_api(cli, &err);
     if (!api || api_call(api, HTTP_METHOD_POST, "/v1/secrets/rotate", NULL, NULL, NULL, &err))
         return cli_fail(cli, &err);
-    cli_say(cli, "the servers seal all secrets anew; backups from before need the key of then");
+    cli_say(cli, "the new key is in force, and the servers seal all secrets anew; backups from before need the key of then");
     return STATUS_DONE;
 }
 

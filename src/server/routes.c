@@ -177,9 +177,9 @@ const struct route routes[] = {
      .help = "Puts a new version of a secret; services that name it are restarted or told, as each says."},
     {.method = HTTP_METHOD_DELETE, .path = "/v1/secrets/{secret}", .right = RIGHT_SECRETS, .response = &secret_result_type,
      .prepare = api_secret_delete, .help = "Deletes a secret that no service names, with all its versions."},
-    POST("/v1/secrets/rotate", RIGHT_ACCESS, .secret = true, .body = BODY_OPTIONAL, .request = &keys_request_type, .run = api_secret_rotate,
-         .help = "Makes a new key of the cluster, or takes those of a copy; all secrets are sealed anew with it, and the older ones "
-                 "are forgotten."),
+    POST("/v1/secrets/rotate", RIGHT_ACCESS, .limit_ms = 30000, .secret = true, .body = BODY_OPTIONAL, .request = &keys_request_type, .run = api_secret_rotate,
+         .help = "Makes a new key of the cluster, or takes those of a copy, and answers once it is in force; all secrets are "
+                 "sealed anew with it, and the older ones are forgotten."),
     GET("/v1/secrets/{secret}/value", RIGHT_REVEAL, .secret = true, .query = secret_query, .response = &secret_value_type,
         .read = api_secret_value, .help = "The value of a secret."),
     GET("/v1/cluster", RIGHT_READ, .place = PLACE_HERE, .response = &server_status_type, .read = api_cluster,

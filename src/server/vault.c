@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <openssl/crypto.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base64.h"
@@ -30,6 +31,8 @@ struct vault {
     bool seen;                       /* the state as of `index`: there is nothing to do but by the passing of time */
     uint64_t index;
     int64_t after_ms;                /* before which nothing is tried again */
+    struct request *rotation;        /* waits until its key is in force, or this server leads no more; NULL: none */
+    char rotation_key[KEYRING_ID_SIZE];
     char *giving;                    /* the server that is being given the keys; NULL: none */
     struct str_list given;           /* those that have them, by this leader's word */
 };
@@ -111,62 +114,117 @@ static void again_later(struct vault *v)
 
 /* --- keys --- */
 
-/* It is on disk before anything is sealed with it. */
+/* Adds the keys of the one ring to the other. */
+static int add_keys(struct keyring *to, const struct keyring *from, struct error *err)
+{
+    CLEANUP_WIPE struct buf text = {0};
+    keyring_write(from, &text);
+    return keyring_read(to, text.data, err);
+}
+
+/* The vault's ring from now on, once it is on disk: nothing is sealed with a key before. */
+static int use_ring(struct vault *v, struct keyring **fresh, struct error *err)
+{
+    if (keyring_save(*fresh, v->file, v->lock, err))
+        return error_context(err, "the cluster's key");
+    keyring_free(v->ring);
+    v->ring = steal(fresh);
+    return 0;
+}
+
 static int make_key(struct vault *v, struct error *err)
 {
     char id[KEYRING_ID_SIZE];
     CLEANUP(keyring_free) struct keyring *fresh = keyring_new();
-    CLEANUP_WIPE struct buf text = {0};
-    keyring_write(v->ring, &text);
-    if (keyring_read(fresh, text.data, err) || keyring_make(fresh, id, err))
+    if (add_keys(fresh, v->ring, err) || keyring_make(fresh, id, err))
         return -1;
     INVARIANT(keyring_use(fresh, id));
-    if (keyring_save(fresh, v->file, v->lock, err))
-        return error_context(err, "the cluster's key");
-    struct keyring *old = v->ring;
-    v->ring = fresh;
-    fresh = old;
+    if (use_ring(v, &fresh, err))
+        return -1;
     str_list_clear(&v->given);
     LOG_I("made a key of the cluster", "key", id, "file", v->file);
     return 0;
 }
 
-/* The first of them seals from now on. */
-static int take_keys(struct vault *v, const char *text, struct error *err)
+/* The current one of these is the vault's from now on. */
+static int take_keys(struct vault *v, const struct keyring *keys, struct error *err)
 {
     CLEANUP(keyring_free) struct keyring *fresh = keyring_new();
-    CLEANUP_WIPE struct buf plain = {0};
-    if (keyring_read_file(fresh, text, v->lock, err))
-        return -1;
-    if (!keyring_current(fresh))
+    if (!keyring_current(keys))
         return error_set(err, ERROR_INVALID, "keys: there is none");
-    keyring_write(fresh, &plain);
-    if (keyring_read(v->ring, plain.data, err) || !keyring_use(v->ring, keyring_current(fresh)))
+    if (add_keys(fresh, v->ring, err) || add_keys(fresh, keys, err))
         return -1;
-    return keyring_save(v->ring, v->file, v->lock, err);
+    INVARIANT(keyring_use(fresh, keyring_current(keys)));
+    return use_ring(v, &fresh, err);
 }
 
-/* keys: of a copy, for what a snapshot holds; NULL: a new one. */
-static int rotate(struct control *c, const char *keys, struct error *err)
+/* Of a copy, for what a snapshot holds. */
+static int take_copy(struct vault *v, const char *text, struct error *err)
 {
-    struct vault *v = c->vault;
-    if (!vault_ready(c))
-        return error_set(err, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
-    v->seen = false;
-    if (!keys)
-        return make_key(v, err);
-    if (take_keys(v, keys, err))
+    CLEANUP(keyring_free) struct keyring *copy = keyring_new();
+    if (keyring_read_file(copy, text, v->lock, err) || take_keys(v, copy, err))
         return -1;
     str_list_clear(&v->given);
     LOG_I("took the keys of a copy", "key", keyring_current(v->ring), "file", v->file);
     return 0;
 }
 
+/* keys: of a copy; NULL: a new one. */
+static int rotate(struct control *c, const char *keys, struct error *err)
+{
+    struct vault *v = c->vault;
+    if (!vault_ready(c))
+        return error_set(err, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
+    v->seen = false;
+    return keys ? take_copy(v, keys, err) : make_key(v, err);
+}
+
 void api_secret_rotate(struct control *c, struct request *r)
 {
+    struct vault *v = c->vault;
     const struct keys_request *body = r->body;
-    rotate(c, body ? body->keys : NULL, &r->answer.error);
-    control_answer(r);
+    if (v->rotation) {
+        control_refuse(r, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
+    } else if (rotate(c, body ? body->keys : NULL, &r->answer.error)) {
+        control_answer(r);
+    } else {
+        v->rotation = r;
+        snprintf(v->rotation_key, sizeof v->rotation_key, "%s", keyring_current(v->ring));
+    }
+}
+
+/* It is done when the state of the cluster says so: before, a next leader that has not the key stays with the old one. */
+static void answer_rotation(struct control *c)
+{
+    struct vault *v = c->vault;
+    const char *in_force = core_secrets(c->core)->cluster_key;
+    bool done = v->rotation && in_force && !strcmp(in_force, v->rotation_key);
+    if (!v->rotation || (!done && !c->stopping && c->role == CONSENSUS_LEADER && time_monotonic_ms() < v->rotation->answer_by_ms))
+        return;
+    if (!done)
+        error_set(&v->rotation->answer.error, ERROR_UNKNOWN_OUTCOME, "key %s is not in force yet: it will be once most servers have "
+                  "it, unless one leads that has it not; look at cluster_key in `mt ca status -o json`, and ask again if "
+                  "that stays the old one", v->rotation_key);
+    control_answer(steal(&v->rotation));
+}
+
+static bool has_key_in_force(const struct control *c, const struct keyring *ring)
+{
+    const char *in_force = core_secrets(c->core)->cluster_key;
+    return in_force && keyring_has(ring, in_force);
+}
+
+/* Who has the key that is in force takes none from who has it not, and from nobody while it leads. */
+static int take_given(struct control *c, const char *text, struct error *err)
+{
+    struct vault *v = c->vault;
+    CLEANUP(keyring_free) struct keyring *given = keyring_new();
+    if (keyring_read(given, text, err))
+        return -1;
+    if (has_key_in_force(c, v->ring) && (c->role == CONSENSUS_LEADER || !has_key_in_force(c, given)))
+        return error_set(err, ERROR_CONFLICT, "this server has the key that is in force, %s, and %s",
+                         core_secrets(c->core)->cluster_key, c->role == CONSENSUS_LEADER ? "leads" : "these are without it");
+    return take_keys(v, given, err);
 }
 
 /* Only servers say this to each other; without certificates, who reaches the API is this host's operator. */
@@ -175,7 +233,7 @@ void api_cluster_keys(struct control *c, struct request *r)
     const struct keys_request *body = r->body;
     if (r->who.kind != IDENTITY_SERVER && r->who.kind != IDENTITY_LOCAL)
         error_set(&r->answer.error, ERROR_DENIED, "servers alone give each other the keys of the cluster");
-    else if (take_keys(c->vault, body->keys, &r->answer.error) == 0)
+    else if (take_given(c, body->keys, &r->answer.error) == 0)
         LOG_I("took the keys of the cluster", "key", keyring_current(c->vault->ring), "peer", r->http->peer);
     c->vault->seen = false;
     control_answer(r);
@@ -196,6 +254,25 @@ static bool is_self(const struct control *c, const struct member *m)
     return !strcmp(m->address, c->addresses->api);
 }
 
+static void on_passed_on(void *ctx, void *request, const struct error *err)
+{
+    if (err)
+        LOG_W("leads without the key of the cluster that is in force, and could not let another server lead", "error", err->text);
+}
+
+/* This server came to lead before it got the key that is in force: who has that shall lead, and gives it. */
+static bool leads_without_key(const struct control *c)
+{
+    return c->consensus && c->role == CONSENSUS_LEADER && core_secrets(c->core)->cluster_key && !has_key_in_force(c, c->vault->ring);
+}
+
+static void pass_on(struct control *c, const char *id)
+{
+    LOG_I("lets a server lead that has the key of the cluster that is in force", "server", id,
+          "key", core_secrets(c->core)->cluster_key);
+    consensus_transfer(c->consensus, strtoull(id, NULL, 10), on_passed_on, NULL);
+}
+
 static void on_given(void *ctx, int status, const struct buf *body, const struct error *err)
 {
     struct control *c = ctx;
@@ -209,6 +286,8 @@ static void on_given(void *ctx, int status, const struct buf *body, const struct
     struct error why;
     if (status)
         http_refusal(status, body, &why);
+    if (status == error_http_status(ERROR_CONFLICT) && leads_without_key(c))
+        pass_on(c, id);
     LOG_D("a server did not take the keys of the cluster", "server", id, "error", status ? why.text : err->text);
     again_later(v);
 }
@@ -409,6 +488,7 @@ static void lead(struct control *c)
 void vault_look(struct control *c)
 {
     struct vault *v = c->vault;
+    answer_rotation(c);
     /* An authority that is sealed anew may have been the last that needed an older key. */
     uint64_t index = core_secrets(c->core)->modify_index + core_access(c->core)->modify_index +
                      core_changed(c->core, CORE_MEMBER, NULL);

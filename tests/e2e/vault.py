@@ -2,6 +2,7 @@
 """Secrets: a cluster of three servers with TLS and tokens, where known values must come to those who may have them, and be in
 no file that anybody writes."""
 import base64
+import contextlib
 import glob
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -317,9 +319,62 @@ class Secrets(unittest.TestCase):
         self.put("b-bytes", "\n", "--file", "-")
         self.assertEqual(self.mt("secret", "get", "b-bytes"), "\n")
 
+    @staticmethod
+    def key_in_force(server):
+        return server.get("/v1/ca/status?consistency=strong").json["cluster_key"]
+
+    @staticmethod
+    @contextlib.contextmanager
+    def no_keys_written(*servers):
+        """Servers that cannot keep the keys that they are given."""
+        files = [os.path.join(s.flags["data_dir"], "cluster-keys") for s in servers]
+        for file in files:
+            os.rename(file, file + ".kept")
+            os.mkdir(file)
+        try:
+            yield
+        finally:
+            for file in files:
+                os.rmdir(file)
+                os.rename(file + ".kept", file)
+
+    def lead(self, leader, server):
+        answer = leader.post("/v1/cluster/transfer", {"to": server.flags["name"]})
+        self.assertEqual(answer.status, 204, answer)
+
+    def test_a_rotation_is_done_when_its_key_is_in_force_and_no_leader_goes_back(self):
+        self.put("e-turn", KNOWN)
+        leader, (first, second) = self.cluster.leader(), self.cluster.followers()
+        before, answers = self.key_in_force(leader), []
+        made = leader.process.text().count("made a key of the cluster")
+        rotation = threading.Thread(target=lambda: answers.append(leader.call("POST", "/v1/secrets/rotate", timeout=60 * PATIENCE)))
+        with self.no_keys_written(first, second):
+            rotation.start()
+            wait_for(lambda: leader.process.text().count("made a key of the cluster") > made, 20, "a key that nobody else has")
+            self.lead(leader, first)
+            rotation.join()
+            self.assertEqual(answers[0].status, 504, answers)
+            self.assertEqual(answers[0].error["code"], "unknown_outcome")
+        self.assertEqual(self.key_in_force(self.cluster.leader()), before)
+        wait_for(lambda: all(len(k) == 1 and k == self.keys()[0] for k in self.keys()), 30, "the old key alone")
+        # One that leads before it got the key lets who has it lead.
+        leader, (first, second) = self.cluster.leader(), self.cluster.followers()
+        with self.no_keys_written(second):
+            self.assertEqual(leader.post("/v1/secrets/rotate").status, 204)
+            key = self.key_in_force(leader)
+            self.assertNotEqual(key, before)
+            self.lead(leader, second)
+            wait_for(lambda: "lets a server lead that has the key" in second.process.text(), 20, "a leader without the key")
+            wait_for(lambda: self.cluster.leader() is not second, 20, "another leader")
+        wait_for(lambda: all(len(k) == 1 and k == self.keys()[0] for k in self.keys()), 30, "the new key alone")
+        self.assertEqual(self.key_in_force(self.cluster.leader()), key)
+        self.assertEqual(self.mt("secret", "get", "e-turn"), KNOWN)
+
+    def keys(self):
+        return [text_of(s.flags["data_dir"] + "/cluster-keys").split() for s in self.cluster.servers]
+
     def test_another_key_comes_into_force_and_the_old_one_is_forgotten(self):
-        def keys():
-            return [text_of(s.flags["data_dir"] + "/cluster-keys").split() for s in self.cluster.servers]
+        keys = self.keys
         self.put("c-turn", KNOWN)
         before = keys()
         self.assertTrue(all(k == before[0] and len(k) == 1 for k in before), before)
