@@ -4,6 +4,7 @@ works. All connections of the test are as strict as those of the programs."""
 import http.client
 import os
 import re
+import shutil
 import ssl
 import sys
 import threading
@@ -11,8 +12,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from authority import Authority  # noqa: E402
-from auto_lib import Auto, wait_log  # noqa: E402
-from lib import Agent, Server, exec_service, job, text_of, wait_for  # noqa: E402
+from auto_lib import SECRET, Auto, wait_log  # noqa: E402
+from lib import Agent, PATIENCE, Server, call, exec_service, job, text_of, wait_for  # noqa: E402
 
 
 class Load(threading.Thread):
@@ -229,6 +230,31 @@ class Certificates(unittest.TestCase):
             failed = load.end()
         self.assertEqual(failed, [])
         self.assertGreater(load.done, 20)
+
+    def test_a_host_with_empty_disks_joins_again_by_two_tokens(self):
+        """As after the first day, when nobody believes the founding secret any more: what stands in its file is another one."""
+        grace = f"{int(2000 * PATIENCE)}ms"
+        cluster = self.found(heartbeat="300ms", node_grace=grace, dead_server_after=grace)
+        leader, lost = cluster.leader(), cluster.followers()[0]
+        agent = self.agent(leader, "n1", servers=cluster.addresses, join_token_file=self.auto.secret).start()
+        first = wait_for(lambda: leader.items("/v1/nodes"), 20, "the node")[0]["id"]
+        wait_for(lambda: self.settled(leader), 20, "certificates of the cluster's own authority")
+        for p in (lost, agent):
+            p.kill()
+            shutil.rmtree(p.flags["data_dir"])
+            p.flags["join_token_file"] = self.auto.file(f"late-{p.flags['name']}", SECRET[::-1])
+            p.start(wait=False) if p is lost else p.start()
+        wait_log(lost.process, "msg=listening")
+        wait_log(leader.process, "a connection was refused.*(unknown ca|certificate)")
+        token = self.auto.mt(leader, "cluster", "token", "-q").stdout.strip()
+        joined = self.auto.mt(lost, "cluster", "join", "--token", token, token=False)
+        self.assertEqual(joined.returncode, 0, joined.stdout + joined.stderr)
+        wait_for(lambda: lost.process.alive() and "this server has a new certificate" in lost.process.text(), 20, "its certificate")
+        self.auto.believe(lost)
+        self.auto.file("late-n1", self.auto.mt(leader, "node", "token", "-q").stdout.strip())
+        wait_for(lambda: [n for n in leader.items("/v1/nodes") if n["state"] == "ready" and n["id"] != first], 30, "the new node")
+        cluster.wait_ready(3)
+        cluster.wait_equal()
 
     def test_mt_follows_the_authorities_that_login_fetched(self):
         server = Server(tls="auto", bind="127.0.0.1", expect=1)
