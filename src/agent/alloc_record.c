@@ -23,6 +23,7 @@ static const struct field alloc_record_fields[] = {
     RECORD(backoff, 8, FIELD_INT),
     RECORD(runs, 9, FIELD_UINT),
     RECORD(secrets, 10, FIELD_MAP),
+    RECORD(paused, 11, FIELD_BOOL),
     {0},
 };
 

@@ -13,6 +13,7 @@ struct alloc_record {
     char *handle;                    /* the driver's, of the run that is on or was last; NULL: never started */
     int64_t generation;              /* of the servers' wish that the run fulfils */
     bool launched;                   /* a run was begun and its end was not dealt with yet */
+    bool paused;                     /* its task was asked to stand still */
     uint64_t runs;                   /* how often it was started */
     struct restart_mark_list restarts;
     struct kv_list secrets;          /* which version of each secret its task has; no values */

@@ -14,12 +14,12 @@
 #include "model/secret.h"
 
 const char *const phase_names[PHASE_COUNT] = {
-    "waiting", "preparing", "starting", "adopting", "up", "backoff", "stopping", "dead",
+    "waiting", "preparing", "starting", "adopting", "up", "paused", "backoff", "stopping", "dead",
 };
 
 static const char *const event_names[EVENT_COUNT] = {
     "start", "prepared", "refused", "started", "start_failed", "exited", "healthy", "unhealthy", "timer", "stop", "restart",
-    "checks",
+    "checks", "pause", "resume", "paused", "resumed",
 };
 
 /* How long a task may stay unhealthy before it is restarted under the restart policy. */
@@ -305,7 +305,13 @@ static void on_progress(void *arg, const char *text)
         allocation_report(a, ALLOC_STARTING, text);
 }
 
-static const struct task_events task_events = {.started = on_started, .exited = on_exited, .progress = on_progress};
+static void on_paused(void *arg, bool paused, const struct error *err)
+{
+    allocation_step(arg, &(struct alloc_input){.event = paused ? EVENT_PAUSED : EVENT_RESUMED, .err = err});
+}
+
+static const struct task_events task_events = {.started = on_started, .exited = on_exited, .paused = on_paused,
+                                               .progress = on_progress};
 
 static enum phase after_end(struct allocation *a, bool clean, int64_t started_ms, const char *why);
 
@@ -448,6 +454,53 @@ static enum phase begin_stop(struct allocation *a, enum after_stop after, const 
     return PHASE_STOPPING;
 }
 
+/* --- standing still: what the servers want is asked of the task, whose word then counts --- */
+
+static enum phase pause_ask(struct allocation *a)
+{
+    struct error err = {0};
+    bool paused = a->record.alloc.paused;
+    a->record.paused = true;         /* until it is known that it goes on */
+    allocation_save(a);
+    if (task_pause(a->task, paused, &err) < 0)
+        LOG_W("a task cannot be asked", "alloc", a->record.alloc.id, "to", paused ? "pause" : "resume", "error", err.text);
+    return a->phase;
+}
+
+static enum phase do_pause(struct allocation *a, const struct alloc_input *in)
+{
+    return pause_ask(a);
+}
+
+static enum phase do_paused(struct allocation *a, const struct alloc_input *in)
+{
+    if (in->err) {
+        CLEANUP_FREE char *why = mem_printf("it cannot be paused: %s", in->err->text);
+        a->record.paused = false;
+        allocation_report(a, a->record.report.state, why);
+        return a->phase;
+    }
+    end_health(a);
+    allocation_report(a, ALLOC_RUNNING, "paused");
+    a->phase = PHASE_PAUSED;
+    return a->record.alloc.paused ? a->phase : pause_ask(a);
+}
+
+static enum phase do_resumed(struct allocation *a, const struct alloc_input *in)
+{
+    if (in->err) {
+        CLEANUP_FREE char *why = mem_printf("it cannot be resumed: %s", in->err->text);
+        allocation_report(a, a->record.report.state, why);
+        return a->phase;
+    }
+    a->record.paused = false;
+    allocation_report(a, ALLOC_RUNNING, "resumed");
+    end_health(a);
+    begin_health(a);
+    a->phase = PHASE_UP;
+    return a->record.alloc.paused ? pause_ask(a) : a->phase;
+}
+
 static const char *stop_reason(const struct allocation *a)
 {
     return a->record.alloc.desired_reason && *a->record.alloc.desired_reason ? a->record.alloc.desired_reason :
@@ -478,7 +531,8 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
     begin_health(a);
     if (allocation_secrets(a))
         alloc_secrets_follow(a->secrets);
-    return PHASE_UP;
+    a->phase = PHASE_UP;
+    return a->record.paused || a->record.alloc.paused ? pause_ask(a) : a->phase;
 }
 
 static enum phase do_healthy(struct allocation *a, const struct alloc_input *in)
@@ -577,6 +631,7 @@ static void let_go(struct allocation *a)
     task_remove(t);
     task_free(t);
     a->pid = 0;
+    a->record.paused = false;
 }
 
 static enum phase do_exited(struct allocation *a, const struct alloc_input *in)
@@ -693,6 +748,19 @@ static enum phase (*const machine[PHASE_COUNT][EVENT_COUNT])(struct allocation *
         [EVENT_STOP] = do_stop_running,
         [EVENT_RESTART] = do_restart_running,
         [EVENT_CHECKS] = do_checks,
+        [EVENT_PAUSE] = do_pause,
+        [EVENT_RESUME] = do_pause,
+        [EVENT_PAUSED] = do_paused,
+        [EVENT_RESUMED] = do_resumed,
+    },
+    [PHASE_PAUSED] = {
+        [EVENT_EXITED] = do_exited,
+        [EVENT_STOP] = do_stop_running,
+        [EVENT_RESTART] = do_restart_running,
+        [EVENT_PAUSE] = do_pause,
+        [EVENT_RESUME] = do_pause,
+        [EVENT_PAUSED] = do_paused,
+        [EVENT_RESUMED] = do_resumed,
     },
     [PHASE_BACKOFF] = {
         [EVENT_TIMER] = do_start,

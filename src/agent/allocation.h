@@ -12,6 +12,7 @@ enum phase {
     PHASE_STARTING,       /* the driver was asked to start */
     PHASE_ADOPTING,       /* the driver was asked to find an earlier run */
     PHASE_UP,             /* the task runs */
+    PHASE_PAUSED,         /* it stands still */
     PHASE_BACKOFF,        /* it ended and starts again after a delay */
     PHASE_STOPPING,       /* the driver was asked to stop it */
     PHASE_DEAD,           /* over: complete, failed or lost */
@@ -31,6 +32,10 @@ enum alloc_event {
     EVENT_STOP,           /* not wanted any more */
     EVENT_RESTART,        /* a newer generation is wanted */
     EVENT_CHECKS,         /* its version has other health checks */
+    EVENT_PAUSE,          /* it is to stand still */
+    EVENT_RESUME,         /* it is to go on */
+    EVENT_PAUSED,         /* it stands still; or does not, with err */
+    EVENT_RESUMED,        /* it goes on; or does not, with err */
     EVENT_COUNT
 };
 extern const char *const phase_names[PHASE_COUNT];

@@ -199,6 +199,11 @@ void task_lease(struct task *t, int64_t until_ms)
         t->driver->lease(t, until_ms);
 }
 
+int task_pause(struct task *t, bool paused, struct error *err)
+{
+    return t->driver->pause ? t->driver->pause(t, paused, err) : unsupported(t->driver, "pausing tasks", err);
+}
+
 int task_stats(struct task *t, struct task_stats *out, struct error *err)
 {
     *out = (struct task_stats){0};

@@ -80,6 +80,8 @@ struct task_events {
     void (*started)(void *arg, const struct error *err, const char *handle, int pid, int64_t started_at);
     /* It has ended, with its whole process tree, and its logs are complete. Only after started without err. */
     void (*exited)(void *arg, const struct task_exit *how);
+    /* The answer to task_pause. err set: it stands, or goes on, as before. May be NULL where task_pause is not called. */
+    void (*paused)(void *arg, bool paused, const struct error *err);
     /* Before `started`, any number of times: what the start is busy with, for people. May be NULL. */
     void (*progress)(void *arg, const char *text);
 };
@@ -145,6 +147,8 @@ int task_signal(struct task *t, int signal, struct error *err);
 /* Files of its secrets directory were replaced. A task that does not see the directory itself is given them; then comes the
  * signal (0: none). Returns before the task has them. */
 int task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
+/* Lets a task that runs stand still, or go on; `paused` tells. Repeating it does no harm. */
+int task_pause(struct task *t, bool paused, struct error *err);
 int task_stats(struct task *t, struct task_stats *out, struct error *err);
 /* Its own address, on the network of microVMs; the caller's. NULL: it has none. */
 char *task_address(struct task *t);
@@ -188,6 +192,7 @@ struct driver {
     int (*signal)(struct task *t, int signal, struct error *err);
     int (*secrets_changed)(struct task *t, const struct str_list *files, int signal, struct error *err);
                                       /* NULL: its tasks see the directory */
+    int (*pause)(struct task *t, bool paused, struct error *err);
     int (*stats)(struct task *t, struct task_stats *out, struct error *err);
     void (*lease)(struct task *t, int64_t until_ms);
     void (*remove)(struct task *t);

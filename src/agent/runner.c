@@ -403,7 +403,7 @@ static bool follow_version(struct runner *r, struct allocation *a, struct alloc 
 
 static void apply_known(struct runner *r, struct allocation *a, const struct alloc *alloc, bool full)
 {
-    bool newer = alloc->generation > a->record.alloc.generation;
+    bool newer = alloc->generation > a->record.alloc.generation, was_paused = a->record.alloc.paused;
     /* The key of the hash table is the id inside the record: it stays, the rest is replaced. */
     struct alloc fresh;
     type_copy(&alloc_type, &fresh, alloc);
@@ -429,6 +429,8 @@ static void apply_known(struct runner *r, struct allocation *a, const struct all
         allocation_event(a, EVENT_RESTART);
     else if (other_checks)
         allocation_event(a, EVENT_CHECKS);
+    if (alloc->paused != was_paused && wanted_here(r, alloc))
+        allocation_event(a, alloc->paused ? EVENT_PAUSE : EVENT_RESUME);
     if (a->secrets && a->phase == PHASE_UP)
         alloc_secrets_look(a->secrets);
 }
@@ -596,7 +598,7 @@ static struct runner_view view_of(const struct allocation *a)
 {
     return (struct runner_view){
         .record = &a->record, .spec = &a->spec->version.spec, .task = a->phase == PHASE_UP ||
-        a->phase == PHASE_STOPPING ? a->task : NULL, .phase = phase_names[a->phase], .pid = a->pid,
+        a->phase == PHASE_PAUSED || a->phase == PHASE_STOPPING ? a->task : NULL, .phase = phase_names[a->phase], .pid = a->pid,
         .health = a->health ? health_last(a->health) : "",
     };
 }

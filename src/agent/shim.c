@@ -182,6 +182,8 @@ static void task_end(struct shim *s, int signal, int64_t timeout_ms)
 {
     if (s->ended)
         return;
+    if (s->vm)
+        vm_pause(s, false, NULL);    /* so that it can end; one that does not go on is killed in time */
     if (timeout_ms <= 0 || !s->running) {
         if (!s->vm || !s->running || !vm_kill_guest(s))
             shim_kill(s);
@@ -203,6 +205,18 @@ static void lease_end(struct shim *s)
     s->lease_until = 0;
     s->lease_over = true;
     task_end(s, SIGTERM, LEASE_STOP_MS);
+}
+
+static void pause_answer(struct shim *s, const struct connection *c, bool paused)
+{
+    struct shim_message reply = {.kind = SHIM_PAUSED, .code = paused};
+    if (!s->vm)
+        error_set(&reply.error, ERROR_UNSUPPORTED, "only virtual machines can be paused");
+    else if (s->ended || !s->running)
+        error_set(&reply.error, ERROR_CONFLICT, "the task does not run");
+    else
+        vm_pause(s, paused, &reply.error);
+    shim_message_send(c->fd, &reply);
 }
 
 static void exec_start(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, int n_fds)
@@ -240,6 +254,8 @@ static void message_handle(struct shim *s, struct connection *c, size_t n, const
         task_end(s, m.signal, m.timeout_ms);
     else if (m.kind == SHIM_LEASE && !s->lease_over)
         s->lease_until = m.lease_until;
+    else if (m.kind == SHIM_PAUSE)
+        pause_answer(s, c, m.code != 0);
     else if (m.kind == SHIM_EXEC)
         exec_start(s, c, &m, fds, n_fds);
     else if (m.kind == SHIM_SECRETS && s->vm)

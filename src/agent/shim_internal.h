@@ -78,6 +78,8 @@ void vm_output(struct shim *s, int stream, const char *bytes, size_t n);
 /* Both give false when the guest cannot be asked (yet, or any more). */
 bool vm_signal(struct shim *s, int signal);
 bool vm_exec(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, struct error *err);
+/* Lets the machine stand still, or go on; nothing when it does already. */
+int vm_pause(struct shim *s, bool paused, struct error *err);
 void vm_resize(struct shim *s, struct connection *c, const struct shim_message *m);
 void vm_exec_end(struct shim *s, struct connection *c);
 /* What is known of the monitor is told to a connection that begins. */
@@ -116,4 +118,6 @@ int vm_port_open(const struct shim_port *port, struct error *err);
 
 /* --- shim_vmm.c: the monitor's API --- */
 /* Plays the requests ("PUT /path\n{…}") over its socket, in order, waiting for the socket first. Each must succeed. */
+/* One of them; the socket is there already. */
+int vmm_ask(const char *socket_path, const char *request, struct error *err);
 int vmm_configure(const char *socket_path, const struct str_list *requests, pid_t monitor, struct error *err);

@@ -142,6 +142,14 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
     case SHIM_METRICS:
         put_metrics(out, &m->metrics);
         break;
+    case SHIM_PAUSED:
+        put_string(out, error_code_name(m->error.code));
+        put_string(out, m->error.text);
+        buf_add_u32(out, (uint32_t)m->code);
+        break;
+    case SHIM_PAUSE:
+        buf_add_u32(out, (uint32_t)m->code);
+        break;
     case SHIM_SIGNAL:
         buf_add_u32(out, (uint32_t)m->signal);
         break;
@@ -199,6 +207,12 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
         break;
     case SHIM_METRICS:
         good = get_metrics(&c, &m->metrics);
+        break;
+    case SHIM_PAUSED:
+        good = get_error(&c, &m->error) && get_int(&c, &m->code);
+        break;
+    case SHIM_PAUSE:
+        good = get_int(&c, &m->code);
         break;
     case SHIM_SIGNAL:
         good = get_int(&c, &m->signal);

@@ -32,6 +32,9 @@ enum shim_message_kind {
     SHIM_EXEC_EXITED = 'E',          /* shim → agent: code */
     SHIM_EXEC_FAILED = 'f',          /* shim → agent: error */
     SHIM_METRICS = 'M',              /* shim → agent: metrics, whenever they changed, and to a new connection */
+    SHIM_PAUSED = 'h',               /* shim → agent: the answer to SHIM_PAUSE; code as in that, error */
+    SHIM_PAUSE = 'H',                /* agent → shim: code 1: the task stands still, 0: it goes on; shims of earlier releases
+                                        do not answer */
     SHIM_SIGNAL = 'K',               /* agent → shim: signal */
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
     SHIM_SECRETS = 'P',              /* agent → shim: args are files of its secrets directory that were replaced: the guest gets

@@ -64,7 +64,7 @@ struct shim_vm {
     unsigned n_locks;
     struct buf queue;                /* for the guest */
     struct secret_go secrets;
-    bool guest_ended, guest_killed;
+    bool guest_ended, guest_killed, paused;
     uint32_t next_id;
     struct command commands[COMMANDS_MAX];
     int console_fd;
@@ -164,6 +164,25 @@ static void numbers_send(struct shim_vm *vm, enum frame_kind kind, uint32_t id, 
     for (unsigned i = 0; i < n; i++)
         frame_put_u32(data + 4 * (size_t)i, numbers[i]);
     frame_send(vm, &(struct frame){.kind = (uint8_t)kind, .id = id, .data = data, .n = 4 * (size_t)n});
+}
+
+/* The guest's own clock has stood still. */
+static void clock_send(struct shim_vm *vm)
+{
+    uint64_t now = (uint64_t)time_now_ms();
+    numbers_send(vm, FRAME_CLOCK, 0, 2, (uint32_t[]){(uint32_t)now, (uint32_t)(now >> 32)});
+}
+
+int vm_pause(struct shim *s, bool paused, struct error *err)
+{
+    if (s->vm->paused == paused)
+        return 0;
+    if (vmm_ask(s->spec.vm.api, paused ? "PATCH /vm\n{\"state\": \"Paused\"}" : "PATCH /vm\n{\"state\": \"Resumed\"}", err) < 0)
+        return -1;
+    s->vm->paused = paused;
+    if (!paused)
+        clock_send(s->vm);
+    return 0;
 }
 
 bool vm_signal(struct shim *s, int signal)
@@ -295,8 +314,8 @@ bool vm_exec(struct shim *s, struct connection *to, const struct shim_message *m
 {
     struct shim_vm *vm = s->vm;
     struct command *c = command_find(vm, 0);
-    if (!s->running || vm->guest_ended || !c) {
-        error_set(err, ERROR_CONFLICT, c ? "the guest does not run" : "%d commands run in this guest already", COMMANDS_MAX);
+    if (!s->running || vm->guest_ended || vm->paused || !c) {
+        error_set(err, ERROR_CONFLICT, vm->paused ? "the guest is paused" : c ? "the guest does not run" : "%d commands run in this guest already", COMMANDS_MAX);
         return false;
     }
     *c = (struct command){.id = ++vm->next_id, .tty = m->tty, .credit = FRAME_WINDOW, .in = -1, .out = {-1, -1}};

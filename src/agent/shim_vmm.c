@@ -133,14 +133,30 @@ static int request_play(int fd, const char *request, struct error *err)
     return error_set(err, ERROR_SYSTEM, "the virtual machine's monitor refused %.*s: %s", line, request, fault);
 }
 
+static void patience_set(int fd)
+{
+    struct timeval patience = {.tv_sec = ANSWER_PATIENCE_S};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+}
+
+int vmm_ask(const char *socket_path, const char *request, struct error *err)
+{
+    int fd = connect_once(socket_path);
+    if (fd < 0)
+        return error_set_errno(err, errno, "the virtual machine's monitor cannot be reached on %s", socket_path);
+    patience_set(fd);
+    int result = request_play(fd, request, err);
+    close(fd);
+    return result;
+}
+
 int vmm_configure(const char *socket_path, const struct str_list *requests, pid_t monitor, struct error *err)
 {
     int fd = monitor_connect(socket_path, monitor, err);
     if (fd < 0)
         return -1;
-    struct timeval patience = {.tv_sec = ANSWER_PATIENCE_S};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    patience_set(fd);
     int result = 0;
     for (uint32_t i = 0; result == 0 && i < requests->n; i++)
         result = request_play(fd, requests->v[i], err);

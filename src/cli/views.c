@@ -120,6 +120,11 @@ static void cell_alloc_reason(const json_t *row, const json_t *value, struct buf
         buf_add_string(out, json_string_value(value));
 }
 
+static void cell_alloc_state(const json_t *row, const json_t *value, struct buf *out)
+{
+    buf_add_string(out, json_is_true(json_object_get(row, "paused")) ? "paused" : json_string_value(value));
+}
+
 static void cell_positive(const json_t *row, const json_t *value, struct buf *out)
 {
     if (json_integer_value(value) > 0)
@@ -142,13 +147,13 @@ const struct column view_service[] = {
 };
 const struct column view_allocs[] = {
     {"ALLOC", "id"}, {"REPLICA", "service", cell_replica_name}, {"VERSION", "version", .right = true}, {"NODE", "node_name"},
-    {"STATE", "state"}, {"DESIRED", "desired", .wide = true}, {"RESTARTS", "restarts", .right = true},
+    {"STATE", "state", cell_alloc_state}, {"DESIRED", "desired", .wide = true}, {"RESTARTS", "restarts", .right = true},
     {"AGE", "created_at", cell_age, .right = true}, {"EXIT", "exit_code", cell_exit, .wide = true},
     {"PORTS", "ports", cell_ports}, {"REASON", "reason", cell_alloc_reason}, {0},
 };
 const struct column view_alloc[] = {
     {"Allocation", "id"}, {"Replica", "service", cell_replica_name}, {"Job", "job"}, {"Version", "version"},
-    {"Node", "node_name"}, {"State", "state"}, {"Reason", "reason"}, {"Since", "state_since", cell_time},
+    {"Node", "node_name"}, {"State", "state", cell_alloc_state}, {"Reason", "reason"}, {"Since", "state_since", cell_time},
     {"Desired", "desired"}, {"Because", "desired_reason"}, {"Ports", "ports", cell_ports}, {"Address", "ip"}, {"Own address", "address"},
     {"Exit", "exit_code", cell_exit}, {"Restarts", "restarts", cell_positive}, {"Attempt", "attempt", cell_positive},
     {"Replaces", "previous"}, {"Deployment", "deployment"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"},

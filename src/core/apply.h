@@ -10,7 +10,7 @@ apply_fn apply_service_scale, apply_service_restart, apply_service_rollback, app
 apply_fn apply_service_promote, apply_service_abort;
 apply_fn apply_node_register, apply_node_state, apply_node_remove;
 apply_fn apply_node_fenced;
-apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart;
+apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart, apply_alloc_pause, apply_alloc_resume;
 apply_fn apply_decide;
 apply_fn apply_member_set, apply_member_remove, apply_join_token, apply_event;
 apply_fn apply_restore_chunk, apply_restore;

@@ -118,10 +118,45 @@ int apply_alloc_restart(struct core *c, const void *payload, struct buf *body, s
         return -1;
     if (!entry_wanted(a))
         return error_set(err, ERROR_CONFLICT, "allocation %s is being stopped", p->alloc_id);
+    if (a->a.paused)
+        return error_set(err, ERROR_CONFLICT, "allocation %s is paused: resume it first", p->alloc_id);
     if (!a->a.leaving)
         alloc_restart(c, a, a->a.generation + 1, p->reason ? p->reason : "restart was asked for");
     buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
     return 0;
+}
+
+/* The agent follows; until it has, and until it says that a resumed task is well, no request goes there. */
+static int set_paused(struct core *c, const struct command_alloc *p, bool paused, struct buf *body, struct error *err)
+{
+    struct alloc_entry *a = find_wanted(c, p, err);
+    if (!a)
+        return -1;
+    const struct version_entry *v = state_version(a->service, a->a.version);
+    if (!v || v->v.spec.driver != DRIVER_FIRECRACKER)
+        return error_set(err, ERROR_UNSUPPORTED, "allocation %s cannot be paused: that is for driver firecracker alone", p->alloc_id);
+    if (!entry_wanted(a))
+        return error_set(err, ERROR_CONFLICT, "allocation %s is being stopped", p->alloc_id);
+    if (a->a.paused != paused) {
+        a->a.paused = paused;
+        state_touch_work(c, a);
+        const char *state = enum_name(alloc_state_names, (int)a->a.state);
+        state_event(c, (struct event_text){.kind = "alloc", .subject = a->a.id, .service = a->a.service, .alloc = a->a.id,
+                                           .node = a->a.node_id, .from = state, .to = state}, "to be %s%s%s",
+                    paused ? "paused" : "resumed", p->reason ? ": " : "", p->reason ? p->reason : "");
+    }
+    buf_printf(body, "{\"index\":%llu}", (unsigned long long)c->index);
+    return 0;
+}
+
+int apply_alloc_pause(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    return set_paused(c, payload, true, body, err);
+}
+
+int apply_alloc_resume(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    return set_paused(c, payload, false, body, err);
 }
 
 void alloc_stop(struct core *c, struct alloc_entry *a, const char *reason)

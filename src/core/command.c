@@ -154,6 +154,8 @@ static const struct {
     [COMMAND_AUTHORITY_REMOVE] = {"authority_remove", &command_authority_remove_type, 4},
     [COMMAND_ENROL] = {"enrol", &command_enrol_type, 4},
     [COMMAND_AGENT_TOKEN] = {"agent_token", &command_join_token_type, 4},
+    [COMMAND_ALLOC_PAUSE] = {"alloc_pause", &command_alloc_type, 5},
+    [COMMAND_ALLOC_RESUME] = {"alloc_resume", &command_alloc_type, 5},
     [COMMAND_NODE_FENCED] = {"node_fenced", &command_node_fenced_type, LEASE_LEVEL},
 };
 

@@ -43,6 +43,8 @@ enum command_kind {
     COMMAND_AUTHORITY_REMOVE = 34, /* struct command_authority_remove */
     COMMAND_ENROL = 35,            /* struct command_enrol */
     COMMAND_AGENT_TOKEN = 37,      /* struct command_join_token: for agents */
+    COMMAND_ALLOC_PAUSE = 54,      /* struct command_alloc */
+    COMMAND_ALLOC_RESUME = 55,     /* struct command_alloc */
     COMMAND_NODE_FENCED = 56,      /* struct command_node_fenced */
     COMMAND_KIND_COUNT
 };

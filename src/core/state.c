@@ -170,7 +170,7 @@ struct deployment_entry *state_running_deployment(const struct service_entry *s)
 
 bool alloc_serves(const struct alloc_entry *a)
 {
-    return a->ok_since != 0 && !a->restarting && !a->a.leaving && entry_live(a);
+    return a->ok_since != 0 && !a->restarting && !a->a.leaving && !a->a.paused && entry_live(a);
 }
 
 /* --- marks --- */

@@ -38,6 +38,7 @@ enum frame_kind {
     FRAME_INPUT = 'I',               /* bytes; none: end of file */
     FRAME_RESIZE = 'W',              /* u32 rows, u32 cols */
     FRAME_SECRETS = 'P',             /* a piece of what secrets.c describes; stream 1: more of it follows, once this was taken */
+    FRAME_CLOCK = 'C',               /* u32, u32: ms since 1970, the lower half first: it stood still, and goes by this */
     FRAME_BYE = 'B',                 /* the exit of id 0 was taken: switch off */
     /* both ways */
     FRAME_TAKEN = 'A',               /* u32: so many more bytes of input or output of id, or (0) of secrets, were taken */

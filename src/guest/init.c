@@ -83,6 +83,12 @@ static void on_secrets(const struct frame *f)
         snprintf(init.no_secrets, sizeof init.no_secrets, "%s", why);
 }
 
+static void clock_set(uint64_t ms)
+{
+    struct timespec t = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    clock_settime(CLOCK_REALTIME, &t);
+}
+
 static void on_frame(void *arg, const struct frame *f)
 {
     (void)arg;
@@ -92,6 +98,8 @@ static void on_frame(void *arg, const struct frame *f)
         session_exec(f, &init.drive, &init.user);
     else if (f->kind == FRAME_SIGNAL && !f->id && init.pid && !init.ended)
         kill(init.pid, (int)frame_u32(f, 0));
+    else if (f->kind == FRAME_CLOCK)
+        clock_set((uint64_t)frame_u32(f, 1) << 32 | frame_u32(f, 0));
     else if (f->kind == FRAME_BYE)
         init.bye = true;
     else

@@ -191,6 +191,7 @@ struct alloc {
     int64_t exit_code, exit_signal; bool exited, oom;     /* of the last run, when exited */
     int64_t restarts;                /* by the agent, in this allocation */
     int64_t generation;              /* raised by `mt restart`: the agent restarts the task when it grows */
+    bool paused;                     /* its task is to stand still */
     char *previous;                  /* the allocation that it replaces */
     char *deployment;
     int64_t attempt;                 /* reschedules in a row of this replica */

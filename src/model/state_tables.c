@@ -125,6 +125,7 @@ static const struct field alloc_fields[] = {
     UINT(alloc, modify_index, 31, .help = "Index at which it changed last."),
     ENUM(alloc, leaving, 32, alloc_leaving_names, .help = "Whether it takes no new requests any more, and what for."),
     STRING(alloc, address, 33, .help = "Address of its own, on the network of microVMs."),
+    BOOL(alloc, paused, 34, .help = "Its task is to stand still, until it is resumed."),
     {0},
 };
 TABLE(alloc, alloc_fields, "One replica on one node.");

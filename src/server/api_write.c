@@ -282,6 +282,16 @@ API_READ(api_alloc_restart)
     return alloc_command(c, r, COMMAND_ALLOC_RESTART, err);
 }
 
+API_READ(api_alloc_pause)
+{
+    return alloc_command(c, r, COMMAND_ALLOC_PAUSE, err);
+}
+
+API_READ(api_alloc_resume)
+{
+    return alloc_command(c, r, COMMAND_ALLOC_RESUME, err);
+}
+
 static int node_command(struct control *c, struct request *r, enum node_state state, struct error *err)
 {
     const struct node *n = control_find_node(c, r->params[0], err);

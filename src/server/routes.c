@@ -109,6 +109,13 @@ const struct route routes[] = {
     POST("/v1/allocs/{alloc}/restart", RIGHT_SUBMIT, .scope = SCOPE_ALLOC, WITH_REASON, .write = api_alloc_restart,
          .response = &write_result_type,
          .help = "Restarts the task of an allocation where it is."),
+    POST("/v1/allocs/{alloc}/pause", RIGHT_SUBMIT, .scope = SCOPE_ALLOC, WITH_REASON, .write = api_alloc_pause,
+         .response = &write_result_type,
+         .help = "Lets the task of an allocation stand still, in memory: a microVM. It gets no requests and its health is not "
+                 "checked until it is resumed."),
+    POST("/v1/allocs/{alloc}/resume", RIGHT_SUBMIT, .scope = SCOPE_ALLOC, WITH_REASON, .write = api_alloc_resume,
+         .response = &write_result_type,
+         .help = "Lets a paused task go on. A stop of the allocation does that too, so that the task can end."),
     POST("/v1/allocs/{alloc}/signal", RIGHT_EXEC, .scope = SCOPE_ALLOC, .place = PLACE_MEMBER, .body = BODY_REQUIRED, .request = &signal_request_type,
          .read = proxy_read, .respond = proxy_respond, .help = "Sends a signal to the task's main process."),
     GET("/v1/nodes", RIGHT_READ, LIST(node_type, CORE_NODE), .read = api_nodes, .help = "Lists the nodes."),

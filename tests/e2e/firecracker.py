@@ -182,6 +182,7 @@ class Guest(Machines):
         self.check_environment(a)
         self.check_secrets()
         self.check_adoption(a, port)
+        self.check_pause(a, port)
         # They were on no file system but those in memory, nor on the console.
         for directory in (self.agent.workdir, self.agent.runs, self.agent.images, self.server.workdir):
             self.assertEqual(holding(directory.path, *KEYS, BIG[:40], WORD), [])
@@ -273,6 +274,29 @@ class Guest(Machines):
         self.assertEqual(self.alloc("web")["restarts"], 0)
         wait_for(lambda: f"told {digest(KEYS[2])}" in self.mt("logs", "web"), 30, "what changed while the agent was away")
         self.assertNotEqual(self.sums("identity.jwt"), token)
+
+    def check_pause(self, a, port):
+        """It stands still, without requests, whatever becomes of the agent, and goes on as it was."""
+        self.mt("pause", "web/0")
+        said = lambda word: wait_for(lambda: self.alloc("web")["reason"] == word, 30, word)  # noqa: E731
+        said("paused")
+        self.assertIn("paused", self.mt("status", "web"))
+        refused = self.server.mt("exec", "web", "--", "true")
+        self.assertIn("the guest is paused", refused.stderr)
+        self.assertIn("is paused: resume it first", self.server.mt("restart", a["id"]).stderr)
+        if not REAL:
+            self.assertEqual(self.vmm.requests()[-1]["body"], {"state": "Paused"})
+        self.agent.kill()
+        self.agent.start()
+        self.agent.wait_api()
+        self.mt("resume", "web/0")
+        self.wait_state("web", "healthy")
+        self.assertEqual(page(port), "web-0")
+        self.assertLess(abs(int(self.mt("exec", "web", "--", "date", "+%s")) - time.time()), 10)
+        self.assertEqual((self.alloc("web")["id"], self.alloc("web")["restarts"]), (a["id"], 0))
+        # Stopped while it stands still: it goes on, so that it can end.
+        self.mt("pause", "web/0")
+        said("paused")
 
     def test_users_and_ends(self):
         self.assertEqual(self.run_task("code", "id; exit 3", config="user: web")["exit_code"], 3)

@@ -87,10 +87,11 @@ def tap_open(device, name):
 
 
 class Machine:
-    """The state of one monitor. root: what its paths are below, with a jailer; start(machine) boots the guest."""
+    """The state of one monitor. root: what its paths are below, with a jailer; start(machine) boots the guest, pause(True) lets
+    it stand still."""
 
-    def __init__(self, root, start):
-        self.root, self.start = root, start
+    def __init__(self, root, start, pause):
+        self.root, self.start, self.pause, self.paused = root, start, pause, False
         self.config = {"vcpu_count": 1, "mem_size_mib": 128}
         self.boot, self.drives, self.interfaces, self.vsock = None, [], [], None
         self.metadata_for, self.metadata, self.metrics = None, None, None
@@ -126,6 +127,13 @@ class Machine:
         if self.started and base != "/actions":
             raise Fault("The requested operation is not supported after starting the microVM.")
         getattr(self, "put_" + re.sub("[-/]", "_", base.strip("/")))(body)
+
+    def patch_vm(self, body):
+        fields("state", state=one_of("Paused", "Resumed"))(body)
+        if not self.started:
+            raise Fault("The requested operation is not supported before starting the microVM.")
+        self.paused = body["state"] == "Paused"
+        self.pause(self.paused)
 
     def put_logger(self, b):
         if self.logged:

@@ -77,7 +77,7 @@ def qemu_command(m):
 class Monitor:
     def __init__(self, args):
         root = os.environ.get("VMM_ROOT", "")
-        self.machine = api.Machine(root, self.boot)
+        self.machine = api.Machine(root, self.boot, self.pause)
         self.id, self.guest = args["--id"], None
         path = root + args["--api-sock"] if root else args["--api-sock"]
         self.listener = socket.socket(socket.AF_UNIX)
@@ -100,6 +100,9 @@ class Monitor:
                                       env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
                                       preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 
+    def pause(self, paused):
+        os.kill(self.guest.pid, signal.SIGSTOP if paused else signal.SIGCONT)
+
     def record(self, method, path, body):
         if os.environ.get("VMM_RECORD"):
             with open(os.environ["VMM_RECORD"], "a") as f:
@@ -111,8 +114,11 @@ class Monitor:
             body = json.loads(raw) if raw else None
             self.record(method, path, body)
             if method == "GET" and path == "/":
-                state = "Running" if self.machine.started else "Not started"
+                state = "Paused" if self.machine.paused else "Running" if self.machine.started else "Not started"
                 return 200, json.dumps({"id": self.id, "state": state, "vmm_version": VERSION, "app_name": "Firecracker"})
+            if method == "PATCH" and path == "/vm":
+                self.machine.patch_vm(body)
+                return 204, ""
             if method != "PUT":
                 raise api.Fault(f"Invalid request method and/or path: {method} {path}.")
             if body is None:

@@ -546,6 +546,7 @@ const struct driver driver_firecracker = {
     .adopt = firecracker_adopt,
     .stop = firecracker_stop,
     .signal = shim_task_signal,
+    .pause = shim_task_pause,
     .secrets_changed = shim_task_secrets_changed,
     .stats = shim_task_stats,
     .lease = shim_task_lease,

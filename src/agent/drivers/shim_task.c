@@ -223,6 +223,8 @@ static void message_handle(struct shim_task *t, const struct shim_message *m)
         t->shim = (pid_t)m->shim_pid;
         t->how.started_at = m->started_at;
         started_tell(t, NULL, m->pid, m->started_at);
+    } else if (m->kind == SHIM_PAUSED && t->head.events->paused) {
+        t->head.events->paused(t->head.arg, m->code, m->error.code ? &m->error : NULL);
     } else if (m->kind == SHIM_FAILED && !t->told_started) {
         /* Told when the shim is gone: until then the allocation is taken, and a new start would be refused. */
         t->failed = m->error;
@@ -502,6 +504,12 @@ void shim_task_lease(struct task *task, int64_t until_ms)
     t->lease_until = until_ms;
     /* What cannot be told ends the task early, never late. */
     shim_send(t, &(struct shim_message){.kind = SHIM_LEASE, .lease_until = until_ms}, &err);
+}
+
+int shim_task_pause(struct task *task, bool paused, struct error *err)
+{
+    struct shim_task *t = (struct shim_task *)task;
+    return shim_send(t, &(struct shim_message){.kind = SHIM_PAUSE, .code = paused}, err);
 }
 
 int shim_task_stats(struct task *task, struct task_stats *out, struct error *err)

@@ -11,7 +11,7 @@ struct fake_task {
     struct task head;
     struct fake_run *run;            /* NULL: adopted, and there was nothing */
     uv_timer_t later;
-    bool told_started, freed;
+    bool told_started, freed, answer_pause;
     struct health_check *check;
 };
 
@@ -76,6 +76,10 @@ static void on_later(uv_timer_t *timer)
         char handle[64];
         snprintf(handle, sizeof(handle), "fake %s %llu", r->alloc_id, (unsigned long long)r->run);
         t->head.events->started(t->head.arg, NULL, handle, 4711, time_now_ms());
+    }
+    if (t->answer_pause && r->alive) {
+        t->answer_pause = false;
+        t->head.events->paused(t->head.arg, r->paused, NULL);
     }
     if (!t->freed && r->exited)
         t->head.events->exited(t->head.arg, &r->how);
@@ -177,6 +181,15 @@ void task_stop(struct task *task, int signal, int64_t timeout_ms)
     t->run->signal = signal;
     if (t->run->alive && (!fake.deaf || timeout_ms == 0))
         fake_exit(t->run, 143);
+}
+
+int task_pause(struct task *task, bool paused, struct error *err)
+{
+    struct fake_task *t = (struct fake_task *)task;
+    t->run->paused = paused;
+    t->answer_pause = true;
+    later(t);
+    return 0;
 }
 
 int task_secrets_changed(struct task *task, const struct str_list *files, int signal, struct error *err)

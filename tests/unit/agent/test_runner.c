@@ -255,6 +255,39 @@ static void the_same_work_twice_changes_nothing(void **state)
     assert_int_equal(state_of(w, A), ALLOC_RUNNING);
 }
 
+static void what_is_paused_stays_so_until_it_is_resumed_or_stopped(void **state)
+{
+    struct world *w = *state;
+    struct alloc *a = want(w, A);
+    service(w)->health.type = HEALTH_TCP;
+    say(w, true);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    fake_health(fake_find(A), true);
+    UNTIL(w, state_of(w, A) == ALLOC_HEALTHY);
+    a->paused = true;
+    say(w, false);
+    UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    expect_reason(w, A, "paused");
+    assert_true(fake_find(A)->paused);
+    reopen(w, true);                 /* the next agent knows */
+    say(w, true);
+    settle(w);
+    assert_true(fake_find(A)->paused);
+    expect_reason(w, A, "paused");
+    a->paused = false;
+    say(w, false);
+    UNTIL(w, !fake_find(A)->paused);
+    fake_health(fake_find(A), true);
+    UNTIL(w, state_of(w, A) == ALLOC_HEALTHY);
+    a->paused = true;
+    say(w, false);
+    UNTIL(w, fake_find(A)->paused);
+    a->desired = DESIRED_STOP;
+    say(w, false);
+    UNTIL(w, state_of(w, A) == ALLOC_COMPLETE);
+    assert_int_equal(fake.starts, 1);
+}
+
 static void a_task_that_fails_is_restarted_then_reported_failed(void **state)
 {
     struct world *w = *state;
@@ -776,6 +809,7 @@ int main(void)
         T(a_wanted_allocation_is_started_and_stopped),
         T(nothing_is_started_before_the_servers_said_everything),
         T(the_same_work_twice_changes_nothing),
+        T(what_is_paused_stays_so_until_it_is_resumed_or_stopped),
         T(a_task_that_fails_is_restarted_then_reported_failed),
         T(a_task_that_runs_to_completion_is_complete),
         T(a_start_that_fails_follows_the_policy),
