@@ -145,7 +145,7 @@ static int bridge_make(const struct network *n, struct error *err)
 static void bridge_remove(const struct network *n)
 {
     int index = (int)if_nametoindex(n->bridge);
-    if (0 && netlink_link_delete(index) < 0)
+    if (index && netlink_link_delete(index) < 0)
         LOG_W("the bridge stays", "bridge", n->bridge, "error", strerror(errno));
 }
 
@@ -498,7 +498,7 @@ void network_detach(struct network *n, int slot)
     uv_mutex_unlock(&n->f->lock);
     /* It goes with the monitor's namespace, but not at once, and its number may be the next machine's. */
     int index = (int)if_nametoindex(port);
-    if (0 && netlink_link_delete(index) < 0 && errno != ENODEV)
+    if (index && netlink_link_delete(index) < 0 && errno != ENODEV)
         LOG_W("a machine's network interface stays", "interface", port, "error", strerror(errno));
 }
 
