@@ -26,6 +26,7 @@ static const char *const event_names[EVENT_COUNT] = {
 #define UNHEALTHY_LEAST_MS 30000
 #define NO_SPACE_RETRY_MS 2000
 #define SECRETS_RETRY_MS 1000
+#define AGAIN_MS 10
 
 /* The things that a start waits for: its secrets, then its directories; meanwhile the intent. Outlives its allocation, because the worker cannot be called back. */
 struct preparation {
@@ -352,13 +353,12 @@ static int64_t waits_ms(const struct error *err, bool for_secrets)
     return for_secrets ? SECRETS_RETRY_MS : err->code == ERROR_NO_SPACE ? NO_SPACE_RETRY_MS : 0;
 }
 
-static enum phase not_started(struct allocation *a, const struct error *err, bool for_secrets)
+static enum phase not_started(struct allocation *a, const struct error *err, int64_t delay_ms)
 {
     const struct runner_env *env = runner_env(a->runner);
     a->record.launched = false;
     runner_count(a->runner)->start_failures++;
     a->record.report.finished_at = time_now_ms();
-    int64_t delay_ms = waits_ms(err, for_secrets);
     if (!delay_ms || a->after != AFTER_NOTHING)
         return after_end(a, false, time_now_ms(), err->text);
     allocation_report_waiting(a, err->text);
@@ -374,7 +374,7 @@ static enum phase do_refused(struct allocation *a, const struct alloc_input *in)
     preparation_abandon(a);
     if (a->secrets)
         alloc_secrets_rest(a->secrets);
-    return not_started(a, in->err, for_secrets);
+    return not_started(a, in->err, waits_ms(in->err, for_secrets));
 }
 
 void allocation_adopt(struct allocation *a)
@@ -531,6 +531,8 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
     begin_health(a);
     if (allocation_secrets(a))
         alloc_secrets_follow(a->secrets);
+    if (!a->health)
+        task_settled(a->task);
     a->phase = PHASE_UP;
     return a->record.paused || a->record.alloc.paused ? pause_ask(a) : a->phase;
 }
@@ -539,6 +541,7 @@ static enum phase do_healthy(struct allocation *a, const struct alloc_input *in)
 {
     uv_timer_stop(&a->timer);
     allocation_report(a, ALLOC_HEALTHY, in->text);
+    task_settled(a->task);
     return PHASE_UP;
 }
 
@@ -659,8 +662,9 @@ static enum phase do_exited(struct allocation *a, const struct alloc_input *in)
 static enum phase do_start_failed(struct allocation *a, const struct alloc_input *in)
 {
     const struct error err = *in->err;
+    int64_t delay_ms = a->task && a->task->again ? AGAIN_MS : waits_ms(&err, false);
     let_go(a);
-    return not_started(a, &err, false);
+    return not_started(a, &err, delay_ms);
 }
 
 /* Nothing of an earlier run was found. */

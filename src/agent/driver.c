@@ -199,6 +199,12 @@ void task_lease(struct task *t, int64_t until_ms)
         t->driver->lease(t, until_ms);
 }
 
+void task_settled(struct task *t)
+{
+    if (t->driver->settled)
+        t->driver->settled(t);
+}
+
 int task_pause(struct task *t, bool paused, struct error *err)
 {
     return t->driver->pause ? t->driver->pause(t, paused, err) : unsupported(t->driver, "pausing tasks", err);

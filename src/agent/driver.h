@@ -147,6 +147,8 @@ int task_signal(struct task *t, int signal, struct error *err);
 /* Files of its secrets directory were replaced. A task that does not see the directory itself is given them; then comes the
  * signal (0: none). Returns before the task has them. */
 int task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
+/* It runs and is well, as far as anybody looks. May be repeated. */
+void task_settled(struct task *t);
 /* Lets a task that runs stand still, or go on; `paused` tells. Repeating it does no harm. */
 int task_pause(struct task *t, bool paused, struct error *err);
 int task_stats(struct task *t, struct task_stats *out, struct error *err);
@@ -192,6 +194,7 @@ struct driver {
     int (*signal)(struct task *t, int signal, struct error *err);
     int (*secrets_changed)(struct task *t, const struct str_list *files, int signal, struct error *err);
                                       /* NULL: its tasks see the directory */
+    void (*settled)(struct task *t);
     int (*pause)(struct task *t, bool paused, struct error *err);
     int (*stats)(struct task *t, struct task_stats *out, struct error *err);
     void (*lease)(struct task *t, int64_t until_ms);
@@ -213,6 +216,7 @@ struct task {
     const struct driver *driver;
     const struct task_events *events;
     void *arg;
+    bool again;                       /* with a start that failed: the next one is another one, and is due at once */
 };
 struct task_exec {
     const struct driver *driver;

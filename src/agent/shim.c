@@ -256,6 +256,8 @@ static void message_handle(struct shim *s, struct connection *c, size_t n, const
         s->lease_until = m.lease_until;
     else if (m.kind == SHIM_PAUSE)
         pause_answer(s, c, m.code != 0);
+    else if (m.kind == SHIM_SNAPSHOT && s->vm)
+        snapshot_begin(s, &m);
     else if (m.kind == SHIM_EXEC)
         exec_start(s, c, &m, fds, n_fds);
     else if (m.kind == SHIM_SECRETS && s->vm)
@@ -513,6 +515,8 @@ static void loop_turn(struct shim *s)
         lease_end(s);
     if (s->start_by && time_monotonic_ms() >= s->start_by)
         vm_late(s);
+    if (s->vm)
+        snapshot_tick(s);
     if (ready <= 0) {
         if (s->ended && !s->childless)
             stragglers_kill();

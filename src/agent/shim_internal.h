@@ -26,6 +26,14 @@ struct secret_go {
     int next_signal;
 };
 
+/* What shim_snapshot.c keeps of a snapshot under way. */
+struct snapshot_go {
+    char *state, *memory;            /* files, as the monitor sees them; NULL: none is under way */
+    bool written;
+    int64_t until;                   /* monotonic: it is waited for the guest's word */
+    struct error error;
+};
+
 struct connection {
     int fd;
     pid_t pid;                       /* the command that belongs to it, while it lives; in a guest: its number */
@@ -110,6 +118,22 @@ void secrets_changed(struct shim *s, const struct str_list *files, int signal);
 void secrets_taken(struct shim *s);
 /* What is under way is wiped. */
 void secrets_drop(struct secret_go *g);
+
+/* For shim_snapshot.c. */
+struct snapshot_go *vm_snapshot(struct shim *s);
+bool vm_is_quiet(const struct shim *s);          /* it runs, and no commands beside its service */
+bool vm_speaks_serial(const struct shim *s);
+/* What is sent from here on waits, until hold is false: then GO goes first. */
+void vm_hold(struct shim *s, bool hold);
+/* --- shim_snapshot.c --- */
+/* SHIM_SNAPSHOT; SHIM_SNAPSHOT_MADE tells how it went. */
+void snapshot_begin(struct shim *s, const struct shim_message *m);
+void snapshot_held(struct shim *s, bool busy);   /* the guest said so */
+void snapshot_ready(struct shim *s);             /* the guest is back */
+void snapshot_tick(struct shim *s);              /* time passed */
+void snapshot_drop(struct snapshot_go *g);
+/* To the guest of a machine that is a copy. */
+int identity_send(struct shim *s, struct error *err);
 
 /* --- shim_vm_port.c --- */
 /* From here on the shim, and what it starts, is in a network namespace of its own, with the tap device and its way to the

@@ -142,7 +142,11 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
     case SHIM_METRICS:
         put_metrics(out, &m->metrics);
         break;
+    case SHIM_SNAPSHOT:
+        put_list(out, &m->args);
+        break;
     case SHIM_PAUSED:
+    case SHIM_SNAPSHOT_MADE:
         put_string(out, error_code_name(m->error.code));
         put_string(out, m->error.text);
         buf_add_u32(out, (uint32_t)m->code);
@@ -208,7 +212,11 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
     case SHIM_METRICS:
         good = get_metrics(&c, &m->metrics);
         break;
+    case SHIM_SNAPSHOT:
+        good = get_list(&c, &m->args) && list_whole(&m->args);
+        break;
     case SHIM_PAUSED:
+    case SHIM_SNAPSHOT_MADE:
         good = get_error(&c, &m->error) && get_int(&c, &m->code);
         break;
     case SHIM_PAUSE:
@@ -283,6 +291,17 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     put_string(out, s->vm.port.bridge);
     buf_add_u64(out, (uint64_t)s->vm.port.uid);
     buf_add_u64(out, (uint64_t)s->vm.port.mtu);
+    put_string(out, s->vm.identity);
+    buf_add_u8(out, s->vm.on_serial);
+}
+
+static bool get_flag(struct cursor *c, bool *out)
+{
+    uint8_t v;
+    if (!cursor_u8(c, &v))
+        return false;
+    *out = v;
+    return true;
 }
 
 static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
@@ -291,7 +310,7 @@ static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
         && get_list(c, &vm->locks) && get_string(c, &vm->secrets_dir) && get_list(c, &vm->env) && list_whole(&vm->env)
         && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks)
         && get_string(c, &vm->port.name) && get_string(c, &vm->port.bridge) && get_i64(c, &vm->port.uid)
-        && get_i64(c, &vm->port.mtu);
+        && get_i64(c, &vm->port.mtu) && get_string(c, &vm->identity) && get_flag(c, &vm->on_serial);
 }
 
 static bool get_cgroups(struct cursor *c, struct cgroup_root *r)
@@ -342,6 +361,7 @@ void shim_spec_clear(struct shim_spec *s)
     str_list_wipe(&s->vm.env);
     free(s->vm.port.name);
     free(s->vm.port.bridge);
+    free(s->vm.identity);
     *s = (struct shim_spec){0};
 }
 

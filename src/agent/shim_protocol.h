@@ -35,6 +35,8 @@ enum shim_message_kind {
     SHIM_PAUSED = 'h',               /* shim → agent: the answer to SHIM_PAUSE; code as in that, error */
     SHIM_PAUSE = 'H',                /* agent → shim: code 1: the task stands still, 0: it goes on; shims of earlier releases
                                         do not answer */
+    SHIM_SNAPSHOT = 'Z',             /* agent → shim: args: where state and memory go, as the monitor sees it */
+    SHIM_SNAPSHOT_MADE = 'z',        /* shim → agent: code 1: the guest speaks over the serial line; error */
     SHIM_SIGNAL = 'K',               /* agent → shim: signal */
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
     SHIM_SECRETS = 'P',              /* agent → shim: args are files of its secrets directory that were replaced: the guest gets
@@ -81,6 +83,9 @@ struct shim_vm_spec {
     int64_t start_ms;                /* how long it may take until its service runs */
     int64_t memory_mb;               /* the guest's, for messages */
     struct shim_port port;
+    char *identity;                  /* the requests make a copy of another machine, whose guest gets this file, a config
+                                        drive; NULL: they start one */
+    bool on_serial;                  /* that other one spoke over the serial line */
 };
 
 /* Everything a shim must know. Owned by whoever decoded it, for the shim's whole life. */

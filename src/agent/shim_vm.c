@@ -63,6 +63,9 @@ struct shim_vm {
     int locks[32];
     unsigned n_locks;
     struct buf queue;                /* for the guest */
+    struct buf behind;               /* while `holds`: what comes behind that */
+    bool holds, identified;          /* identified: the guest of a copy was told who it is */
+    struct snapshot_go snapshot;
     struct secret_go secrets;
     bool guest_ended, guest_killed, paused;
     uint32_t next_id;
@@ -137,8 +140,31 @@ static void queue_write(struct shim_vm *vm)
 static void frame_send(struct shim_vm *vm, const struct frame *f)
 {
     uint8_t bytes[FRAME_MAX];
-    buf_add(&vm->queue, bytes, frame_encode(f, bytes));
+    buf_add(vm->holds ? &vm->behind : &vm->queue, bytes, frame_encode(f, bytes));
     explicit_bzero(bytes, sizeof bytes);
+    queue_write(vm);
+}
+
+struct snapshot_go *vm_snapshot(struct shim *s)
+{
+    return &s->vm->snapshot;
+}
+
+bool vm_speaks_serial(const struct shim *s)
+{
+    return s->vm->spoken == LINE_SERIAL;
+}
+
+void vm_hold(struct shim *s, bool hold)
+{
+    struct shim_vm *vm = s->vm;
+    bool held = vm->holds;
+    vm->holds = hold;
+    if (!held || hold)
+        return;
+    frame_send(vm, &(struct frame){.kind = FRAME_GO});
+    buf_add(&vm->queue, vm->behind.data, vm->behind.len);
+    buf_wipe(&vm->behind);
     queue_write(vm);
 }
 
@@ -203,6 +229,15 @@ bool vm_kill_guest(struct shim *s)
 }
 
 /* --- commands --- */
+
+bool vm_is_quiet(const struct shim *s)
+{
+    const struct shim_vm *vm = s->vm;
+    bool commands = false;
+    for (size_t i = 0; i < COMMANDS_MAX; i++)
+        commands |= vm->commands[i].id != 0;
+    return s->running && !s->ended && !vm->guest_ended && !vm->paused && vm->spoken >= 0 && !commands;
+}
 
 static struct command *command_find(struct shim_vm *vm, uint32_t id)
 {
@@ -378,6 +413,9 @@ static void service_frame(struct shim *s, const struct frame *f)
         str_list_wipe(&s->spec.vm.env);
         shim_running(s);
         break;
+    case FRAME_HELD:
+        snapshot_held(s, frame_u32(f, 0) != 0);
+        break;
     case FRAME_TAKEN:
         secrets_taken(s);
         break;
@@ -426,12 +464,24 @@ static void command_frame(struct shim *s, struct command *c, const struct frame 
 
 struct reading { struct shim *s; int line; };
 
+/* A copy is told who it is, once, as soon as it can be spoken to. */
+static void identify(struct shim *s)
+{
+    if (!s->spec.vm.identity || s->vm->identified)
+        return;
+    s->vm->identified = true;
+    if (identity_send(s, &s->failed) < 0)
+        shim_kill(s);
+}
+
 static void on_frame(void *arg, const struct frame *f)
 {
     struct reading *r = arg;
     struct command *c = f->id ? command_find(r->s->vm, f->id) : NULL;
     if (f->kind == FRAME_READY) {
         r->s->vm->spoken = r->line;
+        identify(r->s);
+        snapshot_ready(r->s);
         if (r->s->vm->queue.len < QUEUE_MAX)         /* one that says it again and again is not listened to */
             secrets_begin(r->s);
     } else if (!f->id) {
@@ -544,7 +594,8 @@ static void metrics_read(struct shim *s)
 
 int64_t vm_due(const struct shim *s)
 {
-    return s->vm->metrics_rest_until;
+    int64_t a = s->vm->metrics_rest_until, b = s->vm->snapshot.until;
+    return !a || (b && b < a) ? b : a;
 }
 
 /* What poll is to look at: nothing while it rests. */
@@ -653,8 +704,13 @@ int vm_start(struct shim *s, int stdin_fd, struct error *err)
     s->vm->lines[LINE_SERIAL].out = stdin_fd;
     fcntl(stdin_fd, F_SETFL, O_NONBLOCK);
     s->start_by = time_monotonic_ms() + s->spec.vm.start_ms;
-    if (vmm_configure(s->spec.vm.api, &s->spec.vm.requests, s->pid, err) == 0)
+    if (vmm_configure(s->spec.vm.api, &s->spec.vm.requests, s->pid, err) == 0) {
+        if (s->spec.vm.identity && s->spec.vm.on_serial) {
+            s->vm->spoken = LINE_SERIAL;
+            identify(s);
+        }
         return 0;
+    }
     char words[200];
     shim_kill(s);
     waitpid(s->pid, NULL, 0);
@@ -722,6 +778,8 @@ void vm_close(struct shim *s)
         close(vm->console_fd);
     secrets_drop(&vm->secrets);
     buf_wipe(&vm->queue);
+    buf_wipe(&vm->behind);
+    snapshot_drop(&vm->snapshot);
     free(vm);
     s->vm = NULL;
 }

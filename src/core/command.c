@@ -194,6 +194,8 @@ int64_t command_job_level(const struct job *job)
             level = 4;
         if (s->config.balloon_mb)
             level = BALLOON_LEVEL;
+        if (s->config.snapshot && level < SNAPSHOT_LEVEL)
+            level = SNAPSHOT_LEVEL;
     }
     return level;
 }

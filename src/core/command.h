@@ -54,6 +54,7 @@ enum command_kind {
 #define COMMAND_LEVEL 5
 #define BALLOON_LEVEL 5            /* of config.balloon_mb in job_submit */
 #define LEASE_LEVEL 5              /* of volume_lease in node_register */
+#define SNAPSHOT_LEVEL 5           /* of config.snapshot in a job */
 #define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
 #define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier

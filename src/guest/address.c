@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -78,6 +80,33 @@ static int interface_mtu(int fd, uint32_t mtu, char *why)
 {
     struct ifreq r = {.ifr_name = INTERFACE, .ifr_mtu = (int)mtu};
     return mtu && ioctl(fd, SIOCSIFMTU, &r) < 0 ? why_errno(why, "cannot set the MTU of " INTERFACE) : 0;
+}
+
+static int interface_hardware(int fd, const char *mac, char *why)
+{
+    struct ifreq r = {.ifr_name = INTERFACE};
+    unsigned char *a = (unsigned char *)r.ifr_hwaddr.sa_data;
+    if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", a, a + 1, a + 2, a + 3, a + 4, a + 5) != 6)
+        return why_set(why, "`%s` is no MAC", mac);
+    r.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    return ioctl(fd, SIOCSIFHWADDR, &r) < 0 ? why_errno(why, "cannot set the MAC of " INTERFACE) : 0;
+}
+
+/* Down, it loses its routes and neighbours. */
+int address_change(const struct drive *d, char *why)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), result = 0;
+    struct ifreq r = {.ifr_name = INTERFACE};
+    if (fd >= 0 && d->mac) {
+        if (ioctl(fd, SIOCGIFFLAGS, &r) == 0) {
+            r.ifr_flags &= ~IFF_UP;
+            ioctl(fd, SIOCSIFFLAGS, &r);
+        }
+        result = interface_hardware(fd, d->mac, why);
+    }
+    if (fd >= 0)
+        close(fd);
+    return result < 0 ? -1 : address_set(d, why);
 }
 
 int address_set(const struct drive *d, char *why)

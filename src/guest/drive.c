@@ -11,7 +11,7 @@ enum { AT_VERSION = 8, AT_LENGTH = 12, AT_CRC = 16, AT_PAYLOAD = 20, RECORD_HEAD
 enum tag {
     TAG_ROOT_DEVICE = 1, TAG_ROOT_TYPE, TAG_OVERLAY_DEVICE, TAG_OVERLAY_MB, TAG_VOLUME, TAG_HOSTNAME, TAG_ADDRESS,
     TAG_GATEWAY, TAG_HOSTS, TAG_RESOLV, TAG_ARG, TAG_ENV, TAG_USER, TAG_WORKDIR, TAG_VSOCK, TAG_PIDS, TAG_MTU,
-    TAG_SECRETS_DIR,
+    TAG_SECRETS_DIR, TAG_MAC, TAG_RESUME_SIGNAL,
 };
 
 /* --- encoding --- */
@@ -92,6 +92,9 @@ size_t drive_encode(const struct drive *d, uint8_t *out, size_t size)
     if (d->mtu)
         put_number(&w, TAG_MTU, d->mtu);
     put_text(&w, TAG_SECRETS_DIR, d->secrets_dir);
+    put_text(&w, TAG_MAC, d->mac);
+    if (d->resume_signal)
+        put_number(&w, TAG_RESUME_SIGNAL, d->resume_signal);
     size_t whole = (w.n + DRIVE_SECTOR - 1) / DRIVE_SECTOR * DRIVE_SECTOR;
     if (whole > size)
         return whole;
@@ -144,6 +147,7 @@ static const char *record_take(struct drive *d, uint8_t tag, const uint8_t *data
     case TAG_USER: text = &d->user; break;
     case TAG_WORKDIR: text = &d->workdir; break;
     case TAG_SECRETS_DIR: text = &d->secrets_dir; break;
+    case TAG_MAC: text = &d->mac; break;
     case TAG_HOSTS: list = &d->hosts; break;
     case TAG_RESOLV: list = &d->resolv; break;
     case TAG_ARG: list = &d->args; break;
@@ -154,6 +158,9 @@ static const char *record_take(struct drive *d, uint8_t tag, const uint8_t *data
         return NULL;
     case TAG_MTU:
         d->mtu = n == 4 ? frame_get_u32(data) : 0;
+        return NULL;
+    case TAG_RESUME_SIGNAL:
+        d->resume_signal = n == 4 ? frame_get_u32(data) : 0;
         return NULL;
     case TAG_PIDS:
         d->pids = n == 4 ? frame_get_u32(data) : 0;

@@ -31,6 +31,8 @@ struct drive {
     struct { struct drive_volume *v; size_t n; } volumes;
     const char *hostname;
     const char *address, *gateway;            /* "10.88.0.7/24", "10.88.0.1" */
+    const char *mac;                          /* "06:00:0a:58:00:07": for a copy, whose interface has another one; NULL: not given */
+    uint32_t resume_signal;                   /* the program of a copy gets it when it has its new identity; 0: none */
     uint32_t mtu;                             /* of its interface; 0: the kernel's default */
     struct drive_text_list hosts;             /* lines of /etc/hosts */
     struct drive_text_list resolv;            /* lines of /etc/resolv.conf; none: the image's own */

@@ -14,6 +14,7 @@
 #define FRAME_MAX (FRAME_HEADER + FRAME_DATA_MAX)
 /* Bytes of one stream of a command that may be on their way without having been acknowledged. */
 #define FRAME_WINDOW 32768
+#define FRAME_SEED_SIZE 64
 /* The port at which the host waits for the guest's vsock connection. */
 #define FRAME_VSOCK_PORT 4649
 /* Secrets in one go, of all pieces together. */
@@ -31,6 +32,7 @@ enum frame_kind {
     FRAME_STARTED = 'S',             /* u32 pid, u32 microseconds since mentat-init began, u32 ms since the kernel did */
     FRAME_FAILED = 'F',              /* it (id) cannot be started; text */
     FRAME_OUTPUT = 'O',              /* stream 1 or 2, bytes */
+    FRAME_HELD = 'h',                /* u32: 0: nothing is said until GO or IDENTITY; 1: commands run, so it is not held */
     FRAME_EXIT = 'X',                /* u32 code, u32 signal, u32 oom; after its last output */
     /* host to guest */
     FRAME_SIGNAL = 'K',              /* u32 signal */
@@ -39,6 +41,10 @@ enum frame_kind {
     FRAME_RESIZE = 'W',              /* u32 rows, u32 cols */
     FRAME_SECRETS = 'P',             /* a piece of what secrets.c describes; stream 1: more of it follows, once this was taken */
     FRAME_CLOCK = 'C',               /* u32, u32: ms since 1970, the lower half first: it stood still, and goes by this */
+    FRAME_HOLD = 'H',                /* say HELD, and nothing behind that */
+    FRAME_GO = 'G',                  /* the end of HOLD */
+    FRAME_IDENTITY = 'N',            /* the end of HOLD in a copy of that guest. stream 1: more of it follows; u32, u32: as in CLOCK,
+                                        FRAME_SEED_SIZE random bytes, a config drive. Answered by STARTED, or FAILED */
     FRAME_BYE = 'B',                 /* the exit of id 0 was taken: switch off */
     /* both ways */
     FRAME_TAKEN = 'A',               /* u32: so many more bytes of input or output of id, or (0) of secrets, were taken */

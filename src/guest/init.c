@@ -29,7 +29,7 @@ static struct {
     int signal_fd;
     int out[2];                      /* the service's stdout and stderr; -1: closed */
     pid_t pid;
-    bool ended, bye;
+    bool ended, bye, held;
     uint32_t code, signal, oom;
     unsigned long oom_kills;         /* before the service began */
     int64_t began_us;
@@ -83,10 +83,34 @@ static void on_secrets(const struct frame *f)
         snprintf(init.no_secrets, sizeof init.no_secrets, "%s", why);
 }
 
-static void clock_set(uint64_t ms)
+static _Noreturn void fail(const char *why);
+
+static void started_tell(uint32_t took_us)
 {
-    struct timespec t = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-    clock_settime(CLOCK_REALTIME, &t);
+    line_send_numbers(FRAME_STARTED, 0, 3, (uint32_t[]){(uint32_t)init.pid, took_us, (uint32_t)now_ms()});
+}
+
+static void on_hold(void)
+{
+    uint32_t busy = session_any() || !init.pid || init.ended;
+    init.held = !busy;
+    line_send_numbers(FRAME_HELD, 0, 1, &busy);
+}
+
+static void on_identity(const struct frame *f)
+{
+    char why[WHY_SIZE];
+    int64_t began_us = now_us();
+    int result = identity_frame(f, &init.drive, &init.user, why);
+    if (result < 0)
+        fail(why);
+    if (!result)
+        return;
+    init.held = false;
+    init.oom_kills = oom_kills();
+    if (init.drive.resume_signal)
+        kill(init.pid, (int)init.drive.resume_signal);
+    started_tell((uint32_t)(now_us() - began_us));
 }
 
 static void on_frame(void *arg, const struct frame *f)
@@ -98,6 +122,12 @@ static void on_frame(void *arg, const struct frame *f)
         session_exec(f, &init.drive, &init.user);
     else if (f->kind == FRAME_SIGNAL && !f->id && init.pid && !init.ended)
         kill(init.pid, (int)frame_u32(f, 0));
+    else if (f->kind == FRAME_HOLD)
+        on_hold();
+    else if (f->kind == FRAME_GO)
+        init.held = false;
+    else if (f->kind == FRAME_IDENTITY && init.held)
+        on_identity(f);
     else if (f->kind == FRAME_CLOCK)
         clock_set((uint64_t)frame_u32(f, 1) << 32 | frame_u32(f, 0));
     else if (f->kind == FRAME_BYE)
@@ -166,7 +196,7 @@ static void service_start(char *why)
     close(theirs[1]);
     if (init.pid < 0)
         fail(why);
-    line_send_numbers(FRAME_STARTED, 0, 3, (uint32_t[]){(uint32_t)init.pid, took, (uint32_t)now_ms()});
+    started_tell(took);
 }
 
 static void output_read(int i)
@@ -206,6 +236,15 @@ static void children_reap(void)
         else
             session_ended(pid, signal ? 128 + signal : (uint32_t)WEXITSTATUS(status), signal);
     }
+}
+
+/* Nothing but the line: what would be said waits. */
+static void hold_turn(void)
+{
+    struct pollfd p = {.fd = line_fd(), .events = (short)(POLLIN | (line_waiting() ? POLLOUT : 0))};
+    if (poll(&p, 1, -1) > 0 && (p.revents & (POLLIN | POLLHUP | POLLERR)))
+        line_read(&frame_events, NULL);
+    line_write();
 }
 
 static void loop_turn(void)
@@ -266,7 +305,10 @@ int main(void)
     service_start(why);
     /* All its processes are dead once it has ended, so both streams come to their end. */
     while (!init.ended || init.out[0] >= 0 || init.out[1] >= 0)
-        loop_turn();
+        if (init.held && line_fd() >= 0)
+            hold_turn();
+        else
+            loop_turn();
     boot_end(&init.drive);
     line_send_numbers(FRAME_EXIT, 0, 3, (uint32_t[]){init.code, init.signal, init.oom});
     bye();

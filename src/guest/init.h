@@ -37,6 +37,9 @@ void boot_end(const struct drive *d);
 /* --- address.c: names and addresses; after boot_root --- */
 int address_set(const struct drive *d, char *why);
 
+/* The same for an interface that has another address, and for a MAC of its own. */
+int address_change(const struct drive *d, char *why);
+
 /* --- process.c --- */
 struct process_user { uid_t uid; gid_t gid; gid_t groups[64]; size_t n_groups; const char *home; };
 /* From /etc/passwd and /etc/group of the image. text: "name", "uid", with or without ":group"; NULL: root. */
@@ -70,6 +73,11 @@ int secrets_begin(const struct drive *d, const struct process_user *user, char *
 int secrets_frame(const struct frame *f, struct drive *d, char *why);
 bool secrets_there(void);            /* all of them came once */
 
+/* --- identity.c --- */
+void clock_set(uint64_t ms);         /* since 1970 */
+/* An IDENTITY frame. Returns 1 when it was the last one, and this guest is who d says now; 0: there is more to come. */
+int identity_frame(const struct frame *f, struct drive *d, const struct process_user *user, char *why);
+
 /* --- session.c: commands beside the service --- */
 struct pollfd;
 #define SESSIONS_MAX 16
@@ -83,6 +91,7 @@ void session_polled(const struct pollfd *p, size_t n);
 bool session_ended(pid_t pid, uint32_t code, uint32_t signal);
 /* Milliseconds until session_tick has something to do; -1: nothing. */
 int session_wait_ms(void);
+bool session_any(void);              /* commands run */
 void session_tick(void);
 
 int64_t now_ms(void);                /* monotonic */

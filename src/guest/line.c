@@ -49,9 +49,17 @@ static void lost(void)
 {
     if (line.fd >= 0)
         close(line.fd);
-    line.fd = line.vsock ? serial_open() : -1;
-    line.vsock = false;
+    /* A machine whose memory is copied, and the copy, lose their connections and can make new ones. */
+    bool was_vsock = line.vsock;
+    line.fd = was_vsock ? vsock_open() : -1;
+    line.vsock = line.fd >= 0;
+    if (line.vsock)
+        fcntl(line.fd, F_SETFL, O_NONBLOCK);
+    else if (was_vsock)
+        line.fd = serial_open();
     line.reader.n = 0;
+    if (line.fd >= 0 && line_has_room(1))
+        line_send_numbers(FRAME_READY, 0, 1, (uint32_t[]){FRAME_VERSION});
     if (line.fd < 0)
         line.n = 0;
 }

@@ -301,6 +301,14 @@ bool session_ended(pid_t pid, uint32_t code, uint32_t signal)
     return false;
 }
 
+bool session_any(void)
+{
+    for (size_t i = 0; i < SESSIONS_MAX; i++)
+        if (sessions[i].id)
+            return true;
+    return false;
+}
+
 int session_wait_ms(void)
 {
     for (size_t i = 0; i < SESSIONS_MAX; i++)

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "model/ingress_rules.h"
 #include "model/model.h"
+#include "model/secret.h"
 
 enum { PORTS_MAX = 256, SERVICES_MAX = 1000, AFTER_MAX = 32, SECRETS_MAX = 64, AUDIENCES_MAX = 8, AUDIENCE_LENGTH_MAX = 255,
        FILE_NAME_MAX = 100, IDENTITY_TTL_LEAST_MS = 300000 };
@@ -472,6 +473,20 @@ static void check_driver(const struct service *s, const char *path, struct probl
                 enum_name(driver_kind_names, (int)s->driver));
 }
 
+/* What cannot be in two machines cannot be in a memory that they share. */
+static void check_snapshot(const struct service *s, const char *path, struct problem_list *problems)
+{
+    const struct { const char *what; bool there; } others[] = {
+        {"volumes", s->volumes.n || s->config.volumes.n}, {"secrets", service_has_secrets(s)},
+        {"resources.disk_mb", s->resources.disk_mb > 0},
+    };
+    if (s->config.snapshot_signal && !s->config.snapshot)
+        PROBLEM("config.snapshot_signal", "is for `config.snapshot: true`");
+    for (size_t i = 0; s->config.snapshot && i < ARRAY_LEN(others); i++)
+        if (others[i].there)
+            PROBLEM("config.snapshot", "is not possible with `%s`", others[i].what);
+}
+
 static void check_after(const struct service *s, const char *path, struct problem_list *problems)
 {
     if (s->after.n > AFTER_MAX)
@@ -499,6 +514,7 @@ void check_service(const void *object, const char *path, struct problem_list *pr
 {
     const struct service *s = object;
     check_driver(s, path, problems);
+    check_snapshot(s, path, problems);
     check_mode(s, path, problems);
     check_strategy(s, path, problems);
     check_after(s, path, problems);

@@ -35,6 +35,8 @@ struct config {
     struct kv_list env;
     struct volume_list volumes;
     char *user, *workdir;
+    bool snapshot;                   /* firecracker: later replicas begin with the first one's memory */
+    char *snapshot_signal;
     struct kv_list ulimits;          /* docker: "nofile": "1024:2048" */
 };
 struct resources { double cpus, cpu_max; int64_t memory_mb, disk_mb, pids; };             /* cpu_max, disk_mb, pids 0: none */

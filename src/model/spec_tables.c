@@ -68,6 +68,11 @@ static const struct field config_fields[] = {
     STRING(config, user, 15, .help = "User (and optionally :group) to run as; default: the agent's, docker and firecracker: the image's."),
     STRING(config, workdir, 16,
            .help = "Working directory; default: the allocation's own directory, docker and firecracker: the image's."),
+    BOOL(config, snapshot, 20, .only = FIRECRACKER,
+         .help = "Later replicas of a version begin with the memory that its first one on a node had when it was healthy. Not with "
+                 "volumes, secrets or `resources.disk_mb`."),
+    STRING(config, snapshot_signal, 21, .only = FIRECRACKER,
+           .help = "Signal for the program of such a replica, once it has its own name, address and entropy."),
     MAP(config, ulimits, 17, .only = DOCKER, .help = "Limits of each process, such as nofile: \"1024:2048\" (soft:hard)."),
     {0},
 };

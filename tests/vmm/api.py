@@ -2,6 +2,7 @@
 real one would refuse is refused here, with the same status: an unknown field, a wrong type, a missing file, a second
 start."""
 import fcntl
+import json
 import os
 import re
 import stat
@@ -67,6 +68,11 @@ BODIES = {
                                    rx_rate_limiter=LIMITER, tx_rate_limiter=LIMITER),
     "/mmds/config": fields("network_interfaces", version=one_of("V1", "V2"), ipv4_address=text,
                            network_interfaces=lambda v: isinstance(v, list) and v and all(map(text, v))),
+    "/snapshot/create": fields("mem_file_path snapshot_path", mem_file_path=text, snapshot_path=text,
+                               snapshot_type=one_of("Full", "Diff")),
+    "/snapshot/load": fields("snapshot_path mem_backend", snapshot_path=text, enable_diff_snapshots=flag, resume_vm=flag,
+                             mem_backend=fields("backend_type backend_path", backend_type=one_of("File", "Uffd"),
+                                                backend_path=text)),
     "/mmds": lambda v: isinstance(v, dict),
     "/entropy": fields("", rate_limiter=LIMITER),
     "/balloon": fields("amount_mib deflate_on_oom", amount_mib=whole, deflate_on_oom=flag, stats_polling_interval_s=whole),
@@ -87,11 +93,12 @@ def tap_open(device, name):
 
 
 class Machine:
-    """The state of one monitor. root: what its paths are below, with a jailer; start(machine) boots the guest, pause(True) lets
-    it stand still."""
+    """The state of one monitor. root: what its paths are below, with a jailer. guest: boot(machine) starts one, pause(True) lets it
+    stand still, save(path) writes its memory, and load(machine, path) makes it of that, standing still."""
+    kept = ("config", "boot", "drives", "interfaces", "vsock", "metadata_for", "entropy")
 
-    def __init__(self, root, start, pause):
-        self.root, self.start, self.pause, self.paused = root, start, pause, False
+    def __init__(self, root, guest):
+        self.root, self.guest, self.paused = root, guest, False
         self.config = {"vcpu_count": 1, "mem_size_mib": 128}
         self.boot, self.drives, self.interfaces, self.vsock = None, [], [], None
         self.metadata_for, self.metadata, self.metrics = None, None, None
@@ -124,7 +131,7 @@ class Machine:
             raise Fault("the body is no object")
         if ident is not None and body.get("drive_id", body.get("iface_id")) != ident:
             raise Fault("The id from the path does not match the id from the body!")
-        if self.started and base != "/actions":
+        if self.started and base not in ("/actions", "/mmds", "/snapshot/create"):
             raise Fault("The requested operation is not supported after starting the microVM.")
         getattr(self, "put_" + re.sub("[-/]", "_", base.strip("/")))(body)
 
@@ -133,7 +140,41 @@ class Machine:
         if not self.started:
             raise Fault("The requested operation is not supported before starting the microVM.")
         self.paused = body["state"] == "Paused"
-        self.pause(self.paused)
+        self.guest.pause(self.paused)
+
+    def put_snapshot_create(self, b):
+        if not self.paused:
+            raise Fault("Cannot save the microVM state: the microVM is not paused.")
+        for key in ("snapshot_path", "mem_file_path"):
+            self.readable(b[key], key, write=True)
+        with open(self.path(b["snapshot_path"]), "w") as f:
+            json.dump({k: getattr(self, k) for k in self.kept}, f)
+        self.guest.save(self.path(b["mem_file_path"]))
+
+    def put_snapshot_load(self, b):
+        if self.boot or self.drives or self.interfaces or self.vsock:
+            raise Fault("Loading a microVM snapshot not allowed after configuring boot-specific resources.")
+        if b["mem_backend"]["backend_type"] != "File":
+            raise Fault("only a file is known here")
+        for key in (b["snapshot_path"], b["mem_backend"]["backend_path"]):
+            self.readable(key, "snapshot")
+        try:
+            with open(self.path(b["snapshot_path"])) as f:
+                kept = json.load(f)
+        except ValueError:
+            self.guest.broken = True
+            raise Fault("Load microVM snapshot error: failed to restore: crc mismatch")
+        self.config, self.boot, self.entropy = kept["config"], kept["boot"], kept["entropy"]
+        for d in kept["drives"]:
+            self.put_drives(d)
+        for n in kept["interfaces"]:
+            self.put_network_interfaces(n)
+        if kept["metadata_for"]:
+            self.put_mmds_config(kept["metadata_for"])
+        if kept["vsock"]:
+            self.put_vsock(kept["vsock"])
+        self.started = self.paused = True
+        self.guest.load(self, self.path(b["mem_backend"]["backend_path"]))
 
     def put_logger(self, b):
         if self.logged:
@@ -220,7 +261,7 @@ class Machine:
         if not self.boot:
             raise Fault("Cannot start microvm without kernel configuration.")
         self.started = True
-        self.start(self)
+        self.guest.boot(self)
         self.flush_metrics()
 
     def flush_metrics(self):

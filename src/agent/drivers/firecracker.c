@@ -35,6 +35,8 @@
 struct firecracker_task {
     struct shim_task shim;
     struct machine_start *start;     /* while a worker makes it ready */
+    char *snapshot;                  /* of its version: it begins with that, or may be the first; NULL: neither */
+    bool resumes, copying;           /* copying: it is being made */
 };
 
 /* Outlives its task when that is freed meanwhile. */
@@ -194,6 +196,7 @@ static void images_collect(uv_work_t *work)
 {
     struct firecracker *f = work->data;
     vm_images_collect(f->images, f->config->image_gc_age_ms);
+    snapshots_collect(f);
 }
 
 static void collected(uv_work_t *work, int status)
@@ -262,6 +265,7 @@ static int firecracker_open(const struct driver_env *env, void **state, struct e
     uv_unref((uv_handle_t *)f->gc_timer);
     f->probed_at = time_monotonic_ms();
     machines_sweep(f, NULL);
+    snapshots_sweep(f);
     probe_begin(f);
     *state = f;
     return 0;
@@ -402,6 +406,80 @@ static void clean_done(uv_work_t *work, int status)
     start_free(p);
 }
 
+/* --- snapshots --- */
+
+struct keep { struct firecracker *f; char *dir, *alloc_dir; bool on_serial, failed; struct error error; };
+
+static void keep_run(uv_work_t *work)
+{
+    struct keep *k = work->data;
+    if (k->failed)
+        snapshot_give_up(k->dir);
+    else
+        snapshot_keep(k->dir, k->alloc_dir, k->on_serial, &k->error);
+    snapshot_forget_files(k->alloc_dir);
+}
+
+static void keep_done(uv_work_t *work, int status)
+{
+    struct keep *k = work->data;
+    struct firecracker *f = k->f;
+    if (k->error.code)
+        LOG_W("no snapshot of a microVM was kept", "snapshot", k->dir, "reason", k->error.text);
+    else
+        LOG_I("a microVM's snapshot was kept", "snapshot", k->dir);
+    free(k->dir);
+    free(k->alloc_dir);
+    free(k);
+    free(work);
+    work_end(f);
+}
+
+/* One attempt for each machine: the next one of the version is the next attempt. */
+static void snapshot_finish(struct firecracker_task *t, bool on_serial, const struct error *err)
+{
+    struct firecracker *f = container_of(t->shim.state, struct firecracker, tasks);
+    struct keep *k = NEW(struct keep);
+    uv_work_t *work = NEW(uv_work_t);
+    *k = (struct keep){.f = f, .dir = steal(&t->snapshot), .alloc_dir = mem_strdup(t->shim.alloc_dir), .on_serial = on_serial,
+                       .failed = err != NULL};
+    if (err)
+        k->error = *err;
+    t->copying = false;
+    work->data = k;
+    work_begin(f, work, keep_run, keep_done);
+}
+
+static void on_snapshot_made(struct shim_task *t, bool on_serial, const struct error *err)
+{
+    struct firecracker_task *task = (struct firecracker_task *)t;
+    if (task->copying)
+        snapshot_finish(task, on_serial, err);
+}
+
+static void firecracker_settled(struct task *task)
+{
+    struct firecracker_task *t = (struct firecracker_task *)task;
+    struct error err = {0};
+    if (!t->snapshot || t->resumes || t->copying || !snapshot_begin_dir(t->snapshot))
+        return;
+    t->copying = true;
+    if (shim_task_snapshot(&t->shim, "/" SNAPSHOT_STATE, "/" SNAPSHOT_MEMORY, &err) < 0)
+        snapshot_finish(t, false, &err);
+}
+
+/* What the snapshot was made of is not what it was taken for. The next start finds none. */
+static void on_not_started(struct shim_task *t, struct error *err)
+{
+    struct firecracker_task *task = (struct firecracker_task *)t;
+    if (!task->resumes || err->code == ERROR_CANCELLED)
+        return;
+    struct error why = *err;
+    snapshot_drop_dir(task->snapshot);
+    t->head.again = true;
+    error_set(err, why.code, "it does not begin with its snapshot, and starts anew: %s", why.text);
+}
+
 static void start_end(struct machine_start *p)
 {
     struct firecracker_task *t = p->task;
@@ -409,8 +487,13 @@ static void start_end(struct machine_start *p)
         t->start = NULL;
     if (!p->error.code && (!t || p->cancelled))
         error_set(&p->error, ERROR_CANCELLED, "it was stopped before its machine was started");
-    else if (!p->error.code)
+    else if (!p->error.code) {
+        t->snapshot = mem_strdup(p->machine->snapshot);
+        t->resumes = p->machine->resumes;
+        if (t->resumes && t->shim.head.events->progress)
+            t->shim.head.events->progress(t->shim.head.arg, "begins with the memory of its version's first replica here");
         shim_task_start(&t->shim, &p->machine->shim, p->machine->service, &p->error);
+    }
     /* The servers are told of volumes with the node's other facts. */
     if (!p->error.code && p->machine->n_volumes && p->machine->f->env->changed)
         p->machine->f->env->changed(p->machine->f->env->ctx);
@@ -461,6 +544,8 @@ static void firecracker_start(void *state, struct task *task, const struct task_
     struct firecracker_task *t = (struct firecracker_task *)task;
     shim_task_init(&f->tasks, &t->shim, spec->alloc_id, spec->alloc_dir);
     t->shim.lease_until = spec->lease_until;
+    t->shim.not_started = on_not_started;
+    t->shim.snapshot_made = on_snapshot_made;
     struct machine_start *p = t->start = NEW(struct machine_start);
     p->task = t;
     p->machine = machine_new(f, spec);
@@ -532,6 +617,12 @@ static void firecracker_task_free(struct task *task)
     if (t->start)
         t->start->task = NULL;
     t->start = NULL;
+    if (t->copying) {
+        struct error gone = {0};
+        error_set(&gone, ERROR_CANCELLED, "the machine ended");
+        snapshot_finish(t, false, &gone);
+    }
+    free(steal(&t->snapshot));
     shim_task_free(task);
 }
 
@@ -547,6 +638,7 @@ const struct driver driver_firecracker = {
     .stop = firecracker_stop,
     .signal = shim_task_signal,
     .pause = shim_task_pause,
+    .settled = firecracker_settled,
     .secrets_changed = shim_task_secrets_changed,
     .stats = shim_task_stats,
     .lease = shim_task_lease,

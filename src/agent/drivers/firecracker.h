@@ -3,6 +3,7 @@
  *   firecracker.c          the driver: probing, starting, adopting, removing
  *   firecracker_machine.c  one machine: its directory, drives and configuration; blocking, for a worker
  *   firecracker_network.c  bridge, ports, addresses and rules; blocking, for a worker (see firecracker_network.h)
+ *   firecracker_snapshot.c memory of machines that others begin with; blocking, for a worker
  *   firecracker_volume.c   block images of volumes; blocking, for a worker
  *   ../vm_image.h          images
  */
@@ -69,7 +70,10 @@ struct machine {
     struct alloc_port_list ports;
     struct machine_volume *volumes;
     uint32_t n_volumes;
+    char *monitor_version;
     /* set by machine_prepare */
+    char *snapshot;                  /* where one of its version is, or may be kept; NULL: it has none to do with it */
+    bool resumes;                    /* it begins with that */
     int slot;                        /* number on this node: address and user come from it */
     struct shim_spec shim;
 };
@@ -99,6 +103,27 @@ struct machine_plan {
 void machine_requests(const struct machine_plan *plan, struct str_list *out);
 /* Kernel command line; extra may be NULL. */
 char *machine_kernel_args(const char *extra);
+
+/* Those of a machine that begins with a snapshot: of the plan log, metrics and metadata count. */
+void machine_resume_requests(const struct machine_plan *plan, const char *state, const char *memory, struct str_list *out);
+
+/* --- snapshots --- */
+#define SNAPSHOT_STATE "snapshot_state"
+#define SNAPSHOT_MEMORY "snapshot_memory"
+#define SNAPSHOT_SERIAL "serial"
+/* The directory of the snapshot that fits a machine; the caller's. */
+char *snapshot_dir(const struct machine *m, const char *image, const char *kernel, const char *initrd);
+bool snapshot_there(const char *dir);            /* to be used now */
+bool snapshot_on_serial(const char *dir);        /* its guest speaks over the serial line */
+/* False: there is one, or another machine makes it. Else it ends with one of the two that follow. */
+bool snapshot_begin_dir(const char *dir);
+int snapshot_keep(const char *dir, const char *alloc_dir, bool on_serial, struct error *err);
+void snapshot_give_up(const char *dir);
+void snapshot_forget_files(const char *alloc_dir);
+void snapshot_drop_dir(const char *dir);         /* it is of no use */
+/* Those that are old, or too many; what an earlier agent did not finish. */
+void snapshots_collect(const struct firecracker *f);
+void snapshots_sweep(const struct firecracker *f);
 
 /* --- numbers: each machine of a node has one; kept as links DIR/slots/NUMBER -> ID --- */
 /* The first free number from `first` to `last`. ERROR_UNAVAILABLE when there is none. */

@@ -40,6 +40,9 @@ static const struct field firecracker_config_fields[] = {
      .help = "Speak with guests over vsock where their kernel has it; else, and without, over the serial line."},
     {.name = "kvm_check", .tag = 16, .kind = FIELD_BOOL, .offset = AT(kvm_check), .default_text = "true",
      .help = "Require a working /dev/kvm; false is for monitors that do not need it."},
+    {.name = "snapshots_max_mb", .tag = 20, .kind = FIELD_SIZE_MB, .offset = AT(snapshots_max_mb), .default_text = "4096",
+     .min = 0, .max = 1 << 30, .help = "How much of the disk snapshots of machines may take (`config.snapshot`); the one that was "
+             "not used for the longest goes first."},
     {0},
 };
 

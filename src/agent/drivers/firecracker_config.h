@@ -16,5 +16,6 @@ struct firecracker_config {
     char *bridge, *network;          /* network "auto": from the servers; "none": machines without one */
     struct str_list dns;
     bool vsock, kvm_check;
+    int64_t snapshots_max_mb;
 };
 extern const struct type firecracker_config_type;

@@ -77,6 +77,7 @@ struct machine *machine_new(struct firecracker *f, const struct task_spec *spec)
     m->job = mem_strdup(spec->job ? spec->job : spec->service);
     m->replica = spec->replica;
     m->run = spec->run;
+    m->monitor_version = mem_strdup(f->version ? f->version : "");
     m->slot = -1;
     type_copy(&config_type, &m->config, spec->config);
     m->shim.vm.secrets_dir = mem_strdup(spec->secrets_dir);
@@ -112,6 +113,8 @@ void machine_free(struct machine *m)
     free(m->id);
     free(m->alloc_id);
     free(m->alloc_dir);
+    free(m->monitor_version);
+    free(m->snapshot);
     free(m->service);
     free(m->job);
     free(m);
@@ -312,8 +315,14 @@ static int config_drive_write(const struct machine *m, const struct vm_image *im
     drive->vsock = m->f->config->vsock;
     drive->pids = (uint32_t)m->resources.pids;
     drive->secrets_dir = m->shim.vm.secrets_dir ? SECRETS_DIR_INSIDE : NULL;
+    CLEANUP_FREE char *mac = network ? network_mac(network, m->slot) : NULL;
+    drive->mac = m->snapshot ? mac : NULL;
+    int resume_signal = m->config.snapshot_signal ? signal_number(m->config.snapshot_signal) : 0;
+    drive->resume_signal = resume_signal > 0 ? (uint32_t)resume_signal : 0;
     drive->mtu = network ? (uint32_t)network_mtu(network) : 0;
     int result = t.args.n ? 0 : error_set(err, ERROR_INVALID, "the image does not say what to run: set config.command");
+    if (result == 0 && resume_signal < 0)
+        result = error_set(err, ERROR_INVALID, "config.snapshot_signal: there is no signal `%s`", m->config.snapshot_signal);
     size_t n = drive_encode(drive, NULL, 0);
     if (result == 0 && n > DRIVE_MAX)
         result = error_set(err, ERROR_TOO_LARGE, "arguments and environment are longer than %u bytes", DRIVE_MAX);
@@ -414,6 +423,33 @@ static int volumes_add(struct assembly *a, struct error *err)
     a->drive.volumes.v = a->volumes;
     a->drive.volumes.n = m->n_volumes;
     return 0;
+}
+
+/* Where the monitor reads a snapshot, or where it may write one. */
+static int snapshot_bring(const struct assembly *a, const char *name, struct error *err)
+{
+    const struct machine *m = a->m;
+    CLEANUP_FREE char *path = mem_printf("%s/%s", m->resumes ? m->snapshot : m->alloc_dir, name);
+    if (!m->resumes && (unlink(path), file_new(m, path, NULL, 0, 0600, err)) < 0)
+        return -1;
+    CLEANUP_FREE char *seen = file_bring(m, a->root, name, path, m->resumes, err);
+    return seen ? 0 : -1;
+}
+
+/* A snapshot is of no use to a machine outside of a jail, whose files have other paths. */
+static void snapshot_choose(struct assembly *a)
+{
+    struct machine *m = a->m;
+    if (!m->config.snapshot || !m->f->jailer || m->n_volumes || m->resources.disk_mb || m->shim.vm.secrets_dir)
+        return;
+    m->snapshot = snapshot_dir(m, a->image.path, a->kernel, a->initrd);
+    m->resumes = snapshot_there(m->snapshot);
+    if (m->resumes) {
+        m->shim.vm.identity = mem_printf("%s/config", a->root);
+        m->shim.vm.on_serial = snapshot_on_serial(m->snapshot);
+    } else if (m->config.memory_mb << 20 > a->largest) {
+        a->largest = m->config.memory_mb << 20;
+    }
 }
 
 static int fifo_new(const struct machine *m, const char *path, struct error *err)
@@ -531,19 +567,24 @@ static int assemble(struct assembly *a, struct error *err)
         return -1;
     CLEANUP_FREE char *kernel = file_bring(m, a->root, "vmlinux", a->kernel, true, err);
     CLEANUP_FREE char *initrd = kernel ? file_bring(m, a->root, "initrd", a->initrd, true, err) : NULL;
-    if (!initrd)
+    if (!initrd || (m->snapshot && (snapshot_bring(a, SNAPSHOT_STATE, err) < 0 || snapshot_bring(a, SNAPSHOT_MEMORY, err) < 0)))
         return -1;
     CLEANUP_FREE char *log = seen_path(m, a->root, LOG_FILE), *vsock = seen_path(m, a->root, VSOCK_SOCKET);
     CLEANUP_FREE char *metrics = seen_path(m, a->root, METRICS_FIFO);
     CLEANUP_FREE char *args = machine_kernel_args(m->config.kernel_args);
     CLEANUP_FREE char *mac = f->network ? network_mac(f->network, m->slot) : NULL;
     CLEANUP_FREE char *metadata = metadata_make(m);
-    machine_requests(&(struct machine_plan){
-        .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .balloon_mb = m->config.balloon_mb, .kernel = kernel, .initrd = initrd, .kernel_args = args,
+    struct machine_plan plan = {
+        .vcpus = m->config.vcpus, .memory_mb = m->config.memory_mb, .balloon_mb = m->config.balloon_mb, .kernel = kernel,
+        .initrd = initrd, .kernel_args = args,
         .log = log, .metrics = metrics, .vsock = f->config->vsock ? vsock : NULL, .drives = a->drives, .n_drives = a->n_drives,
         .tap = mac ? SHIM_VM_TAP : NULL,
         .mac = mac, .metadata = metadata, .limits = m->config.rate_limits,
-    }, &m->shim.vm.requests);
+    };
+    if (m->resumes)
+        machine_resume_requests(&plan, "/" SNAPSHOT_STATE, "/" SNAPSHOT_MEMORY, &m->shim.vm.requests);
+    else
+        machine_requests(&plan, &m->shim.vm.requests);
     shim_fill(m, a);
     return 0;
 }
@@ -556,6 +597,8 @@ int machine_prepare(struct machine *m, struct error *err)
         || vm_image_get(f->images, m->config.image, &a.image, err) < 0
         || (f->network ? network_slot(f->network, m->id, &m->slot, err)
                        : slot_take(f->dir, m->id, 1, SLOTS_ALONE, &m->slot, err)) < 0 ? -1 : 0;
+    if (result == 0)
+        snapshot_choose(&a);
     if (result == 0 && (result = assemble(&a, err)) < 0)
         machine_clean(f, m->id);
     assembly_clear(&a);

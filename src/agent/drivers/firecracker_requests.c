@@ -106,7 +106,8 @@ static void metadata_requests(const struct machine_plan *p, struct str_list *out
     str_list_add(out, data);
 }
 
-void machine_requests(const struct machine_plan *p, struct str_list *out)
+/* What may be set before anything else, and is not kept in a snapshot. */
+static void observe_requests(const struct machine_plan *p, struct str_list *out)
 {
     CLEANUP_BUF struct buf b = {0};
     if (p->log) {
@@ -120,6 +121,34 @@ void machine_requests(const struct machine_plan *p, struct str_list *out)
         add_text(&b, "metrics_path", p->metrics);
         end(&b, out);
     }
+}
+
+void machine_resume_requests(const struct machine_plan *p, const char *state, const char *memory, struct str_list *out)
+{
+    CLEANUP_BUF struct buf b = {0};
+    CLEANUP_BUF struct buf backend = {0};
+    observe_requests(p, out);
+    buf_add_string(&backend, "{");
+    add_text(&backend, "backend_type", "File");
+    add_text(&backend, "backend_path", memory);
+    buf_add_char(&backend, '}');
+    begin(&b, "/snapshot/load");
+    add_text(&b, "snapshot_path", state);
+    add_raw(&b, "mem_backend", backend.data);
+    add_raw(&b, "enable_diff_snapshots", "false");
+    add_raw(&b, "resume_vm", "false");
+    end(&b, out);
+    if (p->tap && p->metadata) {
+        CLEANUP_FREE char *data = mem_printf("PUT /mmds\n%s", p->metadata);
+        str_list_add(out, data);
+    }
+    str_list_add(out, "PATCH /vm\n{\"state\": \"Resumed\"}");
+}
+
+void machine_requests(const struct machine_plan *p, struct str_list *out)
+{
+    CLEANUP_BUF struct buf b = {0};
+    observe_requests(p, out);
     begin(&b, "/machine-config");
     add_number(&b, "vcpu_count", p->vcpus);
     add_number(&b, "mem_size_mib", p->memory_mb);

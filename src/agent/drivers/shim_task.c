@@ -162,6 +162,8 @@ static void gone_tell(uv_timer_t *timer)
 {
     struct shim_task *t = timer->data;
     if (t->failed.code) {
+        if (t->not_started && !t->told_started)
+            t->not_started(t, &t->failed);
         started_tell(t, &t->failed, 0, 0);
         return;
     }
@@ -225,6 +227,8 @@ static void message_handle(struct shim_task *t, const struct shim_message *m)
         started_tell(t, NULL, m->pid, m->started_at);
     } else if (m->kind == SHIM_PAUSED && t->head.events->paused) {
         t->head.events->paused(t->head.arg, m->code, m->error.code ? &m->error : NULL);
+    } else if (m->kind == SHIM_SNAPSHOT_MADE && t->snapshot_made) {
+        t->snapshot_made(t, m->code, m->error.code ? &m->error : NULL);
     } else if (m->kind == SHIM_FAILED && !t->told_started) {
         /* Told when the shim is gone: until then the allocation is taken, and a new start would be refused. */
         t->failed = m->error;
@@ -504,6 +508,16 @@ void shim_task_lease(struct task *task, int64_t until_ms)
     t->lease_until = until_ms;
     /* What cannot be told ends the task early, never late. */
     shim_send(t, &(struct shim_message){.kind = SHIM_LEASE, .lease_until = until_ms}, &err);
+}
+
+int shim_task_snapshot(struct shim_task *t, const char *state, const char *memory, struct error *err)
+{
+    struct shim_message m = {.kind = SHIM_SNAPSHOT};
+    str_list_add(&m.args, state);
+    str_list_add(&m.args, memory);
+    int result = shim_send(t, &m, err);
+    str_list_clear(&m.args);
+    return result;
 }
 
 int shim_task_pause(struct task *task, bool paused, struct error *err)

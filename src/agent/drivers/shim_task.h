@@ -41,6 +41,10 @@ struct shim_task {
     struct error failed;
     struct task_exit how;            /* with `gone` */
     struct vm_metrics metrics;       /* as its shim told last */
+    /* Of the driver; may be NULL: it was not started (and `started` will tell err, which this may change); SHIM_SNAPSHOT was
+     * answered, err NULL: well. */
+    void (*not_started)(struct shim_task *t, struct error *err);
+    void (*snapshot_made)(struct shim_task *t, bool on_serial, const struct error *err);
     void (*freed)(struct shim_task *t);          /* of the driver; may be NULL: the memory goes now */
 };
 
@@ -54,6 +58,7 @@ void shim_task_adopt(struct shim_task *t, const char *handle);
 void shim_task_stop(struct task *t, int signal, int64_t timeout_ms);
 int shim_task_signal(struct task *t, int signal, struct error *err);
 int shim_task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
+int shim_task_snapshot(struct shim_task *t, const char *state, const char *memory, struct error *err);
 int shim_task_pause(struct task *t, bool paused, struct error *err);
 int shim_task_stats(struct task *t, struct task_stats *out, struct error *err);
 void shim_task_lease(struct task *t, int64_t until_ms);

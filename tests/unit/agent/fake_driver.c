@@ -192,6 +192,10 @@ int task_pause(struct task *task, bool paused, struct error *err)
     return 0;
 }
 
+void task_settled(struct task *task)
+{
+}
+
 int task_secrets_changed(struct task *task, const struct str_list *files, int signal, struct error *err)
 {
     return 0;
