@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/dns_names.h"
+#include "agent/resolvers.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/net4.h"
@@ -27,7 +28,6 @@
 #define BACKLOG 64
 #define RESOLVER_MS 2000             /* patience with one */
 #define IDLE_MS 10000                /* of a connection */
-#define RESOLVERS_MOST 8
 #define RESOLVERS_AGE_MS 5000
 #define LENGTH_SIZE 2                /* before each message of a stream */
 
@@ -57,7 +57,7 @@ struct forward {
     uint8_t query[LENGTH_SIZE + QUERY_MOST];     /* with an id of its own; the length first */
     size_t n;                        /* of the message */
     uint16_t id;                     /* the client's */
-    unsigned resolver;               /* of those asked, the current one */
+    unsigned resolver;               /* whose turn is next */
     uint8_t *in;                     /* of a stream */
     size_t in_n;
     int handles;
@@ -72,9 +72,7 @@ struct dns {
     LIST_HEAD(, connection) connections;
     LIST_HEAD(, forward) forwards;
     unsigned n_connections, n_forwards;
-    struct sockaddr_in resolvers[RESOLVERS_MOST];
-    unsigned n_resolvers;
-    bool refuses;
+    struct resolvers resolvers;
     int64_t resolvers_at;
     uint8_t in[DNS_TCP_MOST];
     uint8_t out[LENGTH_SIZE + DNS_TCP_MOST];
@@ -92,35 +90,15 @@ static void dns_release(struct dns *d)
 
 /* --- resolvers --- */
 
-static void resolver_add(struct dns *d, const char *text)
+static void read_resolvers(struct dns *d)
 {
-    struct address a;
-    uint32_t ip;
-    if (d->n_resolvers == RESOLVERS_MOST || address_parse(text, DNS_PORT, &a, NULL) < 0 || !ip4_parse(a.host, &ip)
-        || (ip == d->options.address && a.port == DNS_PORT))
-        return;
-    d->resolvers[d->n_resolvers++] = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)a.port),
-                                                          .sin_addr.s_addr = htonl(ip)};
-}
-
-static void resolvers_read(struct dns *d)
-{
-    const struct str_list *own = d->options.resolvers;
     CLEANUP_BUF struct buf text = {0};
     int64_t now = time_monotonic_ms();
     if (d->resolvers_at && now - d->resolvers_at < RESOLVERS_AGE_MS)
         return;
     d->resolvers_at = now;
-    d->n_resolvers = 0;
-    d->refuses = own->n == 1 && !strcmp(own->v[0], "none");
-    for (uint32_t i = 0; i < own->n; i++)
-        resolver_add(d, own->v[i]);
-    if (own->n || file_read("/etc/resolv.conf", 65536, &text, NULL) < 0)
-        return;
-    char *rest = NULL, word[64];
-    for (char *line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-        if (sscanf(line, "nameserver %63s", word) == 1)
-            resolver_add(d, word);
+    bool read = !d->options.resolvers->n && file_read("/etc/resolv.conf", 65536, &text, NULL) == 0;
+    resolvers_read(&d->resolvers, d->options.resolvers, read ? text.data : "", d->options.address);
 }
 
 /* --- answers --- */
@@ -321,11 +299,11 @@ static void forward_ask(struct forward *f)
         uv_close(&f->to.handle, on_again);
         return;
     }
-    if (f->resolver >= f->d->n_resolvers) {          /* they may be fewer than when it began */
+    const struct sockaddr_in *to = resolvers_next(&f->d->resolvers, &f->resolver);
+    if (!to) {
         forward_fail(f);
         return;
     }
-    const struct sockaddr_in *to = &f->d->resolvers[f->resolver++];
     f->handles++;
     f->to.handle.data = f;
     uv_timer_start(&f->timer, on_forward_timer, RESOLVER_MS, 0);
@@ -378,10 +356,10 @@ static size_t query_take(struct dns *d, const uint8_t *bytes, size_t n, uint32_t
         return answer_make(d, bytes, &q, (int)dns_names_code(&d->table, job, &q), job, true, size);
     }
     if (code == DNS_OK) {
-        resolvers_read(d);
-        if (!d->refuses && d->n_resolvers)
+        read_resolvers(d);
+        if (!d->resolvers.refuse && d->resolvers.n)
             return forward_begin(d, bytes, n, &q, c, client) ? 0 : answer_make(d, bytes, &q, DNS_FAILED, NULL, false, size);
-        code = d->refuses ? DNS_REFUSED : DNS_FAILED;
+        code = d->resolvers.refuse ? DNS_REFUSED : DNS_FAILED;
     }
     return answer_make(d, bytes, &q, code, NULL, false, size);
 }

@@ -5,6 +5,7 @@
 
 #include "../cmocka_all.h"
 #include "agent/dns_names.h"
+#include "agent/resolvers.h"
 #include "base/buf.h"
 
 #define EDNS "\0\0\51\x10\0\0\0\0\0\0\0"
@@ -183,6 +184,66 @@ static void what_does_not_fit_is_told(void **state)
     type_clear(&agent_network_type, &t);
 }
 
+static const struct str_list none = {0};
+
+static void assert_resolver(const struct sockaddr_in *in, const char *address, uint16_t port)
+{
+    char text[INET_ADDRSTRLEN];
+    assert_non_null(in);
+    assert_string_equal(inet_ntop(AF_INET, &in->sin_addr, text, sizeof text), address);
+    assert_int_equal(ntohs(in->sin_port), port);
+}
+
+static void resolvers_are_the_hosts_or_ones_own(void **state)
+{
+    static const char conf[] = "# nameserver 9.9.9.9\nsearch a\nnameserver 10.0.0.1 # first\nnameserver\t10.0.0.2\r\nnameserver \n"
+                               "10.0.0.7\nnameserver fe80::1\nnameserver 10.64.0.1\nnameserver 10.0.0.3";
+    struct str_list own = {0}, refuse = {0};
+    struct resolvers r;
+    resolvers_read(&r, &none, conf, 0x0a400001);
+    assert_int_equal(r.n, 3);
+    assert_resolver(&r.v[0], "10.0.0.1", 53);
+    assert_resolver(&r.v[1], "10.0.0.2", 53);
+    assert_resolver(&r.v[2], "10.0.0.3", 53);
+    str_list_add(&own, "10.64.0.1:5353");
+    str_list_add(&own, "10.64.0.1");
+    resolvers_read(&r, &own, conf, 0x0a400001);
+    assert_int_equal(r.n, 1);
+    assert_resolver(&r.v[0], "10.64.0.1", 5353);
+    assert_false(r.refuse);
+    str_list_add(&refuse, "none");
+    resolvers_read(&r, &refuse, conf, 0x0a400001);
+    assert_true(r.refuse && !r.n);
+    struct buf many = {0};
+    for (int i = 1; i < 100; i++)
+        buf_printf(&many, "nameserver 10.0.1.%d\n", i);
+    resolvers_read(&r, &none, many.data, 0);
+    assert_int_equal(r.n, RESOLVERS_MOST);
+    buf_free(&many);
+    str_list_clear(&own);
+    str_list_clear(&refuse);
+}
+
+/* A question goes on while resolv.conf is written anew. */
+static void fewer_resolvers_than_before_are_no_reading_past_them(void **state)
+{
+    static const char three[] = "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n";
+    struct resolvers r;
+    for (unsigned turns = 0; turns <= 3; turns++) {
+        unsigned turn = 0;
+        resolvers_read(&r, &none, three, 0);
+        for (unsigned i = 0; i < turns; i++)
+            assert_ptr_equal(resolvers_next(&r, &turn), &r.v[i]);
+        resolvers_read(&r, &none, "nameserver 10.0.0.9\n", 0);
+        if (!turns)
+            assert_resolver(resolvers_next(&r, &turn), "10.0.0.9", 53);
+        for (int again = 0; again < 2; again++)
+            assert_null(resolvers_next(&r, &turn));
+        resolvers_read(&r, &none, "", 0);
+        assert_null(resolvers_next(&r, &turn));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +251,8 @@ int main(void)
         cmocka_unit_test(what_is_no_query_is_refused),
         cmocka_unit_test(names_lead_to_replicas),
         cmocka_unit_test(what_does_not_fit_is_told),
+        cmocka_unit_test(resolvers_are_the_hosts_or_ones_own),
+        cmocka_unit_test(fewer_resolvers_than_before_are_no_reading_past_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
