@@ -61,7 +61,7 @@ int state_check_token(const struct core *c, const struct token_use *u, int64_t n
         return error_set(err, ERROR_DENIED, "the join token was used already, by %s %s; %s",
                          u->agent ? "node" : "the server with id", t->used_by, make);
     if (t->expires_at <= now)
-        return error_set(err, ERROR_DENIED, "the join token has expired; %s", make);
+        return error_set(err, ERROR_DENIED, "the join token has expired, or ended when a node was removed; %s", make);
     return 0;
 }
 
@@ -73,6 +73,14 @@ void state_use_token(struct core *c, const struct token_use *u)
     mem_set_string(&t->used_by, u->by);
     t->used_at = c->now;
     t->used++;
+}
+
+void state_end_shared_tokens(struct core *c)
+{
+    struct token_entry *e;
+    TAILQ_FOREACH(e, &c->tokens, link)
+        if (e->t.agents && e->t.uses > 1 && e->t.used && e->t.expires_at > c->now)
+            e->t.expires_at = c->now;
 }
 
 int core_check_join_token(const struct core *c, const char *token_id, const char *hash, const char *member_id, int64_t now_ms,

@@ -217,6 +217,8 @@ int apply_node_remove(struct core *c, const void *payload, struct buf *body, str
     state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed%s",
                 p->revoked_until ? "; its certificate is not believed any more" : "");
     authority_revoke_name(c, n->n.name, "agent", p->revoked_until);
+    if (p->revoked_until)
+        state_end_shared_tokens(c);
     node_forget(c, n);
     return 0;
 }

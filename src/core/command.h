@@ -84,7 +84,8 @@ struct command_service_rollback { char *service; uint64_t to_version; };   /* 0:
 /* percent: of a canary, at which it pauses again; 0: all. A version on standby has only all. */
 struct command_service_promote { char *service; int64_t percent; };
 struct command_service_delete { char *service; bool purge; };
-/* revoked_until: certificates of it that there are are believed no more, and the last one expires then; 0: they stay good. */
+/* revoked_until: certificates of it that there are are believed no more, and the last one expires then; join tokens of several
+ * agents are over, too. 0: they stay good. */
 struct command_node { char *node_id; int64_t revoked_until; };
 /* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. network: as the
  * leader's configuration has it. */

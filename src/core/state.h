@@ -309,6 +309,9 @@ void state_remove_token(struct core *c, struct token_entry *t);
 struct token_use { const char *id, *hash, *by; bool agent; };
 int state_check_token(const struct core *c, const struct token_use *u, int64_t now, struct error *err);
 void state_use_token(struct core *c, const struct token_use *u);       /* one that was checked */
+/* A node was removed: join tokens that several agents may use, and one did, are over; it may have joined by any of them, and
+ * could join by it under another name. */
+void state_end_shared_tokens(struct core *c);
 bool state_node_has_room(const struct node_entry *n, double cpus, int64_t memory_mb, int64_t disk_mb,
                          const struct alloc_port_list *ports);
 

@@ -84,6 +84,53 @@ static void a_join_token_is_good_once_and_for_a_while(void **state)
     cluster_clear(&c);
 }
 
+static bool make_agent_token(struct cluster *c, const char *id, int64_t uses)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_AGENT_TOKEN, c->now, NULL, "somebody");
+    ((struct command_join_token *)cmd.payload)->token = (struct join_token){
+        .id = mem_strdup(id), .secret_hash = mem_strdup("hash"), .expires_at = c->now + HOUR_MS, .agents = true, .uses = uses};
+    return cluster_apply(c, &cmd);
+}
+
+static bool enrol(struct cluster *c, const char *name, const char *token)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_ENROL, c->now, NULL, NULL);
+    *(struct command_enrol *)cmd.payload = (struct command_enrol){
+        .agent = true, .name = mem_strdup(name), .token_id = mem_strdup(token), .token_hash = mem_strdup("hash")};
+    return cluster_apply(c, &cmd);
+}
+
+static bool remove_node(struct cluster *c, unsigned node, int64_t revoked_until)
+{
+    struct command cmd;
+    assert_true(cluster_node_state(c, node, NODE_DOWN));
+    command_init(&cmd, COMMAND_NODE_REMOVE, c->now, NULL, NULL);
+    *(struct command_node *)cmd.payload = (struct command_node){mem_strdup(cluster_node_id(node)), revoked_until};
+    return cluster_apply(c, &cmd);
+}
+
+static void a_removed_node_joins_by_no_token_that_it_may_have(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    assert_true(make_agent_token(&c, "shared", 5));
+    assert_true(make_agent_token(&c, "unused", 5));
+    assert_true(make_agent_token(&c, "own", 0));
+    assert_true(enrol(&c, "a", "shared"));
+    assert_true(enrol(&c, "b", "shared"));
+    assert_true(remove_node(&c, 0, 0));                                   /* it keeps its certificate */
+    assert_true(enrol(&c, "d", "shared"));
+    assert_true(remove_node(&c, 1, c.now + HOUR_MS));
+    assert_false(enrol(&c, "e", "shared"));
+    assert_non_null(strstr(c.error.text, "when a node was removed"));
+    assert_true(enrol(&c, "d", "shared"));                                /* its answer was lost: asked again */
+    assert_true(enrol(&c, "e", "unused"));
+    assert_true(enrol(&c, "f", "own"));
+    cluster_clear(&c);
+}
+
 /* --- restore --- */
 
 static bool send_chunk(struct cluster *c, const char *upload, const struct buf *bytes, size_t from, size_t to)
@@ -308,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(servers_say_what_they_are_and_are_removed),
         cmocka_unit_test(a_join_token_is_good_once_and_for_a_while),
+        cmocka_unit_test(a_removed_node_joins_by_no_token_that_it_may_have),
         cmocka_unit_test(a_snapshot_takes_the_place_of_another_clusters_state),
         cmocka_unit_test(uploads_that_are_cut_damaged_or_replaced_change_nothing),
         cmocka_unit_test(a_node_that_runs_tasks_of_another_cluster_is_refused_until_that_is_restored),
