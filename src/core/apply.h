@@ -19,6 +19,7 @@ apply_fn apply_ingress_report;
 apply_fn apply_clock;
 apply_fn apply_secret_put, apply_secret_delete, apply_secret_reseal, apply_identity_key;
 apply_fn apply_authority_set, apply_authority_remove, apply_enrol;
+apply_fn apply_namespace_put, apply_namespace_delete;
 apply_fn apply_role_set, apply_role_delete, apply_token_create, apply_token_revoke;
 
 /* A new version of a service (spec is copied) and, when replicas have to be replaced, its deployment, whose id comes
@@ -32,6 +33,10 @@ struct new_version {
 const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *v);
 /* Whether the profiles and the cluster's policy let this be submitted. */
 int policy_admits(const struct core *c, const struct service *s, struct error *err);
+/* apply_namespace.c: whether it is there; NULL: default. */
+int namespace_admits(const struct core *c, const char *name, struct error *err);
+/* Whether a job, whose names are qualified, may be submitted: for submit and plan alike. */
+int job_admits(const struct core *c, const struct job *job, struct error *err);
 /* apply_secret.c: whether each secret that it names is there, and for it. */
 int secrets_admit(const struct core *c, const struct service *s, struct error *err);
 /* Once for a version of a service, when it names some. */

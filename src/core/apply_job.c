@@ -7,6 +7,8 @@
 #include "core/beside.h"
 #include "core/ingress.h"
 #include "core/peers.h"
+#include "core/quota.h"
+#include "model/namespace.h"
 
 /* Servers of a lower level replace replicas for their checks, and all servers must come to the same state. */
 #define CHECKS_IN_PLACE_LEVEL 4
@@ -142,36 +144,55 @@ void service_purge_when_empty(struct core *c, struct service_entry *s)
 
 /* --- submit --- */
 
-static int check_submit(struct core *c, const struct command_job_submit *p, struct error *err)
+static int check_valid(const struct job *job, struct error *err)
 {
     struct problem_list problems = {0};
-    const struct job_entry *j = state_job(c, p->job.name);
-    type_validate(&job_type, &p->job, "", &problems);
-    if (problems.n) {
-        error_set(err, ERROR_INVALID, "%s%s%.400s", problems.v[0].path, *problems.v[0].path ? ": " : "",
-                  problems.v[0].message);
-        problem_list_clear(&problems);
+    type_validate(&job_type, job, "", &problems);
+    if (!problems.n)
+        return 0;
+    error_set(err, ERROR_INVALID, "%s%s%.400s", problems.v[0].path, *problems.v[0].path ? ": " : "", problems.v[0].message);
+    problem_list_clear(&problems);
+    return -1;
+}
+
+int job_admits(const struct core *c, const struct job *job, struct error *err)
+{
+    if (namespace_admits(c, job->namespace, err))
         return -1;
-    }
-    uint64_t index = core_changed(c, CORE_JOB, p->job.name);
-    if (p->check_index && (j ? j->modify_index : 0) != p->expected_index)
-        return error_set(err, ERROR_CONFLICT, "job %s changed meanwhile: its index is %llu, not %llu; look at it again",
-                         p->job.name, (unsigned long long)(j ? index : 0), (unsigned long long)p->expected_index);
-    for (uint32_t i = 0; i < p->job.services.n; i++) {
-        const struct service_entry *s = state_service(c, p->job.services.v[i].name);
-        for (uint32_t k = 0; k < i; k++)
-            if (strcmp(p->job.services.v[k].name, p->job.services.v[i].name) == 0)
-                return error_set(err, ERROR_INVALID, "services[%u].name: %s stands there twice", i,
-                                 p->job.services.v[i].name);
-        if (s && !s->stopped && strcmp(s->job->name, p->job.name) != 0)
+    for (uint32_t i = 0; i < job->services.n; i++) {
+        const struct service *spec = &job->services.v[i];
+        const struct service_entry *s = state_service(c, spec->name);
+        if (s && !s->stopped && strcmp(s->job->name, job->name) != 0)
             return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s; choose another name, or stop it there "
                              "first", s->name, s->job->name);
-        if (policy_admits(c, &p->job.services.v[i], err)
-            || ingress_admits(c, &p->job.services.v[i], p->job.name, err)
-            || secrets_admit(c, &p->job.services.v[i], err))
+        if (policy_admits(c, spec, err) || ingress_admits(c, spec, job->name, err) || secrets_admit(c, spec, err))
             return -1;
     }
-    return 0;
+    return quota_admits_job(c, job, err);
+}
+
+static int check_submit(struct core *c, const struct command_job_submit *p, const struct job *job, struct error *err)
+{
+    const struct job_entry *j = state_job(c, job->name);
+    uint64_t index = core_changed(c, CORE_JOB, job->name);
+    if (p->check_index && (j ? j->modify_index : 0) != p->expected_index)
+        return error_set(err, ERROR_CONFLICT, "job %s changed meanwhile: its index is %llu, not %llu; look at it again",
+                         job->name, (unsigned long long)(j ? index : 0), (unsigned long long)p->expected_index);
+    for (uint32_t i = 0; i < job->services.n; i++)
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(job->services.v[k].name, job->services.v[i].name) == 0)
+                return error_set(err, ERROR_INVALID, "services[%u].name: %s stands there twice", i, job->services.v[i].name);
+    return job_admits(c, job, err);
+}
+
+/* Only where there is one: what servers of earlier releases answer must be answered too. */
+static void add_namespace(const char *qualified, struct buf *body)
+{
+    char namespace[NAMESPACE_SIZE];
+    if (namespace_has(NULL, qualified))
+        return;
+    buf_add_string(body, ",\"namespace\":");
+    json_add_string(body, namespace_of(qualified, namespace));
 }
 
 static void submit_service(struct core *c, struct job_entry *j, const struct service *spec, uint32_t position,
@@ -189,7 +210,7 @@ static void submit_service(struct core *c, struct job_entry *j, const struct ser
     if (changed)
         deployment = service_add_version(c, s, &(struct new_version){.spec = spec, .why = "submitted"});
     buf_add_string(body, position ? ",{\"name\":" : "{\"name\":");
-    json_add_string(body, s->name);
+    json_add_string(body, namespace_bare(s->name));
     buf_printf(body, ",\"version\":%llu,\"changed\":%s,\"deployment\":", (unsigned long long)s->current->v.version,
                changed ? "true" : "false");
     json_add_string(body, deployment);
@@ -204,28 +225,41 @@ static bool names_service(const struct job *job, const char *name)
     return false;
 }
 
-int apply_job_submit(struct core *c, const void *payload, struct buf *body, struct error *err)
+static void submit(struct core *c, const struct job *job, struct buf *body)
 {
-    const struct command_job_submit *p = payload;
-    if (check_submit(c, p, err))
-        return -1;
-    struct job_entry *j = state_job(c, p->job.name);
+    struct job_entry *j = state_job(c, job->name);
     struct service_entry *s;
     if (!j)
-        j = state_add_job(c, p->job.name);
+        j = state_add_job(c, job->name);
     j->modify_index = c->index;
     c->changed[CORE_JOB] = c->index;
     buf_add_string(body, "{\"job\":");
-    json_add_string(body, j->name);
+    json_add_string(body, namespace_bare(j->name));
+    add_namespace(j->name, body);
     buf_printf(body, ",\"index\":%llu,\"services\":[", (unsigned long long)c->index);
-    for (uint32_t i = 0; i < p->job.services.n; i++)
-        submit_service(c, j, &p->job.services.v[i], i, body);
+    for (uint32_t i = 0; i < job->services.n; i++)
+        submit_service(c, j, &job->services.v[i], i, body);
     buf_add_string(body, "]}");
     TAILQ_FOREACH(s, &j->services, in_job)
-        if (!s->stopped && !names_service(&p->job, s->name))
+        if (!s->stopped && !names_service(job, s->name))
             service_stop(c, s, false, "the job's new file leaves it out");
     state_event_by_actor(c, (struct event_text){.kind = "job", .subject = j->name}, "submitted");
-    return 0;
+}
+
+/* The file's names are its author's; from here on they are qualified. */
+int apply_job_submit(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_job_submit *p = payload;
+    struct job job;
+    if (check_valid(&p->job, err))
+        return -1;
+    type_copy(&job_type, &job, &p->job);
+    job_qualify(&job);
+    int rc = check_submit(c, p, &job, err);
+    if (!rc)
+        submit(c, &job, body);
+    type_clear(&job_type, &job);
+    return rc;
 }
 
 int apply_job_delete(struct core *c, const void *payload, struct buf *body, struct error *err)
@@ -266,7 +300,8 @@ void service_answer(struct core *c, const struct service_entry *s, const char *d
     s->job->modify_index = c->index;
     c->changed[CORE_JOB] = c->index;
     buf_add_string(body, "{\"service\":");
-    json_add_string(body, s->name);
+    json_add_string(body, namespace_bare(s->name));
+    add_namespace(s->name, body);
     buf_printf(body, ",\"index\":%llu,\"version\":%llu,\"deployment\":", (unsigned long long)c->index,
                (unsigned long long)s->current->v.version);
     json_add_string(body, deployment);
@@ -289,6 +324,8 @@ int apply_service_scale(struct core *c, const void *payload, struct buf *body, s
         char why[48];
         snprintf(why, sizeof(why), "scaled from %lld to %lld", (long long)spec.count, (long long)p->count);
         spec.count = p->count;
+        if (quota_admits_service(c, &spec, err))
+            return -1;
         service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why});
     }
     service_answer(c, s, NULL, body);
@@ -373,6 +410,8 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
         return -1;
     if (beside)
         spec.count = s->current->v.spec.count;
+    if (quota_admits_service(c, &spec, err))
+        return -1;
     snprintf(why, sizeof(why), "rollback to %llu", (unsigned long long)to->v.version);
     snprintf(taken_back, sizeof(taken_back), "rolled back%s%.64s", c->actor ? " by " : "", c->actor ? c->actor : "");
     const char *deployment = service_add_version(c, s, &(struct new_version){.spec = &spec, .why = why,

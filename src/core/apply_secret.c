@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "core/apply.h"
 #include "core/ingress.h"
+#include "model/namespace.h"
 #include "model/secret.h"
 
 #define SECRETS_MOST 10000u
@@ -40,10 +41,10 @@ static void answer(struct core *c, uint64_t version, struct buf *body)
 
 static int admit_name(const struct core *c, const char *name, const char *service, const char *where, struct error *err)
 {
-    const struct secret *s = secrets_find(&c->secrets, name);
+    const struct secret *s = secrets_find_for(&c->secrets, service, name);
     if (!s)
-        return error_set(err, ERROR_INVALID, "service %s: %s: there is no secret %.64s; `mt secret put %.64s` makes it", service,
-                         where, name, name);
+        return error_set(err, ERROR_INVALID, "service %s: %s: there is no secret %.64s%s; `mt secret put %.64s` makes it",
+                         service, where, name, namespace_has(NULL, service) ? "" : " in its namespace", name);
     if (!secret_is_for(s, service))
         return error_set(err, ERROR_DENIED, "service %s: %s: secret %.64s is not for this service; `mt secret put --services` says "
                          "for which it is", service, where, name);
@@ -71,10 +72,10 @@ void secrets_add_to_work(const struct core *c, const struct version_entry *v, st
     to->service = mem_strdup(v->v.service);
     to->version = v->v.version;
     for (uint32_t i = 0; i < refs->n; i++) {
-        const struct secret *s = secrets_find(&c->secrets, refs->v[i].name);
+        const struct secret *s = secrets_find_for(&c->secrets, v->v.service, refs->v[i].name);
         CLEANUP_FREE char *number = s ? mem_printf("%llu", (unsigned long long)secret_version(s, 0)->version) : NULL;
         if (number)
-            kv_set(&to->secrets, s->name, number);
+            kv_set(&to->secrets, refs->v[i].name, number);
     }
 }
 
@@ -90,7 +91,7 @@ static bool wants_restart(const struct service *spec, const char *secret)
 static void tell(struct core *c, struct service_entry *s, const struct secret *secret)
 {
     struct alloc_entry *a;
-    if (secret->versions.n > 1 && wants_restart(&s->current->v.spec, secret->name)) {
+    if (secret->versions.n > 1 && wants_restart(&s->current->v.spec, namespace_bare(secret->name))) {
         service_restart(c, s);
         state_event(c, (struct event_text){.kind = "service", .subject = s->name, .service = s->name},
                     "restart of all replicas: secret %s has a new version", secret->name);
@@ -105,9 +106,10 @@ static void tell_all(struct core *c, const struct secret *secret)
 {
     struct service_entry *s;
     RB_FOREACH(s, service_tree, &c->services) {
-        if (service_serves_certificate(&s->current->v.spec, secret->name))
+        const struct service *spec = &s->current->v.spec;
+        if (service_serves_certificate(spec, secret))
             ingress_set_changed(c, s);
-        if (!s->stopped && service_names_secret(&s->current->v.spec, secret->name))
+        if (!s->stopped && namespace_same(s->name, secret->name) && service_names_secret(spec, namespace_bare(secret->name)))
             tell(c, s, secret);
     }
 }
@@ -125,11 +127,14 @@ static uint64_t sealed_bytes(const struct core *c)
 
 static int check_put(struct core *c, const struct command_secret_put *p, struct error *err)
 {
-    if (!p->name || !text_is_name(p->name))
+    char namespace[NAMESPACE_SIZE];
+    if (!p->name || !namespace_is_qualified_name(p->name))
         return error_set(err, ERROR_INVALID, "\"%.64s\" is not a name of a secret: use lower-case letters, digits and hyphens, "
                          "at most 63", p->name ? p->name : "");
     if (!p->sealed || strlen(p->sealed) > SEALED_MOST)
         return error_set(err, ERROR_INVALID, "a secret takes at most %u bytes", SECRET_BYTES_MOST);
+    if (namespace_admits(c, namespace_of(p->name, namespace), err))
+        return -1;
     if (p->services.n > SERVICES_MOST)
         return error_set(err, ERROR_INVALID, "services: at most %u; `web-*` stands for all that begin so", SERVICES_MOST);
     if (p->version != core_secret_next_version(c, p->name))
@@ -170,15 +175,12 @@ int apply_secret_put(struct core *c, const void *payload, struct buf *body, stru
     return 0;
 }
 
-static const char *user_of(struct core *c, const char *secret)
+static const char *user_of(struct core *c, const struct secret *secret)
 {
     struct service_entry *s;
-    RB_FOREACH(s, service_tree, &c->services) {
-        const struct service *spec = &s->current->v.spec;
-        if (!s->stopped && (service_names_secret(spec, secret) || service_serves_certificate(spec, secret) ||
-                            (spec->config.registry_auth && !strcmp(spec->config.registry_auth, secret))))
+    RB_FOREACH(s, service_tree, &c->services)
+        if (!s->stopped && service_uses_secret(&s->current->v.spec, secret))
             return s->name;
-    }
     return NULL;
 }
 
@@ -188,7 +190,7 @@ int apply_secret_delete(struct core *c, const void *payload, struct buf *body, s
     struct secret *s = find(c, name);
     if (!s)
         return error_set(err, ERROR_NOT_FOUND, "there is no secret %.64s; `mt secret list` lists them", name ? name : "");
-    const char *user = user_of(c, name);
+    const char *user = user_of(c, s);
     if (user)
         return error_set(err, ERROR_CONFLICT, "service %s names secret %s; take it out of its file first", user, name);
     uint64_t last = core_secret_next_version(c, name) - 1;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/table.h"
+#include "model/namespace.h"
 #include "model/secret.h"
 
 #define COMMAND_VERSION 1
@@ -79,6 +80,9 @@ ROWS(command_authority_remove, STRING(command_authority_remove, id, 1), STRING(c
 ROWS(command_enrol, BOOL(command_enrol, agent, 1), STRING(command_enrol, name, 2), STRING(command_enrol, token_id, 3),
      STRING(command_enrol, token_hash, 4));
 
+ROWS(command_namespace_put, OBJECT(command_namespace_put, namespace, 1, namespace));
+ROWS(command_namespace_delete, STRING(command_namespace_delete, name, 1));
+
 TABLE(command_job_submit, command_job_submit_rows, "");
 TABLE(command_job_delete, command_job_delete_rows, "");
 TABLE(command_service, command_service_rows, "");
@@ -111,6 +115,8 @@ TABLE(command_identity_key, command_identity_key_rows, "");
 TABLE(command_authority_set, command_authority_set_rows, "");
 TABLE(command_authority_remove, command_authority_remove_rows, "");
 TABLE(command_enrol, command_enrol_rows, "");
+TABLE(command_namespace_put, command_namespace_put_rows, "");
+TABLE(command_namespace_delete, command_namespace_delete_rows, "");
 
 static const struct {
     const char *name;
@@ -154,6 +160,8 @@ static const struct {
     [COMMAND_AUTHORITY_REMOVE] = {"authority_remove", &command_authority_remove_type, 4},
     [COMMAND_ENROL] = {"enrol", &command_enrol_type, 4},
     [COMMAND_AGENT_TOKEN] = {"agent_token", &command_join_token_type, 4},
+    [COMMAND_NAMESPACE_PUT] = {"namespace_put", &command_namespace_put_type, NAMESPACES_LEVEL},
+    [COMMAND_NAMESPACE_DELETE] = {"namespace_delete", &command_namespace_delete_type, NAMESPACES_LEVEL},
     [COMMAND_ALLOC_PAUSE] = {"alloc_pause", &command_alloc_type, 5},
     [COMMAND_ALLOC_RESUME] = {"alloc_resume", &command_alloc_type, 5},
     [COMMAND_NODE_FENCED] = {"node_fenced", &command_node_fenced_type, LEASE_LEVEL},
@@ -197,7 +205,21 @@ int64_t command_job_level(const struct job *job)
         if (s->config.snapshot && level < SNAPSHOT_LEVEL)
             level = SNAPSHOT_LEVEL;
     }
+    return namespace_is_default(job->namespace) ? level : NAMESPACES_LEVEL;
+}
+
+int64_t command_role_level(const struct role *role)
+{
+    int64_t level = command_kind_level(COMMAND_ROLE_SET);
+    for (uint32_t i = 0; i < role->rules.n; i++)
+        if (role->rules.v[i].namespaces.n)
+            level = NAMESPACES_LEVEL;
     return level;
+}
+
+int64_t command_name_level(const char *qualified)
+{
+    return namespace_has(NULL, qualified) ? 0 : NAMESPACES_LEVEL;
 }
 
 void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor)

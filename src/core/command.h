@@ -43,6 +43,8 @@ enum command_kind {
     COMMAND_AUTHORITY_REMOVE = 34, /* struct command_authority_remove */
     COMMAND_ENROL = 35,            /* struct command_enrol */
     COMMAND_AGENT_TOKEN = 37,      /* struct command_join_token: for agents */
+    COMMAND_NAMESPACE_PUT = 38,    /* struct command_namespace_put */
+    COMMAND_NAMESPACE_DELETE = 39, /* struct command_namespace_delete */
     COMMAND_ALLOC_PAUSE = 54,      /* struct command_alloc */
     COMMAND_ALLOC_RESUME = 55,     /* struct command_alloc */
     COMMAND_NODE_FENCED = 56,      /* struct command_node_fenced */
@@ -57,6 +59,7 @@ enum command_kind {
 #define SNAPSHOT_LEVEL 5           /* of config.snapshot in a job */
 #define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
 #define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
+#define NAMESPACES_LEVEL 5         /* of qualified names, and of namespaces in jobs and roles */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
 extern const int64_t command_level;
@@ -114,6 +117,10 @@ struct command_role_set { struct role role; };                   /* in place of 
 struct command_role_delete { char *name; };                      /* refused while a token carries it */
 struct command_token_create { struct access_token token; };      /* id, name, secret_hash, roles, expires_at are taken */
 struct command_token_revoke { char *id; };
+
+/* In place of the one of its name. */
+struct command_namespace_put { struct namespace namespace; };
+struct command_namespace_delete { char *name; };                 /* refused while jobs or secrets are in it */
 
 /* A new version, which must be the next one: it is sealed for that number. services: in place of those that there are, with
  * set_services. Services that name the secret are restarted or told. */
@@ -183,13 +190,16 @@ extern const struct type command_job_submit_type, command_job_delete_type, comma
     command_join_token_type, command_restore_chunk_type, command_restore_type, command_event_type,
     command_policy_set_type, command_role_set_type, command_role_delete_type, command_token_create_type,
     command_token_revoke_type, command_secret_put_type, command_secret_delete_type, command_secret_reseal_type,
-    command_identity_key_type, command_authority_set_type, command_authority_remove_type, command_enrol_type;
+    command_identity_key_type, command_authority_set_type, command_authority_remove_type, command_enrol_type, command_namespace_put_type,
+    command_namespace_delete_type;
 
 /* NULL when the kind has no payload or is unknown. */
 const struct type *command_payload_type(enum command_kind kind);
 const char *command_kind_name(enum command_kind kind);
 int64_t command_kind_level(enum command_kind kind);    /* see COMMAND_LEVEL */
 int64_t command_job_level(const struct job *job);      /* that a submit of this job needs, for what its services use */
+int64_t command_role_level(const struct role *role);
+int64_t command_name_level(const char *qualified);     /* that a command about what has this name needs; 0: that of its kind */
 
 /* A command with a fresh payload (defaults of its type). key and actor are copied; cleared by command_clear. */
 void command_init(struct command *c, enum command_kind kind, int64_t time_ms, const char *key, const char *actor);

@@ -72,6 +72,8 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_AUTHORITY_REMOVE] = apply_authority_remove,
     [COMMAND_ENROL] = apply_enrol,
     [COMMAND_AGENT_TOKEN] = apply_join_token,
+    [COMMAND_NAMESPACE_PUT] = apply_namespace_put,
+    [COMMAND_NAMESPACE_DELETE] = apply_namespace_delete,
 };
 
 static void apply_command(struct core *c, const struct command *cmd, struct core_result *result)

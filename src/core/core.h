@@ -43,7 +43,7 @@ bool core_decide(struct core *c, int64_t now_ms, uint64_t seed, struct buf *comm
 /* The earliest time at which core_decide could have something to do by the passing of time alone; INT64_MAX: never. */
 int64_t core_next_wake(const struct core *c);
 
-/* --- reading. Pointers are valid until the next core_apply or core_restore. --- */
+/* --- reading. Names are qualified (model/namespace.h). Pointers are valid until the next core_apply or core_restore. --- */
 const struct node *core_node(const struct core *c, const char *id);
 const struct node *core_node_by_name(const struct core *c, const char *name);
 const struct alloc *core_alloc(const struct core *c, const char *id);
@@ -79,6 +79,7 @@ const char *core_job_next(const struct core *c, const char *after);
 int64_t core_level(const struct core *c);
 /* True when a command with this key was applied; then *result is what it was answered with. */
 bool core_answer_of_key(const struct core *c, const char *key, struct core_result *result);
+void core_namespace_wants(const struct core *c, const char *namespace, struct quota *out);     /* quota.h */
 uint64_t core_secret_next_version(const struct core *c, const char *secret);     /* that a put must have */
 uint64_t core_key_bytes(const struct core *c);       /* about what the keys and their answers take in memory */
 /* Walks the allocations of one service or node; fn returns false to stop. */

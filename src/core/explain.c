@@ -3,6 +3,7 @@
 
 #include "core/slots.h"
 #include "core/status.h"
+#include "model/namespace.h"
 
 #define EVENTS_EXPLAINED 30
 
@@ -19,7 +20,7 @@ static void add_events(const struct core *c, const char *service, const char *al
     buf_add_string(json, ",\"events\":[");
     for (bool first_item = true; n-- > 0; first_item = false) {
         buf_add_string(json, first_item ? "" : ",");
-        type_to_json(&event_type, &c->events[at[n] % EVENTS_KEPT], json);
+        event_show(&c->events[at[n] % EVENTS_KEPT], json);
     }
     buf_add_char(json, ']');
 }
@@ -69,7 +70,7 @@ static void add_allocs(struct service_entry *s, uint32_t limit, struct buf *json
                 continue;
             }
             buf_add_string(json, count++ ? "," : "");
-            type_to_json(&alloc_type, &a->a, json);
+            type_show_json(&alloc_type, &a->a, json);
         }
     buf_printf(json, "],\"allocs_left_off\":%u", left_off);
 }
@@ -95,11 +96,11 @@ int core_explain(struct core *c, const char *service_or_alloc, uint32_t limit, s
         s = a->service;
     service_status_fill(c, s, &status);
     buf_add_string(json, "{\"service\":");
-    type_to_json(&service_status_type, &status, json);
+    type_show_json(&service_status_type, &status, json);
     type_clear(&service_status_type, &status);
     if (a) {
         buf_add_string(json, ",\"alloc\":");
-        type_to_json(&alloc_type, &a->a, json);
+        type_show_json(&alloc_type, &a->a, json);
     } else {
         add_allocs(s, limit, json);
     }

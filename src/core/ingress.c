@@ -8,6 +8,7 @@
 #include "core/apply.h"
 #include "core/beside.h"
 #include "model/ingress_rules.h"
+#include "model/namespace.h"
 #include "model/secret.h"
 
 #define WEIGHT_EVEN 100
@@ -31,16 +32,17 @@ void ingress_forget(struct core *c, struct service_entry *s)
     STAILQ_REMOVE(&c->ingress_changed, s, service_entry, ingress_link);
 }
 
+/* What another namespace has is not told by name. */
 static int refuse_same_way(const struct service *spec, const struct ingress *way, const struct service_entry *other,
                            struct error *err)
 {
+    CLEANUP_FREE char *who = namespace_same(spec->name, other->name)
+        ? mem_printf("service %s of job %s", other->name, other->job->name) : mem_strdup("a service of another namespace");
     if (way->protocol == PROTOCOL_TCP)
-        return error_set(err, ERROR_CONFLICT, "ingress of service %s: service %s of job %s has port %lld already; give it "
-                         "another one, or take it out there first", spec->name, other->name, other->job->name,
-                         (long long)way->listen);
-    return error_set(err, ERROR_CONFLICT, "ingress of service %s: service %s of job %s has host %.200s with path %.100s already; "
-                     "give it another one, or take it out there first", spec->name, other->name, other->job->name, way->host,
-                     way->path ? way->path : "/");
+        return error_set(err, ERROR_CONFLICT, "ingress of service %s: %s has port %lld already; give it another one, or take it "
+                         "out there first", spec->name, who, (long long)way->listen);
+    return error_set(err, ERROR_CONFLICT, "ingress of service %s: %s has host %.200s with path %.100s already; give it another "
+                     "one, or take it out there first", spec->name, who, way->host, way->path ? way->path : "/");
 }
 
 int ingress_admits(const struct core *c, const struct service *spec, const char *job, struct error *err)
@@ -299,10 +301,13 @@ static bool has_part(struct service_entry *s)
     return false;
 }
 
-static uint64_t certificate_version(const struct core *c, const struct ingress *way)
+/* Nodes ask for a certificate by the qualified name of its secret. */
+static void add_certificate(const struct core *c, struct ingress_route *to)
 {
-    const struct secret *s = way->certificate ? secrets_find(&c->secrets, way->certificate) : NULL;
-    return s ? secret_version(s, 0)->version : 0;
+    const struct secret *s = to->ingress.certificate ? secrets_find_for(&c->secrets, to->service, to->ingress.certificate) : NULL;
+    to->certificate_version = s ? secret_version(s, 0)->version : 0;
+    if (s)
+        mem_set_string(&to->ingress.certificate, s->name);
 }
 
 static void add_part(const struct core *c, struct service_entry *s, struct agent_ingress *out)
@@ -317,9 +322,9 @@ static void add_part(const struct core *c, struct service_entry *s, struct agent
         to->service = mem_strdup(s->name);
         to->job = mem_strdup(s->job->name);
         to->measured = analysis_measured(s);
-        to->certificate_version = certificate_version(c, &ways->v[i]);
         to->canary_percent = ways->v[i].sticky_header ? w.percent : 0;
         type_copy(&ingress_type, &to->ingress, &ways->v[i]);
+        add_certificate(c, to);
         RB_FOREACH(a, alloc_replica_tree, &s->allocs)
             if (is_target(a))
                 add_target(to, &w, a);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "model/namespace.h"
+
 static bool is_ready(struct core *c, const struct service_entry *s)
 {
     const struct deployment_entry *d = TAILQ_LAST(&s->deployments, deployment_list_head);
@@ -12,6 +14,16 @@ static bool is_ready(struct core *c, const struct service_entry *s)
     bool ready = status.state == SERVICE_COMPLETE || (status.state == SERVICE_RUNNING && s->current->v.spec.mode != MODE_TASK);
     type_clear(&service_status_type, &status);
     return ready;
+}
+
+/* `after` speaks of services of the same job, by the names of its file. */
+static const struct service_entry *find_sibling(const struct service_entry *s, const char *name)
+{
+    const struct service_entry *other;
+    TAILQ_FOREACH(other, &s->job->services, in_job)
+        if (!strcmp(namespace_bare(other->name), name))
+            return other;
+    return NULL;
 }
 
 static bool may_be_held(const struct service_entry *s)
@@ -35,8 +47,8 @@ const struct service_entry *order_waits_for(struct core *c, const struct service
     if (!may_be_held(s))
         return NULL;
     for (uint32_t i = 0; i < after->n; i++) {
-        const struct service_entry *other = state_service(c, after->v[i]);
-        if (other && other->job == s->job && !other->stopped && !is_ready(c, other))
+        const struct service_entry *other = find_sibling(s, after->v[i]);
+        if (other && !other->stopped && !is_ready(c, other))
             return other;
     }
     return NULL;
@@ -56,6 +68,6 @@ void order_wake(struct core *c, const struct service_entry *s)
     if (!s->job || !s->job->ordered)
         return;
     TAILQ_FOREACH(other, &s->job->services, in_job)
-        if (other->current && names(&other->current->v.spec.after, s->name))
+        if (other->current && names(&other->current->v.spec.after, namespace_bare(s->name)))
             state_set_dirty(c, other);
 }

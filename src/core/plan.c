@@ -6,17 +6,18 @@
 #include "core/ingress.h"
 #include "core/slots.h"
 #include "core/table.h"
+#include "model/namespace.h"
 #include "model/profile.h"
 
 ROWS(change, STRING(change, path, 1), STRING(change, before, 2), STRING(change, after, 3), BOOL(change, restart, 4));
 static TABLE(change, change_rows, "A field that changes.");
-ROWS(plan_service, STRING(plan_service, name, 1, .help = "Name of the service."),
+ROWS(plan_service, STRING(plan_service, name, 1, .flags = FIELD_QUALIFIED, .help = "Name of the service."),
      STRING(plan_service, action, 2, .help = "create, change, keep or delete."),
      LIST(plan_service, changes, 3, change, .help = "What changes in it."),
      STRING(plan_service, profile, 4, .help = "Its security profile."),
      STR_LIST(plan_service, loosened, 5, .help = "What it may do beyond that, by the cluster's policy."));
 static TABLE(plan_service, plan_service_rows, "What happens to a service.");
-ROWS(plan_step, STRING(plan_step, service, 1, .help = "Name of the service."),
+ROWS(plan_step, STRING(plan_step, service, 1, .flags = FIELD_QUALIFIED, .help = "Name of the service."),
      INT(plan_step, replica, 2, .help = "Number of the replica."),
      STRING(plan_step, action, 3, .help = "start, stop, replace, keep or none."),
      STRING(plan_step, node_name, 4, .help = "Where it runs then."),
@@ -208,18 +209,17 @@ int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan
         problem_list_clear(&problems);
         return -1;
     }
-    for (uint32_t i = 0; i < job->services.n; i++) {
-        const struct service_entry *s = state_service(c, job->services.v[i].name);
-        if (s && !s->stopped && strcmp(s->job->name, job->name) != 0)
-            return error_set(err, ERROR_CONFLICT, "service %s belongs to job %s", s->name, s->job->name);
-        if (policy_admits(c, &job->services.v[i], err) || ingress_admits(c, &job->services.v[i], job->name, err)
-            || secrets_admit(c, &job->services.v[i], err))
-            return -1;
+    struct job named;
+    type_copy(&job_type, &named, job);
+    job_qualify(&named);
+    int rc = job_admits(c, &named, err);
+    if (!rc) {
+        plan_services(&p, &named);
+        plan_leavers(&p, &named);
     }
-    plan_services(&p, job);
-    plan_leavers(&p, job);
     for (uint32_t i = p.placed.n; i-- > 0;)
         sched_alloc_remove(c->sched, &p.placed.v[i]);
     list_clear((struct list *)&p.placed, &alloc_type);
-    return 0;
+    type_clear(&job_type, &named);
+    return rc;
 }

@@ -3,6 +3,7 @@
 
 #include "core/apply.h"
 #include "core/peers.h"
+#include "model/namespace.h"
 
 const struct node *core_node(const struct core *c, const char *id)
 {
@@ -168,10 +169,16 @@ int core_job(const struct core *c, const char *job, struct job *out)
     *out = (struct job){0};
     if (!j)
         return -1;
-    out->name = mem_strdup(j->name);
+    char namespace[NAMESPACE_SIZE];
+    out->name = mem_strdup(namespace_bare(j->name));
+    if (!namespace_has(NULL, j->name))
+        out->namespace = mem_strdup(namespace_of(j->name, namespace));
     TAILQ_FOREACH(s, &j->services, in_job)
-        if (!s->stopped)
-            type_copy(&service_type, list_add_zero((struct list *)&out->services, &service_type), &s->current->v.spec);
+        if (!s->stopped) {
+            struct service *spec = list_add_zero((struct list *)&out->services, &service_type);
+            type_copy(&service_type, spec, &s->current->v.spec);
+            mem_set_string(&spec->name, namespace_bare(s->name));
+        }
     return 0;
 }
 

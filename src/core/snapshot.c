@@ -476,6 +476,9 @@ static bool read_access(struct core *c, struct cursor *in)
         if (!t->id || !t->name || !t->secret_hash)
             return false;
     }
+    for (uint32_t i = 0; i < c->access.namespaces.n; i++)
+        if (!c->access.namespaces.v[i].name)
+            return false;
     return true;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "model/namespace.h"
 #include "model/profile.h"
 #include "model/table.h"
 
@@ -10,19 +11,19 @@ const struct right_row rights[RIGHT_COUNT] = {
     [RIGHT_UNSET] = {"unset", .help = "Nobody has it."},
     [RIGHT_PUBLIC] = {"public", .help = "Whether the server is well, and which release it is; everybody."},
     [RIGHT_SELF] = {"self", .help = "Who one is; whoever has an identity."},
-    [RIGHT_READ] = {"read", true, true, "Look at services, allocations, deployments and events; at nodes and servers too."},
-    [RIGHT_LOGS] = {"logs", true, true, "Read what tasks wrote."},
-    [RIGHT_SUBMIT] = {"submit", true, true, "Submit, change and stop services, and stop or restart their allocations."},
-    [RIGHT_SCALE] = {"scale", true, true, "Change the number of replicas."},
-    [RIGHT_DEPLOY] = {"deploy", true, true, "Bring out another version of a service, take it back, restart replicas."},
-    [RIGHT_EXEC] = {"exec", true, true, "Run commands inside tasks, and send them signals."},
-    [RIGHT_DRAIN] = {"drain", true, false, "Drain, enable, disable and forget nodes."},
-    [RIGHT_ADOPT] = {"adopt", true, false, "See containers that run on nodes without Mentat, with their environment, and take them over."},
-    [RIGHT_CLUSTER] = {"cluster", true, false, "Let servers join, take them out, take and restore snapshots."},
-    [RIGHT_POLICY] = {"policy", true, false, "Change what services may do beyond their security profiles."},
-    [RIGHT_ACCESS] = {"access", true, false, "Make and revoke tokens and roles: whoever has it can give itself all others."},
-    [RIGHT_SECRETS] = {"secrets", true, false, "See which secrets there are, put and delete them; not their values."},
-    [RIGHT_REVEAL] = {"reveal", true, false, "Read the values of secrets."},
+    [RIGHT_READ] = {"read", true, ON_SERVICES, "Look at services, allocations, deployments and events; at nodes and servers too."},
+    [RIGHT_LOGS] = {"logs", true, ON_SERVICES, "Read what tasks wrote."},
+    [RIGHT_SUBMIT] = {"submit", true, ON_SERVICES, "Submit, change and stop services, and stop or restart their allocations."},
+    [RIGHT_SCALE] = {"scale", true, ON_SERVICES, "Change the number of replicas."},
+    [RIGHT_DEPLOY] = {"deploy", true, ON_SERVICES, "Bring out another version of a service, take it back, restart replicas."},
+    [RIGHT_EXEC] = {"exec", true, ON_SERVICES, "Run commands inside tasks, and send them signals."},
+    [RIGHT_DRAIN] = {"drain", true, ON_CLUSTER, "Drain, enable, disable and forget nodes."},
+    [RIGHT_ADOPT] = {"adopt", true, ON_CLUSTER, "See containers that run on nodes without Mentat, with their environment, and take them over."},
+    [RIGHT_CLUSTER] = {"cluster", true, ON_CLUSTER, "Let servers join, take them out, take and restore snapshots."},
+    [RIGHT_POLICY] = {"policy", true, ON_CLUSTER, "Change what services may do beyond their security profiles; namespaces and their quotas."},
+    [RIGHT_ACCESS] = {"access", true, ON_CLUSTER, "Make and revoke tokens and roles: whoever has it can give itself all others."},
+    [RIGHT_SECRETS] = {"secrets", true, ON_NAMESPACE, "See which secrets there are, put and delete them; not their values."},
+    [RIGHT_REVEAL] = {"reveal", true, ON_NAMESPACE, "Read the values of secrets."},
     [RIGHT_AGENT] = {"agent", .help = "Speak for a node; agents alone."},
 };
 
@@ -82,19 +83,47 @@ static bool rule_is_open(const struct role_rule *rule)
     return !rule->services.n || policy_matches(&rule->services, "*");
 }
 
+static void copy_list(struct str_list *to, const struct str_list *from)
+{
+    for (uint32_t i = 0; i < from->n; i++)
+        str_list_add(to, from->v[i]);
+}
+
+/* Those about the whole cluster need no namespace. */
+static unsigned cluster_rights(void)
+{
+    unsigned bits = 0;
+    for (int i = 0; i < RIGHT_COUNT; i++)
+        if (rights[i].granted && rights[i].on == ON_CLUSTER)
+            bits |= BIT(i);
+    return bits;
+}
+
+static void add_part(struct grant *g, unsigned bits, const struct str_list *namespaces, const struct str_list *services)
+{
+    g->everywhere |= bits & cluster_rights();
+    if (!(bits & ~cluster_rights()))
+        return;
+    g->parts = mem_realloc_array(g->parts, g->n + 1, sizeof *g->parts);
+    struct grant_part *part = &g->parts[g->n++];
+    *part = (struct grant_part){.rights = bits & ~cluster_rights()};
+    if (services)
+        copy_list(&part->services, services);
+    if (namespaces && namespaces->n)
+        copy_list(&part->namespaces, namespaces);
+    else
+        str_list_add(&part->namespaces, NAMESPACE_DEFAULT);
+}
+
 void grant_add_role(struct grant *g, const struct role *role)
 {
     for (uint32_t i = 0; i < role->rules.n; i++) {
         const struct role_rule *rule = &role->rules.v[i];
-        if (rule_is_open(rule)) {
+        bool open = rule_is_open(rule);
+        if (open && policy_matches(&rule->namespaces, NAMESPACE_ANY))
             g->everywhere |= rights_of(rule);
-            continue;
-        }
-        g->parts = mem_realloc_array(g->parts, g->n + 1, sizeof *g->parts);
-        struct grant_part *part = &g->parts[g->n++];
-        *part = (struct grant_part){.rights = rights_of(rule)};
-        for (uint32_t k = 0; k < rule->services.n; k++)
-            str_list_add(&part->services, rule->services.v[k]);
+        else
+            add_part(g, rights_of(rule), &rule->namespaces, open ? NULL : &rule->services);
     }
 }
 
@@ -102,18 +131,26 @@ void grant_add_names(struct grant *g, const struct str_list *names, const struct
 {
     for (uint32_t i = 0; i < names->n; i++) {
         unsigned more = 0;
-        find_builtin(names->v[i], &more);
-        g->everywhere |= more;
+        if (find_builtin(names->v[i], &more) && more == ALL)
+            g->everywhere |= ALL;
+        else if (more)
+            add_part(g, more, NULL, NULL);
         for (uint32_t k = 0; !more && k < roles->n; k++)
             if (!strcmp(roles->v[k].name, names->v[i]))
                 grant_add_role(g, &roles->v[k]);
     }
 }
 
+static void grant_part_clear(struct grant_part *part)
+{
+    str_list_clear(&part->namespaces);
+    str_list_clear(&part->services);
+}
+
 void grant_clear(struct grant *g)
 {
     for (uint32_t i = 0; i < g->n; i++)
-        str_list_clear(&g->parts[i].services);
+        grant_part_clear(&g->parts[i]);
     free(g->parts);
     *g = (struct grant){0};
 }
@@ -133,10 +170,25 @@ bool grant_allows(const struct grant *g, enum right right)
 
 bool grant_allows_service(const struct grant *g, enum right right, const char *service)
 {
+    char namespace[NAMESPACE_SIZE];
+    if (grant_allows_all(g, right))
+        return true;
+    namespace_of(service, namespace);
+    for (uint32_t i = 0; i < g->n; i++) {
+        const struct grant_part *part = &g->parts[i];
+        if (part->rights & BIT(right) && policy_matches(&part->namespaces, namespace) &&
+            (!part->services.n || policy_matches(&part->services, namespace_bare(service))))
+            return true;
+    }
+    return false;
+}
+
+bool grant_allows_in(const struct grant *g, enum right right, const char *namespace)
+{
     if (grant_allows_all(g, right))
         return true;
     for (uint32_t i = 0; i < g->n; i++)
-        if (g->parts[i].rights & BIT(right) && policy_matches(&g->parts[i].services, service))
+        if (g->parts[i].rights & BIT(right) && policy_matches(&g->parts[i].namespaces, namespace))
             return true;
     return false;
 }
@@ -153,20 +205,42 @@ static void check_allow(const struct role_rule *rule, const char *path, struct p
         if (right == RIGHT_UNSET && !all)
             problem_add(problems, at, "\"%.64s\" is no right; there are read, logs, submit, scale, deploy, exec, drain, adopt, "
                         "cluster, policy, access, secrets, reveal, and `*` for all of them", word);
-        else if (!rule_is_open(rule) && (all || !rights[right].scoped))
+        else if (!rule_is_open(rule) && !all && rights[right].on == ON_NAMESPACE)
+            problem_add(problems, at, "`%s` is about the whole namespace: put it into a rule without services", word);
+        else if (!rule_is_open(rule) && (all || rights[right].on == ON_CLUSTER))
             problem_add(problems, at, "`%s` is about the whole cluster: put it into a rule without services", word);
+        else if (rule->namespaces.n && !all && rights[right].on == ON_CLUSTER)
+            problem_add(problems, at, "`%s` is about the whole cluster: put it into a rule without namespaces", word);
+        else if (all && rule->namespaces.n && !policy_matches(&rule->namespaces, NAMESPACE_ANY))
+            problem_add(problems, at, "`*` has the rights about the whole cluster too: name those that are meant");
+    }
+}
+
+/* Names, beginnings of names, or all. */
+static void check_namespaces(const struct role_rule *rule, const char *path, struct problem_list *problems)
+{
+    for (uint32_t i = 0; i < rule->namespaces.n; i++) {
+        const char *word = rule->namespaces.v[i];
+        size_t n = strlen(word);
+        CLEANUP_FREE char *name = mem_printf("%.*s%s", (int)(n && word[n - 1] == '*' ? n - 1 : n), word, n && word[n - 1] == '*' ? "x" : "");
+        CLEANUP_FREE char *at = mem_printf("%s.namespaces[%u]", path, i);
+        if (!text_is_name(name))
+            problem_add(problems, at, "\"%.64s\" is no namespace: write a name, `team-*` for all that begin so, or `*`", word);
     }
 }
 
 static void check_role_rule(const void *object, const char *path, struct problem_list *problems)
 {
     check_allow(object, path, problems);
+    check_namespaces(object, path, problems);
 }
 
 static const struct field role_rule_fields[] = {
     STR_LIST(role_rule, allow, 1, .flags = FIELD_REQUIRED | FIELD_SCALAR_OK, .help = "Rights, or `*` for all."),
     STR_LIST(role_rule, services, 2, .flags = FIELD_SCALAR_OK,
              .help = "On which services: names, `web-*`, or `*`; none: on all."),
+    STR_LIST(role_rule, namespaces, 3, .flags = FIELD_SCALAR_OK,
+             .help = "In which namespaces: names, `team-*`, or `*`; none: in `default`."),
     {0},
 };
 static TABLE(role_rule, role_rule_fields, "What a role allows.", .check = check_role_rule);
@@ -206,6 +280,7 @@ static const struct field access_fields[] = {
     UINT(access, modify_index, 3, .help = "Index at which any of it changed last."),
     LIST(access, authorities, 4, authority, .help = "Authorities of the cluster's certificates."),
     LIST(access, revoked, 5, revocation, .help = "Certificates that are believed no more."),
+    LIST(access, namespaces, 6, namespace, .help = "Namespaces."),
     {0},
 };
 TABLE(access, access_fields, "Who may do what.");
@@ -214,10 +289,11 @@ TABLE(access, access_fields, "Who may do what.");
 
 void access_markdown(struct buf *out)
 {
+    static const char *const on[] = {[ON_CLUSTER] = "the cluster", [ON_NAMESPACE] = "a namespace", [ON_SERVICES] = "services"};
     buf_add_string(out, "| right | on | what it lets one do |\n|---|---|---|\n");
     for (int i = 0; i < RIGHT_COUNT; i++)
         if (rights[i].granted)
-            buf_printf(out, "| `%s` | %s | %s |\n", rights[i].name, rights[i].scoped ? "services" : "the cluster", rights[i].help);
+            buf_printf(out, "| `%s` | %s | %s |\n", rights[i].name, on[rights[i].on], rights[i].help);
     buf_add_string(out, "\n| role | allows |\n|---|---|\n");
     for (size_t i = 0; i < ARRAY_LEN(builtins); i++) {
         buf_printf(out, "| `%s` |", builtins[i].name);

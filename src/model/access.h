@@ -25,10 +25,13 @@ enum right {
     RIGHT_COUNT
 };
 
+/* The whole cluster; a namespace; services of a namespace. */
+enum right_on { ON_CLUSTER, ON_NAMESPACE, ON_SERVICES };
+
 struct right_row {
     const char *name;
     bool granted;       /* by roles; the others belong to what one is */
-    bool scoped;        /* on services: a rule may narrow it to some */
+    enum right_on on;   /* what a rule may narrow it to */
     const char *help;
 };
 extern const struct right_row rights[RIGHT_COUNT];
@@ -37,7 +40,8 @@ const char *right_name(enum right right);
 /* What the roles of one token come to. All zero: nothing. */
 struct grant {
     unsigned everywhere;             /* bits of rights that nothing narrows */
-    struct grant_part { unsigned rights; struct str_list services; } *parts;   /* on these services only */
+    /* In these namespaces, on these services of theirs (empty: on all). */
+    struct grant_part { unsigned rights; struct str_list namespaces, services; } *parts;
     uint32_t n;
 };
 /* Adds a role's rules. */
@@ -45,9 +49,10 @@ void grant_add_role(struct grant *g, const struct role *role);
 /* Adds what the roles of these names come to: those that are always there, and those of the list. */
 void grant_add_names(struct grant *g, const struct str_list *names, const struct role_list *roles);
 void grant_clear(struct grant *g);
-/* On some service at least; on this one; on all of them. */
+/* On something at least; on this service, by its qualified name; on something in this namespace; on all there is. */
 bool grant_allows(const struct grant *g, enum right right);
 bool grant_allows_service(const struct grant *g, enum right right, const char *service);
+bool grant_allows_in(const struct grant *g, enum right right, const char *namespace);
 bool grant_allows_all(const struct grant *g, enum right right);
 
 bool role_is_builtin(const char *name);

@@ -49,6 +49,8 @@ enum field_flags {
     FIELD_NO_RESTART = 1 << 5,   /* a change of it does not replace running replicas (count, deploy, ingress, meta, …) */
     FIELD_BOOL_TEXT = 1 << 6,    /* a string that is "true", "false" or absent; a boolean in YAML and JSON */
     FIELD_EXPAND = 1 << 7,       /* the agent replaces ${replica} and its like in it; see model/expand.h */
+    FIELD_QUALIFIED = 1 << 8,    /* a string with its namespace before it (model/namespace.h), which users see without */
+    FIELD_NAMESPACE = 1 << 9,    /* and the object's `namespace` comes from it, where it is not default */
 };
 
 struct type;
@@ -121,11 +123,14 @@ void type_to_yaml(const struct type *t, const void *object, struct buf *out);   
  * over, so that what the API gave can be given back. With `internal` the text comes from another program of the cluster,
  * maybe of another release: FIELD_INTERNAL keys are read, unknown keys passed over, and nothing is validated but the kinds
  * of values. Keys that are not there have their defaults; a string's null is its absence.
- * Writing goes straight to bytes, keys in the table's order; absent strings and times are left out. */
+ * Writing goes straight to bytes, keys in the table's order; absent strings and times are left out. type_show_json and
+ * list_show_json write for users: names are without their namespaces (FIELD_QUALIFIED). */
 int type_from_json(const struct type *t, const char *text, size_t len, bool internal, void *object,
                    struct problem_list *problems);
 void type_to_json(const struct type *t, const void *object, struct buf *out);
 void list_to_json(const struct type *t, const struct list *l, struct buf *out);    /* a JSON array */
+void type_show_json(const struct type *t, const void *object, struct buf *out);
+void list_show_json(const struct type *t, const struct list *l, struct buf *out);
 void json_add_string(struct buf *out, const char *s);        /* quoted and escaped; NULL gives null */
 
 /* --- binary ---

@@ -5,7 +5,25 @@
 #include "model/model.h"
 #include "model/value.h"
 
-/* One service alone is read as a job that has its name and nothing else; the places of its problems stay its own. */
+/* Moves it there, when it is there. */
+static void take_entry(struct value *map, struct value *to, const char *key)
+{
+    for (uint32_t i = 0; i < map->n; i++)
+        if (!strcmp(map->entries[i].key, key)) {
+            struct value_entry entry = map->entries[i];
+            memmove(&map->entries[i], &map->entries[i + 1], (map->n - i - 1) * sizeof *map->entries);
+            map->n--;
+            struct value *v = value_add(to, key);
+            struct value_entry *placed = &to->entries[to->n - 1];
+            placed->line = entry.line;
+            placed->column = entry.column;
+            *v = entry.value;
+            free(entry.key);
+            return;
+        }
+}
+
+/* One service alone is read as a job that has its name and its namespace; the places of its problems stay its own. */
 static void wrap_service(struct value *root)
 {
     const struct value_entry *name = value_get(root, "name");
@@ -16,6 +34,7 @@ static void wrap_service(struct value *root)
         struct value *v = value_add(root, "job");
         *v = (struct value){.kind = VALUE_TEXT, .text = steal(&job_name), .line = service.line, .column = service.column};
     }
+    take_entry(&service, root, "namespace");
     struct value *services = value_add(root, "services");
     *services = (struct value){.kind = VALUE_LIST, .line = service.line, .column = service.column};
     *value_add(services, NULL) = service;

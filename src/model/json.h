@@ -4,6 +4,7 @@
 
 enum json_style {
     JSON_FULL,      /* as the API: every key but absent strings and times */
+    JSON_SHOWN,     /* the same for users: names without their namespaces */
     JSON_SPARSE,    /* only what differs from the defaults and is not internal; for people */
 };
 /* One field's value. JSON is also YAML's flow style, which is what differences and YAML output use it for. */

@@ -4,7 +4,7 @@
 
 #include "base/timefmt.h"
 #include "model/json.h"
-#include "model/model.h"
+#include "model/namespace.h"
 #include "model/scalar.h"
 
 /* How long the well-formed UTF-8 character at s is; 0 when it is not one. */
@@ -186,6 +186,17 @@ static bool is_left_out(const struct field *f, const void *value, enum json_styl
     return f->only && only && !(f->only & only) && field_is_default(f, value);
 }
 
+/* A qualified name as users see it, and whose it is. */
+static void add_qualified(struct buf *out, const struct field *f, const char *name)
+{
+    char namespace[NAMESPACE_SIZE];
+    json_add_string(out, namespace_bare(name));
+    if (!(f->flags & FIELD_NAMESPACE) || namespace_has(NULL, name))
+        return;
+    buf_add_string(out, ",\"namespace\":");
+    json_add_string(out, namespace_of(name, namespace));
+}
+
 static void add_object(struct buf *out, const struct type *t, const void *object, enum json_style style, unsigned only)
 {
     bool first = true;
@@ -207,6 +218,10 @@ static void add_object(struct buf *out, const struct type *t, const void *object
         *p++ = ':';
         *p = '\0';
         out->len = (size_t)(p - out->data);
+        if (style == JSON_SHOWN && f->flags & FIELD_QUALIFIED) {
+            add_qualified(out, f, *(char *const *)value);
+            continue;
+        }
         switch (f->kind) {
         case FIELD_OBJECT: add_object(out, f->type, value, style, type_driver_bit(t, object)); break;
         case FIELD_LIST: add_list(out, f->type, value, style); break;
@@ -236,6 +251,16 @@ void type_to_json(const struct type *t, const void *object, struct buf *out)
 void list_to_json(const struct type *t, const struct list *l, struct buf *out)
 {
     add_list(out, t, l, JSON_FULL);
+}
+
+void type_show_json(const struct type *t, const void *object, struct buf *out)
+{
+    add_object(out, t, object, JSON_SHOWN, 0);
+}
+
+void list_show_json(const struct type *t, const struct list *l, struct buf *out)
+{
+    add_list(out, t, l, JSON_SHOWN);
 }
 
 void field_to_json(const struct field *f, const void *value, enum json_style style, struct buf *out)

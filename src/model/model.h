@@ -111,8 +111,8 @@ struct service {
 };
 struct service_list { struct service *v; uint32_t n; };
 /* A file: `job:` and `services:`, or one service alone (then the job has the service's name). In JSON the job's name
- * is `name`. */
-struct job { char *name; struct service_list services; };
+ * is `name`. namespace NULL: default; see namespace.h. */
+struct job { char *name, *namespace; struct service_list services; };
 
 /* --- policy.yaml: what services may, over the whole cluster; empty: no exceptions, every profile for everybody. A new
  * cluster begins with policy_restricted of model/profile.h --- */
@@ -241,6 +241,7 @@ struct event {
     char *service, *alloc, *node;    /* when it concerns one */
     char *from, *to;                 /* states, when it is a transition */
     char *reason;                    /* plain words */
+    char *namespace;                 /* for users alone: event_show */
 };
 
 /* A server of the cluster, as it said of itself; who votes is the log's own business (consensus.h). */
@@ -266,7 +267,8 @@ struct join_token {
 };
 
 /* --- who may do what: model/access.h --- */
-struct role_rule { struct str_list allow, services; };     /* services empty: on all */
+/* services empty: on all; namespaces empty: in default. */
+struct role_rule { struct str_list allow, services, namespaces; };
 struct role_rule_list { struct role_rule *v; uint32_t n; };
 struct role { char *name; struct role_rule_list rules; uint64_t modify_index; };
 struct role_list { struct role *v; uint32_t n; };
@@ -291,6 +293,10 @@ struct authority {
     int64_t until;                   /* leaving: taken out then at the latest */
 };
 struct authority_list { struct authority *v; uint32_t n; };
+/* namespace.h. What is 0 in a quota has no limit. */
+struct quota { double cpus; int64_t memory_mb, replicas; };
+struct namespace { char *name; struct quota quota; uint64_t create_index, modify_index; };
+struct namespace_list { struct namespace *v; uint32_t n; };
 /* All of it, as the servers keep it. */
 /* Certificates that are believed no more although they did not expire: of this server or node, from before that time. */
 struct revocation { char *name; int64_t before, until; };                    /* "7.server", "n1.agent"; until: forgotten then */
@@ -299,6 +305,7 @@ struct access {
     struct role_list roles; struct access_token_list tokens; uint64_t modify_index;
     struct authority_list authorities;
     struct revocation_list revoked;
+    struct namespace_list namespaces;      /* beside default, and default when it has a quota */
 };
 
 /* --- secrets: model/secret.h --- */
@@ -425,7 +432,7 @@ extern const struct type cluster_network_type, node_network_type, network_node_t
     agent_network_type;
 extern const struct type driver_info_type, node_volume_type, node_type, alloc_port_type, alloc_type, service_version_type,
     service_status_type, deployment_type, event_type, certificate_state_type, member_type, join_token_type, authority_type, revocation_type,
-    role_type, access_token_type, access_type, secret_version_type, secret_type, identity_key_type, secrets_type;
+    role_type, access_token_type, access_type, quota_type, namespace_type, secret_version_type, secret_type, identity_key_type, secrets_type;
 extern const struct type alloc_report_type, agent_report_type, agent_hello_type, agent_welcome_type,
     agent_heartbeat_type, agent_work_type, peer_type, service_peers_type, found_container_type, ingress_target_type, latency_type, version_measure_type, ingress_measure_type,
     acme_challenge_type, acme_certificate_type, acme_report_type, ingress_route_type, ingress_problem_type, agent_ingress_type, ingress_report_type,

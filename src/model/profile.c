@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "model/checks.h"
+#include "model/namespace.h"
 
 extern const struct type policy_profile_type;
 
@@ -158,12 +159,27 @@ int security_check(const struct service *s, struct error *err)
     return 0;
 }
 
-bool policy_matches(const struct str_list *patterns, const char *service)
+static bool pattern_matches(const char *pattern, const char *word)
+{
+    size_t n = strlen(pattern);
+    bool open = n && pattern[n - 1] == '*';
+    return open ? !strncmp(pattern, word, n - 1) : !strcmp(pattern, word);
+}
+
+bool policy_matches(const struct str_list *patterns, const char *word)
+{
+    for (uint32_t i = 0; i < patterns->n; i++)
+        if (pattern_matches(patterns->v[i], word))
+            return true;
+    return false;
+}
+
+/* The beginning of a service's name is not that of a namespace's. */
+bool policy_matches_service(const struct str_list *patterns, const char *service)
 {
     for (uint32_t i = 0; i < patterns->n; i++) {
-        size_t n = strlen(patterns->v[i]);
-        bool open = n && patterns->v[i][n - 1] == '*';
-        if (open ? !strncmp(patterns->v[i], service, n - 1) : !strcmp(patterns->v[i], service))
+        const char *pattern = patterns->v[i];
+        if (pattern_matches(pattern, service) && (!strcmp(pattern, "*") || namespace_same(pattern, service)))
             return true;
     }
     return false;
@@ -195,7 +211,7 @@ static bool allows(const struct policy *p, const char *service, const char *priv
         bool allowed = policy_matches(&e->allow, privilege);
         for (uint32_t k = 0; k < e->allow.n && !allowed; k++)
             allowed = bound_allows(e->allow.v[k], privilege, amount);
-        if (allowed && policy_matches(&e->services, service))
+        if (allowed && policy_matches_service(&e->services, service))
             return true;
     }
     return false;
@@ -205,7 +221,7 @@ int policy_check(const struct policy *p, const struct service *s, struct error *
 {
     const struct profile *profile = profile_of(s->driver, s->security.profile);
     for (uint32_t i = 0; i < p->profiles.n; i++)
-        if (!strcmp(p->profiles.v[i].name, profile->name) && !policy_matches(&p->profiles.v[i].services, s->name))
+        if (!strcmp(p->profiles.v[i].name, profile->name) && !policy_matches_service(&p->profiles.v[i].services, s->name))
             return error_set(err, ERROR_DENIED, "service %s: the cluster's policy does not let it use profile %s; what would: "
                              "profiles: [{name: %s, services: [%s]}], see `mt policy get` and `mt policy set`", s->name,
                              profile->name, profile->name, s->name);

@@ -42,7 +42,9 @@ int policy_check(const struct policy *p, const struct service *s, struct error *
  * Fills raw memory; the caller clears it. */
 void policy_restricted(struct policy *p);
 /* "web", "web-*" or "*". */
-bool policy_matches(const struct str_list *patterns, const char *service);
+bool policy_matches(const struct str_list *patterns, const char *word);
+/* The same for a qualified name: "web-*" are those of default, "team-a.web-*" and "team-a.*" those of a namespace, "*" all. */
+bool policy_matches_service(const struct str_list *patterns, const char *service);
 
 /* Markdown for docs/security.md. */
 void profiles_markdown(struct buf *out);

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "model/json.h"
-#include "model/model.h"
+#include "model/namespace.h"
 #include "model/scalar.h"
 #include "model/type_set.h"
 
@@ -106,6 +106,8 @@ static void add_type(struct buf *out, const struct type *t, bool yaml, unsigned 
         json_add_string(out, yaml && f->yaml_name ? f->yaml_name : f->name);
         buf_add_char(out, ':');
         add_property(out, f);
+        if (f->flags & FIELD_NAMESPACE && !yaml)
+            buf_add_string(out, ",\"namespace\":{\"type\":\"string\",\"description\":\"" NAMESPACE_HELP "\"}");
     }
     buf_add_char(out, '}');
     first = true;
@@ -160,12 +162,31 @@ static void add_driver_rules(struct buf *out)
     buf_add_char(out, ']');
 }
 
+/* A file of one service alone says of which namespace it is among the service's own keys. */
+static void add_lone_service(struct buf *out)
+{
+    static const char head[] = "\"properties\":{";
+    CLEANUP_BUF struct buf text = {0};
+    const struct field *namespace = type_field(&job_type, "namespace");
+    add_type(&text, &service_type, true, 0);
+    const char *keys = strstr(text.data, head) + strlen(head);
+    buf_add(out, text.data, (size_t)(keys - text.data));
+    json_add_string(out, namespace->name);
+    buf_add_char(out, ':');
+    add_property(out, namespace);
+    buf_add_char(out, ',');
+    buf_add_string(out, keys);
+    add_driver_rules(out);
+}
+
 void job_schema(struct buf *out)
 {
     struct type_set set = {0};
     type_set_add(&set, &job_type);
     buf_add_string(out, "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"title\":\"services.yaml\","
-                        "\"anyOf\":[{\"$ref\":\"#/$defs/job\"},{\"$ref\":\"#/$defs/service\"}],\"$defs\":{");
+                        "\"anyOf\":[{\"$ref\":\"#/$defs/job\"},{\"$ref\":\"#/$defs/lone_service\"}],\"$defs\":{\"lone_service\":{");
+    add_lone_service(out);
+    buf_add_string(out, "},");
     for (size_t i = 0; i < set.n; i++) {
         buf_printf(out, "%s\"%s\":{", i ? "," : "", set.v[i]->name);
         add_type(out, set.v[i], true, 0);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "model/namespace.h"
 #include "model/profile.h"
 #include "model/table.h"
 
@@ -28,6 +29,13 @@ const struct secret *secrets_find(const struct secrets *all, const char *name)
     return found ? &all->secrets.v[at] : NULL;
 }
 
+const struct secret *secrets_find_for(const struct secrets *all, const char *service, const char *name)
+{
+    char namespace[NAMESPACE_SIZE];
+    CLEANUP_FREE char *qualified = namespace_qualify(namespace_of(service, namespace), name);
+    return secrets_find(all, qualified);
+}
+
 struct secret *secrets_insert(struct secrets *all, const char *name)
 {
     bool found;
@@ -48,7 +56,7 @@ const struct secret_version *secret_version(const struct secret *s, uint64_t ver
 
 bool secret_is_for(const struct secret *s, const char *service)
 {
-    return !s->services.n || policy_matches(&s->services, service);
+    return namespace_same(s->name, service) && (!s->services.n || policy_matches(&s->services, namespace_bare(service)));
 }
 
 const struct secret_ref *service_names_secret(const struct service *s, const char *secret)
@@ -59,12 +67,19 @@ const struct secret_ref *service_names_secret(const struct service *s, const cha
     return NULL;
 }
 
-bool service_serves_certificate(const struct service *s, const char *secret)
+bool service_serves_certificate(const struct service *s, const struct secret *secret)
 {
-    for (uint32_t i = 0; i < s->ingress.n; i++)
-        if (s->ingress.v[i].certificate && !strcmp(s->ingress.v[i].certificate, secret))
+    for (uint32_t i = 0; i < s->ingress.n && namespace_same(s->name, secret->name); i++)
+        if (s->ingress.v[i].certificate && !strcmp(s->ingress.v[i].certificate, namespace_bare(secret->name)))
             return true;
     return false;
+}
+
+bool service_uses_secret(const struct service *s, const struct secret *secret)
+{
+    const char *bare = namespace_bare(secret->name);
+    return namespace_same(s->name, secret->name) && (service_names_secret(s, bare) || service_serves_certificate(s, secret) ||
+                                                     (s->config.registry_auth && !strcmp(s->config.registry_auth, bare)));
 }
 
 const char *service_login(const struct service *s)
@@ -91,7 +106,7 @@ static const struct field secret_version_fields[] = {
 TABLE(secret_version, secret_version_fields, "One value that a secret had or has.");
 
 static const struct field secret_fields[] = {
-    STRING(secret, name, 1, .help = "Name of the secret."),
+    STRING(secret, name, 1, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the secret."),
     STR_LIST(secret, services, 2, .help = "Which services may have it; none: all that name it."),
     LIST(secret, versions, 3, secret_version, .help = "The versions that are kept, oldest first; the last one is in force."),
     UINT(secret, create_index, 4, .help = "Index at which it was made."),
@@ -128,7 +143,7 @@ static const struct field service_secrets_fields[] = {
 TABLE(service_secrets, service_secrets_fields, "How the secrets of a service stand.");
 
 static const struct field secret_value_fields[] = {
-    STRING(secret_value, name, 1, .help = "Name of the secret."),
+    STRING(secret_value, name, 1, .flags = FIELD_QUALIFIED, .help = "Name of the secret."),
     UINT(secret_value, version, 2, .help = "Its version."),
     STRING(secret_value, value, 3, .help = "The value, in base64."),
     {0},

@@ -232,7 +232,7 @@ static const struct field policy_profile_fields[] = {
 TABLE(policy_profile, policy_profile_fields, "Who may use a profile.", .check = check_policy_profile);
 
 static const struct field policy_exception_fields[] = {
-    STR_LIST(policy_exception, services, 1, .flags = FIELD_REQUIRED, .help = "The services: names, `web-*`, or `*`."),
+    STR_LIST(policy_exception, services, 1, .flags = FIELD_REQUIRED, .help = "The services: names, `web-*`, `team-a.*` of a namespace, or `*`."),
     STR_LIST(policy_exception, allow, 2, .flags = FIELD_REQUIRED,
              .help = "What they may beyond their profile: keys of `security`, pids, capabilities.NAME, or `*`; `pids:8000` and "
                      "`tmpfs_mb:512` up to so many."),
@@ -276,7 +276,7 @@ static const struct field logs_fields[] = {
 TABLE(logs, logs_fields, "How the task's output is kept.");
 
 static const struct field service_fields[] = {
-    STRING(service, name, 1, .flags = FIELD_REQUIRED | FIELD_NAME_RULE, .help = "Name of the service."),
+    STRING(service, name, 1, .flags = FIELD_REQUIRED | FIELD_NAME_RULE | FIELD_QUALIFIED, .help = "Name of the service."),
     ENUM(service, driver, 2, driver_kind_names, .flags = FIELD_REQUIRED, .help = "What runs it."),
     ENUM(service, mode, 3, service_mode_names, .default_text = "service",
          .help = "service: `count` replicas; every-node: one on each node; task: runs to completion."),
@@ -321,6 +321,7 @@ TABLE(service, service_fields, "A program that Mentat keeps running.", .check = 
 
 static const struct field job_fields[] = {
     STRING(job, name, 1, .yaml_name = "job", .flags = FIELD_REQUIRED | FIELD_NAME_RULE, .help = "Name of the job."),
+    STRING(job, namespace, 3, .flags = FIELD_NAME_RULE, .help = "Namespace of the job; default: the one that is asked for, or `default`."),
     LIST(job, services, 2, service, .flags = FIELD_REQUIRED, .help = "The services of the job."),
     {0},
 };

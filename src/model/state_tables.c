@@ -93,8 +93,8 @@ TABLE(alloc_port, alloc_port_fields, "A port of an allocation.");
 
 static const struct field alloc_fields[] = {
     STRING(alloc, id, 1, .help = "Id of the allocation."),
-    STRING(alloc, service, 2, .help = "Its service."),
-    STRING(alloc, job, 3, .help = "Its job."),
+    STRING(alloc, service, 2, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Its service."),
+    STRING(alloc, job, 3, .flags = FIELD_QUALIFIED, .help = "Its job."),
     UINT(alloc, version, 4, .help = "Version of the service."),
     INT(alloc, replica, 5, .help = "Stable index of the replica."),
     STRING(alloc, node_id, 6, .help = "Id of its node."),
@@ -131,8 +131,8 @@ static const struct field alloc_fields[] = {
 TABLE(alloc, alloc_fields, "One replica on one node.");
 
 static const struct field service_version_fields[] = {
-    STRING(service_version, service, 1, .help = "Name of the service."),
-    STRING(service_version, job, 2, .help = "Name of its job."),
+    STRING(service_version, service, 1, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the service."),
+    STRING(service_version, job, 2, .flags = FIELD_QUALIFIED, .help = "Name of its job."),
     UINT(service_version, version, 3, .help = "1, 2, …"),
     OBJECT(service_version, spec, 4, service, .help = "The service as it was submitted."),
     TIME(service_version, submitted_at, 5, .help = "When it was submitted."),
@@ -144,8 +144,8 @@ static const struct field service_version_fields[] = {
 TABLE(service_version, service_version_fields, "One immutable version of a service.");
 
 static const struct field service_status_fields[] = {
-    STRING(service_status, name, 1, .help = "Name of the service."),
-    STRING(service_status, job, 2, .help = "Name of its job."),
+    STRING(service_status, name, 1, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the service."),
+    STRING(service_status, job, 2, .flags = FIELD_QUALIFIED, .help = "Name of its job."),
     ENUM(service_status, driver, 3, driver_kind_names, .help = "What runs it."),
     ENUM(service_status, mode, 4, service_mode_names, .help = "Its mode."),
     UINT(service_status, version, 5, .help = "The current version."),
@@ -183,8 +183,8 @@ static TABLE(deployment_analysis, deployment_analysis_fields, "How a canary comp
 
 static const struct field deployment_fields[] = {
     STRING(deployment, id, 1, .help = "Id of the deployment."),
-    STRING(deployment, service, 2, .help = "Its service."),
-    STRING(deployment, job, 3, .help = "Its job."),
+    STRING(deployment, service, 2, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Its service."),
+    STRING(deployment, job, 3, .flags = FIELD_QUALIFIED, .help = "Its job."),
     UINT(deployment, version, 4, .help = "The version that is rolled out."),
     UINT(deployment, previous_version, 5, .help = "The version before it."),
     ENUM(deployment, strategy, 6, deploy_strategy_names, .help = "How it is rolled out."),
@@ -218,6 +218,7 @@ static const struct field event_fields[] = {
     STRING(event, from, 9, .help = "The state before."),
     STRING(event, to, 10, .help = "The state after."),
     STRING(event, reason, 11, .help = "Why, in plain words."),
+    STRING(event, namespace, 12, .help = "Whose it is, where that is not default."),
     {0},
 };
 TABLE(event, event_fields, "Something that happened.");

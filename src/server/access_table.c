@@ -101,15 +101,21 @@ static struct access_holder *holder_new(const struct access_token *token, const 
     return h;
 }
 
+static bool same_list(const struct str_list *a, const struct str_list *b)
+{
+    bool equal = a->n == b->n;
+    for (uint32_t i = 0; equal && i < a->n; i++)
+        equal = !strcmp(a->v[i], b->v[i]);
+    return equal;
+}
+
 static bool same(const struct access_holder *a, const struct access_holder *b)
 {
     bool equal = !strcmp(a->name, b->name) && !strcmp(a->secret_hash, b->secret_hash) && a->expires_at == b->expires_at &&
                  a->grant.everywhere == b->grant.everywhere && a->grant.n == b->grant.n;
     for (uint32_t i = 0; equal && i < a->grant.n; i++) {
         const struct grant_part *p = &a->grant.parts[i], *q = &b->grant.parts[i];
-        equal = p->rights == q->rights && p->services.n == q->services.n;
-        for (uint32_t k = 0; equal && k < p->services.n; k++)
-            equal = !strcmp(p->services.v[k], q->services.v[k]);
+        equal = p->rights == q->rights && same_list(&p->namespaces, &q->namespaces) && same_list(&p->services, &q->services);
     }
     return equal;
 }

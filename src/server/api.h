@@ -26,6 +26,10 @@ API_READ(api_alloc_stop); API_READ(api_alloc_restart); API_READ(api_alloc_pause)
 API_READ(api_node_drain); API_READ(api_node_enable); API_READ(api_node_disable); API_READ(api_node_lost);
 API_READ(api_node_delete);
 
+/* api_namespace.c */
+API_READ(api_namespaces); API_READ(api_namespace);
+API_PREPARE(api_namespace_put); API_PREPARE(api_namespace_delete);
+
 /* api_policy.c */
 API_READ(api_policy);
 API_PREPARE(api_policy_set);

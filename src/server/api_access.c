@@ -77,6 +77,7 @@ API_PREPARE(api_role_set)
     struct command_role_set payload = {.role = *(const struct role *)r->body};      /* borrowed */
     if (strcmp(payload.role.name, r->params[0]))
         return error_set(err, ERROR_INVALID, "the body is role %.64s, the path role %.64s", payload.role.name, r->params[0]);
+    r->command_level = command_role_level(&payload.role);
     request_command(r, COMMAND_ROLE_SET, &payload);
     return 0;
 }

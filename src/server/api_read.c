@@ -63,7 +63,7 @@ API_READ(api_job)
     struct job job;
     if (core_job(c->core, r->params[0], &job))
         return unknown(err, "job", r->params[0]);
-    type_to_json(&job_type, &job, &r->answer.body);
+    type_show_json(&job_type, &job, &r->answer.body);
     type_clear(&job_type, &job);
     return 0;
 }
@@ -94,7 +94,7 @@ API_READ(api_service)
         return unknown_service(err, r->params[0]);
     d.current = *v;         /* borrowed */
     core_ingress_problems(c->core, r->params[0], NULL, &d.ingress_problems);
-    type_to_json(&service_detail_type, &d, &r->answer.body);
+    type_show_json(&service_detail_type, &d, &r->answer.body);
     type_clear(&service_status_type, &d.status);
     list_clear((struct list *)&d.ingress_problems, &ingress_problem_type);
     return 0;
@@ -107,7 +107,7 @@ API_READ(api_versions)
     struct service_version_list l = {0};
     core_service_versions(c->core, r->params[0], &l);
     buf_add_string(&r->answer.body, "{\"items\":");
-    list_to_json(&service_version_type, (struct list *)&l, &r->answer.body);
+    list_show_json(&service_version_type, (struct list *)&l, &r->answer.body);
     buf_printf(&r->answer.body, ",\"next_cursor\":\"\",\"index\":%llu}", (unsigned long long)core_index(c->core));
     list_clear((struct list *)&l, &service_version_type);
     return 0;
@@ -159,7 +159,7 @@ static int page_of_some(struct control *c, struct request *r, const char *servic
 
 API_READ(api_allocs)
 {
-    const char *service = request_query(r, "service"), *node = request_query(r, "node");
+    const char *service = r->service, *node = request_query(r, "node");
     struct page p;
     page_open(&p, r, &alloc_type);
     CLEANUP_FREE char *start = page_start(&p);
@@ -180,7 +180,7 @@ API_READ(api_alloc)
     const struct alloc *a = control_find_alloc(c, r->params[0], err);
     if (!a)
         return -1;
-    type_to_json(&alloc_type, a, &r->answer.body);
+    type_show_json(&alloc_type, a, &r->answer.body);
     return 0;
 }
 
@@ -225,7 +225,7 @@ API_READ(api_node)
 
 API_READ(api_deployments)
 {
-    const char *service = request_query(r, "service");
+    const char *service = r->service;
     struct page p;
     page_open(&p, r, &deployment_type);
     CLEANUP_FREE char *start = page_start(&p);
@@ -242,7 +242,7 @@ API_READ(api_deployment)
     const struct deployment *d = core_deployment(c->core, r->params[0]);
     if (!d)
         return unknown(err, "deployment", r->params[0]);
-    type_to_json(&deployment_type, d, &r->answer.body);
+    type_show_json(&deployment_type, d, &r->answer.body);
     return 0;
 }
 
@@ -251,21 +251,21 @@ API_READ(api_plan)
     struct plan plan = {0};
     if (core_plan(c->core, r->body, time_now_ms(), &plan, err))
         return -1;
-    type_to_json(&plan_type, &plan, &r->answer.body);
+    type_show_json(&plan_type, &plan, &r->answer.body);
     type_clear(&plan_type, &plan);
     return 0;
 }
 
 API_READ(api_explain)
 {
-    const char *what = r->params[0];
+    const char *what = r->qualified;
     uint64_t limit;
     if (request_query_number(r, "limit", EXPLAIN_LIMIT_DEFAULT, EXPLAIN_LIMIT_MAX, &limit, err))
         return -1;
     if (!core_service(c->core, what)) {
-        const struct alloc *a = control_find_alloc(c, what, err);
+        const struct alloc *a = control_find_alloc(c, r->params[0], err);
         if (!a && err->code == ERROR_NOT_FOUND)
-            return error_set(err, ERROR_NOT_FOUND, "there is no service and no allocation %.64s", what);
+            return error_set(err, ERROR_NOT_FOUND, "there is no service and no allocation %.64s", r->params[0]);
         if (!a)
             return -1;
         what = a->id;

@@ -7,9 +7,11 @@
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "model/namespace.h"
 #include "model/secret.h"
 #include "server/api.h"
 #include "server/api_types.h"
+#include "server/scope.h"
 #include "server/vault.h"
 #include "server/workload_identity.h"
 
@@ -32,11 +34,15 @@ API_READ(api_secrets)
 {
     const struct secret_list *all = &core_secrets(c->core)->secrets;
     buf_add_string(&r->answer.body, "{\"items\":[");
+    bool some = false;
     for (uint32_t i = 0; i < all->n; i++) {
         struct secret_summary s;         /* borrows */
         summarize(&all->v[i], &s);
-        buf_add_string(&r->answer.body, i ? "," : "");
-        type_to_json(&secret_summary_type, &s, &r->answer.body);
+        if (!scope_sees(r, &secret_summary_type, &s))
+            continue;
+        buf_add_string(&r->answer.body, some ? "," : "");
+        type_show_json(&secret_summary_type, &s, &r->answer.body);
+        some = true;
     }
     buf_printf(&r->answer.body, "],\"next_cursor\":\"\",\"index\":%" PRIu64 "}", core_index(c->core));
     return 0;
@@ -50,9 +56,9 @@ API_READ(api_secret)
         return -1;
     struct secret_detail detail = {.secret = *s};       /* borrowed, but for used_by */
     for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
-        if (service_names_secret(&v->spec, s->name) || service_serves_certificate(&v->spec, s->name))
-            str_list_add(&detail.used_by, v->service);
-    type_to_json(&secret_detail_type, &detail, &r->answer.body);
+        if (service_uses_secret(&v->spec, s))
+            str_list_add(&detail.used_by, namespace_bare(v->service));
+    type_show_json(&secret_detail_type, &detail, &r->answer.body);
     str_list_clear(&detail.used_by);
     return 0;
 }
@@ -64,7 +70,7 @@ static void write_value(const struct secret *s, const struct secret_version *v, 
     base64_add(&text, plain->data, plain->len);
     struct secret_value value = {.name = s->name, .version = v->version, .value = text.data};
     buf_reserve(out, text.len + 256);
-    type_to_json(&secret_value_type, &value, out);
+    type_show_json(&secret_value_type, &value, out);
 }
 
 API_READ(api_secret_value)
@@ -90,9 +96,9 @@ API_READ(api_secret_put)
     const char *name = r->params[0];
     CLEANUP_WIPE struct buf plain = {0};
     CLEANUP_BUF struct buf sealed = {0};
-    if (!text_is_name(name))
+    if (!namespace_is_qualified_name(name))
         return error_set(err, ERROR_INVALID, "\"%.64s\" is not a name of a secret: use lower-case letters, digits and hyphens, "
-                         "at most 63", name);
+                         "at most 63", namespace_bare(name));
     buf_reserve(&plain, strlen(body->value));
     if (!base64_read(body->value, &plain))
         return error_set(err, ERROR_INVALID, "value: is not base64");
@@ -120,7 +126,7 @@ API_PREPARE(api_secret_delete)
 static int add_value(struct control *c, const char *name, const char *service, struct buf *out, struct error *err)
 {
     CLEANUP_WIPE struct buf plain = {0};
-    const struct secret *s = secrets_find(core_secrets(c->core), name);
+    const struct secret *s = secrets_find_for(core_secrets(c->core), service, name);
     if (!s || !secret_is_for(s, service))
         return error_set(err, ERROR_CONFLICT, s ? "secret %s is not for service %s" : "there is no secret %s for service %s", name,
                          service);
@@ -198,11 +204,11 @@ API_READ(api_agent_secrets)
 }
 
 /* What an ingress node serves is for it to read; nothing else. */
-static bool is_served(const struct control *c, const char *secret)
+static bool is_served(const struct control *c, const struct secret *secret)
 {
     const char *after = NULL;
     for (const struct service_version *v; (v = core_service_next(c->core, after)); after = v->service)
-        if (service_serves_certificate(&v->spec, secret) && secret_is_for(secrets_find(core_secrets(c->core), secret), v->service))
+        if (service_serves_certificate(&v->spec, secret) && secret_is_for(secret, v->service))
             return true;
     return false;
 }
@@ -217,7 +223,7 @@ API_READ(api_agent_certificate)
         return -1;
     if (find(c, name, &s, err))
         return error_set(err, ERROR_CONFLICT, "there is no secret %.64s", name);    /* not as if there were no such node */
-    if (!n || !n->ingress || !is_served(c, name))
+    if (!n || !n->ingress || !is_served(c, s))
         return error_set(err, ERROR_DENIED, "node %.64s is no ingress node, or no service has an `ingress` with this certificate",
                          request_query(r, "node"));
     const struct secret_version *v = secret_version(s, 0);

@@ -51,7 +51,7 @@ static const struct field signal_request_fields[] = {
 TYPE(signal_request, "A signal for the task's main process.");
 
 static const struct field job_summary_fields[] = {
-    FIELD(job_summary, 1, FIELD_STRING, name, .help = "Name of the job."),
+    FIELD(job_summary, 1, FIELD_STRING, name, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the job."),
     FIELD(job_summary, 2, FIELD_STR_LIST, services, .help = "Names of its services."),
     FIELD(job_summary, 3, FIELD_UINT, modify_index, .help = "Index of the last change."),
     {0},
@@ -69,7 +69,7 @@ TYPE(service_detail, "A service: how it stands, and its current version.");
 
 static const char *const volume_state_names[] = {"used", "free", "unreachable", NULL};
 static const struct field volume_view_fields[] = {
-    FIELD(volume_view, 1, FIELD_STRING, service, .help = "Service whose it is."),
+    FIELD(volume_view, 1, FIELD_STRING, service, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Service whose it is."),
     FIELD(volume_view, 2, FIELD_INT, replica, .help = "And which replica's."),
     FIELD(volume_view, 3, FIELD_STRING, node_id, .help = "Id of the node that holds it."),
     FIELD(volume_view, 4, FIELD_STRING, node_name, .help = "Name of that node."),
@@ -275,6 +275,16 @@ static const struct field secret_request_fields[] = {
 };
 TYPE(secret_request, "A new version of a secret.");
 
+static const struct field namespace_view_fields[] = {
+    FIELD(namespace_view, 1, FIELD_STRING, name, .help = "Name of the namespace."),
+    FIELD(namespace_view, 2, FIELD_OBJECT, quota, .type = &quota_type, .help = "What its services may want; 0: no limit."),
+    FIELD(namespace_view, 3, FIELD_OBJECT, wanted, .type = &quota_type, .help = "What they want."),
+    FIELD(namespace_view, 4, FIELD_INT, jobs, .help = "How many jobs it has, stopped ones too."),
+    FIELD(namespace_view, 5, FIELD_INT, secrets, .help = "How many secrets it has."),
+    {0},
+};
+TYPE(namespace_view, "A namespace, and what its services want.");
+
 static const struct field keys_request_fields[] = {
     FIELD(keys_request, 1, FIELD_STRING, keys, .flags = FIELD_REQUIRED, .help = "The keys, one a line, the one to seal with first; or as a file that is locked holds them."),
     {0},
@@ -289,7 +299,7 @@ static const struct field secret_result_fields[] = {
 TYPE(secret_result, "What was done to a secret.");
 
 static const struct field secret_summary_fields[] = {
-    FIELD(secret_summary, 1, FIELD_STRING, name, .help = "Name of the secret."),
+    FIELD(secret_summary, 1, FIELD_STRING, name, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the secret."),
     FIELD(secret_summary, 2, FIELD_UINT, version, .help = "The version that is in force."),
     FIELD(secret_summary, 3, FIELD_INT, versions, .help = "How many versions are kept."),
     FIELD(secret_summary, 4, FIELD_INT, bytes, .help = "Size of the value."),
@@ -324,7 +334,7 @@ static const struct field submitted_service_fields[] = {
 TYPE(submitted_service, "A service of a submitted job.");
 
 static const struct field submit_result_fields[] = {
-    FIELD(submit_result, 1, FIELD_STRING, job, .help = "Name of the job."),
+    FIELD(submit_result, 1, FIELD_STRING, job, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the job."),
     FIELD(submit_result, 2, FIELD_UINT, index, .help = "Index of the change."),
     FIELD(submit_result, 3, FIELD_LIST, services, .type = &submitted_service_type, .help = "Its services."),
     {0},
@@ -332,7 +342,7 @@ static const struct field submit_result_fields[] = {
 TYPE(submit_result, "What a submit did.");
 
 static const struct field service_result_fields[] = {
-    FIELD(service_result, 1, FIELD_STRING, service, .help = "Name of the service."),
+    FIELD(service_result, 1, FIELD_STRING, service, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the service."),
     FIELD(service_result, 2, FIELD_UINT, index, .help = "Index of the change."),
     FIELD(service_result, 3, FIELD_UINT, version, .help = "Its current version."),
     FIELD(service_result, 4, FIELD_STRING, deployment,

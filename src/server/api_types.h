@@ -59,6 +59,7 @@ struct whoami { char *kind, *name, *id; struct str_list roles; int64_t expires_a
 /* value: base64. services empty: as they are. */
 struct secret_request { char *value; struct str_list services; };
 struct secret_result { uint64_t index, version; };
+struct namespace_view { char *name; struct quota quota, wanted; int64_t jobs, secrets; };
 struct keys_request { char *keys; };
 struct secret_summary { char *name; uint64_t version; int64_t versions, bytes; struct str_list services; int64_t modified_at; char *modified_by; };
 struct secret_detail { struct secret secret; struct str_list used_by; };
@@ -85,5 +86,5 @@ extern const struct type scale_request_type, rollback_request_type, promote_requ
     server_report_type, join_request_type, join_result_type, enter_request_type, transfer_request_type, token_request_type,
     token_result_type, snapshot_file_type,
     version_info_type, health_info_type, access_request_type, whoami_type,
-    secret_request_type, keys_request_type, secret_result_type, secret_summary_type, secret_detail_type,
+    secret_request_type, namespace_view_type, keys_request_type, secret_result_type, secret_summary_type, secret_detail_type,
     authorities_view_type, authority_bundle_type, authority_import_type;

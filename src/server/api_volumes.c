@@ -60,7 +60,7 @@ static bool offer(struct control *c, struct page *p, const struct volume_ref *re
 
 API_READ(api_volumes)
 {
-    const char *service = request_query(r, "service"), *name = request_query(r, "node");
+    const char *service = r->service, *name = request_query(r, "node");
     const struct node *only = name ? control_find_node(c, name, err) : NULL;
     if (name && !only)
         return -1;

@@ -4,6 +4,7 @@
 
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "model/namespace.h"
 #include "model/release.h"
 #include "server/api.h"
 #include "server/authority.h"
@@ -80,9 +81,10 @@ API_PREPARE(api_job_submit)
 API_PREPARE(api_job_put)
 {
     const struct job *job = r->body;
-    if (!job->name || strcmp(job->name, r->params[0]))
+    const char *name = namespace_bare(r->params[0]);
+    if (!job->name || strcmp(job->name, name))
         return error_set(err, ERROR_INVALID, "the body is of job %.64s, the path of job %.64s",
-                         job->name ? job->name : "(none)", r->params[0]);
+                         job->name ? job->name : "(none)", name);
     return submit(r, err);
 }
 
@@ -161,7 +163,7 @@ static int change_service(struct control *c, struct request *r, struct error *er
     payload.expected_index = core_changed(c->core, CORE_JOB, v->job);
     struct service *service = NULL;
     for (uint32_t i = 0; i < payload.job.services.n; i++)
-        if (!strcmp(payload.job.services.v[i].name, r->params[0]))
+        if (!strcmp(payload.job.services.v[i].name, namespace_bare(r->params[0])))
             service = &payload.job.services.v[i];
     int rc = service ? change(r, service, err)
                      : error_set(err, ERROR_CONFLICT, "service %.64s is stopped; submit its job again", r->params[0]);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/namespace.h"
 #include "server/http_thread.h"
 #include "server/scope.h"
 
@@ -61,7 +62,7 @@ int events_prepare(struct request *r, struct error *err)
 
 static bool wanted(const struct request *r, const struct event *e)
 {
-    const char *service = request_query(r, "service"), *kind = request_query(r, "kind");
+    const char *service = r->service, *kind = request_query(r, "kind");
     if (service && (!e->service || strcmp(service, e->service)))
         return false;
     if (kind && (!e->kind || strcmp(kind, e->kind)))
@@ -76,7 +77,7 @@ static void add_event(struct request *r, const struct event *e, uint32_t *count)
         buf_printf(out, "id: %llu-%lld\nevent: %s\ndata: ", (unsigned long long)e->index, (long long)e->seq, e->kind);
     else if (*count)
         buf_add_char(out, ',');
-    type_to_json(&event_type, e, out);
+    event_show(e, out);
     if (r->sse)
         buf_add_string(out, "\n\n");
     ++*count;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/namespace.h"
 
 static bool comparable(const struct field *f)
 {
@@ -116,6 +117,8 @@ static bool term_equal(const struct list_filter_term *t, const void *object)
     }
     case FIELD_STRING: {
         const char *s = *(char *const *)at;
+        if (t->field->flags & FIELD_QUALIFIED)
+            s = namespace_bare(s);
         return !strcmp(s ? s : "", t->value);
     }
     default:

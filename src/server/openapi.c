@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "model/namespace.h"
 #include "model/type_set.h"
 #include "server/route.h"
 
@@ -179,6 +180,8 @@ static void add_route(const struct route *r, struct buf *out)
     const char *page = r->query_sets & QUERY_PAGE ? "page" : "", *wait = r->query_sets & QUERY_WAIT ? "wait" : "";
     if (*page || *wait)
         buf_printf(out, "Also the parameters of a %s%s%s.\n\n", page, *page && *wait ? " and of a " : "", wait);
+    if (route_takes_namespace(r))
+        buf_add_string(out, "Also `namespace`.\n\n");
 }
 
 static void add_shared(const char *title, unsigned set, struct buf *out)
@@ -225,6 +228,8 @@ static void add_types(struct buf *out)
             buf_printf(out, "| `%s` | ", f->name);
             add_field_type(f, out);
             buf_printf(out, " | %s |\n", f->help ? f->help : "");
+            if (f->flags & FIELD_NAMESPACE)
+                buf_add_string(out, "| `namespace` | string | " NAMESPACE_HELP " |\n");
         }
         buf_add_char(out, '\n');
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "model/namespace.h"
 #include "server/scope.h"
 
 char *page_floor(const char *prefix)
@@ -20,16 +21,30 @@ char *page_floor(const char *prefix)
     return floor;
 }
 
+/* Without its namespace; behind the name there may be more. */
+static const char *bare_key(const char *key)
+{
+    const char *end = key + strcspn(key, "./");
+    return *end == '.' ? end + 1 : key;
+}
+
+static bool every_namespace(const struct request *r)
+{
+    return r->namespace && !strcmp(r->namespace, NAMESPACE_ANY);
+}
+
 void page_open(struct page *p, struct request *r, const struct type *type)
 {
     const char *prefix = request_query(r, "prefix");
-    *p = (struct page){.r = r, .type = type, .prefix = prefix ? prefix : ""};
+    bool by_name = route_takes_namespace(r->route) && type->fields->flags & FIELD_NAMESPACE;
+    *p = (struct page){.r = r, .type = type, .by_name = by_name};
+    p->prefix = by_name && !every_namespace(r) ? namespace_qualify(r->namespace, prefix ? prefix : "") : mem_strdup(prefix ? prefix : "");
     buf_add_string(&r->answer.body, "{\"items\":[");
 }
 
 char *page_start(const struct page *p)
 {
-    char *floor = page_floor(p->prefix);
+    char *floor = p->by_name && every_namespace(p->r) ? NULL : page_floor(p->prefix);
     const char *cursor = request_query(p->r, "cursor");
     if (!cursor || !*cursor || (floor && strcmp(cursor, floor) < 0))
         return floor;
@@ -39,7 +54,8 @@ char *page_start(const struct page *p)
 
 bool page_offer(struct page *p, const char *key, const void *object)
 {
-    if (!text_has_prefix(key, p->prefix))
+    bool anywhere = p->by_name && every_namespace(p->r);        /* then those of one prefix do not stand together */
+    if (!anywhere && !text_has_prefix(key, p->prefix))
         return false;
     if (p->count == p->r->limit || p->scanned == PAGE_SCAN_MAX) {
         p->more = true;
@@ -47,11 +63,13 @@ bool page_offer(struct page *p, const char *key, const void *object)
     }
     p->scanned++;
     mem_set_string(&p->last, key);
+    if (anywhere && !text_has_prefix(bare_key(key), p->prefix))
+        return true;
     if (!scope_sees(p->r, p->type, object) || !list_filter_match(&p->r->filter, object))
         return true;
     if (p->count++)
         buf_add_char(&p->r->answer.body, ',');
-    type_to_json(p->type, object, &p->r->answer.body);
+    type_show_json(p->type, object, &p->r->answer.body);
     return true;
 }
 
@@ -61,6 +79,7 @@ void page_close(struct page *p, uint64_t index)
     buf_add_string(out, "],\"next_cursor\":");
     json_add_string(out, p->more ? p->last : "");
     buf_printf(out, ",\"index\":%llu}", (unsigned long long)index);
+    free(p->prefix);
     free(p->last);
-    p->last = NULL;
+    p->last = p->prefix = NULL;
 }

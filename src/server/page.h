@@ -8,7 +8,8 @@
 struct page {
     struct request *r;
     const struct type *type;
-    const char *prefix;
+    char *prefix;            /* of the keys */
+    bool by_name;            /* they are qualified names */
     char *last;              /* key of the last item looked at */
     uint32_t count, scanned;
     bool more;

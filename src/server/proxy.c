@@ -171,8 +171,12 @@ static char *agent_path(const struct request *r)
         buf_add_string(&path, "/v1/containers/");
         http_add_encoded(&path, r->params[1]);
     }
+    const char *between = "?";
     for (size_t i = 0; i < r->http->query.count; i++) {
-        buf_add_string(&path, i ? "&" : "?");
+        if (!strcmp(r->http->query.items[i].name, "namespace"))      /* was ours to ask about */
+            continue;
+        buf_add_string(&path, between);
+        between = "&";
         http_add_encoded(&path, r->http->query.items[i].name);
         buf_add_char(&path, '=');
         http_add_encoded(&path, r->http->query.items[i].value);

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "model/namespace.h"
 
 #define IDEMPOTENCY_KEY_MAX 128
 
@@ -42,6 +43,9 @@ void request_delete(struct request *r)
     core_result_clear(&r->proposal.result);
     buf_free(&r->answer.body);
     problem_list_clear(&r->answer.problems);
+    free(r->namespace);
+    free(r->qualified);
+    free(r->service);
     free(r->forward);
     free(r->tried_leader);
     free(r->target);
@@ -177,6 +181,69 @@ static int parse_body(struct request *r, struct error *err)
     return problems_error(route->request, &r->answer.problems, err);
 }
 
+/* --- namespaces --- */
+
+bool request_in_namespace(const struct request *r, const char *namespace)
+{
+    const char *asked = r->namespace ? r->namespace : NAMESPACE_DEFAULT;
+    return !namespace || !strcmp(asked, NAMESPACE_ANY) || !strcmp(asked, namespace);
+}
+
+/* A name as it was asked for: in the request's namespace, or with its own before it. */
+static int qualify(struct request *r, const char *name, char **out, struct error *err)
+{
+    bool any = r->namespace && !strcmp(r->namespace, NAMESPACE_ANY);
+    if (strchr(name, '.') && namespace_is_qualified_name(name)) {
+        char own[NAMESPACE_SIZE];
+        if (r->namespace && !any && strcmp(namespace_of(name, own), r->namespace))
+            return error_set(err, ERROR_INVALID, "namespace: %.64s was asked for, and %.64s is of another one", r->namespace, name);
+        *out = mem_strdup(name);
+        return 0;
+    }
+    if (any)
+        return error_set(err, ERROR_INVALID, "namespace: `*` is for lists; say in which namespace %.64s is", name);
+    *out = namespace_qualify(r->namespace, name);
+    return 0;
+}
+
+/* A job says itself which namespace it is for, or leaves it to the question; both must not differ. */
+static int settle_job(struct request *r, struct job *job, struct error *err)
+{
+    if (r->namespace && !strcmp(r->namespace, NAMESPACE_ANY))
+        return error_set(err, ERROR_INVALID, "namespace: `*` is for lists; a job is of one namespace");
+    if (r->namespace && job->namespace && strcmp(r->namespace, job->namespace))
+        return error_set(err, ERROR_INVALID, "namespace: %.64s was asked for, and the job says %.64s", r->namespace,
+                         job->namespace);
+    if (!r->namespace)
+        r->namespace = mem_strdup(job->namespace);
+    mem_set_string(&job->namespace, namespace_is_default(r->namespace) ? NULL : r->namespace);
+    return 0;
+}
+
+static int parse_namespace(struct request *r, struct error *err)
+{
+    const char *asked = request_query(r, "namespace"), *service = request_query(r, "service");
+    enum scope scope = r->route->scope;
+    if (!route_takes_namespace(r->route))
+        return 0;
+    if (asked && strcmp(asked, NAMESPACE_ANY) && !text_is_name(asked))
+        return error_set(err, ERROR_INVALID, "namespace: \"%.64s\" is no name", asked);
+    r->namespace = mem_strdup(asked);
+    if ((scope == SCOPE_BODY || scope == SCOPE_JOB_BODY) && settle_job(r, r->body, err))
+        return -1;
+    if (service && qualify(r, service, &r->service, err))
+        return -1;
+    bool by_name = scope == SCOPE_SERVICE || scope == SCOPE_JOB || scope == SCOPE_JOB_BODY || scope == SCOPE_SECRET ||
+                   scope == SCOPE_SUBJECT;
+    if (!by_name)
+        return 0;
+    if (qualify(r, r->params[0], &r->qualified, err))
+        return -1;
+    if (scope != SCOPE_SUBJECT)          /* which may be an id */
+        r->params[0] = r->qualified;
+    return 0;
+}
+
 int request_parse_way(struct request *r, struct error *err)
 {
     const char *key = http_request_header(r->http, "Idempotency-Key");
@@ -197,7 +264,7 @@ int request_parse(struct request *r, struct error *err)
         return -1;
     if (r->route->query_sets & QUERY_PAGE && parse_page(r, err))
         return -1;
-    if (parse_body(r, err))
+    if (parse_body(r, err) || parse_namespace(r, err))
         return -1;
     return r->route->prepare ? r->route->prepare(r, err) : 0;
 }
@@ -209,6 +276,8 @@ void request_command(struct request *r, int kind, const void *payload)
     const char *actor = r->who.kind == IDENTITY_AGENT ? NULL : r->who.name;
     buf_clear(&r->command);
     r->command_kind = kind;
+    int64_t level = r->qualified ? command_name_level(r->qualified) : 0;
+    r->command_level = level > r->command_level ? level : r->command_level;
     command_encode_payload((enum command_kind)kind, time_now_ms(), key, actor, payload, &r->command);
 }
 

@@ -62,6 +62,8 @@ struct request {
     bool forwarded;                  /* by another server: not to be handed on again */
     bool stranger;                   /* whose token only the leader can refuse: for it to judge, unparsed */
     int64_t limit_ms;
+    char *namespace;                 /* that is asked for: NULL: default; NAMESPACE_ANY */
+    char *qualified, *service;       /* params[0], and the query `service`, with the namespace; NULL: not asked for */
     struct list_filter filter;
     uint32_t limit;
     bool has_index;
@@ -107,6 +109,8 @@ void request_delete(struct request *r);
 
 /* The value of a query parameter, NULL when absent. */
 const char *request_query(const struct request *r, const char *name);
+/* Whether what is of this namespace (NULL: of the cluster) is asked for. */
+bool request_in_namespace(const struct request *r, const char *namespace);
 /* A whole number of at most `max`; absent: fallback. */
 int request_query_number(const struct request *r, const char *name, uint64_t fallback, uint64_t max, uint64_t *out,
                          struct error *err);

@@ -14,6 +14,9 @@ static const struct query_param consistency_params[] = {
     {"consistency", "stale: what the server that is asked knows, X-Mentat-Lag says how old; default: the leader's state; "
                     "strong: after it made sure that it still leads.", false},
 };
+static const struct query_param namespace_params[] = {
+    {"namespace", "In which namespace: default unless told; a list takes `*` for all that one may read.", false},
+};
 static const struct query_param page_params[] = {
     {"prefix", "Only items whose id or name begins so.", false},
     {"limit", "Items in a page: 500 unless told, 1000 at most.", false},
@@ -21,11 +24,18 @@ static const struct query_param page_params[] = {
     {"filter", "field=value[,field!=value]: only items whose top-level fields compare so.", false},
 };
 
+bool route_takes_namespace(const struct route *route)
+{
+    return route->scope != SCOPE_NONE && route->scope != SCOPE_NAMESPACE;
+}
+
 const struct query_param *route_query(const struct route *route, size_t n)
 {
     for (const struct query_param *p = route->query; p && p->name; p++)
         if (n-- == 0)
             return p;
+    if (route_takes_namespace(route) && n-- == 0)
+        return namespace_params;
     if (route->query_sets & QUERY_PAGE) {
         if (n < sizeof page_params / sizeof *page_params)
             return &page_params[n];

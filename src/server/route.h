@@ -26,7 +26,8 @@ enum place {
     PLACE_HERE,         /* the one that is asked, whatever it knows */
 };
 
-/* How a route names what it is about. A route whose right can be narrowed to services has one. */
+/* How a route names what it is about. A route whose right can be narrowed to services or to namespaces has one. Those with
+ * names know the query parameter `namespace`; names are qualified when anything else sees them (model/namespace.h). */
 enum scope {
     SCOPE_NONE,
     SCOPE_SERVICE,      /* the first parameter is a service */
@@ -36,6 +37,8 @@ enum scope {
     SCOPE_ALLOC,        /* the first parameter is an allocation */
     SCOPE_DEPLOYMENT,
     SCOPE_SUBJECT,      /* a service or an allocation */
+    SCOPE_SECRET,       /* the first parameter is a secret */
+    SCOPE_NAMESPACE,    /* it is a namespace */
     SCOPE_LIST,         /* what may not be seen is left out: scope_sees */
 };
 
@@ -91,6 +94,8 @@ extern const size_t route_count;
  * suggestion, or INVALID with *allow set to the methods that the path has ("GET, POST"), which is status 405. */
 const struct route *route_find(enum http_method method, char *const *segments, size_t count,
                                const char *params[static ROUTE_PARAM_MAX], char **allow, struct error *err);
+/* Whether it has the query parameter `namespace`. */
+bool route_takes_namespace(const struct route *route);
 /* The n-th query parameter that the route knows, NULL behind the last. */
 const struct query_param *route_query(const struct route *route, size_t n);
 /* Refuses unknown and missing parameters, naming the known ones. */

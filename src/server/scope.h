@@ -7,3 +7,5 @@
 int scope_check(struct control *c, const struct request *r, struct error *err);
 /* Whether an item of a list may be seen. */
 bool scope_sees(const struct request *r, const struct type *type, const void *item);
+/* Whether something in this namespace may be. */
+bool scope_sees_namespace(const struct request *r, const char *namespace);

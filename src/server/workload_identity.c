@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "model/namespace.h"
 #include "server/api.h"
 #include "server/vault.h"
 
@@ -196,6 +197,8 @@ static void write_claims(struct control *c, const struct alloc *a, const struct 
     buf_printf(out, "],\"iat\":%lld,\"nbf\":%lld,\"exp\":%lld", (long long)(now / 1000), (long long)(now / 1000),
                (long long)((now + spec->identity.ttl_ms) / 1000));
     add_claim(out, "jti", id);
+    char namespace[NAMESPACE_SIZE];
+    add_claim(out, "namespace", namespace_of(a->service, namespace));
     add_claim(out, "job", a->job);
     add_claim(out, "service", a->service);
     add_claim(out, "alloc", a->id);

@@ -98,7 +98,7 @@ class Basics(ApiTest):
 
     def test_bad_input(self):
         post = self.server.post
-        self.assert_error(self.server.get("/v1/allocs?servce=x"), 400, "invalid", "servce", "service, node, prefix")
+        self.assert_error(self.server.get("/v1/allocs?servce=x"), 400, "invalid", "servce", "service, node, namespace, prefix")
         self.assert_error(self.server.get("/v1/allocs?limit=many"), 400, "invalid", "limit")
         self.assert_error(self.server.get("/v1/allocs?limit=0"), 400, "invalid", "limit")
         self.assert_error(self.server.get("/v1/allocs?filter=state%3Dwalking"), 400, "invalid", "pending, starting")

@@ -128,7 +128,8 @@ static void grants_add_up(void **state)
     assert_true(grant_allows_service(&g, RIGHT_LOGS, "db"));
     assert_false(grant_allows_service(&g, RIGHT_LOGS, "db2"));
     assert_false(grant_allows_service(&g, RIGHT_SUBMIT, "*"));
-    assert_true(grant_allows_all(&g, RIGHT_SCALE));
+    assert_true(grant_allows_service(&g, RIGHT_SCALE, "anything"));
+    assert_false(grant_allows_all(&g, RIGHT_SCALE));
     assert_false(grant_allows(&g, RIGHT_EXEC));
     struct str_list nobody = {0}, admin = {0};
     str_list_add(&nobody, "nobody");

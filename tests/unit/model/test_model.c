@@ -142,6 +142,29 @@ static void what_this_release_does_not_do_is_told_by_its_key(void **state)
     type_clear(&job_type, &job);
 }
 
+static void a_file_says_of_which_namespace_it_is(void **state)
+{
+    static const char *const good[] = {
+        "namespace: team-a\nname: web\ndriver: exec\nconfig: {command: /bin/a}\n",
+        "job: web\nnamespace: team-a\nservices: [{name: web, driver: exec, config: {command: /bin/a}}]\n"};
+    static const char bad[] = "namespace: Team\nname: web\ndriver: exec\nconfig: {command: /bin/a}\n",
+                      inside[] = "job: web\nservices: [{name: web, namespace: a, driver: exec, config: {command: /bin/a}}]\n";
+    struct job job;
+    struct problem_list problems = {0};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_int_equal(job_from_yaml(good[i], strlen(good[i]), NULL, &job, &problems), 0);
+        assert_string_equal(job.namespace, "team-a");
+        assert_string_equal(job.services.v[0].name, "web");
+        type_clear(&job_type, &job);
+    }
+    assert_int_equal(job_from_yaml(bad, sizeof bad - 1, NULL, &job, &problems), -1);
+    assert_string_equal(problems.v[0].path, "namespace");
+    assert_int_equal(problems.v[0].line, 1);
+    problem_list_clear(&problems);
+    assert_int_equal(job_from_yaml(inside, sizeof inside - 1, NULL, &job, &problems), -1);
+    problem_list_clear(&problems);
+}
+
 static void an_unknown_variable_is_told_once_with_its_way_out(void **state)
 {
     static const char yaml[] = "name: web\ndriver: exec\nconfig: {command: /bin/a}\n"
@@ -231,6 +254,7 @@ int main(void)
         cmocka_unit_test(the_reference_file_reads_and_writes_back),
         cmocka_unit_test(a_difference_says_what_changed_and_whether_replicas_are_replaced),
         cmocka_unit_test(what_this_release_does_not_do_is_told_by_its_key),
+        cmocka_unit_test(a_file_says_of_which_namespace_it_is),
         cmocka_unit_test(an_unknown_variable_is_told_once_with_its_way_out),
         cmocka_unit_test(variables_are_put_into_values_and_cannot_change_the_structure),
         cmocka_unit_test(configuration_comes_from_a_file_and_flags_win),

@@ -33,10 +33,12 @@ static void each_route_names_a_right_and_explains_itself(void **state)
         bool asks_itself = !strcmp(r->path, "/v1/plan") || !strcmp(r->path, "/v1/certificates");
         if (r->method != HTTP_METHOD_GET && !asks_itself)
             assert_true(r->right != RIGHT_READ && r->right != RIGHT_LOGS && r->right != RIGHT_PUBLIC && r->right != RIGHT_SELF);
-        /* A right that can be narrowed to services is asked about them; what has none says so by its path. */
+        /* A right that can be narrowed to namespaces or services is asked about them; what has none says so by its path. */
+        bool is_namespaces = !strcmp(r->path, "/v1/namespaces");      /* which asks about each by itself */
         bool about_services = strncmp(r->path, "/v1/nodes", 9) && strncmp(r->path, "/v1/cluster", 11) && strncmp(r->path, "/v1/ca", 6) &&
                               strncmp(r->path, "/v1/policy", 10) && strncmp(r->path, "/v1/metrics", 11);
-        assert_int_equal(rights[r->right].scoped && about_services, r->scope != SCOPE_NONE);
+        bool adopts = r->right == RIGHT_ADOPT && r->scope == SCOPE_BODY;      /* for the sake of the job's namespace */
+        assert_int_equal(rights[r->right].on != ON_CLUSTER && about_services && !is_namespaces, r->scope != SCOPE_NONE && !adopts);
     }
 }
 
@@ -97,7 +99,7 @@ static void an_unknown_query_parameter_is_refused_with_the_known_ones(void **sta
     struct http_headers query = {.items = &item, .count = 1};
     assert_int_equal(route_check_query(r, &query, &err), -1);
     assert_int_equal(err.code, ERROR_INVALID);
-    assert_non_null(strstr(err.text, "service, node, prefix, limit, cursor, filter, index, wait, consistency"));
+    assert_non_null(strstr(err.text, "service, node, namespace, prefix, limit, cursor, filter, index, wait, consistency"));
     item.name = "service";
     assert_int_equal(route_check_query(r, &query, &err), 0);
     r = find(HTTP_METHOD_GET, "/v1/agent/allocs", params, &allow, &err);

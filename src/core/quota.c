@@ -1,0 +1,119 @@
+#include "core/quota.h"
+
+#include <string.h>
+
+#include "core/eligible.h"
+#include "model/namespace.h"
+
+static int64_t nodes_of(const struct core *c, const struct service *spec)
+{
+    struct eligible eligible = {0};
+    struct node_entry *n;
+    int64_t count = 0;
+    RB_FOREACH(n, node_id_tree, (struct node_id_tree *)&c->nodes)
+        count += n->n.state == NODE_READY && eligible_node(&eligible, spec, &n->n);
+    eligible_clear(&eligible);
+    return count;
+}
+
+static void add(const struct core *c, const struct service *spec, struct quota *sum)
+{
+    double cpus;
+    int64_t memory_mb, disk_mb, replicas = spec->mode == MODE_EVERY_NODE ? nodes_of(c, spec) : spec->count;
+    sched_demand(spec, &cpus, &memory_mb, &disk_mb);
+    sum->cpus += cpus * (double)replicas;
+    sum->memory_mb += memory_mb * replicas;
+    sum->replicas += replicas;
+}
+
+/* Those of the namespace, but for those that `replaced` says are replaced. */
+static void sum_up(const struct core *c, const char *namespace, bool (*replaced)(const struct service_entry *s, const void *by),
+                   const void *by, struct quota *sum)
+{
+    struct service_entry *s;
+    *sum = (struct quota){0};
+    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services)
+        if (!s->stopped && namespace_has(namespace, s->name) && !(replaced && replaced(s, by)))
+            add(c, &s->current->v.spec, sum);
+}
+
+void core_namespace_wants(const struct core *c, const char *namespace, struct quota *out)
+{
+    sum_up(c, namespace, NULL, NULL, out);
+}
+
+/* --- what is allowed --- */
+
+/* One line of the comparison, as it is told. Numbers of processors are rounded: they are sums of fractions. */
+struct line { const char *what, *option; double wants, asks, allows; };
+
+static bool is_over(const struct line *l)
+{
+    const double slack = 1e-6;
+    return l->allows > 0 && l->asks > l->allows + slack && l->asks > l->wants + slack;
+}
+
+static int check(const char *namespace, const struct quota *allowed, const struct quota *now, const struct quota *then,
+                 struct error *err)
+{
+    const struct line lines[] = {
+        {"replicas", "replicas", (double)now->replicas, (double)then->replicas, (double)allowed->replicas},
+        {"MiB of memory", "memory-mb", (double)now->memory_mb, (double)then->memory_mb, (double)allowed->memory_mb},
+        {"cpus", "cpus", now->cpus, then->cpus, allowed->cpus},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        if (is_over(&lines[i]))
+            return error_set(err, ERROR_DENIED, "the quota of namespace %s allows %.10g %s, its services want %.10g, and with "
+                             "this %.10g: lower `count` or `resources`, stop something else, or have the quota raised (`mt "
+                             "namespace put %s --%s`)", namespace, lines[i].allows, lines[i].what, lines[i].wants,
+                             lines[i].asks, namespace, lines[i].option);
+    return 0;
+}
+
+static const struct quota *quota_of(const struct core *c, const char *namespace)
+{
+    const struct namespace *n = namespace_find(&c->access, namespace);
+    return n && (n->quota.cpus > 0 || n->quota.memory_mb || n->quota.replicas) ? &n->quota : NULL;
+}
+
+/* The job's old services are stopped, or get new versions; one that was stopped may come from another job. */
+static bool is_of_job(const struct service_entry *s, const void *by)
+{
+    const struct job *job = by;
+    bool named = !strcmp(s->job->name, job->name);
+    for (uint32_t i = 0; i < job->services.n && !named; i++)
+        named = !strcmp(job->services.v[i].name, s->name);
+    return named;
+}
+
+int quota_admits_job(const struct core *c, const struct job *job, struct error *err)
+{
+    char namespace[NAMESPACE_SIZE];
+    struct quota now, then;
+    const struct quota *allowed = quota_of(c, namespace_of(job->name, namespace));
+    if (!allowed)
+        return 0;
+    core_namespace_wants(c, namespace, &now);
+    sum_up(c, namespace, is_of_job, job, &then);
+    for (uint32_t i = 0; i < job->services.n; i++)
+        add(c, &job->services.v[i], &then);
+    return check(namespace, allowed, &now, &then, err);
+}
+
+static bool is_named(const struct service_entry *s, const void *by)
+{
+    return !strcmp(s->name, by);
+}
+
+int quota_admits_service(const struct core *c, const struct service *spec, struct error *err)
+{
+    char namespace[NAMESPACE_SIZE];
+    struct quota now, then;
+    const struct quota *allowed = quota_of(c, namespace_of(spec->name, namespace));
+    if (!allowed)
+        return 0;
+    core_namespace_wants(c, namespace, &now);
+    sum_up(c, namespace, is_named, spec->name, &then);
+    add(c, spec, &then);
+    return check(namespace, allowed, &now, &then, err);
+}
