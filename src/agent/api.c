@@ -104,7 +104,7 @@ static void add_alloc(void *ctx, const struct runner_view *v)
     buf_printf(b, "%s{\"id\":", b->len > 1 ? "," : "");
     json_add_string(b, v->record->alloc.id);
     buf_add_string(b, ",\"service\":");
-    json_add_string(b, v->record->alloc.service);
+    json_add_string(b, v->record->alloc.service);      /* qualified: this API is for servers and operators of the node */
     buf_printf(b, ",\"replica\":%lld,\"state\":\"%s\",\"phase\":\"%s\",\"pid\":%d,\"restarts\":%lld,\"handle\":",
                (long long)v->record->alloc.replica, alloc_state_names[r->state], v->phase, v->pid,
                (long long)r->restarts);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/net4.h"
+#include "model/namespace.h"
 
 #define REPLICA_ANY (-1)
 
@@ -34,14 +35,28 @@ static bool label_take(const char **rest, char *out, size_t size)
     return true;
 }
 
+/* Of the job, whose services are all of its namespace, or by its qualified name. */
 static const struct network_service *service_find(const struct agent_network *table, const char *job, const char *name)
 {
     for (uint32_t i = 0; i < table->services.n; i++) {
         const struct network_service *s = &table->services.v[i];
-        if (!strcmp(s->name, name) && (!job || !strcmp(s->job, job)))
+        if (job ? !strcmp(s->job, job) && !strcmp(namespace_bare(s->name), name) : !strcmp(s->name, name))
             return s;
     }
     return NULL;
+}
+
+/* What is left of a name behind the service: the zone, or for those who are of no job a namespace before it. */
+static const struct network_service *service_of(const struct agent_network *table, const char *job, const char *label,
+                                                const char *rest)
+{
+    char namespace[NAMESPACE_SIZE];
+    if (!strcmp(rest, DNS_ZONE))
+        return service_find(table, job, label);
+    if (job || !label_take(&rest, namespace, sizeof namespace) || strcmp(rest, DNS_ZONE))
+        return NULL;
+    CLEANUP_FREE char *name = namespace_qualify(namespace, label);
+    return service_find(table, job, name);
 }
 
 static bool wish_read(const struct agent_network *table, const char *job, const char *name, struct wish *w)
@@ -62,7 +77,7 @@ static bool wish_read(const struct agent_network *table, const char *job, const 
         if (!label_take(&name, label, sizeof label))
             return false;
     }
-    w->service = strcmp(name, DNS_ZONE) ? NULL : service_find(table, job, label);
+    w->service = service_of(table, job, label, name);
     return w->service != NULL;
 }
 
@@ -100,8 +115,11 @@ enum dns_code dns_names_code(const struct agent_network *table, const char *job,
 static void add_service(const struct wish *w, const struct network_replica *r, const char *job, uint32_t address,
                         struct dns_answer *a, bool addresses)
 {
-    char target[DNS_NAME_SIZE];
-    snprintf(target, sizeof target, "%lld.%s." DNS_ZONE, (long long)r->replica, w->service->name);
+    char target[DNS_NAME_SIZE], namespace[NAMESPACE_SIZE];
+    const char *name = w->service->name;
+    bool apart = !job && !namespace_has(NULL, name);
+    snprintf(target, sizeof target, "%lld.%s%s%s." DNS_ZONE, (long long)r->replica, namespace_bare(name), apart ? "." : "",
+             apart ? namespace_of(name, namespace) : "");
     for (uint32_t i = 0; i < r->ports.n; i++) {
         const struct alloc_port *p = &r->ports.v[i];
         if (strcmp(p->name, w->port) || (p->protocol == PROTOCOL_UDP) != w->udp)

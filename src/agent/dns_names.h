@@ -6,7 +6,8 @@
  *
  * A machine sees the services of its own job, which are those that it reaches, and is led to the machines' own addresses.
  * Others (tasks of other drivers, the host) see the services of every job that has a machine on this node, and are led to the
- * addresses and ports of the nodes. Pure. */
+ * addresses and ports of the nodes; to them, a service of another namespace than default is SERVICE.NAMESPACE.mentat.
+ * Pure. */
 #pragma once
 #include "agent/dns_message.h"
 #include "model/model.h"

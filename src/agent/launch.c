@@ -126,7 +126,8 @@ int launch_prepare(const struct launch *l, struct error *err)
     if (l->secrets_dir && secrets_give(l, err) < 0)
         return error_context(err, "its secrets");
     for (uint32_t i = 0; i < l->volumes.n; i++)
-        if (volume_make(l->volumes.v[i].source, l->owner, err) < 0)
+        if ((l->service && volume_directory_is_for(l->volumes.v[i].source, l->service, err) < 0)
+            || volume_make(l->volumes.v[i].source, l->owner, err) < 0)
             return error_context(err, "volume");
     /* Whose they are is for people. */
     struct error unsaid = {0};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "model/namespace.h"
 
 int64_t task_port(enum driver_kind driver, const struct alloc_port *port)
 {
@@ -173,7 +174,9 @@ int task_env(const struct task_facts *f, struct kv_list *env, struct error *err)
     if (set_interpolated(f, &f->spec->env, "env", env, err) < 0 ||
         set_interpolated(f, &f->spec->config.env, "config.env", env, err) < 0)
         return -1;
-    kv_set(env, "MENTAT_SERVICE", f->alloc->service);
+    char namespace[NAMESPACE_SIZE];
+    kv_set(env, "MENTAT_SERVICE", namespace_bare(f->alloc->service));
+    kv_set(env, "MENTAT_NAMESPACE", namespace_of(f->alloc->service, namespace));
     kv_set(env, "MENTAT_ALLOC_ID", f->alloc->id);
     kv_set(env, "MENTAT_NODE", f->node_name);
     kv_set(env, "MENTAT_IP", f->ip);

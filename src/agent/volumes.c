@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/namespace.h"
 
 #define OWNER_FILE "volume.owner"    /* "SERVICE REPLICA"; in the directory of an image */
 #define OWNER_SUFFIX ".owner"        /* the same, of a directory */
@@ -56,6 +57,33 @@ static bool owner_read(const char *path, struct node_volume *v)
     return true;
 }
 
+static int owner_check(const char *path, const char *service, struct error *err)
+{
+    struct node_volume was = {0};
+    if (!owner_read(path, &was))
+        return 0;
+    bool same = namespace_same(was.service, service);
+    free(was.service);
+    return same ? 0 : error_set(err, ERROR_DENIED, "it is of another namespace, says %s", path);
+}
+
+static char *owner_of_image(const char *image)
+{
+    return mem_printf("%.*s/" OWNER_FILE, (int)(strrchr(image, '/') - image), image);
+}
+
+int volume_is_for(const char *image, const char *service, struct error *err)
+{
+    CLEANUP_FREE char *path = owner_of_image(image);
+    return owner_check(path, service, err);
+}
+
+int volume_directory_is_for(const char *dir, const char *service, struct error *err)
+{
+    CLEANUP_FREE char *path = mem_printf("%s" OWNER_SUFFIX, dir);
+    return owner_check(path, service, err);
+}
+
 static int owner_write(const char *path, const char *service, int64_t replica, struct error *err)
 {
     struct node_volume was = {0};
@@ -69,7 +97,7 @@ static int owner_write(const char *path, const char *service, int64_t replica, s
 
 int volume_own(const char *image, const char *service, int64_t replica, struct error *err)
 {
-    CLEANUP_FREE char *path = mem_printf("%.*s/" OWNER_FILE, (int)(strrchr(image, '/') - image), image);
+    CLEANUP_FREE char *path = owner_of_image(image);
     return owner_write(path, service, replica, err);
 }
 

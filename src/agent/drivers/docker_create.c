@@ -7,6 +7,7 @@
 #include "agent/drivers/docker_seccomp.h"
 #include "agent/secret_files.h"
 #include "base/mem.h"
+#include "model/namespace.h"
 
 #define SHARES_PER_CPU 1024
 #define SHARES_LEAST 2
@@ -303,10 +304,11 @@ static void add_networking(const struct docker_spec *s, const char *network, str
 {
     buf_add_string(out, "\"NetworkingConfig\":{\"EndpointsConfig\":{");
     if (!s->config.network) {
-        CLEANUP_FREE char *replica = mem_printf("%lld.%s", (long long)s->replica, s->service);
+        const char *name = namespace_bare(s->service);       /* all of the network are of one job */
+        CLEANUP_FREE char *replica = mem_printf("%lld.%s", (long long)s->replica, name);
         json_add_string(out, network);
         buf_add_string(out, ":{\"Aliases\":[");
-        json_add_string(out, s->service);
+        json_add_string(out, name);
         buf_add_char(out, ',');
         json_add_string(out, replica);
         buf_add_string(out, "]}");

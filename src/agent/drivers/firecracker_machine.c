@@ -29,6 +29,7 @@
 #include "base/net4.h"
 #include "base/random.h"
 #include "guest/init_image.h"
+#include "model/namespace.h"
 #include "net/address.h"
 
 #define API_SOCKET "run/firecracker.socket"
@@ -289,7 +290,7 @@ static int config_drive_write(const struct machine *m, const struct vm_image *im
 {
     struct network *network = m->f->network;
     struct drive_texts t = {0};
-    CLEANUP_FREE char *hostname = mem_printf("%s-%lld", m->service, (long long)m->replica);
+    CLEANUP_FREE char *hostname = mem_printf("%s-%lld", namespace_bare(m->service), (long long)m->replica);
     CLEANUP_FREE char *address = network ? network_address_bits(network, m->slot) : NULL;
     CLEANUP_FREE char *gateway = network ? network_gateway(network) : NULL;
     CLEANUP_FREE char *ip = network ? network_address(network, m->slot) : NULL;
@@ -411,7 +412,7 @@ static int volumes_add(struct assembly *a, struct error *err)
         struct machine_volume *v = &m->volumes[i];
         char name[32];
         snprintf(name, sizeof name, "volume_%u", i);
-        if (volume_ready(v->image, v->size_mb, m->service, err) < 0 || own(m, v->image, err) < 0
+        if (volume_is_for(v->image, m->service, err) < 0 || volume_ready(v->image, v->size_mb, namespace_bare(m->service), err) < 0 || own(m, v->image, err) < 0
             || volume_own(v->image, m->service, m->replica, err) < 0)
             return -1;
         const char *device = drive_add(a, name, v->image, v->read_only, err);
@@ -545,7 +546,9 @@ static char *metadata_make(const struct machine *m)
 {
     CLEANUP_FREE char *replica = mem_printf("%lld", (long long)m->replica);
     const char *version = kv_get(&m->env, "MENTAT_VERSION");
-    const char *const facts[][2] = {{"service", m->service}, {"job", m->job}, {"replica", replica}, {"version", version ? version : ""},
+    char namespace[NAMESPACE_SIZE];
+    const char *const facts[][2] = {{"service", namespace_bare(m->service)}, {"job", namespace_bare(m->job)},
+                                    {"namespace", namespace_of(m->service, namespace)}, {"replica", replica}, {"version", version ? version : ""},
                                     {"node", m->f->env->node}, {"alloc_id", m->alloc_id}};
     struct buf b = {0};
     buf_add_string(&b, "{\"mentat\": {");

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "model/ingress_rules.h"
+#include "model/namespace.h"
 
 #define SLOTS_MIN 4
 #define SLOTS_MAX 1024
@@ -26,7 +27,7 @@ struct plan {
 
 static void leave_out(struct plan *p, const struct ingress_route *r, const char *why)
 {
-    const char *service = r->service && text_is_name(r->service) ? r->service : "a service";
+    const char *service = r->service && namespace_is_qualified_name(r->service) ? r->service : "a service";
     if (p->left_out++ >= LEFT_OUT_TOLD)
         return;
     char *before = steal(&p->problem);
@@ -137,12 +138,17 @@ static void backend_follow(struct plan *p, struct backend *b, const struct ingre
 
 /* --- routes --- */
 
+/* Dots stand between the parts of the name: that of a namespace becomes what no name has either. */
 static char *backend_name(const struct ingress_route *r)
 {
     const struct ingress *i = &r->ingress;
+    CLEANUP_FREE char *service = mem_strdup(r->service);
+    char *dot = strchr(service, '.');
+    if (dot)
+        *dot = '_';
     if (i->protocol == PROTOCOL_TCP)
-        return mem_printf("%s.%s.tcp%" PRId64, r->service, i->port, i->listen);
-    char *name = mem_printf("%s.%s%s%s", r->service, i->port, i->sticky ? ".sticky" : i->sticky_header ? HEADER_MARK : "",
+        return mem_printf("%s.%s.tcp%" PRId64, service, i->port, i->listen);
+    char *name = mem_printf("%s.%s%s%s", service, i->port, i->sticky ? ".sticky" : i->sticky_header ? HEADER_MARK : "",
                             i->sticky_header ? i->sticky_header : "");
     for (char *c = name; *c; c++)
         *c = (char)tolower((unsigned char)*c);
@@ -162,7 +168,7 @@ static bool others_port(const struct layout *l, const struct ingress_route *r)
 static const char *route_problem(const struct plan *p, const struct ingress_route *r)
 {
     const struct ingress *i = &r->ingress;
-    if (!r->service || !text_is_name(r->service) || !i->port || !text_is_name(i->port))
+    if (!r->service || !namespace_is_qualified_name(r->service) || !i->port || !text_is_name(i->port))
         return "its service or port has no proper name";
     if (i->protocol == PROTOCOL_TCP) {
         if (i->listen < 1 || i->listen > 65535)

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/timefmt.h"
+#include "model/namespace.h"
 
 static char *file_of(const struct ingress_node *in, const char *name)
 {
@@ -62,7 +63,7 @@ void secret_certificates_follow(struct ingress_node *in)
     for (uint32_t i = 0; i < in->table.routes.n; i++) {
         const struct ingress_route *r = &in->table.routes.v[i];
         const char *name = r->ingress.certificate;
-        if (!name || !r->certificate_version || !text_is_name(name))
+        if (!name || !r->certificate_version || !namespace_is_qualified_name(name))
             continue;
         struct secret_certificate *s = find(in, name);
         if (!s) {

@@ -154,6 +154,14 @@ static void names_lead_to_replicas(void **state)
         assert_string_equal(ask(&t, "a", none[i], DNS_A), "3:");
     assert_true(dns_is_ours("mentat") && dns_is_ours("x.mentat"));
     assert_false(dns_is_ours("xmentat") || dns_is_ours("mentat.org") || dns_is_ours(""));
+    /* Those of another namespace have its name behind theirs, but for machines of their own job. */
+    replica_add(service_add(&t, "team-a.web", "team-a.a"), 0, "192.0.2.9", "10.64.4.2", true);
+    assert_string_equal(ask(&t, "team-a.a", "web.mentat", DNS_A), "0: 10.64.4.2");
+    assert_string_equal(ask(&t, "team-a.a", "web.team-a.mentat", DNS_A), "3:");
+    assert_string_equal(ask(&t, "a", "web.mentat", DNS_A), "0: 10.64.0.2 192.0.2.3");
+    assert_string_equal(ask(&t, NULL, "web.team-a.mentat", DNS_A), "0: 192.0.2.9");
+    assert_string_equal(ask(&t, NULL, "web.default.mentat", DNS_A), "0: 192.0.2.1 192.0.2.3");
+    assert_string_equal(ask(&t, NULL, "web.team-b.mentat", DNS_A), "3:");
     /* The one that takes its place hides the one before. */
     replica_add(&t.services.v[0], 1, "192.0.2.4", "10.64.3.2", true);
     assert_string_equal(ask(&t, "a", "1.web.mentat", DNS_A), "0: 10.64.3.2");

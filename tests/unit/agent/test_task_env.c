@@ -108,6 +108,14 @@ static void the_environment_holds_the_mentat_variables_over_the_users(void **sta
         assert_non_null(value);
         assert_string_equal(value, expected[i][1]);
     }
+    assert_string_equal(kv_get(&env, "MENTAT_NAMESPACE"), "default");
+    kv_clear(&env);
+    char *own = w->alloc.service;
+    w->alloc.service = (char[]){"team-a.web"};
+    assert_int_equal(task_env(&w->facts, &env, &err), 0);
+    assert_string_equal(kv_get(&env, "MENTAT_SERVICE"), "web");
+    assert_string_equal(kv_get(&env, "MENTAT_NAMESPACE"), "team-a");
+    w->alloc.service = own;
     kv_clear(&env);
     kv_set(&w->spec.env, "C", "${port.no}");
     assert_int_equal(task_env(&w->facts, &env, &err), -1);

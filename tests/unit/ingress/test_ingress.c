@@ -98,6 +98,27 @@ static void weights_and_leaving(void **state)
     type_clear(&agent_ingress_type, &table);
 }
 
+/* A port may be called as the part that says that clients stick. */
+static void backends_of_two_namespaces_do_not_meet(void **state)
+{
+    struct layout l = {0};
+    struct agent_ingress table = {0};
+    struct ingress_route *one = add_route(&table, "team-a", "a.example.com", "/");
+    mem_set_string(&one->ingress.port, "web");
+    one->ingress.sticky = true;
+    struct ingress_route *two = add_route(&table, "team-a.web", "b.example.com", "/");
+    mem_set_string(&two->ingress.port, "sticky");
+    add_target(&table.routes.v[0], 1, 100);
+    add_target(&table.routes.v[1], 2, 100);
+    assert_null(follow(&l, &table));
+    assert_int_equal(l.n, 2);
+    assert_string_equal(layout_find(&l, "team-a.web.sticky")->slots[0].alloc, "000000000001");
+    assert_string_equal(layout_find(&l, "team-a_web.sticky")->slots[0].alloc, "000000000002");
+    assert_string_equal(layout_find(&l, "team-a_web.sticky")->service, "team-a.web");
+    layout_clear(&l);
+    type_clear(&agent_ingress_type, &table);
+}
+
 static void hosts_paths_and_tls(void **state)
 {
     struct layout l = {0};
@@ -367,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_replica_keeps_its_slot),
         cmocka_unit_test(weights_and_leaving),
+        cmocka_unit_test(backends_of_two_namespaces_do_not_meet),
         cmocka_unit_test(hosts_paths_and_tls),
         cmocka_unit_test(nothing_is_injected),
         cmocka_unit_test(commands_bring_more_first),
