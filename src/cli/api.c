@@ -8,7 +8,7 @@
 
 #include "base/id.h"
 #include "base/text.h"
-#include "model/model.h"
+#include "model/namespace.h"
 #include "net/http_client.h"
 
 #define RESPONSE_MS 90000        /* longer than any waiting read that is asked for */
@@ -21,7 +21,7 @@ struct api {
     struct tls_context *tls;
     char *addresses[ADDRESSES_MAX];
     size_t address_count, current;
-    char *authorization;
+    char *authorization, *namespace;
     bool unreached;
     uv_timer_t turn;
 };
@@ -95,6 +95,12 @@ struct api *api_new(const struct api_options *o, struct error *err)
     }
     if (o->token)
         api->authorization = mem_printf("Bearer %s", o->token);
+    if (o->namespace && strcmp(o->namespace, NAMESPACE_ANY) && !text_is_name(o->namespace)) {
+        error_set(err, ERROR_INVALID, "--namespace: \"%.64s\" is no name of a namespace", o->namespace);
+        api_free(api);
+        return NULL;
+    }
+    api->namespace = namespace_is_default(o->namespace) ? NULL : mem_strdup(o->namespace);
     struct http_client_options options = {.tls = api->tls};
     api->client = http_client_new(&api->loop, &options);
     return api;
@@ -111,6 +117,7 @@ void api_free(struct api *api)
     for (size_t i = 0; i < api->address_count; i++)
         free(api->addresses[i]);
     free(api->authorization);
+    free(api->namespace);
     free(api);
 }
 
@@ -122,6 +129,11 @@ bool api_unreached(const struct api *api)
 const char *api_address(const struct api *api)
 {
     return api->addresses[api->current];
+}
+
+const char *api_namespace(const struct api *api)
+{
+    return api->namespace;
 }
 
 void api_turn_to_next(struct api *api)
@@ -186,9 +198,35 @@ struct exchange_ask {
     int64_t quiet_ms;                                       /* 0: the answer may rest for any time */
 };
 
+/* What has a name or is a list; what has an id is found by that. */
+static bool has_namespace(const char *path)
+{
+    static const char *const named[] = {"/v1/jobs", "/v1/services", "/v1/plan", "/v1/explain/", "/v1/secrets", "/v1/events",
+                                        "/v1/volumes"};
+    static const char *const lists[] = {"/v1/allocs", "/v1/deployments"};
+    size_t n = strcspn(path, "?");
+    if (strstr(path + n, "namespace=") || !strcmp(path, "/v1/secrets/rotate"))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(named); i++)
+        if (text_has_prefix(path, named[i]))
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        if (n == strlen(lists[i]) && !strncmp(path, lists[i], n))
+            return true;
+    return text_has_prefix(path, "/v1/nodes/") && n > strlen("/adopt") && !strncmp(path + n - strlen("/adopt"), "/adopt", strlen("/adopt"));
+}
+
+static char *path_in_namespace(const struct api *api, const char *path)
+{
+    if (!api->namespace || !has_namespace(path))
+        return mem_strdup(path);
+    return mem_printf("%s%snamespace=%s", path, strchr(path, '?') ? "&" : "?", api->namespace);
+}
+
 static void exchange_start(struct exchange *x, const struct exchange_ask *ask)
 {
     struct http_header headers[HEADERS_MAX];
+    CLEANUP_FREE char *path = path_in_namespace(x->api, ask->path);
     size_t n = 0;
     if (x->api->authorization)
         headers[n++] = (struct http_header){"Authorization", x->api->authorization};
@@ -201,7 +239,7 @@ static void exchange_start(struct exchange *x, const struct exchange_ask *ask)
     if (ask->upgrade)
         headers[n++] = (struct http_header){"Upgrade", ask->upgrade};
     struct http_call_options o = {
-        .method = ask->method, .target = api_address(x->api), .path = ask->path, .headers = headers, .header_count = n,
+        .method = ask->method, .target = api_address(x->api), .path = path, .headers = headers, .header_count = n,
         .body = ask->body ? ask->body->data : NULL, .body_len = ask->body ? ask->body->len : 0,
         .response_timeout_ms = RESPONSE_MS, .idle_timeout_ms = ask->quiet_ms, .on_head = on_head, .on_data = on_data, .on_done = on_done,
         .on_upgrade = ask->upgrade ? on_upgrade : NULL, .arg = x,

@@ -17,6 +17,7 @@ struct api;
 struct api_options {
     const char *addresses;       /* comma separated, tried in turn; "http://host:port", "host:port", "unix:/path" */
     const char *token;           /* NULL: none */
+    const char *namespace;       /* of what has one; NULL: default */
     const char *ca, *cert, *key; /* PEM files; NULL: none */
     const char *ca_hash;         /* instead of ca (net/tls.h) */
 };
@@ -29,10 +30,14 @@ static inline void json_decref_cleanup(json_t **p) { json_decref(*p); }
 bool api_unreached(const struct api *api);
 /* The address that answered last. */
 const char *api_address(const struct api *api);
+/* The namespace of what has one; NULL: default. */
+const char *api_namespace(const struct api *api);
 /* The next request goes to the next address: the last one does not help. */
 void api_turn_to_next(struct api *api);
 
-/* The error of a refused request carries the server's message; the details follow, one in a line. body NULL: none.
+/* Paths of what has a namespace get the one of these options, unless they name one themselves.
+ *
+ * The error of a refused request carries the server's message; the details follow, one in a line. body NULL: none.
  * json may be NULL; it is set to NULL when the answer has no body, else it is the caller's. index may be NULL.
  * A write carries an Idempotency-Key, so that it is done once although it may be sent to several servers. */
 int api_call(struct api *api, enum http_method method, const char *path, const struct buf *body, json_t **json,

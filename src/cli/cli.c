@@ -30,6 +30,7 @@ const struct option_row global_options[] = {
     {"ca", 0, "FILE", "Certificates (PEM) of the authority that the servers must have.", NULL},
     {"cert", 0, "FILE", "Our certificate (PEM).", NULL},
     {"key", 0, "FILE", "Its key (PEM).", NULL},
+    {"namespace", 'N', "NAMESPACE", "In which namespace (MENTAT_NAMESPACE; default default); lists take '*' for all.", NULL},
     {"output", 'o', "FORMAT", "table, json, yaml or wide.", format_names},
     {"no-color", 0, NULL, "No colours (also NO_COLOR).", NULL},
     {"quiet", 'q', NULL, "Only what was asked for: no progress; lists give names alone.", NULL},
@@ -61,12 +62,18 @@ static const char *who_asks(const struct cli *cli)
     return !joins ? given : other && *other ? other : NULL;
 }
 
+const char *cli_namespace_asked(const struct cli *cli)
+{
+    return cli_setting(cli, "namespace", "MENTAT_NAMESPACE");
+}
+
 struct api *cli_api(struct cli *cli, struct error *err)
 {
     if (cli->api)
         return cli->api;
     struct api_options o = {
         .addresses = cli_setting(cli, "address", "MENTAT_ADDR"), .token = who_asks(cli),
+        .namespace = cli->file_namespace ? cli->file_namespace : cli_namespace_asked(cli),
         .ca = cli_setting(cli, "ca", NULL), .cert = cli_setting(cli, "cert", NULL), .key = cli_setting(cli, "key", NULL),
     };
     struct settings kept = {0};
@@ -86,6 +93,8 @@ struct api *cli_api(struct cli *cli, struct error *err)
     cli->fetched_ca = !o.ca && kept.ca && fetched && !strcmp(kept.ca, fetched);
     if (!o.ca)
         o.ca = kept.ca;
+    if (!o.namespace)
+        o.namespace = kept.namespace;
     cli->api = api_new(&o, err);
     type_clear(&settings_type, &kept);
     return cli->api;

@@ -29,11 +29,12 @@ struct cli {
     int columns;             /* width of the terminal; 0: none */
     struct api *api;         /* made by cli_api at first use */
     bool fetched_ca;         /* it believes what `mt login` fetched */
+    const char *file_namespace;      /* of the file that is submitted; NULL: it names none */
     int (*confine)(struct error *err);
 };
 
 /* What the operands of a command are, for completion. */
-enum operand_kind { OPERAND_NONE, OPERAND_FILE, OPERAND_SERVICE, OPERAND_ALLOC, OPERAND_NODE, OPERAND_SHELL };
+enum operand_kind { OPERAND_NONE, OPERAND_FILE, OPERAND_SERVICE, OPERAND_ALLOC, OPERAND_NODE, OPERAND_NAMESPACE, OPERAND_SHELL };
 
 struct command_row {
     const char *name;
@@ -57,6 +58,8 @@ int cli_main(int argc, char **argv, int (*confine)(struct error *err));
 
 /* The connection to the servers, by --address and its like. NULL with err. */
 struct api *cli_api(struct cli *cli, struct error *err);
+/* The namespace that was asked for on the command line or by MENTAT_NAMESPACE; NULL: none. */
+const char *cli_namespace_asked(const struct cli *cli);
 /* Says what is wrong on stderr and returns the exit status that its code stands for. */
 int cli_fail(const struct cli *cli, const struct error *err);
 /* A plain line on stdout for people; nothing with -q. */

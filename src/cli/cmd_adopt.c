@@ -69,6 +69,8 @@ static int find(struct cli *cli, struct found_container *found, struct error *er
         mem_set_string(&found->job.name, name);
         mem_set_string(&found->job.services.v[0].name, name);
     }
+    if (rc == 0)
+        mem_set_string(&found->job.namespace, api_namespace(api));
     return rc;
 }
 

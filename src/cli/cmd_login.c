@@ -62,6 +62,7 @@ static int run_login(struct cli *cli)
     s.address = mem_strdup(address ? address : kept.address ? kept.address : ADDRESS_DEFAULT);
     s.ca = ca ? absolute(ca) : mem_strdup(kept.ca);
     s.token = token_of(cli, &err);
+    s.namespace = mem_strdup(cli_namespace_asked(cli) ? cli_namespace_asked(cli) : kept.namespace);
     type_clear(&settings_type, &kept);
     const char *hash = args_get(cli->args, "ca-hash");
     int rc = s.token && (!hash || !fetch_ca(s.address, hash, &s.ca, &err)) ? 0 : -1;
@@ -95,7 +96,7 @@ static const struct option_row login_options[] = {
 const struct command_row cmd_login = {
     .name = "login", .options = login_options, .run = run_login, .summary = "keep a token, with where the servers are, for the commands to come",
     .help = "Reads the token from --token, MENTAT_TOKEN or standard input, asks the servers whose it is, and keeps it with\n"
-            "--address and --ca in ~/.config/mentat/mt.yaml, which nobody else may read. It is sent to no other address.",
+            "--address, --ca and --namespace in ~/.config/mentat/mt.yaml, which nobody else may read. It is sent to no other address.",
 };
 const struct command_row cmd_logout = {
     .name = "logout", .run = run_logout, .summary = "forget what login kept",

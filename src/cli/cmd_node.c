@@ -48,18 +48,18 @@ static int look(struct cli *cli, const char *path, long long *live, char **why, 
     if (!waits)
         return allocs ? 0 : -1;
     struct error gone = {0};
-    CLEANUP_FREE char *of = api_path("/v1/services/", json_text(waits, "service"), "");
+    CLEANUP_FREE char *name = json_qualified(waits, "service"), *of = api_path("/v1/services/", name, "");
     CLEANUP(json_decref) json_t *service = api_get(cli->api, of, &gone);
     const char *reason = json_text(service, "status.reason");
     if (*reason)
-        *why = mem_printf("%s: %s", json_text(waits, "service"), reason);
+        *why = mem_printf("%s: %s", name, reason);
     return 0;
 }
 
 /* Tells how many allocations are still there, each time the number changes, until none is; and what keeps them. */
 static int follow_drain(struct cli *cli, struct error *err)
 {
-    CLEANUP_FREE char *path = api_path("/v1/allocs?node=", cli_operand(cli, 0), "");
+    CLEANUP_FREE char *path = api_path("/v1/allocs?namespace=*&node=", cli_operand(cli, 0), "");
     CLEANUP_FREE char *told_why = NULL;
     struct lost lost = {0};
     uint64_t index = 0;

@@ -7,7 +7,7 @@
 static int show_node(struct cli *cli, struct api *api, const char *name, struct error *err)
 {
     CLEANUP_FREE char *path = api_path("/v1/nodes/", name, "");
-    CLEANUP_FREE char *allocs_path = api_path("/v1/allocs?node=", name, "");
+    CLEANUP_FREE char *allocs_path = api_path("/v1/allocs?namespace=*&node=", name, "");
     CLEANUP(json_decref) json_t *node = api_get(api, path, err);
     if (!node)
         return cli_fail(cli, err);

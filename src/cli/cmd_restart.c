@@ -1,12 +1,13 @@
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/follow.h"
+#include "cli/table.h"
 #include "cli/target.h"
 
 static int restart(struct cli *cli, const struct target *t, struct error *err)
 {
     bool service = t->kind == TARGET_SERVICE;
-    const char *name = service ? t->name : json_string_value(json_object_get(t->json, "service"));
+    CLEANUP_FREE char *name = service ? mem_strdup(t->name) : json_qualified(t->json, "service");
     CLEANUP_FREE char *path = api_path(service ? "/v1/services/" : "/v1/allocs/", t->name, "/restart");
     CLEANUP(json_decref) json_t *answer = NULL, *before = NULL;
     before = target_allocs(cli, name, true, err);

@@ -15,6 +15,8 @@ static void cell_rules(const json_t *row, const json_t *value, struct buf *out)
             buf_printf(out, "%s%s", k ? "," : "", json_string_value(word) ? json_string_value(word) : "");
         json_array_foreach(json_object_get(rule, "services"), k, word)
             buf_printf(out, "%s%s", k ? "," : " on ", json_string_value(word) ? json_string_value(word) : "");
+        json_array_foreach(json_object_get(rule, "namespaces"), k, word)
+            buf_printf(out, "%s%s", k ? "," : " in ", json_string_value(word) ? json_string_value(word) : "");
     }
 }
 

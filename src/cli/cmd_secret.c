@@ -146,7 +146,7 @@ static void cell_services(const json_t *row, const json_t *value, struct buf *ou
 }
 
 static const struct column columns[] = {
-    {"SECRET", "name"}, {"VERSION", "version"}, {"BYTES", "bytes"}, {"FOR", "services", cell_services},
+    {"NAMESPACE", "namespace", .sparse = true}, {"SECRET", "name"}, {"VERSION", "version"}, {"BYTES", "bytes"}, {"FOR", "services", cell_services},
     {"AGE", "modified_at", cell_age}, {"BY", "modified_by"}, {0},
 };
 

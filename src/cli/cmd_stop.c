@@ -6,6 +6,7 @@
 #include "cli/follow.h"
 #include "cli/table.h"
 #include "cli/target.h"
+#include "model/namespace.h"
 
 static int stop_alloc(struct cli *cli, const struct target *t, struct error *err)
 {
@@ -73,7 +74,7 @@ static void add_names(struct buf *out, const json_t *names)
 
 static int find_job(struct cli *cli, const char *word, json_t **names, struct error *err)
 {
-    if (!text_is_name(word))
+    if (!namespace_is_qualified_name(word))
         return error_set(err, ERROR_NOT_FOUND, "\"%.64s\" is not the name of a job", word);
     *names = services_of(cli, word, err);
     return *names ? 0 : -1;

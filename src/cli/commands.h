@@ -21,6 +21,7 @@ extern const struct command_row
     cmd_logout,
     cmd_logs,
     cmd_metrics,
+    cmd_namespace,
     cmd_node,
     cmd_nodes,
     cmd_pause,

@@ -11,6 +11,7 @@ static const struct { enum operand_kind kind; const char *shell_command; } asker
     {OPERAND_SERVICE, "mt services -q 2>/dev/null"},
     {OPERAND_ALLOC, "mt allocs -q 2>/dev/null"},
     {OPERAND_NODE, "mt nodes -q 2>/dev/null"},
+    {OPERAND_NAMESPACE, "mt namespace list -q 2>/dev/null"},
     {OPERAND_SHELL, "echo bash zsh fish"},
 };
 
@@ -25,6 +26,11 @@ static const char *asker(enum operand_kind kind)
 static bool takes_path(const struct option_row *o)
 {
     return o->value && (!strcmp(o->value, "FILE") || !strcmp(o->value, "DIR"));
+}
+
+static bool takes_namespace(const struct option_row *o)
+{
+    return o->value && !strcmp(o->value, "NAMESPACE");
 }
 
 static void add_names(const struct command_row *const *list, struct buf *out)
@@ -97,7 +103,7 @@ static void add_value_cases(struct buf *out)
     struct option_set set = all_options();
     for (size_t i = 0; i < set.n; i++) {
         const struct option_row *o = set.v[i];
-        if (!o->choices && !takes_path(o))
+        if (!o->choices && !takes_path(o) && !takes_namespace(o))
             continue;
         buf_printf(out, "    --%s", o->name);
         if (o->letter)
@@ -106,6 +112,8 @@ static void add_value_cases(struct buf *out)
             buf_add_string(out, ") mt_words='");
             add_choices(o, out);
             buf_add_string(out, "' ;;\n");
+        } else if (takes_namespace(o)) {
+            buf_printf(out, ") mt_words=$(%s) ;;\n", asker(OPERAND_NAMESPACE));
         } else {
             buf_add_string(out, ") mt_files=1 ;;\n");
         }
@@ -244,6 +252,8 @@ static void add_fish_options(const char *condition, const struct option_row *o, 
             buf_printf(out, " -s %c", o->letter);
         if (o->value)
             buf_add_string(out, takes_path(o) ? " -r -F" : " -x");
+        if (takes_namespace(o))
+            buf_printf(out, " -a '(%s | string split \" \")'", asker(OPERAND_NAMESPACE));
         if (o->choices) {
             buf_add_string(out, " -a '");
             add_choices(o, out);

@@ -45,6 +45,17 @@ int jobfile_text(const char *path, struct buf *out, struct error *err)
     return !strcmp(path, "-") ? read_stdin(out, err) : file_read(path, FILE_LIMIT, out, err);
 }
 
+/* What is asked for afterwards is of the file's namespace. */
+static int take_namespace(struct cli *cli, const struct job *job, struct error *err)
+{
+    const char *asked = cli_namespace_asked(cli);
+    if (asked && job->namespace && strcmp(asked, job->namespace))
+        return error_set(err, ERROR_INVALID, "the file is for namespace %s, and --namespace or MENTAT_NAMESPACE says %s: take one of "
+                         "them out", job->namespace, asked);
+    cli->file_namespace = job->namespace;
+    return 0;
+}
+
 int jobfile_read(struct cli *cli, struct job *job)
 {
     const char *path = cli_operand(cli, 0);
@@ -66,6 +77,8 @@ int jobfile_read(struct cli *cli, struct job *job)
             text_tame(report.data, true);
         fflush(stdout);
         fputs(report.data ? report.data : "mt: the file is not valid\n", stderr);
+    } else if ((rc = take_namespace(cli, job, &err))) {
+        cli_fail(cli, &err);
     }
     kv_clear(&vars);
     problem_list_clear(&problems);

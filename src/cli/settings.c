@@ -15,6 +15,7 @@ static const struct field settings_fields[] = {
     STRING(settings, address, 1, .help = "Where the servers are."),
     STRING(settings, token, 2, .help = "Who asks; sent to no other address."),
     STRING(settings, ca, 3, .help = "File with the certificates of the authority that the servers must have."),
+    STRING(settings, namespace, 4, .help = "In which namespace."),
     {0},
 };
 TABLE(settings, settings_fields, "What mt login keeps.");

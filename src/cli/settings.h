@@ -1,9 +1,10 @@
-/* Settings: what `mt login` keeps for the user: where the servers are, who asks, and whom to believe. */
+/* Settings: what `mt login` keeps for the user: where the servers are, who asks, in which namespace, and
+ * whom to believe. */
 #pragma once
 #include "base/error.h"
 #include "model/field.h"
 
-struct settings { char *address, *token, *ca; };
+struct settings { char *address, *token, *ca, *namespace; };
 extern const struct type settings_type;
 
 /* $XDG_CONFIG_HOME/mentat/mt.yaml, or ~/.config/mentat/mt.yaml; NULL without a home. The caller's. */

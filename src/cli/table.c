@@ -8,6 +8,8 @@
 
 #include "base/text.h"
 #include "base/timefmt.h"
+#include "cli/api.h"
+#include "model/namespace.h"
 
 #define GAP 2
 
@@ -32,6 +34,12 @@ const char *json_text(const json_t *object, const char *path)
 {
     const char *s = json_string_value(json_at(object, path));
     return s ? s : "";
+}
+
+char *json_qualified(const json_t *object, const char *path)
+{
+    const char *namespace = json_text(object, "namespace");
+    return mem_printf("%s%s%s", namespace, *namespace ? "." : "", json_text(object, path));
 }
 
 long long json_number(const json_t *object, const char *path)
@@ -186,13 +194,23 @@ static void add_line(struct buf *out, char **cells, const struct column *const *
     buf_add_char(out, '\n');
 }
 
+static bool is_somewhere(const json_t *rows, const char *key)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
+        if (json_at(row, key))
+            return true;
+    return false;
+}
+
 void table_format(const json_t *rows, const struct column *columns, struct table_style style, struct buf *out)
 {
     const struct column *shown[32];
     int widths[32];
     size_t n = 0, count = json_array_size(rows);
     for (const struct column *c = columns; c->title && n < ARRAY_LEN(shown); c++)
-        if (style.wide || !c->wide)
+        if ((style.wide || !c->wide) && (!c->sparse || is_somewhere(rows, c->key)))
             shown[n++] = c;
     char **cells = mem_array((count + 1) * n, sizeof *cells);
     for (size_t r = 0; r <= count; r++)
@@ -239,10 +257,14 @@ void output_rows(const struct cli *cli, const json_t *rows, const struct column 
     if (output_value(cli, rows))
         return;
     if (cli->quiet) {
+        bool everywhere = cli->api && api_namespace(cli->api) && !strcmp(api_namespace(cli->api), NAMESPACE_ANY);
+        bool qualify = everywhere && !strcmp(id_key, "name");
         size_t i;
         json_t *row;
-        json_array_foreach(rows, i, row)
-            printf("%s\n", json_text(row, id_key));
+        json_array_foreach(rows, i, row) {
+            CLEANUP_FREE char *name = qualify ? json_qualified(row, id_key) : mem_strdup(json_text(row, id_key));
+            printf("%s\n", name);
+        }
         return;
     }
     if (!json_array_size(rows)) {

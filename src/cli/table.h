@@ -11,6 +11,7 @@ struct column {
     void (*cell)(const json_t *row, const json_t *value, struct buf *out);
     bool wide;                   /* only with -o wide */
     bool right;                  /* numbers: aligned to the right */
+    bool sparse;                 /* only when some row has it */
 };
 
 /* Columns as lines; states are coloured when colour. width: cuts lines; 0 does not. wide: all columns. Nothing but the
@@ -31,6 +32,8 @@ void output_facts(const struct cli *cli, const json_t *object, const struct colu
 /* --- cells --- */
 const json_t *json_at(const json_t *object, const char *path);          /* NULL when absent */
 const char *json_text(const json_t *object, const char *path);          /* "" when absent */
+/* The name at the path, with the object's namespace before it where it has one. The caller's. */
+char *json_qualified(const json_t *object, const char *path);
 long long json_number(const json_t *object, const char *path);          /* 0 when absent */
 void cell_age(const json_t *row, const json_t *value, struct buf *out);      /* "3m" since a time */
 void cell_time(const json_t *row, const json_t *value, struct buf *out);     /* local time of day */

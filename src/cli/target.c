@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "cli/api.h"
 #include "cli/views.h"
+#include "model/namespace.h"
 
 void target_clear(struct target *t)
 {
@@ -131,21 +132,24 @@ int target_find(struct cli *cli, const char *word, struct target *out, struct er
     if (mark)
         return find_replica(cli, word, mark, out, err);
     struct error first = {0};
-    json_t *json = text_is_name(word) ? look(cli, "/v1/services/", word, &first) : NULL;
+    json_t *json = namespace_is_qualified_name(word) ? look(cli, "/v1/services/", word, &first) : NULL;
     if (json) {
         *out = (struct target){TARGET_SERVICE, mem_strdup(word), json};
         return 0;
     }
-    if (first.code != ERROR_NONE && first.code != ERROR_NOT_FOUND) {
+    bool hex = strspn(word, "0123456789abcdef") == strlen(word) && strlen(word) <= ID_LEN;
+    bool denied = first.code == ERROR_DENIED;          /* also of a service that is not there: it may be an allocation */
+    if (first.code != ERROR_NONE && first.code != ERROR_NOT_FOUND && !(denied && hex)) {
         *err = first;
         return -1;
     }
-    bool hex = strspn(word, "0123456789abcdef") == strlen(word) && strlen(word) <= ID_LEN;
     json = hex ? look(cli, "/v1/allocs/", word, err) : NULL;
     if (json) {
         *out = (struct target){TARGET_ALLOC, mem_strdup(json_text(json, "id")), json};
         return 0;
     }
+    if (hex && denied)
+        *err = first;
     if (hex && err->code != ERROR_NOT_FOUND)
         return -1;
     return error_set(err, ERROR_NOT_FOUND, "there is no service%s \"%.64s\"; see `mt services`%s", hex ? " and no allocation" : "",

@@ -132,13 +132,13 @@ static void cell_positive(const json_t *row, const json_t *value, struct buf *ou
 }
 
 const struct column view_services[] = {
-    {"SERVICE", "name"}, {"JOB", "job", .wide = true}, {"DRIVER", "driver"}, {"MODE", "mode"},
+    {"NAMESPACE", "namespace", .sparse = true}, {"SERVICE", "name"}, {"JOB", "job", .wide = true}, {"DRIVER", "driver"}, {"MODE", "mode"},
     {"VERSION", "version", .right = true}, {"STATE", "state"}, {"RUNNING", "running", cell_replicas, .right = true},
     {"HEALTHY", "healthy", .right = true}, {"FAILED", "failed", .right = true},
     {"NEXT RUN", "next_run_at", cell_time, .wide = true}, {"REASON", "reason"}, {0},
 };
 const struct column view_service[] = {
-    {"Service", "status.name"}, {"Job", "status.job"}, {"Driver", "status.driver"}, {"Mode", "status.mode"},
+    {"Service", "status.name"}, {"Namespace", "status.namespace"}, {"Job", "status.job"}, {"Driver", "status.driver"}, {"Mode", "status.mode"},
     {"State", "status.state"}, {"Reason", "status.reason"}, {"Version", "status.version"},
     {"Submitted", "current.submitted_at", cell_time}, {"By", "current.submitted_by"}, {"Why", "current.why"},
     {"Desired", "status.desired"}, {"Running", "status.running"}, {"Healthy", "status.healthy"},
@@ -146,14 +146,14 @@ const struct column view_service[] = {
     {"Next run", "status.next_run_at", cell_time}, {0},
 };
 const struct column view_allocs[] = {
-    {"ALLOC", "id"}, {"REPLICA", "service", cell_replica_name}, {"VERSION", "version", .right = true}, {"NODE", "node_name"},
-    {"STATE", "state", cell_alloc_state}, {"DESIRED", "desired", .wide = true}, {"RESTARTS", "restarts", .right = true},
+    {"ALLOC", "id"}, {"NAMESPACE", "namespace", .sparse = true}, {"REPLICA", "service", cell_replica_name}, {"VERSION", "version", .right = true},
+    {"NODE", "node_name"}, {"STATE", "state", cell_alloc_state}, {"DESIRED", "desired", .wide = true}, {"RESTARTS", "restarts", .right = true},
     {"AGE", "created_at", cell_age, .right = true}, {"EXIT", "exit_code", cell_exit, .wide = true},
     {"PORTS", "ports", cell_ports}, {"REASON", "reason", cell_alloc_reason}, {0},
 };
 const struct column view_alloc[] = {
-    {"Allocation", "id"}, {"Replica", "service", cell_replica_name}, {"Job", "job"}, {"Version", "version"},
-    {"Node", "node_name"}, {"State", "state", cell_alloc_state}, {"Reason", "reason"}, {"Since", "state_since", cell_time},
+    {"Allocation", "id"}, {"Namespace", "namespace"}, {"Replica", "service", cell_replica_name}, {"Job", "job"},
+    {"Version", "version"}, {"Node", "node_name"}, {"State", "state", cell_alloc_state}, {"Reason", "reason"}, {"Since", "state_since", cell_time},
     {"Desired", "desired"}, {"Because", "desired_reason"}, {"Ports", "ports", cell_ports}, {"Address", "ip"}, {"Own address", "address"},
     {"Exit", "exit_code", cell_exit}, {"Restarts", "restarts", cell_positive}, {"Attempt", "attempt", cell_positive},
     {"Replaces", "previous"}, {"Deployment", "deployment"}, {"CPUs", "cpus"}, {"Memory MiB", "memory_mb"},
@@ -168,7 +168,7 @@ const struct column view_nodes[] = {
     {"REASON", "state_reason", cell_node_reason}, {0},
 };
 const struct column view_volumes[] = {
-    {"REPLICA", "service", cell_replica_name}, {"NODE", "node_name"}, {"SIZE MIB", "size_mb", .right = true},
+    {"NAMESPACE", "namespace", .sparse = true}, {"REPLICA", "service", cell_replica_name}, {"NODE", "node_name"}, {"SIZE MIB", "size_mb", .right = true},
     {"USED MIB", "used_mb", .right = true}, {"STATE", "state"}, {"ALLOC", "alloc"}, {"VOLUME", "name"}, {0},
 };
 const struct column view_node[] = {
@@ -191,7 +191,7 @@ const struct column view_ingress_problems[] = {
     {"INGRESS NODE", "node"}, {"PROBLEM", "problem"}, {0},
 };
 const struct column view_events[] = {
-    {"TIME", "time", cell_time}, {"WHAT", "subject", cell_event_what}, {"CHANGE", "to", cell_event_change},
+    {"TIME", "time", cell_time}, {"NAMESPACE", "namespace", .sparse = true}, {"WHAT", "subject", cell_event_what}, {"CHANGE", "to", cell_event_change},
     {"REASON", "reason"}, {0},
 };
 const struct column view_deployment[] = {

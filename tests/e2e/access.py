@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Who may do what: a cluster of three servers that asks for tokens, an agent with a certificate, and everybody else."""
+import base64
 import http.client
 import json
 import os
@@ -60,7 +61,8 @@ class Access(unittest.TestCase):
         if token:
             env["MENTAT_TOKEN"] = token
         where = ["--address", f"https://127.0.0.1:{self.server().port}", "--ca", self.authority.ca] if address else []
-        done = subprocess.run([program("mt"), *args, *where], input=stdin, capture_output=True, text=True, env=env,
+        end = args.index("--") if "--" in args else len(args)
+        done = subprocess.run([program("mt"), *args[:end], *where, *args[end:]], input=stdin, capture_output=True, text=True, env=env,
                               timeout=60 * PATIENCE)
         if check is not None:
             self.assertEqual(done.returncode, check, done.stdout + done.stderr)
@@ -123,6 +125,130 @@ class Access(unittest.TestCase):
         self.set_role("web-team", {"allow": ["read"], "services": ["web-*", "db"]})
         wait_for(lambda: self.ask("GET", "/v1/services/db", token=token).status == 200, 10, "the new right")
         self.assertEqual(self.submit(token, "web-a").status, 403)
+
+    # --- namespaces ---
+
+    def put_namespace(self, name, **quota):
+        answer = self.ask("PUT", f"/v1/namespaces/{name}", {"name": name, "quota": quota}, self.admin)
+        self.assertEqual(answer.status, 200, answer)
+
+    def make_team(self, name):
+        """A namespace with all that a team has, and a token that may do everything in it, and nothing elsewhere."""
+        self.put_namespace(name)
+        self.set_role(name, {"allow": ["read", "logs", "submit", "scale", "deploy", "exec", "secrets", "reveal"], "namespaces": [name]})
+        token = self.make_token(name, name)
+        where = f"?namespace={name}"
+        self.assertEqual(self.ask("PUT", f"/v1/secrets/key{where}", {"value": base64.b64encode(name.encode()).decode()}, token).status, 200)
+        web = exec_service("web", 1, secrets=[{"name": "key", "env": "KEY"}])
+        self.assertEqual(self.ask("POST", "/v1/jobs", {**job("shop", web), "namespace": name}, token).status, 200)
+        self.assertEqual(self.ask("POST", f"/v1/jobs{where}", job("other", exec_service("other", 0)), token).status, 200)
+        return token
+
+    def replica(self, token, namespace):
+        items = self.ask("GET", f"/v1/allocs?service=web&namespace={namespace}", token=token).json["items"]
+        return next((a for a in items if a["state"] == "running"), None)
+
+    def test_namespaces_keep_teams_apart(self):
+        a, b = self.make_team("team-a"), self.make_team("team-b")
+        mine, theirs = (wait_for(lambda: self.replica(t, n), 30, "its replica") for t, n in ((a, "team-a"), (b, "team-b")))
+        # Names are the same, what they are of is not.
+        self.assertEqual((mine["service"], mine["namespace"], mine["job"]), ("web", "team-a", "shop"))
+        for name, token, alloc in (("team-a", a, mine), ("team-b", b, theirs)):
+            said = self.mt("exec", "-N", name, "web/0", "--", "/bin/sh", "-c", "echo $MENTAT_SERVICE $MENTAT_NAMESPACE $KEY",
+                           token=token, check=0)
+            self.assertEqual(said.stdout.split(), ["web", name, name])
+            self.assertEqual(self.mt("status", alloc["id"], "-o", "json", token=token, check=0).returncode, 0)
+        self.assertIn("token team-a has not the right", self.mt("exec", "-N", "team-b", "web/0", "--", "true", token=a, check=4).stderr)
+        self.wrong_namespace_at_each_route(a, theirs)
+        # One that is named beside an id must be the right one.
+        for where, status in (("team-a", 200), ("team-b", 404)):
+            self.assertEqual(self.ask("GET", f"/v1/allocs/{mine['id']}/logs?namespace={where}", token=self.admin).status, status)
+        # Nor is there anything for it in default.
+        self.assertEqual(self.submit(self.admin, "db").status, 200)
+        self.assertEqual(self.ask("GET", "/v1/services/db", token=a).status, 403)
+        self.assertEqual(self.submit(a, "web").status, 403)
+        # Its lists are of its own, also when it asks for all there is.
+        for path in ("/v1/jobs", "/v1/services", "/v1/allocs", "/v1/deployments", "/v1/secrets"):
+            found = {i.get("namespace") for i in self.ask("GET", f"{path}?namespace=*", token=a).json["items"]}
+            self.assertEqual(found, {"team-a"}, path)
+        self.assertEqual([n["name"] for n in self.ask("GET", "/v1/namespaces", token=a).json["items"]], ["team-a"])
+        seen = self.ask("GET", "/v1/events?namespace=*&limit=1000", token=a, headers={"Accept": "application/json"}).json["items"]
+        self.assertEqual({e["namespace"] for e in seen if e["kind"] in ("job", "service", "alloc", "deployment", "secret")}, {"team-a"})
+        # A secret is its namespace's: another one cannot even name it.
+        self.assertEqual(self.ask("DELETE", "/v1/secrets/key?namespace=team-b", token=b).status, 409)
+        self.assertEqual(self.ask("PUT", "/v1/secrets/only-b?namespace=team-b", {"value": "eA=="}, b).status, 200)
+        steals = exec_service("thief", 0, secrets=[{"name": "only-b", "env": "X"}])
+        refused = self.ask("POST", "/v1/jobs?namespace=team-a", job("thief", steals), a)
+        self.assertEqual(refused.status, 400)
+        self.assertIn("there is no secret only-b in its namespace", refused.error["message"])
+        self.quotas_are_kept(a)
+        self.namespaces_go(a, b)
+
+    # What walking the table needs to fill in; a route with anything else fails the walk.
+    WALK = {"job": "shop", "service": "web", "subject": "web", "secret": "key", "namespace": "team-b"}
+    BODIES = {"/v1/services/{service}/scale": {"count": 1}, "/v1/services/{service}/deploy": {"env": {"A": "b"}},
+              "/v1/allocs/{alloc}/signal": {"signal": "SIGHUP"}, "/v1/secrets/{secret}": {"value": "eA=="},
+              "/v1/services/{service}": {"meta": {"a": "b"}}}
+
+    def wrong_namespace_at_each_route(self, attacker, theirs):
+        """All of the API that speaks of something with a namespace, by its own description."""
+        def denied():
+            return sum(s.process.text().count(REFUSED) for s in self.cluster.servers)
+        ids = {**self.WALK, "alloc": theirs["id"],
+               "deployment": self.ask("GET", "/v1/deployments?namespace=team-b", token=self.admin).json["items"][0]["id"]}
+        refused = 0
+        paths = self.ask("GET", "/v1/openapi.json").json["paths"]
+        for path, operations in paths.items():
+            for method, operation in operations.items():
+                names = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
+                query = {p["name"] for p in operation["parameters"] if p["in"] == "query"}
+                in_path = names == ["namespace"] and method == "get"
+                if not ("namespace" in query or in_path) or operation["x-mentat-right"] == "adopt":
+                    continue
+                where = path.format(**{n: ids[n] for n in names}) + ("" if in_path else "?namespace=team-b")
+                headers = {"Accept": "application/json"}
+                if path.endswith("/exec"):
+                    where += "&command=%5B%22id%22%5D"
+                    headers.update({"Connection": "Upgrade", "Upgrade": "mentat-exec"})
+                body = None
+                if "requestBody" in operation:
+                    body = self.BODIES.get(path, job("shop", exec_service("web", 1)) if path in ("/v1/jobs", "/v1/jobs/{job}", "/v1/plan") else {})
+                before = denied()
+                answer = self.ask(method.upper(), where, body, attacker, headers=headers)
+                if not names and method == "get":
+                    self.assertEqual((answer.status, [i for i in answer.json["items"] if i.get("namespace")]), (200, []), where)
+                    continue
+                self.assertEqual((answer.status, answer.error["code"]), (403, "denied"), (method, where))
+                self.assertEqual(denied(), before + 1, (method, where))
+                refused += 1
+                if "alloc" in names or "deployment" in names:      # nor by the id alone
+                    self.assertEqual(self.ask(method.upper(), where.replace("namespace=team-b&", "").replace("?namespace=team-b", ""),
+                                              body, attacker, headers=headers).status, 403, where)
+        self.assertGreater(refused, 20)
+
+    def quotas_are_kept(self, token):
+        self.put_namespace("team-a", replicas=2)
+        where = "?namespace=team-a"
+        grown = self.ask("POST", f"/v1/services/web/scale{where}", {"count": 3}, token)
+        self.assertEqual(grown.status, 403)
+        self.assertIn("allows 2 replicas, its services want 1, and with this 3", grown.error["message"])
+        self.assertEqual(self.ask("POST", f"/v1/services/web/scale{where}", {"count": 2}, token).status, 200)
+        for path in ("/v1/jobs", "/v1/plan"):
+            self.assertEqual(self.ask("POST", path + where, job("more", exec_service("more", 1)), token).status, 403, path)
+        shown = self.ask("GET", "/v1/namespaces/team-a", token=token).json
+        self.assertEqual((shown["quota"]["replicas"], shown["wanted"]["replicas"], shown["jobs"]), (2, 2, 2))
+        # To be given more is not the team's to decide.
+        self.assertEqual(self.ask("PUT", "/v1/namespaces/team-a", {"name": "team-a"}, token).status, 403)
+
+    def namespaces_go(self, *tokens):
+        for name, token in zip(("team-a", "team-b"), tokens):
+            refused = self.ask("DELETE", f"/v1/namespaces/{name}", token=self.admin)
+            self.assertEqual((refused.status, "has job" in refused.error["message"]), (409, True))
+            for j in ("shop", "other"):
+                self.assertEqual(self.ask("DELETE", f"/v1/jobs/{j}?purge=true&namespace={name}", token=token).status, 200)
+            for secret in self.ask("GET", f"/v1/secrets?namespace={name}", token=token).json["items"]:
+                self.assertEqual(self.ask("DELETE", f"/v1/secrets/{secret['name']}?namespace={name}", token=token).status, 200)
+            wait_for(lambda: self.ask("DELETE", f"/v1/namespaces/{name}", token=self.admin).status == 200, 30, "its end")
 
     def test_a_revoked_token_is_worthless_on_every_server_and_its_streams_end(self):
         token = self.make_token("leaked", "admin")

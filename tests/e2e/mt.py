@@ -260,6 +260,38 @@ class MtTest(unittest.TestCase):
         self.assertIn("job: unknown key; did you mean `name`?", json.loads(refused.exception.read())["error"]["message"])
         refused.exception.close()
 
+    def test_namespaces_by_flag_file_and_variable(self):
+        dev = self.dev
+        single = dev.file("one.yaml", "namespace: team-a\nname: web\ndriver: exec\ncount: 2\nconfig: {command: /bin/sleep, args: ['1000']}\n")
+        refused = dev.mt("run", single, "--detach")
+        self.assertEqual(refused.returncode, 2, refused.stderr)
+        self.assertIn("mt namespace put team-a", refused.stderr)
+        made = dev.mt("namespace", "put", "team-a", "--replicas", "4", "--memory-mb", "1GiB")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertRegex(made.stdout, r"Replicas +0 of 4")
+        self.assertEqual(dev.mt("run", single, "-N", "team-b").returncode, 2)
+        self.assertIn("the file is for namespace team-a", dev.mt("plan", single, "-N", "team-b").stderr)
+        ran = dev.mt("run", single)
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        self.assertEqual(len(dev.json("allocs", "-N", "team-a")), 2)
+        rows = dev.json("services", "-N", "*")
+        self.assertEqual({r.get("namespace") for r in rows if r["name"] == "web"}, {None, "team-a"})
+        self.assertIn("team-a.web", dev.mt("services", "-q", "-N", "*").stdout.split())
+        self.assertIn("NAMESPACE", dev.mt("services", "-N", "*").stdout)
+        self.assertNotIn("NAMESPACE", dev.mt("services").stdout)
+        # By the variable, and with the namespace before the name.
+        with mock.patch.dict(os.environ, MENTAT_NAMESPACE="team-a"):
+            self.assertEqual(dev.json("status", "web")["status"]["namespace"], "team-a")
+            self.assertEqual(dev.mt("scale", "web", "1").returncode, 0)
+        self.assertEqual(dev.json("status", "team-a.web")["status"]["desired"], 1)
+        over = dev.mt("scale", "web", "5", "-N", "team-a")
+        self.assertEqual((over.returncode, "allows 4 replicas" in over.stderr), (4, True), over.stderr)
+        self.assertIn("team-a", dev.mt("namespace", "list", "-q").stdout.split())
+        kept = dev.mt("namespace", "delete", "team-a")
+        self.assertEqual((kept.returncode, "has job web" in kept.stderr), (1, True), kept.stderr)
+        self.assertEqual(dev.mt("stop", "web", "--purge", "-N", "team-a").returncode, 0)
+        self.assertEqual(dev.mt("namespace", "delete", "team-a").returncode, 0)
+
     def test_status_explain_and_events_speak_of_the_same(self):
         alloc = self.dev.json("allocs", "talker")[0]["id"]
         self.assertEqual(self.dev.json("status", alloc[:8])["id"], alloc)
