@@ -3,8 +3,10 @@
 #include <stdbool.h>
 
 #include "agent/api_streams.h"
+#include "agent/metric_labels.h"
 #include "agent/vm_metrics.h"
 #include "base/mem.h"
+#include "model/namespace.h"
 
 struct measured {
     char *labels;
@@ -26,8 +28,9 @@ static void look(void *ctx, const struct runner_view *view)
         l->v = mem_realloc_array(l->v, l->cap, sizeof *l->v);
     }
     const struct alloc *a = &view->record->alloc;
+    CLEANUP_FREE char *owner = metric_labels(a->service);
     l->v[l->n++] = (struct measured){
-        .labels = mem_printf("job=\"%s\",service=\"%s\",replica=\"%lld\",alloc=\"%s\"", a->job ? a->job : a->service, a->service,
+        .labels = mem_printf("job=\"%s\",%s,replica=\"%lld\",alloc=\"%s\"", namespace_bare(a->job ? a->job : a->service), owner,
                              (long long)a->replica, a->id),
         .stats = stats,
     };

@@ -104,15 +104,21 @@ const char *event_namespace(const struct event *e, char out[static NAMESPACE_SIZ
     return NULL;
 }
 
-void event_show(const struct event *e, struct buf *out)
+struct event event_shown(const struct event *e, char own[static NAMESPACE_SIZE])
 {
-    char own[NAMESPACE_SIZE];
-    struct event shown = *e;             /* borrows */
+    struct event shown = *e;
     const char *namespace = event_namespace(e, own);
     shown.namespace = namespace_is_default(namespace) ? NULL : (char *)(uintptr_t)namespace;
     shown.service = (char *)(uintptr_t)namespace_bare(e->service);
     if (has_qualified_subject(e))
         shown.subject = (char *)(uintptr_t)namespace_bare(e->subject);
+    return shown;
+}
+
+void event_show(const struct event *e, struct buf *out)
+{
+    char own[NAMESPACE_SIZE];
+    struct event shown = event_shown(e, own);
     type_to_json(&event_type, &shown, out);
 }
 

@@ -27,7 +27,8 @@ void job_qualify(struct job *job);
 
 /* Whose an event is, into out; NULL: it is about the cluster. */
 const char *event_namespace(const struct event *e, char out[static NAMESPACE_SIZE]);
-/* As JSON, for users. */
+/* As users see it: borrows from e and from own. As JSON. */
+struct event event_shown(const struct event *e, char own[static NAMESPACE_SIZE]);
 void event_show(const struct event *e, struct buf *out);
 
 /* What is kept of it; NULL: nothing is, which is all right for default. */

@@ -67,7 +67,9 @@ static bool wanted(const struct request *r, const struct event *e)
         return false;
     if (kind && (!e->kind || strcmp(kind, e->kind)))
         return false;
-    return scope_sees(r, &event_type, e) && list_filter_match(&r->filter, e);
+    char own[NAMESPACE_SIZE];
+    struct event shown = event_shown(e, own);
+    return scope_sees(r, &event_type, e) && list_filter_match(&r->filter, &shown);
 }
 
 static void add_event(struct request *r, const struct event *e, uint32_t *count)

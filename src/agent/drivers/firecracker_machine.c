@@ -412,7 +412,8 @@ static int volumes_add(struct assembly *a, struct error *err)
         struct machine_volume *v = &m->volumes[i];
         char name[32];
         snprintf(name, sizeof name, "volume_%u", i);
-        if (volume_is_for(v->image, m->service, err) < 0 || volume_ready(v->image, v->size_mb, namespace_bare(m->service), err) < 0 || own(m, v->image, err) < 0
+        if (volume_is_for(v->image, m->service, err) < 0
+            || volume_ready(v->image, v->size_mb, namespace_bare(m->service), err) < 0 || own(m, v->image, err) < 0
             || volume_own(v->image, m->service, m->replica, err) < 0)
             return -1;
         const char *device = drive_add(a, name, v->image, v->read_only, err);
@@ -548,8 +549,8 @@ static char *metadata_make(const struct machine *m)
     const char *version = kv_get(&m->env, "MENTAT_VERSION");
     char namespace[NAMESPACE_SIZE];
     const char *const facts[][2] = {{"service", namespace_bare(m->service)}, {"job", namespace_bare(m->job)},
-                                    {"namespace", namespace_of(m->service, namespace)}, {"replica", replica}, {"version", version ? version : ""},
-                                    {"node", m->f->env->node}, {"alloc_id", m->alloc_id}};
+                                    {"namespace", namespace_of(m->service, namespace)}, {"replica", replica},
+                                    {"version", version ? version : ""}, {"node", m->f->env->node}, {"alloc_id", m->alloc_id}};
     struct buf b = {0};
     buf_add_string(&b, "{\"mentat\": {");
     for (size_t i = 0; i < ARRAY_LEN(facts); i++) {

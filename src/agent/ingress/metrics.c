@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "agent/ingress/ingress_internal.h"
+#include "agent/metric_labels.h"
 #include "base/mem.h"
-#include "model/namespace.h"
 
 #define ASK_MS 5000
 #define ASK_MEASURED_MS 1000                 /* while a canary is judged */
@@ -114,23 +114,13 @@ static const struct backend *backend_of(const struct ingress_node *in, const str
     return b && b->service && !b->unused ? b : NULL;
 }
 
-/* The labels that say whose something is; the namespace where it is not default. The caller's. */
-static char *owner_labels(const char *service, size_t n)
-{
-    CLEANUP_FREE char *qualified = mem_strndup(service, n);
-    char namespace[NAMESPACE_SIZE];
-    if (namespace_has(NULL, qualified))
-        return mem_printf("service=\"%s\"", qualified);
-    return mem_printf("service=\"%s\",namespace=\"%s\"", namespace_bare(qualified), namespace_of(qualified, namespace));
-}
-
 static void add_answers(const struct ingress_node *in, struct buf *out)
 {
     add_head(out, "answers_total", "counter", "Answers by their status.");
     for (uint32_t i = 0; i < in->totals.n; i++) {
         const struct counter *c = &in->totals.v[i];
         const struct backend *b = backend_of(in, c);
-        CLEANUP_FREE char *owner = b ? owner_labels(b->service, strlen(b->service)) : NULL;
+        CLEANUP_FREE char *owner = b ? metric_labels(b->service) : NULL;
         for (int k = 1; b && !b->tcp && k <= 5; k++)
             buf_printf(out, "mentat_ingress_answers_total{%s,backend=\"%s\",status=\"%dxx\"} %lld\n", owner, c->name, k,
                        c->values.status[k]);
@@ -147,7 +137,7 @@ static void add_versions(const struct ingress_node *in, struct buf *out)
             const struct counter *c = &in->versions.v[i];
             size_t n = strcspn(c->name, " ");
             long long value = k ? c->values.status[5] + c->values.response_errors : c->values.connections;
-            CLEANUP_FREE char *owner = owner_labels(c->name, n);
+            CLEANUP_FREE char *service = mem_strndup(c->name, n), *owner = metric_labels(service);
             buf_printf(out, "mentat_ingress_%s{%s,version=\"%s\"} %lld\n", name, owner, c->name + n + 1, value);
         }
     }
@@ -198,7 +188,7 @@ void ingress_metrics(const struct ingress_node *in, struct buf *out)
         add_head(out, rows[r].name, rows[r].kind, rows[r].help);
         for (uint32_t i = 0; i < in->totals.n; i++) {
             const struct backend *b = backend_of(in, &in->totals.v[i]);
-            CLEANUP_FREE char *owner = b ? owner_labels(b->service, strlen(b->service)) : NULL;
+            CLEANUP_FREE char *owner = b ? metric_labels(b->service) : NULL;
             if (b)
                 buf_printf(out, "mentat_ingress_%s{%s,backend=\"%s\"} %lld\n", rows[r].name, owner, b->name,
                            *(const long long *)((const char *)&in->totals.v[i].values + rows[r].offset));
