@@ -95,13 +95,12 @@ static int status_of(const struct nlmsghdr *h)
 
 typedef void each_fn(void *ctx, const struct nlmsghdr *h);
 
-/* Calls fn for each message of the answer, up to its end. */
-static int ask_each(const struct message *m, each_fn *fn, void *ctx)
+/* Calls fn for each message of the answer, up to its end; they come in parts of at most `size` bytes. */
+static int answer_each(const struct message *m, uint8_t *bytes, size_t size, each_fn *fn, void *ctx)
 {
-    CLEANUP_FREE uint8_t *bytes = mem_alloc(ANSWER_MAX);
     int fd = open_send(m), result = fd < 0 ? -1 : 1;
     while (result > 0) {
-        ssize_t n = recv(fd, bytes, ANSWER_MAX, 0);
+        ssize_t n = recv(fd, bytes, size, 0);
         if (n <= 0)
             result = -1;
         for (struct nlmsghdr *h = (struct nlmsghdr *)bytes; result > 0 && NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
@@ -120,13 +119,21 @@ static int ask_each(const struct message *m, each_fn *fn, void *ctx)
     return result;
 }
 
+static int ask_each(const struct message *m, each_fn *fn, void *ctx)
+{
+    CLEANUP_FREE uint8_t *bytes = mem_alloc(ANSWER_MAX);
+    return answer_each(m, bytes, ANSWER_MAX, fn, ctx);
+}
+
 static void on_nothing(void *ctx, const struct nlmsghdr *h)
 {
 }
 
 static int ask(const struct message *m)
 {
-    return ask_each(m, on_nothing, NULL);
+    /* An acknowledgement: on the stack, so that a shim, which asks as well, keeps no memory of it. */
+    union { struct nlmsghdr h; uint8_t bytes[2 * MESSAGE_MAX]; } answer;
+    return answer_each(m, answer.bytes, sizeof answer.bytes, on_nothing, NULL);
 }
 
 static int ask_all(struct message *m, each_fn *fn, void *ctx)
