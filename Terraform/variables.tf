@@ -118,8 +118,8 @@ variable "ssh_source_ranges" {
   default     = ["0.0.0.0/0"]
 
   validation {
-    condition     = alltrue([for range in var.ssh_source_ranges : can(cidrhost(range, 0))])
-    error_message = "Each is a range such as 203.0.113.0/24."
+    condition     = alltrue([for range in var.ssh_source_ranges : can(cidrnetmask(range))])
+    error_message = "Each is an IPv4 range such as 203.0.113.0/24: the subnet has no IPv6."
   }
 }
 
@@ -129,8 +129,8 @@ variable "api_source_ranges" {
   default     = []
 
   validation {
-    condition     = alltrue([for range in var.api_source_ranges : can(cidrhost(range, 0))])
-    error_message = "Each is a range such as 203.0.113.0/24."
+    condition     = alltrue([for range in var.api_source_ranges : can(cidrnetmask(range))])
+    error_message = "Each is an IPv4 range such as 203.0.113.0/24: the subnet has no IPv6."
   }
 }
 

@@ -315,7 +315,7 @@ class Plans(unittest.TestCase):
     def test_bad_values(self):
         self.refused(["A project id is 6 to 30", "The cluster's name is", "1, 3 or 5 hosts", "At least one zone",
                       "needs nested virtualisation", "at least 20: less has no room", "GB, at least 10", "a private range such as",
-                      "Each is a range such as", "days, at least 1", "There is no such file", "An https address"],
+                      "Each is an IPv4 range such as", "days, at least 1", "There is no such file", "An https address"],
                      project_id="My Project", cluster="x", host_count=2, zones=[], machine_type="e2-standard-8", boot_disk_gb=5,
                      data_disk_gb=5, subnet_cidr="8.8.8.0/24", ssh_source_ranges=["everybody"], snapshot_days=0,
                      release_file="/no/such/file", firecracker_url="ftp://there")
@@ -324,11 +324,30 @@ class Plans(unittest.TestCase):
                      project_id="a-project-1", boot_disk_gb=150.5, data_disk_gb=512.5, snapshot_days=1.5, subnet_cidr="10.20.0.5/24",
                      reserved_cidrs=["172.17.0.0/16", "everything"], guest_kernel_url="http://there/vmlinux")
 
+    def test_ranges_of_ipv6_which_the_subnet_does_not_have(self):
+        for name in ("ssh_source_ranges", "api_source_ranges"):
+            self.refused(["Each is an IPv4 range such as", f'variable "{name}"'], project_id="a-project-1",
+                         **{name: ["203.0.113.0/24", "2001:db8::/32"]})
+
     def test_values_that_do_not_go_together(self):
         self.refused(["overlaps 10.64.0.0/12", "firecracker_url and firecracker_sha256 belong together",
                       "guest_kernel_url and guest_kernel_sha256 belong together", "zones of region"],
                      project_id="a-project-1", subnet_cidr="10.70.1.0/24", firecracker_url="https://there/fc.tgz",
                      guest_kernel_url="https://there/vmlinux", region="europe-west2")
+
+    def test_hosts_that_exist(self):
+        """What is fetched is not left out because its sum was."""
+        directory = self.work.join("existing")
+        os.mkdir(directory)
+        with open(f"{directory}/main.tf.json", "w") as f:
+            json.dump({"module": {"cluster": {
+                "source": f"{TERRAFORM}//modules/existing-hosts", "hosts": {"h1": {"address": "10.0.0.1", "private_address": "10.0.0.1"}},
+                "release_file": f"{self.root}/release", "join_secret_file": f"{self.root}/release",
+                "ssh_private_key_file": f"{self.root}/release", "fetch_firecracker": "cp /fc.tgz $1", "fetch_guest_kernel": "cp /vmlinux $1"}}}, f)
+        terraform(directory, "init", "-input=false")
+        said = terraform(directory, "plan", "-input=false", status=1)
+        for word in ("fetch_firecracker needs firecracker_sha256", "fetch_guest_kernel needs guest_kernel_sha256"):
+            self.assertIn(word, said)
 
 
 @unittest.skipIf(missing(), missing())

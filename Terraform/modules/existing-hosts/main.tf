@@ -25,6 +25,18 @@ resource "terraform_data" "host" {
   for_each         = var.hosts
   triggers_replace = [sha256(module.bootstrap.scripts[each.key])]
 
+  # What has no sum is not installed: better told than left out.
+  lifecycle {
+    precondition {
+      condition     = var.fetch_firecracker == "false" || var.firecracker_sha256 != ""
+      error_message = "fetch_firecracker needs firecracker_sha256."
+    }
+    precondition {
+      condition     = var.fetch_guest_kernel == "false" || var.guest_kernel_sha256 != ""
+      error_message = "fetch_guest_kernel needs guest_kernel_sha256."
+    }
+  }
+
   connection {
     type        = "ssh"
     host        = each.value.address
