@@ -483,7 +483,7 @@ class Three(unittest.TestCase):
     def processes(self, name):
         """The host's task, its server, its agent."""
         run = self.machines[name].run
-        return [run("sh", "-c", "grep -lx sleep /proc/[0-9]*/comm").stdout.split(),
+        return [run("sh", "-c", "grep -slx sleep /proc/[0-9]*/comm || [ $? -eq 2 ]").stdout.split(),
                 *(run("systemctl", "show", "-P", "MainPID", unit).stdout for unit in ("mentat-server", "mentat-agent"))]
 
     def healthy(self, name, service, count):
