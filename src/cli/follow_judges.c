@@ -54,6 +54,11 @@ int follow_deployment(struct cli *cli, struct follow_item *item, const json_t *s
     return 0;
 }
 
+static bool wanted_live(const json_t *alloc)
+{
+    return follow_alloc_live(alloc) && is(alloc, "desired", "run") && !is(alloc, "leaving", "to stop");
+}
+
 /* How many replicas are wanted and there, and how many are there although they are not wanted. */
 static void count_live(const json_t *allocs, long long *wanted, long long *leaving)
 {
@@ -62,7 +67,34 @@ static void count_live(const json_t *allocs, long long *wanted, long long *leavi
     *wanted = *leaving = 0;
     json_array_foreach(allocs, i, a)
         if (follow_alloc_live(a))
-            ++*(is(a, "desired", "run") && !is(a, "leaving", "to stop") ? wanted : leaving);
+            ++*(wanted_live(a) ? wanted : leaving);
+}
+
+/* Of the replicas that are wanted, those that stand beside one of another version. */
+static long long count_beside(const json_t *allocs)
+{
+    size_t i, k;
+    json_t *a;
+    long long beside = 0;
+    json_array_foreach(allocs, i, a) {
+        bool twice = false;
+        for (k = 0; k < i && wanted_live(a) && !twice; k++) {
+            const json_t *other = json_array_get(allocs, k);
+            twice = wanted_live(other) && json_number(other, "replica") == json_number(a, "replica");
+        }
+        beside += twice;
+    }
+    return beside;
+}
+
+/* While a deployment pauses, replicas of two versions are wanted until somebody decides. */
+static int pauses(struct cli *cli, const json_t *service, bool *paused, struct error *err)
+{
+    const char *id = json_text(service, "status.deployment");
+    CLEANUP_FREE char *path = api_path("/v1/deployments/", id, "");
+    CLEANUP(json_decref) json_t *d = *id ? api_get(cli->api, path, err) : NULL;
+    *paused = d && is(d, "state", "paused");
+    return *id && !d ? -1 : 0;
 }
 
 int follow_settled(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
@@ -81,6 +113,11 @@ int follow_settled(struct cli *cli, struct follow_item *item, const json_t *serv
         *state = FOLLOW_DONE;
         *note = mem_strdup("complete");
     } else {
+        bool paused = false;
+        if (wanted > desired && !leaving && pauses(cli, service, &paused, err))
+            return -1;
+        if (paused)
+            wanted -= count_beside(allocs);
         bool settled = wanted == desired && !leaving && json_number(service, "status.running") >= desired;
         *state = settled && (is(service, "status.state", "running") || !desired) ? FOLLOW_DONE : FOLLOW_GOING;
         CLEANUP_FREE char *left = leaving ? mem_printf("%lld still to stop", leaving) : NULL;

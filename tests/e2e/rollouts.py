@@ -75,6 +75,19 @@ class Rollouts(unittest.TestCase):
         self.assertEqual(self.deployment()["state"], "successful")
         self.assertIn("promoted by operator", self.events())
 
+    def test_scaling_ends_while_a_deployment_pauses(self):
+        """Where two versions stand beside each other more replicas are wanted than the service has."""
+        for strategy, up, down in ("canary", [1, 5], [1, 2]), ("blue-green", [4, 5], [2, 2]):
+            with self.subTest(strategy):
+                self.submit(strategy, canary_percent=10)
+                self.mt("deploy", "web", "--env", "A=1")
+                self.assert_done("5 of 5 healthy", "scale", "web", "5")
+                self.assertEqual(sorted(self.versions().values()), up)
+                self.assert_done("2 of 2 healthy", "scale", "web", "2")
+                self.assertEqual(sorted(self.versions().values()), down)
+                self.assertEqual(self.deployment()["state"], "paused")
+                self.mt("abort", "web")
+
     def test_an_aborted_canary(self):
         self.submit("canary", canary_percent=10)
         self.mt("deploy", "web", "--env", "A=1")
