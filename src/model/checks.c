@@ -242,6 +242,8 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
         PROBLEM("listen", "is for `protocol: tcp`");
     if (i->protocol == PROTOCOL_HTTP && !i->host)
         PROBLEM("host", "is required: the host name of the requests");
+    if (i->redirect_https && !strcmp(i->redirect_https, "true") && !i->tls)
+        PROBLEM("redirect_https", "is for `tls: true`: without it nothing is served where the requests would be sent");
     if (i->acme && !i->tls)
         PROBLEM("acme", "is for `tls: true`");
     if (i->certificate && !i->tls)

@@ -167,6 +167,8 @@ class Rollouts(unittest.TestCase):
                  "same way in as services[0].ingress[0]: give it another host or path, or take one out"),
                 ([{**web[0], "host": "b.example.com", "tls": True, "certificate": "nosuch"}], 400, "invalid",
                  "service two: ingress: there is no secret nosuch; `mt secret put nosuch` makes it"),
+                ([{**web[0], "host": "b.example.com", "redirect_https": True}], 400, "invalid", "the body is not a valid job: "
+                 "services[0].ingress[0].redirect_https: is for `tls: true`: without it nothing is served where the requests would be sent"),
                 ([{**web[0], "host": "b.example.com", "requests_per_second": 5}, {**web[0], "host": "c.example.com"}], 400, "invalid",
                  "the body is not a valid job: services[0].ingress[1]: has other limits than ingress[0], which leads to the same port: "
                  "give both the same `max_body_mb` and `requests_per_second`")):
