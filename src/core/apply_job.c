@@ -363,13 +363,15 @@ static bool version_failed(const struct service_entry *s, const struct version_e
     return false;
 }
 
-/* The newest version that is another than the current one and did not fail; NULL: none. */
+/* The newest version that is another than the current one, not only in its count, and did not fail; NULL: none. */
 static struct version_entry *version_to_go_back_to(const struct core *c, struct service_entry *s)
 {
     bool differs;
     struct version_entry *v = s->current;
     while ((v = TAILQ_PREV(v, version_list_head, link))) {
-        restart_needed(c, &s->current->v.spec, &v->v.spec, &differs);
+        struct service spec = v->v.spec;                /* shallow: only compared */
+        spec.count = s->current->v.spec.count;
+        restart_needed(c, &s->current->v.spec, &spec, &differs);
         if (differs && !version_failed(s, v))
             break;
     }
@@ -408,8 +410,8 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
     struct service spec = to->v.spec;      /* shallow: copied by the new version */
     if (policy_admits(c, &spec, err) || ingress_admits(c, &spec, NULL, err) || secrets_admit(c, &spec, err))
         return -1;
-    if (beside)
-        spec.count = s->current->v.spec.count;
+    if (!p->to_version)
+        spec.count = s->current->v.spec.count;          /* what a scaling asked for stays, but who names a version gets all of it */
     if (quota_admits_service(c, &spec, err))
         return -1;
     snprintf(why, sizeof(why), "rollback to %llu", (unsigned long long)to->v.version);

@@ -154,6 +154,22 @@ static void a_rollback_passes_over_versions_that_failed_or_are_the_same(void **s
     cluster_clear(&c);
 }
 
+static void a_rollback_leaves_the_scale(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 2);
+    cluster_submit(&c, "web", HEALTH "    env: {A: one}\n");
+    int64_t count = core_service(c.core, "web")->spec.count;
+    cluster_submit(&c, "web", HEALTH "    env: {A: two}\n");
+    assert_true(cluster_scale(&c, "web", count + 1));
+    assert_true(cluster_rollback(&c, "web", 0));
+    assert_string_equal(core_service(c.core, "web")->why, "rollback to 1");
+    assert_int_equal(core_service(c.core, "web")->spec.count, count + 1);
+    assert_true(cluster_rollback(&c, "web", 2));       /* who names one gets its count too */
+    assert_int_equal(core_service(c.core, "web")->spec.count, count);
+    cluster_clear(&c);
+}
+
 static void a_rollback_after_the_first_change_failed_says_that_nothing_is_left(void **state)
 {
     struct cluster c;
@@ -646,6 +662,7 @@ int main(void)
         cmocka_unit_test(with_a_static_host_port_the_old_one_stops_first),
         cmocka_unit_test(a_version_that_fails_is_taken_back),
         cmocka_unit_test(a_rollback_passes_over_versions_that_failed_or_are_the_same),
+        cmocka_unit_test(a_rollback_leaves_the_scale),
         cmocka_unit_test(a_rollback_after_the_first_change_failed_says_that_nothing_is_left),
         cmocka_unit_test(what_crashes_soon_after_it_was_healthy_replaces_nothing),
         cmocka_unit_test(a_replica_that_does_not_get_healthy_in_time_fails_the_deployment),
