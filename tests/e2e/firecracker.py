@@ -204,7 +204,7 @@ class Guest(Machines):
         self.assertTrue(by_path["/drives/image"]["is_read_only"])
         self.assertEqual(by_path["/boot-source"]["kernel_image_path"], "/vmlinux")
         self.assertEqual(by_path["/mmds/config"]["version"], "V2")
-        self.assertEqual(by_path["/mmds"], {"mentat": {"service": "web", "job": "web", "replica": "0", "version": "1",
+        self.assertEqual(by_path["/mmds"], {"mentat": {"service": "web", "job": "web", "replica": "0", "version": "1", "namespace": "default",
                                                        "node": "n1", "alloc_id": a["id"]}})
 
     def check_namespace(self):
