@@ -4,7 +4,6 @@ after its machine is killed and after a new version of it. MENTAT_OBJECT_MB is t
 MENTAT_OXIDESTORE a directory in which the image is kept for the next run."""
 import filecmp
 import os
-import signal
 import subprocess
 import sys
 import unittest
@@ -64,14 +63,7 @@ class OxideStore(unittest.TestCase):
 
     def kill_machine(self):
         restarts = self.alloc()["restarts"]
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as f:
-                    line = f.read()
-            except OSError:
-                continue
-            if line.startswith(b"qemu-system") and self.agent.runs.path.encode() in line:
-                os.kill(int(pid), signal.SIGKILL)
+        self.agent.kill_programs("qemu-system")
 
         def again():
             a = self.alloc()

@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
-"""examples/streamforge.yaml: a real log broker with a Raft cluster of its own, in microVMs on three nodes. What it has
-acknowledged stays while any one replica, or the agent beside it, is killed."""
+"""examples/streamforge.yaml: a real log broker with a Raft cluster of its own, in microVMs on three hosts, which find each other by
+name. What it has acknowledged stays while any one replica, or the host that it is on, is killed."""
 import base64
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +12,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import ROOT, Server, Workdir, wait_for  # noqa: E402
-from vmm_lib import VmAgent, Vmm, isolate, missing, node_addresses  # noqa: E402
+from vmm_lib import WIRE_ADDRESS, HostAgent, Vmm, hosts_wire, isolate, missing  # noqa: E402
 
 STREAM = "FORGE"
 
@@ -59,13 +57,15 @@ class StreamForge(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.vmm = Vmm()
-        cls.server = Server().start()
-        cls.hosts = node_addresses(3)
+        cls.server = Server(bind=WIRE_ADDRESS, allow_insecure="true")
+        cls.server.host = WIRE_ADDRESS
+        cls.server.start()
         # The same paths on every node, as on hosts of their own.
         cls.images, cls.volumes = Workdir(), Workdir()
         subprocess.run([os.path.join(ROOT, "examples", "streamforge-image.sh"), cls.images.join("streamforge")], check=True)
-        cls.agents = [VmAgent(cls.server, f"n{i + 1}", cls.vmm, ip=ip, volume_root=cls.volumes.path,
-                              **{"firecracker.image-roots": cls.images.path}).start() for i, ip in enumerate(cls.hosts)]
+        cls.agents = [HostAgent(cls.server, f"n{i + 1}", cls.vmm, volume_root=cls.volumes.path,
+                                **{"firecracker.image-roots": cls.images.path}).start() for i in range(3)]
+        cls.hosts = [a.host_of_its_own.address for a in cls.agents]
         wait_for(lambda: sum(d["name"] == "firecracker" and d["healthy"] for n in cls.server.items("/v1/nodes")
                              for d in n["drivers"]) == 3, 30, "three nodes")
 
@@ -80,6 +80,10 @@ class StreamForge(unittest.TestCase):
         allocs = [a for a in self.server.items("/v1/allocs") if a["state"] == "healthy"]
         assert len(allocs) == 3, [(a["node_name"], a["state"], a["reason"]) for a in self.server.items("/v1/allocs")]
         return {a["replica"]: a for a in allocs}
+
+    def run_of(self, victim):
+        """Which run of a replica this host is at; all three are healthy."""
+        return next((a["id"], a["restarts"]) for a in self.healthy().values() if a["node_name"] == self.agents[victim].name)
 
     def broker(self, host):
         """A connection once the broker takes requests: it must have found the others first."""
@@ -133,21 +137,18 @@ class StreamForge(unittest.TestCase):
         for victim in range(2):
             self.publish(self.hosts[(victim + 1) % 3], sent, 10)
             sent += 10
-            # The machine on this node is killed, with its agent the second time.
+            was = self.run_of(victim)
+            # The machine on this host is killed; the second time the host itself.
             if victim:
-                self.agents[victim].kill()
-            root = self.agents[victim].runs.path.encode()
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
-                    line = f.read()
-                    if line.startswith(b"qemu-system") and root in line:
-                        os.kill(int(pid), signal.SIGKILL)
+                self.agents[victim].cut_power()
+            else:
+                self.agents[victim].kill_programs("qemu-system")
             self.publish(self.hosts[(victim + 1) % 3], sent, 10)
             sent += 10
             if victim:
-                self.agents[victim].start()
-            after = wait_for(self.healthy, 120, "three replicas again")
-            self.assertEqual({r: x["node_name"] for r, x in after.items()}, {r: x["node_name"] for r, x in before.items()})
+                self.agents[victim].restore_power()
+            wait_for(lambda: self.run_of(victim) != was, 120, "three replicas again")
+            self.assertEqual({r: x["node_name"] for r, x in self.healthy().items()}, {r: x["node_name"] for r, x in before.items()})
         wanted = {f"message {i}" for i in range(sent)}
         for host in self.hosts:
             self.assertLessEqual(wanted, set(self.messages(host)), f"what {host} has")
@@ -159,4 +160,5 @@ if __name__ == "__main__":
         print("skipped:", why)
         sys.exit(77)
     isolate()
+    hosts_wire()
     unittest.main(verbosity=2)

@@ -32,14 +32,6 @@ def isolate():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
-def node_addresses(count):
-    """Addresses of this network namespace for nodes, as if they were hosts."""
-    addresses = [f"198.51.100.{i + 1}" for i in range(count)]
-    for a in addresses:
-        subprocess.run(["ip", "addr", "add", a + "/32", "dev", "lo"], check=True)
-    return addresses
-
-
 def missing(*more):
     """Why microVMs, or what needs more programs, cannot be tested here; None: they can."""
     if os.geteuid() != 0:
@@ -158,9 +150,14 @@ class VmAgent(Agent):
             mounts = [line.split()[1] for line in f if f" {self.runs.path}/" in line]
         for path in reversed(mounts):
             subprocess.run(["umount", "-l", path])
+        self.kill_programs()
+
+    def kill_programs(self, name=""):
+        """Those whose command line begins so and has this agent's directory of machines: its own too, when name is empty."""
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
-                if self.runs.path.encode() in f.read():
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", errors="replace") as f:
+                line = f.read()
+                if line.startswith(name) and self.runs.path in line:
                     os.kill(int(pid), signal.SIGKILL)
 
 
@@ -192,6 +189,19 @@ class HostAgent(VmAgent):
         super().__init__(server, name, vmm, ip=address, servers=f"{WIRE_ADDRESS}:{server.port}",
                          **{"firecracker.bridge": "mentat0", "firecracker.network": "auto", **flags})
         self.bridge = "mentat0"
+
+    def cut_power(self):
+        """It is off the wire, and all of it ends: agent, shims, machines. What they left on it stays."""
+        subprocess.run(["ip", "link", "set", self.far_end, "down"], check=True)
+        self.kill()
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self.kill_programs()
+
+    def restore_power(self):
+        subprocess.run(["ip", "link", "set", self.far_end, "up"], check=True)
+        self.start()
 
 
 def hosts_wire():
