@@ -13,7 +13,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "e2e"))
-from ingress_lib import HAPROXY, IngressAgent, Load, TableServer, route, web_service  # noqa: E402
+from clients_lib import Load  # noqa: E402
+from ingress_lib import HAPROXY, IngressAgent, TableServer, route, web_service  # noqa: E402
 from lib import EventStream, Server, free_port, job, wait_for  # noqa: E402
 
 HOST = "web.example.com"
