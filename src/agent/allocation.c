@@ -454,6 +454,12 @@ static enum phase begin_stop(struct allocation *a, enum after_stop after, const 
     return PHASE_STOPPING;
 }
 
+void allocation_adjust(struct allocation *a)
+{
+    if (a->phase == PHASE_UP || a->phase == PHASE_PAUSED)
+        task_adjust(a->task, &a->spec->version.spec.config);
+}
+
 /* --- standing still: what the servers want is asked of the task, whose word then counts --- */
 
 static enum phase pause_ask(struct allocation *a)
@@ -534,6 +540,7 @@ static enum phase do_started(struct allocation *a, const struct alloc_input *in)
     if (!a->health)
         task_settled(a->task);
     a->phase = PHASE_UP;
+    allocation_adjust(a);            /* its version may be another one than that it began with */
     return a->record.paused || a->record.alloc.paused ? pause_ask(a) : a->phase;
 }
 

@@ -95,6 +95,8 @@ struct allocation *allocation_new(struct runner *r, struct spec_ref *spec);
 void allocation_adopt(struct allocation *a);
 /* Its task, when it has volumes, may use them until then (runner_lease_until); `over`: no longer. */
 void allocation_lease(struct allocation *a, bool over);
+/* Its task, when it runs, is as its version says. */
+void allocation_adjust(struct allocation *a);
 /* Lets go of the task, ends the handles; freed when those are closed. */
 void allocation_release(struct allocation *a);
 void allocation_save(struct allocation *a);

@@ -205,6 +205,12 @@ void task_settled(struct task *t)
         t->driver->settled(t);
 }
 
+void task_adjust(struct task *t, const struct config *config)
+{
+    if (t->driver->adjust)
+        t->driver->adjust(t, config);
+}
+
 int task_pause(struct task *t, bool paused, struct error *err)
 {
     return t->driver->pause ? t->driver->pause(t, paused, err) : unsupported(t->driver, "pausing tasks", err);

@@ -149,6 +149,8 @@ int task_signal(struct task *t, int signal, struct error *err);
 int task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
 /* It runs and is well, as far as anybody looks. May be repeated. */
 void task_settled(struct task *t);
+/* What can change of a running task by its configuration (FIELD_ADJUSTABLE) becomes so. Harmless when nothing changed. */
+void task_adjust(struct task *t, const struct config *config);
 /* Lets a task that runs stand still, or go on; `paused` tells. Repeating it does no harm. */
 int task_pause(struct task *t, bool paused, struct error *err);
 int task_stats(struct task *t, struct task_stats *out, struct error *err);
@@ -195,6 +197,7 @@ struct driver {
     int (*secrets_changed)(struct task *t, const struct str_list *files, int signal, struct error *err);
                                       /* NULL: its tasks see the directory */
     void (*settled)(struct task *t);
+    void (*adjust)(struct task *t, const struct config *config);
     int (*pause)(struct task *t, bool paused, struct error *err);
     int (*stats)(struct task *t, struct task_stats *out, struct error *err);
     void (*lease)(struct task *t, int64_t until_ms);

@@ -396,8 +396,11 @@ static bool follow_version(struct runner *r, struct allocation *a, struct alloc 
         return false;
     }
     bool other_checks = !type_equal(&health_type_table, &a->spec->version.spec.health, &spec->version.spec.health);
+    bool other_config = !type_equal(&config_type, &a->spec->version.spec.config, &spec->version.spec.config);
     runner_spec_release(r, a->spec);
     a->spec = spec_hold(spec);
+    if (other_config)
+        allocation_adjust(a);
     return other_checks;
 }
 

@@ -219,6 +219,13 @@ static void pause_answer(struct shim *s, const struct connection *c, bool paused
     shim_message_send(c->fd, &reply);
 }
 
+static void balloon_answer(struct shim *s, const struct connection *c, int mb)
+{
+    struct shim_message reply = {.kind = SHIM_BALLOON_SET, .code = mb};
+    vm_balloon(s, mb, &reply.error);
+    shim_message_send(c->fd, &reply);
+}
+
 static void exec_start(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, int n_fds)
 {
     struct shim_message reply = {.kind = SHIM_EXEC_FAILED};
@@ -256,6 +263,8 @@ static void message_handle(struct shim *s, struct connection *c, size_t n, const
         s->lease_until = m.lease_until;
     else if (m.kind == SHIM_PAUSE)
         pause_answer(s, c, m.code != 0);
+    else if (m.kind == SHIM_BALLOON && s->vm && s->running && !s->ended)
+        balloon_answer(s, c, m.code);
     else if (m.kind == SHIM_SNAPSHOT && s->vm)
         snapshot_begin(s, &m);
     else if (m.kind == SHIM_EXEC)

@@ -88,6 +88,8 @@ bool vm_signal(struct shim *s, int signal);
 bool vm_exec(struct shim *s, struct connection *c, const struct shim_message *m, const int *fds, struct error *err);
 /* Lets the machine stand still, or go on; nothing when it does already. */
 int vm_pause(struct shim *s, bool paused, struct error *err);
+/* How much the guest gives back, in MB. ERROR_SYSTEM: it cannot, or has no balloon. */
+int vm_balloon(struct shim *s, int mb, struct error *err);
 void vm_resize(struct shim *s, struct connection *c, const struct shim_message *m);
 void vm_exec_end(struct shim *s, struct connection *c);
 /* What is known of the monitor is told to a connection that begins. */

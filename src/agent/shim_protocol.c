@@ -147,11 +147,13 @@ void shim_message_encode(const struct shim_message *m, struct buf *out)
         break;
     case SHIM_PAUSED:
     case SHIM_SNAPSHOT_MADE:
+    case SHIM_BALLOON_SET:
         put_string(out, error_code_name(m->error.code));
         put_string(out, m->error.text);
         buf_add_u32(out, (uint32_t)m->code);
         break;
     case SHIM_PAUSE:
+    case SHIM_BALLOON:
         buf_add_u32(out, (uint32_t)m->code);
         break;
     case SHIM_SIGNAL:
@@ -217,9 +219,11 @@ int shim_message_decode(const void *bytes, size_t n, struct shim_message *m)
         break;
     case SHIM_PAUSED:
     case SHIM_SNAPSHOT_MADE:
+    case SHIM_BALLOON_SET:
         good = get_error(&c, &m->error) && get_int(&c, &m->code);
         break;
     case SHIM_PAUSE:
+    case SHIM_BALLOON:
         good = get_int(&c, &m->code);
         break;
     case SHIM_SIGNAL:

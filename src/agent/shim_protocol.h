@@ -37,6 +37,8 @@ enum shim_message_kind {
                                         do not answer */
     SHIM_SNAPSHOT = 'Z',             /* agent → shim: args: where state and memory go, as the monitor sees it */
     SHIM_SNAPSHOT_MADE = 'z',        /* shim → agent: code 1: the guest speaks over the serial line; error */
+    SHIM_BALLOON = 'B',              /* agent → shim: code: MB that the guest gives back */
+    SHIM_BALLOON_SET = 'b',          /* shim → agent: the answer; code as in that, error */
     SHIM_SIGNAL = 'K',               /* agent → shim: signal */
     SHIM_STOP = 'T',                 /* agent → shim: signal, timeout_ms */
     SHIM_SECRETS = 'P',              /* agent → shim: args are files of its secrets directory that were replaced: the guest gets

@@ -211,6 +211,13 @@ int vm_pause(struct shim *s, bool paused, struct error *err)
     return 0;
 }
 
+int vm_balloon(struct shim *s, int mb, struct error *err)
+{
+    char request[64];
+    snprintf(request, sizeof request, "PATCH /balloon\n{\"amount_mib\": %d}", mb);
+    return vmm_ask(s->spec.vm.api, request, err);
+}
+
 bool vm_signal(struct shim *s, int signal)
 {
     if (s->vm->spoken < 0 || s->vm->guest_ended)

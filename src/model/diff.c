@@ -106,6 +106,11 @@ static void diff_field(struct walk *w, const struct field *f, const void *before
     }
 }
 
+static bool stays_in_place(const struct field *f, const void *before, const void *after)
+{
+    return f->flags & FIELD_NO_RESTART || (f->flags & FIELD_ADJUSTABLE && !field_is_zero(f, before) && !field_is_zero(f, after));
+}
+
 static void diff_object(struct walk *w, const struct type *t, const void *before, const void *after, const char *path)
 {
     bool restart = w->restart;
@@ -113,7 +118,7 @@ static void diff_object(struct walk *w, const struct type *t, const void *before
         if (f->flags & (FIELD_INTERNAL | FIELD_SECRET) || field_equal(f, field_value(f, before), field_value(f, after)))
             continue;
         CLEANUP_FREE char *field_path = *path ? mem_printf("%s.%s", path, f->name) : mem_strdup(f->name);
-        w->restart = restart && !(f->flags & FIELD_NO_RESTART);
+        w->restart = restart && !stays_in_place(f, field_value(f, before), field_value(f, after));
         diff_field(w, f, field_value(f, before), field_value(f, after), field_path);
     }
     w->restart = restart;

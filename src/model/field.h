@@ -51,6 +51,7 @@ enum field_flags {
     FIELD_EXPAND = 1 << 7,       /* the agent replaces ${replica} and its like in it; see model/expand.h */
     FIELD_QUALIFIED = 1 << 8,    /* a string with its namespace before it (model/namespace.h), which users see without */
     FIELD_NAMESPACE = 1 << 9,    /* and the object's `namespace` comes from it, where it is not default */
+    FIELD_ADJUSTABLE = 1 << 10,   /* a change from one value to another does not replace running replicas; from or to none does */
 };
 
 struct type;

@@ -53,7 +53,7 @@ static const struct field config_fields[] = {
     INT(config, vcpus, 4, .only = FIRECRACKER, RANGE(1, 32), .default_text = "1", .help = "Virtual processors."),
     SIZE_MB(config, memory_mb, 5, .only = FIRECRACKER, RANGE(16, MANY), .default_text = "128",
             .help = "Memory of the microVM."),
-    SIZE_MB(config, balloon_mb, 19, .only = FIRECRACKER, RANGE(0, MANY),
+    SIZE_MB(config, balloon_mb, 19, .flags = FIELD_ADJUSTABLE, .only = FIRECRACKER, RANGE(0, MANY),
             .help = "How much of `memory_mb` the guest gives back to the node while it does not need it itself."),
     OBJECT(config, rate_limits, 6, rate_limits, .only = FIRECRACKER, .help = "Limits of disk and network."),
     ENUM(config, pull, 7, pull_policy_names, .only = DOCKER, .default_text = "missing", .help = "When the image is pulled."),

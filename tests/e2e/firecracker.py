@@ -416,8 +416,10 @@ class Vsock(Machines):
         for name, value in (("key", KEYS[0]), ("big", BIG), ("word", WORD)):
             self.mt("secret", "put", name, stdin=value)
         self.submit("web", config="balloon_mb: 32", wait=True, more=SECRETS)
-        asked = [r["body"] for r in self.vmm.requests() if r["path"] == "/balloon" and r["id"].startswith(self.alloc("web")["id"])]
-        self.assertEqual(asked, [{"amount_mib": 32, "deflate_on_oom": True}])
+        first = self.alloc("web")["id"]
+        self.assertEqual(self.asked_of_balloon()[0], {"amount_mib": 32, "deflate_on_oom": True})
+        self.submit("web", config="balloon_mb: 48", wait=True, more=SECRETS)
+        wait_for(lambda: self.asked_of_balloon()[-1] == {"amount_mib": 48}, 30, "a larger balloon")
         wait_for(lambda: self.server.mt("logs", "web").stdout.count("\n") == 5, 30, "what it was given")
         logs = self.server.mt("logs", "web")
         lines = logs.stdout.splitlines()
@@ -430,12 +432,18 @@ class Vsock(Machines):
         self.assertEqual((a.returncode, a.stdout), (5, "some words\nand input"))
         seen = wait_for(self.check_metrics, 30, "two lines of metrics")
         self.agent.kill()
+        self.submit("web", config="balloon_mb: 40", more=SECRETS)
         self.agent.start()
         self.agent.wait_api()
         wait_for(lambda: self.server.mt("exec", "web", "--", "x").returncode == 5, 30, "the adopted machine")
+        wait_for(lambda: self.asked_of_balloon()[-1] == {"amount_mib": 40}, 30, "the balloon that it missed")
+        self.assertEqual((self.alloc("web")["id"], self.alloc("web")["version"], self.alloc("web")["restarts"]), (first, 3, 0))
         wait_for(lambda: self.check_metrics() > seen, 30, "metrics that go on where they were")
         self.mt("stop", "web")
         self.assertEqual(self.alloc("web")["exit_signal"], 15)
+
+    def asked_of_balloon(self):
+        return [r["body"] for r in self.vmm.requests() if r["path"] == "/balloon" and r["id"].startswith(self.alloc("web")["id"])]
 
     def check_metrics(self):
         """How many lines of the monitor's have come, by what the agent tells of them; None: not two yet."""

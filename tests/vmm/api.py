@@ -95,7 +95,7 @@ def tap_open(device, name):
 class Machine:
     """The state of one monitor. root: what its paths are below, with a jailer. guest: boot(machine) starts one, pause(True) lets it
     stand still, save(path) writes its memory, and load(machine, path) makes it of that, standing still."""
-    kept = ("config", "boot", "drives", "interfaces", "vsock", "metadata_for", "entropy")
+    kept = ("config", "boot", "drives", "interfaces", "vsock", "metadata_for", "entropy", "balloon")
 
     def __init__(self, root, guest):
         self.root, self.guest, self.paused = root, guest, False
@@ -104,6 +104,7 @@ class Machine:
         self.metadata_for, self.metadata, self.metrics = None, None, None
         self.taps = {}                   # descriptors by interface
         self.entropy = self.started = self.logged = False
+        self.balloon = None
 
     def path(self, p):
         return self.root + p if self.root and p.startswith("/") else p
@@ -164,7 +165,7 @@ class Machine:
         except ValueError:
             self.guest.broken = True
             raise Fault("Load microVM snapshot error: failed to restore: crc mismatch")
-        self.config, self.boot, self.entropy = kept["config"], kept["boot"], kept["entropy"]
+        self.config, self.boot, self.entropy, self.balloon = (kept[k] for k in ("config", "boot", "entropy", "balloon"))
         for d in kept["drives"]:
             self.put_drives(d)
         for n in kept["interfaces"]:
@@ -234,6 +235,14 @@ class Machine:
         if not self.metadata_for:
             raise Fault("The MMDS data store is not initialized.")
         self.metadata = b
+
+    def patch_balloon(self, body):
+        fields("amount_mib", amount_mib=whole)(body)
+        if not self.started:
+            raise Fault("The requested operation is not supported before starting the microVM.")
+        if not self.balloon:
+            raise Fault("Balloon device not found.")
+        self.put_balloon({**self.balloon, **body})
 
     def put_entropy(self, b):
         self.entropy = True

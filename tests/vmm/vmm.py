@@ -165,8 +165,8 @@ class Monitor:
             if method == "GET" and path == "/":
                 state = "Paused" if self.machine.paused else "Running" if self.machine.started else "Not started"
                 return 200, json.dumps({"id": self.id, "state": state, "vmm_version": VERSION, "app_name": "Firecracker"})
-            if method == "PATCH" and path == "/vm":
-                self.machine.patch_vm(body)
+            if method == "PATCH" and path in ("/vm", "/balloon"):
+                getattr(self.machine, "patch_" + path[1:])(body)
                 return 204, ""
             if method != "PUT":
                 raise api.Fault(f"Invalid request method and/or path: {method} {path}.")

@@ -626,6 +626,12 @@ static void firecracker_task_free(struct task *task)
     shim_task_free(task);
 }
 
+static void firecracker_adjust(struct task *task, const struct config *config)
+{
+    if (config->balloon_mb)
+        shim_task_balloon((struct shim_task *)task, config->balloon_mb);
+}
+
 const struct driver driver_firecracker = {
     .name = "firecracker",
     .task_size = sizeof(struct firecracker_task),
@@ -637,6 +643,7 @@ const struct driver driver_firecracker = {
     .adopt = firecracker_adopt,
     .stop = firecracker_stop,
     .signal = shim_task_signal,
+    .adjust = firecracker_adjust,
     .pause = shim_task_pause,
     .settled = firecracker_settled,
     .secrets_changed = shim_task_secrets_changed,

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/process.h"
 
@@ -227,6 +228,8 @@ static void message_handle(struct shim_task *t, const struct shim_message *m)
         started_tell(t, NULL, m->pid, m->started_at);
     } else if (m->kind == SHIM_PAUSED && t->head.events->paused) {
         t->head.events->paused(t->head.arg, m->code, m->error.code ? &m->error : NULL);
+    } else if (m->kind == SHIM_BALLOON_SET && m->error.code) {
+        LOG_W("a microVM's balloon stays as it was", "alloc", t->alloc_id, "mb", LOG_I64(m->code), "error", m->error.text);
     } else if (m->kind == SHIM_SNAPSHOT_MADE && t->snapshot_made) {
         t->snapshot_made(t, m->code, m->error.code ? &m->error : NULL);
     } else if (m->kind == SHIM_FAILED && !t->told_started) {
@@ -518,6 +521,13 @@ int shim_task_snapshot(struct shim_task *t, const char *state, const char *memor
     int result = shim_send(t, &m, err);
     str_list_clear(&m.args);
     return result;
+}
+
+void shim_task_balloon(struct shim_task *t, int64_t mb)
+{
+    struct error err = {0};
+    if (shim_send(t, &(struct shim_message){.kind = SHIM_BALLOON, .code = (int)mb}, &err) < 0)
+        LOG_W("a microVM's balloon stays as it was", "alloc", t->alloc_id, "error", err.text);
 }
 
 int shim_task_pause(struct task *task, bool paused, struct error *err)

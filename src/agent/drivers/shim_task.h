@@ -59,6 +59,7 @@ void shim_task_stop(struct task *t, int signal, int64_t timeout_ms);
 int shim_task_signal(struct task *t, int signal, struct error *err);
 int shim_task_secrets_changed(struct task *t, const struct str_list *files, int signal, struct error *err);
 int shim_task_snapshot(struct shim_task *t, const char *state, const char *memory, struct error *err);
+void shim_task_balloon(struct shim_task *t, int64_t mb);
 int shim_task_pause(struct task *t, bool paused, struct error *err);
 int shim_task_stats(struct task *t, struct task_stats *out, struct error *err);
 void shim_task_lease(struct task *t, int64_t until_ms);

@@ -183,6 +183,11 @@ void task_stop(struct task *task, int signal, int64_t timeout_ms)
         fake_exit(t->run, 143);
 }
 
+void task_adjust(struct task *task, const struct config *config)
+{
+    ((struct fake_task *)task)->run->balloon_mb = config->balloon_mb;
+}
+
 int task_pause(struct task *task, bool paused, struct error *err)
 {
     struct fake_task *t = (struct fake_task *)task;

@@ -9,6 +9,7 @@ struct fake_run {
     char alloc_id[16];
     uint64_t run;
     bool paused;
+    int64_t balloon_mb;
     bool alive, exited;              /* alive: the process is there */
     struct task_exit how;
     struct fake_task *task;          /* whoever holds it; NULL after the agent let go */

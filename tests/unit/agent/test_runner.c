@@ -501,13 +501,17 @@ static void a_new_version_without_a_restart_is_kept_in_the_store(void **state)
     run_one(w);
     w->work.services.v[0].version = 2;
     w->work.services.v[0].spec.restart.attempts = 0;
+    w->work.services.v[0].spec.config.balloon_mb = 32;
     w->work.allocs.v[0].version = 2;
     say(w, false);
     settle(w);
+    assert_int_equal(fake_find(A)->balloon_mb, 32);
     reopen(w, true);
     assert_int_equal(record_of(w, A)->alloc.version, 2);    /* before the servers say anything */
+    fake_find(A)->balloon_mb = 0;    /* as if it came while nobody was there */
     say(w, true);
     UNTIL(w, state_of(w, A) == ALLOC_RUNNING);
+    assert_int_equal(fake_find(A)->balloon_mb, 32);
     assert_int_equal(fake.starts, 1);
     fake_exit(fake_find(A), 1);
     UNTIL(w, state_of(w, A) == ALLOC_FAILED);               /* by the restart policy of the new version */

@@ -117,6 +117,26 @@ static void a_difference_says_what_changed_and_whether_replicas_are_replaced(voi
     type_clear(&service_type, &b);
 }
 
+static void a_balloon_that_is_there_changes_in_place(void **state)
+{
+    struct service a = service_of("name: web\ndriver: firecracker\nconfig: {image: /srv/web}\n");
+    struct service b = service_of("name: web\ndriver: firecracker\nconfig: {image: /srv/web, balloon_mb: 32}\n");
+    struct service c = service_of("name: web\ndriver: firecracker\nconfig: {image: /srv/web, balloon_mb: 64}\n");
+    const struct { const struct service *from, *to; bool restart; } changes[] = {
+        {&b, &c, false}, {&a, &b, true}, {&c, &a, true},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+        struct change_list l = {0};
+        type_diff(&service_type, changes[i].from, changes[i].to, &l);
+        assert_int_equal(l.n, 1);
+        assert_int_equal(change_at(&l, "config.balloon_mb")->restart, changes[i].restart);
+        change_list_clear(&l);
+    }
+    type_clear(&service_type, &a);
+    type_clear(&service_type, &b);
+    type_clear(&service_type, &c);
+}
+
 static void what_this_release_does_not_do_is_told_by_its_key(void **state)
 {
     static const char yaml[] =
@@ -253,6 +273,7 @@ int main(void)
         cmocka_unit_test(every_broken_file_gets_its_message),
         cmocka_unit_test(the_reference_file_reads_and_writes_back),
         cmocka_unit_test(a_difference_says_what_changed_and_whether_replicas_are_replaced),
+        cmocka_unit_test(a_balloon_that_is_there_changes_in_place),
         cmocka_unit_test(what_this_release_does_not_do_is_told_by_its_key),
         cmocka_unit_test(a_file_says_of_which_namespace_it_is),
         cmocka_unit_test(an_unknown_variable_is_told_once_with_its_way_out),
