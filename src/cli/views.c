@@ -132,14 +132,14 @@ static void cell_positive(const json_t *row, const json_t *value, struct buf *ou
 }
 
 const struct column view_services[] = {
-    {"NAMESPACE", "namespace", .sparse = true}, {"SERVICE", "name"}, {"JOB", "job", .wide = true}, {"DRIVER", "driver"}, {"MODE", "mode"},
-    {"VERSION", "version", .right = true}, {"STATE", "state"}, {"RUNNING", "running", cell_replicas, .right = true},
+    {"NAMESPACE", "namespace", .sparse = true}, {"SERVICE", "name"}, {"JOB", "job", .wide = true}, {"DRIVER", "driver"},
+    {"MODE", "mode"}, {"VERSION", "version", .right = true}, {"STATE", "state"}, {"RUNNING", "running", cell_replicas, .right = true},
     {"HEALTHY", "healthy", .right = true}, {"FAILED", "failed", .right = true},
     {"NEXT RUN", "next_run_at", cell_time, .wide = true}, {"REASON", "reason"}, {0},
 };
 const struct column view_service[] = {
-    {"Service", "status.name"}, {"Namespace", "status.namespace"}, {"Job", "status.job"}, {"Driver", "status.driver"}, {"Mode", "status.mode"},
-    {"State", "status.state"}, {"Reason", "status.reason"}, {"Version", "status.version"},
+    {"Service", "status.name"}, {"Namespace", "status.namespace"}, {"Job", "status.job"}, {"Driver", "status.driver"},
+    {"Mode", "status.mode"}, {"State", "status.state"}, {"Reason", "status.reason"}, {"Version", "status.version"},
     {"Submitted", "current.submitted_at", cell_time}, {"By", "current.submitted_by"}, {"Why", "current.why"},
     {"Desired", "status.desired"}, {"Running", "status.running"}, {"Healthy", "status.healthy"},
     {"Failed", "status.failed", cell_positive}, {"Schedule", "current.spec.schedule"},

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/namespace.h"
 #include "world.h"
 
 static void init_ports(struct world *w, struct service *s)
@@ -78,6 +79,26 @@ static void init_mode(struct world *w, struct service *s)
     s->time_zone_rule = mem_strdup("CET-1CEST,M3.5.0,M10.5.0/3");
 }
 
+/* Every second job is of another namespace, with services of the same names as there are in default. */
+#define NAMESPACE "team"
+
+static const char *namespace_of_job(uint32_t number)
+{
+    return number % 2 ? NAMESPACE : NULL;
+}
+
+static char *job_name(uint32_t number)
+{
+    CLEANUP_FREE char *name = mem_printf("j%u", number);
+    return namespace_qualify(namespace_of_job(number), name);
+}
+
+static char *service_name(const char *namespace, uint32_t number)
+{
+    CLEANUP_FREE char *name = mem_printf("s%u", number);
+    return namespace_qualify(namespace, name);
+}
+
 static void init_service(struct world *w, struct service *s, uint32_t number)
 {
     type_clear(&service_type, s);
@@ -116,16 +137,17 @@ static void init_job(struct world *w, struct job *job)
     uint32_t first = number * 3, most = w->k.services - first < 3 ? w->k.services - first : 3;
     uint32_t n = 1 + (uint32_t)random_below(&w->r, most);
     job->name = mem_printf("j%u", number);
+    job->namespace = mem_strdup(namespace_of_job(number));
     for (uint32_t i = 0; i < n; i++) {
         const struct service_version *now;
         struct service *s = list_add((struct list *)&job->services, &service_type);
         uint32_t which = chance(w, 2) ? (uint32_t)random_below(&w->r, w->k.services) : first + i;
-        char name[16];
-        snprintf(name, sizeof(name), "s%u", which);
+        CLEANUP_FREE char *name = service_name(job->namespace, which);
         now = core_service(servers_core(w), name);
         if (now && chance(w, 60)) {              /* as it is, or changed a little */
             type_clear(&service_type, s);
             type_copy(&service_type, s, &now->spec);
+            mem_set_string(&s->name, namespace_bare(name));
             if (chance(w, 40))
                 s->count = s->mode == MODE_EVERY_NODE ? 1 : (int64_t)random_below(&w->r, w->k.count + 1);
             if (chance(w, 40))
@@ -157,12 +179,32 @@ static void act_repeat(struct world *w)
     servers_command(w, &c, (struct origin){.asker = chance(w, 50) ? ASKER_CLIENT : ASKER_NONE});
 }
 
+/* There, with or without a quota, or gone again where nothing is in it. */
+static void act_namespace(struct world *w)
+{
+    struct command c;
+    if (chance(w, 20)) {
+        command_init(&c, COMMAND_NAMESPACE_DELETE, 0, NULL, "sim");
+        ((struct command_namespace_delete *)c.payload)->name = mem_strdup(NAMESPACE);
+    } else {
+        command_init(&c, COMMAND_NAMESPACE_PUT, 0, NULL, "sim");
+        struct namespace *n = &((struct command_namespace_put *)c.payload)->namespace;
+        n->name = mem_strdup(chance(w, 80) ? NAMESPACE : NAMESPACE_DEFAULT);
+        if (chance(w, 40))
+            n->quota = (struct quota){.replicas = (int64_t)random_below(&w->r, 3 * w->k.count + 1),
+                                      .cpus = 0.1 * (double)random_below(&w->r, 99)};
+    }
+    servers_command(w, &c, (struct origin){0});
+}
+
 void action_submit(struct world *w)
 {
     struct command c;
     char key[16];
     snprintf(key, sizeof(key), "key-%u", (unsigned)random_below(&w->r, KEYS));
     bool keyed = chance(w, 15);
+    if (!namespace_exists(core_access(servers_core(w)), NAMESPACE))
+        act_namespace(w);
     command_init(&c, COMMAND_JOB_SUBMIT, 0, keyed ? key : NULL, "sim");
     init_job(w, &((struct command_job_submit *)c.payload)->job);
     if (keyed)
@@ -173,7 +215,8 @@ void action_submit(struct world *w)
 
 static char *some_service(struct world *w)
 {
-    return mem_printf("s%u", (unsigned)random_below(&w->r, w->k.services));
+    uint32_t number = (uint32_t)random_below(&w->r, w->k.services);
+    return service_name(namespace_of_job(number / 3), number);
 }
 
 static void act_scale(struct world *w)
@@ -239,7 +282,7 @@ static void act_delete(struct world *w)
     } else {
         command_init(&c, COMMAND_JOB_DELETE, 0, NULL, NULL);
         struct command_job_delete *p = c.payload;
-        p->name = mem_printf("j%u", (unsigned)random_below(&w->r, (w->k.services + 2) / 3));
+        p->name = job_name((uint32_t)random_below(&w->r, (w->k.services + 2) / 3));
         p->purge = chance(w, 30);
     }
     servers_command(w, &c, (struct origin){0});
@@ -342,7 +385,7 @@ static const struct {
 } actions[] = {
     {action_submit, 20}, {act_scale, 8}, {act_restart, 4}, {act_rollback, 3}, {act_delete, 3}, {act_node_state, 8},
     {act_node_facts, 2}, {act_node_remove, 1}, {act_node_loss, 10}, {act_alloc, 6}, {act_garbage, 1}, {act_repeat, 2},
-    {act_ask, 2}, {act_promote, 5}, {act_abort, 2}, {act_silence, 2},
+    {act_ask, 2}, {act_promote, 5}, {act_abort, 2}, {act_silence, 2}, {act_namespace, 2},
 };
 
 void action_random(struct world *w)

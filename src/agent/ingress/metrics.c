@@ -154,7 +154,7 @@ static void add_times(const struct ingress_node *in, struct buf *out)
         const struct backend *b = backend_of(in, &in->totals.v[i]);
         if (!t || !b)
             continue;
-        CLEANUP_FREE char *labels = mem_printf("service=\"%s\",backend=\"%s\"", b->service, b->name);
+        CLEANUP_FREE char *owner = metric_labels(b->service), *labels = mem_printf("%s,backend=\"%s\"", owner, b->name);
         int64_t below = 0;
         unsigned step = 0;
         for (size_t k = 0; k < ARRAY_LEN(time_ends); k++) {
