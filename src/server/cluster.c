@@ -39,6 +39,8 @@ struct cluster {
     bool lost;                      /* it is not, and those who wait for changes were told so */
     uint64_t stranger;              /* a server of the state that is not in the membership, and since when */
     int64_t stranger_since_ms;
+    uint64_t unheard;               /* a member that this leader never heard of, and since when */
+    int64_t unheard_since_ms;
 };
 
 struct member_rows { struct consensus_member v[MEMBERS_MOST]; size_t n; };
@@ -301,25 +303,35 @@ static void forget_strangers(struct cluster *u)
     }
 }
 
-/* Only when as many voters as there shall be are well without it. */
+/* Only when as many voters as there shall be are well without it. One that this leader never heard of may have come a moment
+ * ago: it counts from when it was seen first. */
 static void remove_dead(struct cluster *u)
 {
     struct control *c = u->c;
     int64_t limit = c->config->dead_server_after_ms, now = time_monotonic_ms();
-    if (c->role != CONSENSUS_LEADER)
+    if (c->role != CONSENSUS_LEADER) {
         u->leads_since_ms = now;
-    if (!limit || c->role != CONSENSUS_LEADER || u->removing || c->stopping || now - u->leads_since_ms < limit)
+        u->unheard = 0;
+    }
+    if (!limit || c->role != CONSENSUS_LEADER)
         return;
     struct member_rows rows = rows_of(c);
-    uint64_t dead = 0;
+    uint64_t dead = 0, unheard = 0;
     int64_t well = 0, least = c->config->expect > SERVERS_LEAST ? c->config->expect : SERVERS_LEAST;
     for (size_t i = 0; i < rows.n; i++) {
         const struct consensus_member *m = &rows.v[i];
         bool silent = !m->self && (m->contact_ms < 0 || m->contact_ms >= limit);
         well += m->membership == CONSENSUS_VOTER && !silent;
-        dead = silent ? m->id : dead;
+        dead = silent && m->contact_ms >= 0 ? m->id : dead;
+        unheard = silent && m->contact_ms < 0 ? m->id : unheard;
     }
-    if (!dead || well < least)
+    if (unheard != u->unheard) {
+        u->unheard = unheard;
+        u->unheard_since_ms = now;
+    }
+    if (!dead && unheard && now - u->unheard_since_ms >= limit)
+        dead = unheard;
+    if (!dead || well < least || u->removing || c->stopping || now - u->leads_since_ms < limit)
         return;
     char time[TIME_TEXT_SIZE];
     duration_format(time, limit);

@@ -2,6 +2,7 @@
 """Several real servers as one: any of them answers, leaders are killed under load, servers come, go, move and are replaced."""
 import contextlib
 import http.client
+import datetime
 import json
 import os
 import random
@@ -16,7 +17,8 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster_lib import Cluster, Load, check_history  # noqa: E402
-from lib import PATIENCE, Agent, EventStream, FakeAgent, Server, SmallDisk, exec_service, job, program, wait_for  # noqa: E402
+from lib import (  # noqa: E402
+    PATIENCE, Agent, EventStream, FakeAgent, Server, SmallDisk, exec_service, free_port, job, program, wait_for)
 
 
 def mt(server, *args, **kw):
@@ -574,6 +576,24 @@ class Losses(ClusterTest):
         expected = sorted(s.flags["name"] for s in self.cluster.alive())
         wait_for(lambda: names() == expected, 30, "the removal of the dead server")
         self.cluster.wait_equal()
+
+    def test_a_server_that_nobody_heard_of_yet_has_as_long_as_any(self):
+        """The second one joins when its leader leads for so long already that it may remove who is dead."""
+        leader = self.cluster.leader()
+
+        def times(name):
+            events = leader.get("/v1/events?limit=1000&kind=server", headers={"Accept": "application/json"}).json["items"]
+            return [datetime.datetime.fromisoformat(e["time"].replace("Z", "+00:00")) for e in events if e["subject"] == name]
+        for name, number in (("silent-1", 101), ("silent-2", 102)):
+            token = json.loads(self.assert_mt(leader, "cluster", "token", "-o", "json"))["token"]
+            answer = leader.post("/v1/cluster/servers", {
+                "id": str(number), "name": name, "address": f"127.0.0.1:{free_port()}", "raft_address": f"127.0.0.1:{free_port()}",
+                "version": "1.0", "level": 99, "token": token})
+            self.assertEqual(answer.status, 200, answer)
+            wait_for(lambda: len(times(name)) == 2, 30, f"{name} joined and removed")
+        joined, removed = times("silent-2")
+        self.assertGreaterEqual((removed - joined).total_seconds(), 2 * PATIENCE)
+        self.assertEqual(len(self.cluster.voters(leader)), 3)
 
     def test_a_server_moves_to_other_addresses(self):
         mover = self.cluster.followers()[0]
