@@ -12,6 +12,8 @@
 
 /* Servers of a lower level replace replicas for their checks, and all servers must come to the same state. */
 #define CHECKS_IN_PLACE_LEVEL 4
+/* Servers of a lower level go back to the count of a version, too. */
+#define SCALE_STAYS_LEVEL 5
 
 static bool restart_needed(const struct core *c, const struct service *before, const struct service *after, bool *changed)
 {
@@ -370,7 +372,8 @@ static struct version_entry *version_to_go_back_to(const struct core *c, struct 
     struct version_entry *v = s->current;
     while ((v = TAILQ_PREV(v, version_list_head, link))) {
         struct service spec = v->v.spec;                /* shallow: only compared */
-        spec.count = s->current->v.spec.count;
+        if (core_level(c) >= SCALE_STAYS_LEVEL)
+            spec.count = s->current->v.spec.count;
         restart_needed(c, &s->current->v.spec, &spec, &differs);
         if (differs && !version_failed(s, v))
             break;
@@ -410,7 +413,7 @@ int apply_service_rollback(struct core *c, const void *payload, struct buf *body
     struct service spec = to->v.spec;      /* shallow: copied by the new version */
     if (policy_admits(c, &spec, err) || ingress_admits(c, &spec, NULL, err) || secrets_admit(c, &spec, err))
         return -1;
-    if (!p->to_version)
+    if (beside || (!p->to_version && core_level(c) >= SCALE_STAYS_LEVEL))
         spec.count = s->current->v.spec.count;          /* what a scaling asked for stays, but who names a version gets all of it */
     if (quota_admits_service(c, &spec, err))
         return -1;

@@ -413,21 +413,28 @@ static void settle_leaving(struct pass *p)
     }
 }
 
+static void roll_restart(struct pass *p, const struct alloc_entry *a, int64_t *budget)
+{
+    if (!a || a->a.generation >= p->s->generation || a->a.leaving)
+        return;
+    bool serves = alloc_serves(a);
+    if (serves && *budget <= 0)
+        return;
+    *budget -= serves;
+    pass_restart(p, a);
+}
+
+/* Replicas of an older version are restarted where they stay; elsewhere new ones take their place. */
 static void roll_restarts(struct pass *p)
 {
     int64_t budget = p->want.spec->deploy.max_unavailable - (int64_t)p->busy;
     for (uint32_t i = 0; i < p->slots.n; i++) {
         const struct slot *slot = &p->slots.v[i];
-        if (!slot->desired || !slot->fresh || slot->fresh->a.generation >= p->s->generation)
+        if (!slot->desired)
             continue;
-        if (slot->fresh->a.leaving)
-            continue;
-        bool serves = alloc_serves(slot->fresh);
-        if (serves && budget <= 0)
-            continue;
-        if (serves)
-            budget--;
-        pass_restart(p, slot->fresh);
+        roll_restart(p, slot->fresh, &budget);
+        if (p->beside)
+            roll_restart(p, slot->old, &budget);
     }
 }
 

@@ -80,6 +80,16 @@ void cluster_node_holds(struct cluster *c, unsigned node, const char *service)
     add_node(c, node, false, service);
 }
 
+void cluster_level(struct cluster *c, int64_t level)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_MEMBER_SET, c->now, NULL, NULL);
+    struct command_member_set *p = cmd.payload;
+    p->member = (struct member){.id = mem_strdup("11"), .name = mem_strdup("s1"), .address = mem_strdup("10.0.0.1:4646"),
+                                .raft_address = mem_strdup("10.0.0.1:4648"), .version = mem_strdup("1.0"), .level = level};
+    assert_true(cluster_apply(c, &cmd));
+}
+
 void cluster_decide(struct cluster *c)
 {
     for (int i = 0; i < 100; i++) {

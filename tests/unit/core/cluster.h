@@ -19,6 +19,7 @@ const char *cluster_node_id(unsigned node);
 void cluster_add_node(struct cluster *c, unsigned node);
 void cluster_add_ingress_node(struct cluster *c, unsigned node);
 void cluster_node_holds(struct cluster *c, unsigned node, const char *service);  /* it tells of the volume of replica 0 */
+void cluster_level(struct cluster *c, int64_t level);            /* what its server knows (COMMAND_LEVEL) */
 bool cluster_apply(struct cluster *c, struct command *cmd);      /* encodes, applies, clears; true: done */
 void cluster_decide(struct cluster *c);                          /* until nothing is left */
 void cluster_pass(struct cluster *c, int64_t ms);                /* time passes, then the leader decides */

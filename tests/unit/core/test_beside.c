@@ -394,6 +394,54 @@ static void without_an_older_version_there_is_nothing_to_stand_beside(void **sta
     cluster_clear(&c);
 }
 
+/* How many of those wanted were not restarted as often as their service. */
+static unsigned not_restarted(struct cluster *c, int64_t times)
+{
+    const struct alloc *a;
+    unsigned n = 0;
+    for (unsigned i = 0; (a = cluster_wanted(c, "web", i)); i++)
+        n += a->generation < times;
+    return n;
+}
+
+/* The one replica that leaves the ingress; the caller frees. */
+static char *the_leaving(struct cluster *c)
+{
+    const struct alloc *a, *found = NULL;
+    for (unsigned i = 0; (a = cluster_wanted(c, "web", i)); i++) {
+        assert_false(found && a->leaving);
+        found = a->leaving ? a : found;
+    }
+    assert_non_null(found);
+    return mem_strdup(found->id);
+}
+
+static void a_restart_during_a_pause_is_one_of_both_sides(void **state)
+{
+    struct cluster c;
+    begin(&c, CANARY);
+    fill(&c, CANARY, "b");
+    follow(&c);
+    assert_state(&c, DEPLOYMENT_PAUSED);
+    assert_true(cluster_service(&c, COMMAND_SERVICE_RESTART, "web"));
+    cluster_decide(&c);
+    for (unsigned left = 11; left > 0; left--) {
+        CLEANUP_FREE char *id = the_leaving(&c);
+        assert_int_equal(not_restarted(&c, 1), left);
+        cluster_proxy(&c, 7, id);
+        cluster_decide(&c);
+        assert_int_equal(not_restarted(&c, 1), left - 1);
+        cluster_pass(&c, 1000);
+        cluster_report(&c, id, ALLOC_STARTING);
+        cluster_report(&c, id, ALLOC_HEALTHY);
+        cluster_decide(&c);
+        follow(&c);
+    }
+    assert_table(&c, "v1 10x9, v2 1x10");
+    assert_state(&c, DEPLOYMENT_PAUSED);
+    cluster_clear(&c);
+}
+
 static void a_change_that_needs_no_new_replica_goes_through_at_any_time(void **state)
 {
     struct cluster c;
@@ -568,6 +616,7 @@ int main(void)
         cmocka_unit_test(a_lost_stable_replica_is_replaced_in_its_own_version),
         cmocka_unit_test(a_drained_node_loses_both_sides_without_a_gap),
         cmocka_unit_test(without_an_older_version_there_is_nothing_to_stand_beside),
+        cmocka_unit_test(a_restart_during_a_pause_is_one_of_both_sides),
         cmocka_unit_test(a_change_that_needs_no_new_replica_goes_through_at_any_time),
         cmocka_unit_test(shares_are_exact),
         cmocka_unit_test(a_header_divides_while_both_are_there),

@@ -12,13 +12,8 @@
 
 static void start(struct cluster *c, int64_t level)
 {
-    struct command cmd;
     cluster_init(c, 0);
-    command_init(&cmd, COMMAND_MEMBER_SET, c->now, NULL, NULL);
-    struct command_member_set *p = cmd.payload;
-    p->member = (struct member){.id = mem_strdup("11"), .name = mem_strdup("s1"), .address = mem_strdup("10.0.0.1:4646"),
-                                .raft_address = mem_strdup("10.0.0.1:4648"), .version = mem_strdup("1.0"), .level = level};
-    assert_true(cluster_apply(c, &cmd));
+    cluster_level(c, level);
     cluster_submit(c, "web", "    count: 0\n");
 }
 

@@ -158,6 +158,7 @@ static void a_rollback_leaves_the_scale(void **state)
 {
     struct cluster c;
     cluster_init(&c, 2);
+    cluster_level(&c, COMMAND_LEVEL);
     cluster_submit(&c, "web", HEALTH "    env: {A: one}\n");
     int64_t count = core_service(c.core, "web")->spec.count;
     cluster_submit(&c, "web", HEALTH "    env: {A: two}\n");
