@@ -190,6 +190,11 @@ static void on_no_space(void *ctx)
     facts_check(ctx);
 }
 
+static void on_volumes_change(void *ctx)
+{
+    facts_check(ctx);
+}
+
 static int on_admits(void *ctx, const struct service *s, struct error *err)
 {
     return agent_config_admits(((struct agent *)ctx)->config, s, err);
@@ -547,7 +552,8 @@ static int begin_network(struct agent *a, struct error *err)
     const struct agent_config *c = a->config;
     struct agent_api_options options = {.tls = a->tls, .advertise = c->advertise, .runner = a->runner,
                                         .store = a->store, .ingress = &a->ingress, .drivers = a->drivers,
-                                        .admits = on_admits, .ctx = a};
+                                        .admits = on_admits, .volume_root = c->volume_root,
+                                        .volumes_changed = on_volumes_change, .ctx = a};
     if (address_parse(c->bind, (int)c->port, &options.address, err) < 0)
         return error_context(err, "bind");
     if (agent_api_open(&a->loop, &options, &a->api, err) < 0)

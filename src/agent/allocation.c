@@ -208,6 +208,41 @@ static struct alloc_secrets *allocation_secrets(struct allocation *a)
     return a->secrets;
 }
 
+/* --- volumes --- */
+
+static bool is_below(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+    return !strncmp(path, dir, n) && (!path[n] || path[n] == '/');
+}
+
+static bool list_has_volume(const struct volume_list *list, const struct task_facts *facts, const char *root, const char *dir)
+{
+    for (uint32_t i = 0; i < list->n; i++) {
+        struct error none;
+        char *path = NULL;
+        if (task_volume_path(facts, root, &list->v[i], &path, &none) < 0)
+            continue;
+        CLEANUP_FREE char *given = path, *real = realpath(path, NULL);
+        if (real && (is_below(real, dir) || is_below(dir, real)))
+            return true;
+    }
+    return false;
+}
+
+bool allocation_has_volume(struct allocation *a, const char *dir)
+{
+    const struct service *spec = spec_of(a);
+    if (a->phase == PHASE_DEAD || !(spec->volumes.n || spec->config.volumes.n))
+        return false;
+    const char *root = runner_env(a->runner)->volume_root;
+    struct kv_list peers = {0};
+    struct task_facts facts = facts_of(a, &peers);
+    bool has = list_has_volume(&spec->volumes, &facts, root, dir) || list_has_volume(&spec->config.volumes, &facts, root, dir);
+    kv_clear(&peers);
+    return has;
+}
+
 /* --- volumes that other nodes have too --- */
 
 static int64_t lease_of(const struct allocation *a)

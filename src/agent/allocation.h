@@ -97,6 +97,8 @@ void allocation_adopt(struct allocation *a);
 void allocation_lease(struct allocation *a, bool over);
 /* Its task, when it runs, is as its version says. */
 void allocation_adjust(struct allocation *a);
+/* It is not over, and a volume of it is the directory, above it, or below it. dir: as realpath gives it. */
+bool allocation_has_volume(struct allocation *a, const char *dir);
 /* Lets go of the task, ends the handles; freed when those are closed. */
 void allocation_release(struct allocation *a);
 void allocation_save(struct allocation *a);

@@ -19,6 +19,8 @@ struct agent_api {
     struct ingress_node *const *ingress;
     struct drivers *drivers;
     int (*admits)(void *ctx, const struct service *s, struct error *err);
+    const char *volume_root;
+    void (*volumes_changed)(void *ctx);
     void *ctx;
     struct api_stream_list streams;
     uint64_t denied;                             /* requests */
@@ -84,6 +86,12 @@ static void post_signal(struct agent_api *api, struct http_request *req, const s
 static void get_container(struct agent_api *api, struct http_request *req, const struct runner_view *view)
 {
     api_container(api->drivers, api->admits, api->ctx, req);
+}
+
+static void change_volume(struct agent_api *api, struct http_request *req, const struct runner_view *view)
+{
+    api_volume(&(struct api_volume_options){.loop = api->loop, .runner = api->runner, .root = api->volume_root,
+                                            .changed = api->volumes_changed, .ctx = api->ctx}, req);
 }
 
 static void get_healthz(struct agent_api *api, struct http_request *req, const struct runner_view *view)
@@ -181,6 +189,8 @@ static const struct agent_route {
     {HTTP_METHOD_GET, {"v1", "allocs", "*", "exec"}, get_exec},
     {HTTP_METHOD_POST, {"v1", "allocs", "*", "signal"}, post_signal},
     {HTTP_METHOD_GET, {"v1", "containers", "?"}, get_container},
+    {HTTP_METHOD_DELETE, {"v1", "volumes", "?"}, change_volume},
+    {HTTP_METHOD_PUT, {"v1", "volumes", "?"}, change_volume},
     {HTTP_METHOD_GET, {"v1", "healthz"}, get_healthz},
     {HTTP_METHOD_GET, {"v1", "metrics"}, get_metrics},
 };
@@ -254,6 +264,8 @@ int agent_api_open(uv_loop_t *loop, const struct agent_api_options *o, struct ag
     api->tls = o->tls;
     api->drivers = o->drivers;
     api->admits = o->admits;
+    api->volume_root = o->volume_root;
+    api->volumes_changed = o->volumes_changed;
     api->ctx = o->ctx;
     LIST_INIT(&api->streams);
     http_guard_init(&api->guard, &o->address);

@@ -17,6 +17,8 @@ struct agent_api_options {
     struct ingress_node *const *ingress;     /* points to NULL while the node has none */
     struct drivers *drivers;
     int (*admits)(void *ctx, const struct service *s, struct error *err);      /* whether this node may run it; may be NULL */
+    const char *volume_root;
+    void (*volumes_changed)(void *ctx);
     void *ctx;
 };
 

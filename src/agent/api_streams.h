@@ -25,3 +25,6 @@ void api_task_metrics(struct runner *runner, struct buf *out);
 /* GET /v1/containers/NAME. admits may be NULL; what it says against the service is an obstacle. */
 void api_container(struct drivers *drivers, int (*admits)(void *ctx, const struct service *s, struct error *err), void *ctx,
                    struct http_request *req);
+/* DELETE and PUT /v1/volumes/NAME. changed: there are other volumes than before; must hold as long as the loop runs. */
+struct api_volume_options { uv_loop_t *loop; struct runner *runner; const char *root; void (*changed)(void *ctx); void *ctx; };
+void api_volume(const struct api_volume_options *options, struct http_request *req);

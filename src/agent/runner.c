@@ -624,6 +624,17 @@ int runner_find(struct runner *r, const char *id, struct runner_view *view, stru
     return 0;
 }
 
+const char *runner_volume_user(struct runner *r, const char *dir)
+{
+    CLEANUP_FREE char *real = realpath(dir, NULL);
+    struct allocation *a, *next;
+    HASH_ITER(hh, r->allocations, a, next) {
+        if (real && allocation_has_volume(a, real))
+            return a->record.alloc.id;
+    }
+    return NULL;
+}
+
 void runner_each(struct runner *r, void (*fn)(void *ctx, const struct runner_view *view), void *ctx)
 {
     struct allocation *a, *next;

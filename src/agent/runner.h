@@ -73,6 +73,8 @@ struct runner_view {
 int runner_find(struct runner *r, const char *id, struct runner_view *view, struct error *err);
 /* Calls fn for each allocation. */
 void runner_each(struct runner *r, void (*fn)(void *ctx, const struct runner_view *view), void *ctx);
+/* Id of an allocation that is not over and has a volume there (allocation_has_volume), NULL: none. */
+const char *runner_volume_user(struct runner *r, const char *dir);
 /* The allocation's directory; the caller frees it. */
 char *runner_alloc_dir(const struct runner *r, const char *alloc_id);
 

@@ -676,6 +676,9 @@ static int locks_take(struct shim *s, struct error *err)
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
             return error_set(err, ERROR_CONFLICT, "the volume %s is in use by another virtual machine of this node",
                              paths->v[i]);
+        struct stat st;
+        if (fstat(fd, &st) < 0 || !st.st_nlink)
+            return error_set(err, ERROR_CONFLICT, "the volume %s was deleted meanwhile", paths->v[i]);
     }
     return 0;
 }

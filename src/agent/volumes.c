@@ -1,13 +1,17 @@
 #include "agent/volumes.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
+#include "agent/drivers/firecracker_volume.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/namespace.h"
@@ -185,4 +189,137 @@ void volumes_list(const char *root, struct node_volume_list *out)
     look(root, "", 0, out);
     if (out->n)
         qsort(out->v, out->n, sizeof *out->v, compare);
+}
+
+/* --- made and deleted by hand --- */
+
+char *volume_path(const char *root, const char *name, struct error *err)
+{
+    int depth = 0;
+    for (const char *p = name; depth <= DEPTH; p += strcspn(p, "/") + 1) {
+        if (!*p || *p == '/' || *p == '.' || ++depth > DEPTH)
+            break;
+        if (!p[strcspn(p, "/")])
+            return mem_printf("%s/%s", root, name);
+    }
+    error_set(err, ERROR_INVALID, "volume %.200s: is no name of a directory below the volume root, such as web/0; `mt volumes` "
+              "lists them", name);
+    return NULL;
+}
+
+/* No link on the way leads elsewhere. */
+static int check_place(const char *root, const char *name, const char *path, struct error *err)
+{
+    CLEANUP_FREE char *real_root = realpath(root, NULL), *real = realpath(path, NULL);
+    CLEANUP_FREE char *expected = mem_printf("%s/%s", real_root ? real_root : "", name);
+    if (!real)
+        return errno == ENOENT ? error_set(err, ERROR_NOT_FOUND, "there is no volume %s on this node", name)
+                               : error_set_errno(err, errno, "volume %s", name);
+    return !strcmp(real, expected) ? 0 : error_set(err, ERROR_DENIED, "volume %s: leads to %s", name, real);
+}
+
+static int check_owner(const char *owner, const struct node_volume *want, struct error *err)
+{
+    struct node_volume v = {0};
+    if (!owner_read(owner, &v))
+        return error_set(err, ERROR_NOT_FOUND, "there is no volume %s on this node", want->name);
+    bool same = !strcmp(v.service, want->service) && v.replica == want->replica;
+    if (!same)
+        error_set(err, ERROR_CONFLICT, "volume %s belongs to replica %lld of %s by now", want->name, (long long)v.replica, v.service);
+    free(v.service);
+    return same ? 0 : -1;
+}
+
+static int delete_image(const char *dir, const char *image, const struct node_volume *want, struct error *err)
+{
+    CLEANUP_FREE char *owner = mem_printf("%s/" OWNER_FILE, dir);
+    if (check_owner(owner, want, err) < 0 || volume_unlink(image, err) < 0)
+        return -1;
+    unlink(owner);
+    rmdir(dir);                      /* whatever else is there is nobody's to delete */
+    return 0;
+}
+
+static bool is_leftover(const char *path)
+{
+    size_t n = strlen(path), end = strlen(VOLUME_LEFTOVER);
+    return n > end && !strcmp(path + n - end, VOLUME_LEFTOVER);
+}
+
+/* Out of the way first: what starts meanwhile has a directory of its own. */
+static int set_aside(const char *dir, const char *owner, const struct node_volume *want, char **rest, struct error *err)
+{
+    CLEANUP_FREE char *aside = mem_printf("%s" VOLUME_LEFTOVER, dir);
+    if (volume_own_directory(aside, want->service, want->replica, err) < 0)
+        return -1;
+    if (rename(dir, aside) < 0) {
+        bool occupied = errno == EEXIST || errno == ENOTEMPTY;
+        return occupied ? error_set(err, ERROR_CONFLICT, "%s" VOLUME_LEFTOVER " is left of an earlier deletion; delete it first",
+                                    want->name)
+                        : error_set_errno(err, errno, "cannot delete %s", dir);
+    }
+    unlink(owner);
+    *rest = steal(&aside);
+    return 0;
+}
+
+int volume_delete(const char *root, const struct node_volume *want, char **rest, struct error *err)
+{
+    CLEANUP_FREE char *dir = volume_path(root, want->name, err);
+    *rest = NULL;
+    if (!dir || check_place(root, want->name, dir, err) < 0)
+        return -1;
+    CLEANUP_FREE char *image = mem_printf("%s/" VOLUME_IMAGE, dir), *owner = mem_printf("%s" OWNER_SUFFIX, dir);
+    struct stat st;
+    if (lstat(image, &st) == 0 && S_ISREG(st.st_mode))
+        return delete_image(dir, image, want, err);
+    if (check_owner(owner, want, err) < 0)
+        return -1;
+    if (!is_leftover(dir))
+        return set_aside(dir, owner, want, rest, err);
+    *rest = steal(&dir);
+    return 0;
+}
+
+int volume_delete_rest(const char *rest, struct error *err)
+{
+    CLEANUP_FREE char *owner = mem_printf("%s" OWNER_SUFFIX, rest);
+    dir_remove(rest);
+    if (access(rest, F_OK) == 0)
+        return error_set(err, ERROR_SYSTEM, "%s cannot be deleted as a whole", rest);
+    unlink(owner);
+    return 0;
+}
+
+static int check_room(const char *dir, int64_t size_mb, struct error *err)
+{
+    struct statvfs st;
+    if (statvfs(dir, &st) < 0)
+        return error_set_errno(err, errno, "%s", dir);
+    int64_t left_mb = (int64_t)(st.f_bavail * st.f_frsize >> 20);
+    return left_mb >= size_mb ? 0 : error_set(err, ERROR_NO_SPACE, "the disk of the volumes has %lld MiB left, and a volume of "
+                                              "%lld is asked for", (long long)left_mb, (long long)size_mb);
+}
+
+int volume_create(const char *root, const struct node_volume *want, struct error *err)
+{
+    CLEANUP_FREE char *dir = volume_path(root, want->name, err);
+    if (!dir)
+        return -1;
+    CLEANUP_FREE char *image = mem_printf("%s/" VOLUME_IMAGE, dir), *owner = mem_printf("%s" OWNER_SUFFIX, dir);
+    if (access(image, F_OK) == 0 || access(owner, F_OK) == 0)
+        return error_set(err, ERROR_EXISTS, "there is a volume %s on this node already", want->name);
+    CLEANUP_FREE char *source = mem_strndup(want->name, strcspn(want->name, "/")), *above = mem_printf("%s/%s", root, source);
+    if (dir_make(above, 0755, err) < 0 || check_place(root, source, above, err) < 0 || dir_make(dir, 0755, err) < 0
+        || check_place(root, want->name, dir, err) < 0)
+        return -1;
+    /* What makes it a volume is the image: that comes last. */
+    if (check_room(dir, want->size_mb, err) < 0 || volume_own(image, want->service, want->replica, err) < 0
+        || volume_make(image, want->size_mb, want->service, err) < 0) {
+        CLEANUP_FREE char *inside = mem_printf("%s/" OWNER_FILE, dir);
+        unlink(inside);
+        rmdir(dir);
+        return -1;
+    }
+    return 0;
 }

@@ -21,3 +21,14 @@ int volume_directory_is_for(const char *dir, const char *service, struct error *
  * it, where its user cannot reach it. */
 int volume_own(const char *image, const char *service, int64_t replica, struct error *err);
 int volume_own_directory(const char *dir, const char *service, int64_t replica, struct error *err);
+
+/* ROOT/NAME, which the caller frees, when name is one that volumes_list could give; else NULL with ERROR_INVALID. */
+char *volume_path(const char *root, const char *name, struct error *err);
+/* Deletes the data of the volume, which belongs to `want` (name, service, replica: else ERROR_CONFLICT). An image is gone at
+ * once, and not while a process has it open to write. A directory is set aside as NAME VOLUME_LEFTOVER, which is a volume of
+ * its own until volume_delete_rest has deleted it: *rest, the caller's; NULL: there is none. */
+int volume_delete(const char *root, const struct node_volume *want, char **rest, struct error *err);
+int volume_delete_rest(const char *rest, struct error *err);
+/* Makes an image, which belongs to want->service and replica, of size_mb: ERROR_EXISTS when there is a volume, ERROR_NO_SPACE
+ * when the disk has less left. */
+int volume_create(const char *root, const struct node_volume *want, struct error *err);

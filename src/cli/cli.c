@@ -116,6 +116,22 @@ int cli_fail(const struct cli *cli, const struct error *err)
     }
 }
 
+bool cli_confirmed(const struct cli *cli, const char *what, const char *nothing, struct error *err)
+{
+    char answer[16] = "";
+    if (args_has(cli->args, "yes"))
+        return true;
+    if (!isatty(STDIN_FILENO)) {
+        error_set(err, ERROR_INVALID, "%s; say --yes if that is meant", what);
+        return false;
+    }
+    fprintf(stderr, "%s. Write yes if that is meant: ", what);
+    if (fgets(answer, sizeof answer, stdin) && !strcmp(answer, "yes\n"))
+        return true;
+    error_set(err, ERROR_CANCELLED, "%s", nothing);
+    return false;
+}
+
 void cli_say(const struct cli *cli, const char *fmt, ...)
 {
     if (cli->quiet || cli->format == OUTPUT_JSON || cli->format == OUTPUT_YAML)

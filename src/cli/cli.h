@@ -64,6 +64,9 @@ const char *cli_namespace_asked(const struct cli *cli);
 int cli_fail(const struct cli *cli, const struct error *err);
 /* A plain line on stdout for people; nothing with -q. */
 void cli_say(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Whether what cannot be taken back is meant: --yes, or "yes" to a question that begins with `what` ("This deletes …"). False
+ * with err, which says `nothing` was done. */
+bool cli_confirmed(const struct cli *cli, const char *what, const char *nothing, struct error *err);
 const char *cli_operand(const struct cli *cli, int n);
 /* The option's value, else the variable's (NULL: none); NULL when neither says anything. */
 const char *cli_setting(const struct cli *cli, const char *option, const char *variable);

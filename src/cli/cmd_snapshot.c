@@ -143,20 +143,9 @@ static int run_inspect(struct cli *cli)
 
 static bool confirmed(struct cli *cli, const json_t *info, struct error *err)
 {
-    char answer[16] = "";
-    if (args_has(cli->args, "yes"))
-        return true;
-    if (!isatty(STDIN_FILENO)) {
-        error_set(err, ERROR_INVALID, "restore replaces all jobs, services, nodes and allocations of the cluster at %s; "
-                  "say --yes if that is meant", api_address(cli->api));
-        return false;
-    }
-    fprintf(stderr, "This replaces all jobs, services, nodes and allocations of the cluster at %s\nby those of %s. "
-            "Write yes if that is meant: ", api_address(cli->api), json_text(info, "taken_at"));
-    if (fgets(answer, sizeof answer, stdin) && !strcmp(answer, "yes\n"))
-        return true;
-    error_set(err, ERROR_CANCELLED, "nothing was restored");
-    return false;
+    CLEANUP_FREE char *what = mem_printf("This replaces all jobs, services, nodes and allocations of the cluster at %s by those of %s",
+                                         api_address(cli->api), json_text(info, "taken_at"));
+    return cli_confirmed(cli, what, "nothing was restored", err);
 }
 
 /* What seals the snapshot's secrets becomes this cluster's key, before the snapshot comes: afterwards other tokens hold. */

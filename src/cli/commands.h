@@ -44,4 +44,5 @@ extern const struct command_row
     cmd_validate,
     cmd_version,
     cmd_versions,
+    cmd_volume,
     cmd_volumes;

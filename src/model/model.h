@@ -153,6 +153,7 @@ struct node_network { char *wanted, *subnet, *problem; enum network_link link; i
 
 /* A block image, or (size_mb 0) a directory, that a node holds. name: its directory below the node's volume root; service and replica: whose it is. */
 struct node_volume { char *name, *service; int64_t replica, size_mb, used_mb; };
+#define VOLUME_LEFTOVER ".deleted"   /* ends the name of a directory that is being deleted */
 struct node_volume_list { struct node_volume *v; uint32_t n; };
 
 struct node {

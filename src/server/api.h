@@ -14,7 +14,7 @@ const char *api_watch_alloc(struct control *c, const struct request *r);
 const char *api_watch_node(struct control *c, const struct request *r);
 
 /* api_volumes.c */
-API_READ(api_volumes);
+API_READ(api_volumes); API_READ(api_volume_create); API_READ(api_volume_delete);
 
 /* api_write.c */
 API_PREPARE(api_job_submit); API_PREPARE(api_container_adopt); API_PREPARE(api_job_put); API_PREPARE(api_plan_prepare); API_PREPARE(api_job_delete);

@@ -50,6 +50,14 @@ static const struct field signal_request_fields[] = {
 };
 TYPE(signal_request, "A signal for the task's main process.");
 
+static const struct field volume_request_fields[] = {
+    FIELD(volume_request, 1, FIELD_STRING, service, .flags = FIELD_REQUIRED, .help = "Service whose replica is to have it; of another namespace than default: NAMESPACE.SERVICE."),
+    FIELD(volume_request, 2, FIELD_SIZE_MB, size_mb, .min = 16, .max = INT32_MAX, .default_text = "1024",
+          .help = "How large its file system is."),
+    {0},
+};
+TYPE(volume_request, "A volume that is made before its replica comes.");
+
 static const struct field job_summary_fields[] = {
     FIELD(job_summary, 1, FIELD_STRING, name, .flags = FIELD_QUALIFIED | FIELD_NAMESPACE, .help = "Name of the job."),
     FIELD(job_summary, 2, FIELD_STR_LIST, services, .help = "Names of its services."),

@@ -10,6 +10,7 @@ struct promote_request { int64_t percent; };
 struct deploy_request { char *image; int strategy; struct kv_list env; };
 struct reason_request { char *reason; };
 struct signal_request { char *signal; };
+struct volume_request { char *service; int64_t size_mb; };
 
 struct job_summary { char *name; struct str_list services; uint64_t modify_index; };
 struct service_detail {
@@ -82,7 +83,7 @@ struct write_result { uint64_t index; };
 
 extern const struct type submitted_service_type, submit_result_type, service_result_type, write_result_type;
 extern const struct type scale_request_type, rollback_request_type, promote_request_type, deploy_request_type, reason_request_type,
-    signal_request_type, job_summary_type, service_detail_type, volume_view_type, server_status_type, server_view_type,
+    signal_request_type, volume_request_type, job_summary_type, service_detail_type, volume_view_type, server_status_type, server_view_type,
     server_report_type, join_request_type, join_result_type, enter_request_type, transfer_request_type, token_request_type,
     token_result_type, snapshot_file_type,
     version_info_type, health_info_type, access_request_type, whoami_type,

@@ -33,7 +33,7 @@ int proxy_exec_prepare(struct request *r, struct error *err)
     return 0;
 }
 
-static int aim(struct request *r, const struct node *n, struct error *err)
+int proxy_aim(struct request *r, const struct node *n, struct error *err)
 {
     if (n->state == NODE_DOWN)
         return error_set(err, ERROR_UNAVAILABLE, "node %s is down (%s); its agent cannot be reached", n->name,
@@ -48,7 +48,7 @@ static int aim(struct request *r, const struct node *n, struct error *err)
 int proxy_container_read(struct control *c, struct request *r, struct error *err)
 {
     const struct node *n = control_find_node(c, r->params[0], err);
-    return n ? aim(r, n, err) : -1;
+    return n ? proxy_aim(r, n, err) : -1;
 }
 
 int proxy_read(struct control *c, struct request *r, struct error *err)
@@ -60,7 +60,7 @@ int proxy_read(struct control *c, struct request *r, struct error *err)
     if (!n)
         return error_set(err, ERROR_NOT_FOUND, "allocation %s was on node %s, which is gone", a->id,
                          a->node_name ? a->node_name : "-");
-    if (aim(r, n, err) < 0)
+    if (proxy_aim(r, n, err) < 0)
         return error_context(err, "allocation %s", a->id);
     r->alloc_id = mem_strdup(a->id);
     return 0;
@@ -165,6 +165,8 @@ static void on_upgrade(struct http_call *call, struct http_response *res, struct
 static char *agent_path(const struct request *r)
 {
     struct buf path = {0};
+    if (r->agent_path)
+        return mem_strdup(r->agent_path);
     if (r->alloc_id) {
         buf_printf(&path, "/v1/allocs/%s%s", r->alloc_id, strrchr(r->route->path, '/'));
     } else {

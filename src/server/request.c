@@ -52,6 +52,7 @@ void request_delete(struct request *r)
     free(r->secret);
     free(r->node_name);
     free(r->alloc_id);
+    free(r->agent_path);
     identity_clear(&r->who);
     free(r);
 }

@@ -93,6 +93,7 @@ struct request {
 
     /* Proxies: whom to ask, found on the core thread. */
     char *target, *node_name, *alloc_id;
+    char *agent_path;                /* what it is asked for; NULL: as the path here says */
     char *secret;                    /* what only the answer shows */
 
     /* HTTP thread. */

@@ -144,6 +144,14 @@ const struct route routes[] = {
                  "instead of making one; a constraint binds the service to the node."),
     GET("/v1/volumes", RIGHT_READ, .scope = SCOPE_LIST, LIST(volume_view_type, CORE_ANY), .query = allocs_query, .read = api_volumes,
         .help = "Lists the volumes of nodes, by service, replica and node."),
+    {.method = HTTP_METHOD_PUT, .path = "/v1/nodes/{node}/volumes/{volume}", .right = RIGHT_CLUSTER, .body = BODY_REQUIRED,
+     .request = &volume_request_type, .read = api_volume_create, .respond = proxy_respond,
+     .help = "Makes the block image of a microVM's volume on a node, named SOURCE%2FREPLICA, before the replica is there: it is "
+             "placed with it."},
+    {.method = HTTP_METHOD_DELETE, .path = "/v1/nodes/{node}/volumes/{volume}", .right = RIGHT_CLUSTER,
+     .read = api_volume_delete, .respond = proxy_respond,
+     .help = "Deletes the data of a volume that nothing has and no replica wants, by its name in the list of volumes (with %2F "
+             "for the slash)."},
     GET("/v1/deployments", RIGHT_READ, .scope = SCOPE_LIST, LIST(deployment_type, CORE_DEPLOYMENT), .query = service_query,
         .read = api_deployments, .help = "Lists the deployments."),
     GET("/v1/deployments/{deployment}", RIGHT_READ, .scope = SCOPE_DEPLOYMENT, WATCH(CORE_DEPLOYMENT, api_watch_param),

@@ -374,6 +374,68 @@ class Bad(AgentTest):
             self.assertIn(word, done.stderr.replace("_", "-") if word == "no-such-key" else done.stderr)
 
 
+class Volumes(AgentTest):
+    def order(self, method, name, service="db", replica=0, **more):
+        query = urllib.parse.urlencode({"service": service, "replica": replica, **more})
+        a = call(self.port, method, f"/v1/volumes/{urllib.parse.quote(name, safe='')}?{query}")
+        return a.status, a.error["message"] if a.status >= 400 else ""
+
+    def told(self):
+        """As the servers were told last."""
+        return [(v["name"], v["service"], v["replica"], v.get("size_mb", 0)) for v in self.server.registrations[-1].get("volumes", [])]
+
+    def test_volumes_are_made_and_deleted_and_nothing_else_is(self):
+        root = self.node.flags["volume_root"]
+        outside = self.workdir.join("outside")
+        for path in (root, outside + "/0", root + "/bare/0"):
+            os.makedirs(path)
+        os.symlink(outside, root + "/link")
+        for path in (outside, root + "/link", root + "/bare"):
+            with open(path + "/0.owner", "w") as f:
+                f.write("db 0\n")
+        self.server.service("db", "echo word >$MENTAT_VOLUME_DATA/file; exec sleep 1000", volumes=[{"source": "db", "target": "/data"}])
+        db, = self.server.want("db")
+        self.server.wait_states([db], "running")
+        wait_for(lambda: os.path.exists(root + "/db/0/file"), 10, "its file")
+        for name, status, word in (("db/0", 409, db), ("db", 409, db), ("../outside/0", 400, "below the volume root"), ("/etc", 400, "below"),
+                                   ("bare/../db", 400, "below"), ("", 400, ""), (".", 400, "below"), ("a/b/c", 400, "below"),
+                                   ("link/0", 403, "leads to"), ("nothing/0", 404, "no volume"), ("bare", 404, "no volume")):
+            with self.subTest(name):
+                got, text = self.order("DELETE", name)
+                self.assertTrue(got == status or not name and got >= 400, (got, text))
+                self.assertIn(word, text)
+        status, text = self.order("DELETE", "bare/0", replica=1)
+        self.assertEqual(status, 409, text)
+        self.server.forget([db])
+        wait_for(lambda: not self.left_over(), 20, "its end")
+        self.assertTrue(os.path.exists(root + "/db/0/file"))
+        # What an agent that was killed left of a deletion is a volume, too.
+        os.rename(root + "/bare/0", root + "/bare/0.deleted")
+        os.rename(root + "/bare/0.owner", root + "/bare/0.deleted.owner")
+        for name in ("db/0", "bare/0.deleted"):
+            self.assertEqual(self.order("DELETE", name), (204, ""))
+        wait_for(lambda: os.listdir(root + "/db") + os.listdir(root + "/bare") == [], 10, "their files gone")
+        # An image, which only its own machine may have.
+        self.assertEqual(self.order("PUT", "web/2", "web", 2, size_mb=16), (204, ""))
+        wait_for(lambda: self.told() == [("web/2", "web", 2, 16)], 10, "word of it")
+        image = root + "/web/2/volume.ext4"
+        subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+        for name, more, status, word in (("web/2", {}, 409, "already"), ("big/0", {"size_mb": 1 << 30}, 507, "left"), ("link/1", {}, 403, "leads to"),
+                                         ("a/b/c", {}, 400, "below")):
+            got, text = self.order("PUT", name, "web", 2, **{"size_mb": 16, **more})
+            self.assertEqual(got, status, text)
+            self.assertIn(word, text)
+        self.assertFalse(os.path.exists(root + "/big/0"))
+        with open(image, "r+b"):
+            status, text = self.order("DELETE", "web/2", "web", 2)
+            self.assertEqual(status, 409, text)
+            self.assertIn(f"process {os.getpid()}", text)
+        self.assertEqual(self.order("DELETE", "web/2", "web", 2), (204, ""))
+        self.assertFalse(os.path.exists(root + "/web/2"))
+        wait_for(lambda: self.told() == [], 10, "word of that")
+        self.assertEqual(sorted(os.listdir(outside)), ["0", "0.owner"])
+
+
 class Many(AgentTest):
     def test_a_thousand_tasks_start_and_leave_nothing(self):
         self.server.service("s", "", config={"command": ["/bin/sleep"], "args": ["1000"]},

@@ -598,6 +598,8 @@ class Volumes(Machines):
 
     def test_a_volume_stays_grows_and_is_checked(self):
         script = "echo start >>/data/starts; sync; cat /data/starts | wc -l; df -m /data | tail -n 1; exec sleep 1000"
+        self.mt("volume", "create", "n1", "data/0", "--size-mb", "16")
+        self.assertEqual(self.listed(), [("data/0", 16, "free")])
         for round, size in ((1, 16), (2, 40), (3, 8)):
             self.submit("data", script, config=self.volume("data", size) + "\n  user: web", wait=True)
             wait_for(lambda: "/data" in self.server.mt("logs", "data").stdout, 30, "its words")
@@ -608,6 +610,8 @@ class Volumes(Machines):
             self.mt("stop", "data", "--purge")
             wait_for(lambda: not self.machines(), 30, "its end")
             subprocess.run(["e2fsck", "-fn", self.image("data")], check=True, capture_output=True)
+        self.mt("volume", "delete", "n1", "data/0", "--yes")
+        wait_for(lambda: json.loads(self.mt("volumes", "-o", "json")) == [], 30, "word of that")
 
     def check_round(self, name):
         """On the host is what one machine needs, and nothing of those before; its volume is as a loss of power may leave it."""

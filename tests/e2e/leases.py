@@ -77,6 +77,34 @@ class SharedVolumes(unittest.TestCase):
                     out.append(node)
         return out
 
+    def volumes_of(self, name):
+        return [v for v in json.loads(self.mt("volumes", "-o", "json")) if v["node_name"] == name]
+
+    def refused(self, word, *args):
+        a = self.server.mt("volume", *args)
+        self.assertNotEqual(a.returncode, 0, a.stdout)
+        self.assertIn(word, a.stderr)
+
+    def check_deletion(self):
+        """The replica is on n1, and its data is what n2 has, too: it is deleted when neither needs it, and not before."""
+        self.refused("say --yes", "delete", "n1", "db/0")
+        self.refused("told of no volume", "delete", "n1", "../db", "--yes")
+        self.refused("16", "create", "n1", "web/0", "--size-mb", "1")
+        self.refused("such as web/0", "create", "n1", "web")
+        self.refused("no microVMs", "create", "n1", "web/0")
+        self.agents["n1"].kill()
+        self.agents["n1"].start()
+        wait_for(lambda: self.volumes_of("n1"), 20, "word of the volume")
+        self.refused("has volume db/0", "delete", "n1", "db/0", "--yes")
+        self.mt("node", "disable", "n1")
+        self.mt("scale", "db", "0")
+        self.mt("scale", "db", "1", "--detach")
+        self.refused("db wants volume db/0", "delete", "n1", "db/0", "--yes")
+        self.mt("stop", "db", "--purge")
+        self.mt("volume", "delete", "n1", "db/0", "--yes")
+        wait_for(lambda: os.listdir(self.volumes.path + "/db") == [], 10, "its files gone")
+        wait_for(lambda: not self.volumes_of("n1"), 10, "word of that")
+
     def test_one_user_whatever_happens(self):
         self.agents["n1"].start()
         wait_for(lambda: self.node("n1"), 20, "n1")
@@ -85,7 +113,7 @@ class SharedVolumes(unittest.TestCase):
         self.agents["n2"].start()
         wait_for(lambda: self.node("n2"), 20, "n2")
         # It found whose the files are.
-        volume = next(v for v in json.loads(self.mt("volumes", "-o", "json")) if v["node_name"] == "n2")
+        volume, = self.volumes_of("n2")
         self.assertEqual([volume[k] for k in ("name", "service", "replica", "size_mb", "state")], ["db/0", "db", 0, 0, "free"])
         # Away for less than the lease: everything goes on where it is.
         self.cable("n1", "down")
@@ -104,7 +132,7 @@ class SharedVolumes(unittest.TestCase):
         self.agents["n2"].kill()
         self.wait_on("n1")
         wait_for(lambda: self.spans() == ["n1", "n2", "n1"], 10, "three spans, none within another")
-        self.mt("stop", "db", "--purge")
+        self.check_deletion()
         self.assertEqual(sum((a.end() for a in self.agents.values()), []), [])
 
 

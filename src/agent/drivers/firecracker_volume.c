@@ -105,25 +105,48 @@ static long image_user(const struct stat *image)
     return user;
 }
 
+static int check_unused(const char *path, struct error *err)
+{
+    struct stat st;
+    long user = stat(path, &st) == 0 ? image_user(&st) : 0;
+    return user ? error_set(err, ERROR_CONFLICT, "the volume %s is in use: process %ld writes to it", path, user) : 0;
+}
+
+static int lock(int fd, const char *path, struct error *err)
+{
+    return flock(fd, LOCK_EX | LOCK_NB) < 0
+        ? error_set(err, ERROR_CONFLICT, "the volume %s is in use by another microVM of this node", path) : 0;
+}
+
 int volume_ready(const char *path, int64_t size_mb, const char *label, struct error *err)
 {
     /* Looked at before it is opened here: a tool that is being started elsewhere in the agent would have it open too. */
-    struct stat st;
-    long user = stat(path, &st) == 0 ? image_user(&st) : 0;
-    if (user)
-        return error_set(err, ERROR_CONFLICT, "the volume %s is in use: process %ld writes to it", path, user);
+    if (check_unused(path, err) < 0)
+        return -1;
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return volume_make(path, size_mb ? size_mb : VOLUME_MB_DEFAULT, label, err);
     if (fd < 0)
         return error_set_errno(err, errno, "cannot open the volume %s", path);
-    int result = 0;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        result = error_set(err, ERROR_CONFLICT, "the volume %s is in use by another microVM of this node", path);
-    else if (fstat(fd, &st) < 0)
+    struct stat st;
+    int result = lock(fd, path, err);
+    if (result == 0 && fstat(fd, &st) < 0)
         result = error_set_errno(err, errno, "cannot read %s", path);
-    else if (check(path, false, err) < 0 || (st.st_size < megabytes(size_mb) && grow(path, fd, size_mb, err) < 0))
+    if (result == 0 && (check(path, false, err) < 0 || (st.st_size < megabytes(size_mb) && grow(path, fd, size_mb, err) < 0)))
         result = -1;
     close(fd);
+    return result;
+}
+
+int volume_unlink(const char *path, struct error *err)
+{
+    if (check_unused(path, err) < 0)
+        return -1;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int result = fd < 0 ? error_set_errno(err, errno, "cannot open the volume %s", path) : lock(fd, path, err);
+    if (result == 0 && unlink(path) < 0)
+        result = error_set_errno(err, errno, "cannot delete the volume %s", path);
+    if (fd >= 0)
+        close(fd);
     return result;
 }

@@ -12,3 +12,5 @@ int volume_make(const char *path, int64_t size_mb, const char *label, struct err
  * VOLUME_MB_DEFAULT when new), never shrink. ERROR_CONFLICT while a
  * process has it open to write. */
 int volume_ready(const char *path, int64_t size_mb, const char *label, struct error *err);
+/* Deletes it; ERROR_CONFLICT while a machine or process has it. */
+int volume_unlink(const char *path, struct error *err);
