@@ -192,7 +192,7 @@ do_install() {
 do_uninstall() {
     check_package
     tasks=$(layout_tasks)
-    [ -z "$tasks" ] || die "tasks still run here (processes $tasks): move them away first, mt node drain $(hostname)"
+    [ -z "$tasks" ] || die "tasks still run here ($tasks): move them away first, mt node drain $(hostname)"
     layout_stop
     for program in $programs; do rm -f "$bin/$program" "$bin/$program.new"; done
     for unit in $layout_units; do

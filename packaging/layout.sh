@@ -95,10 +95,16 @@ layout_stop() {
     systemctl -q disable --now $layout_units 2>/dev/null || true
 }
 
-# Processes of tasks that still run here: they outlive their agent, so nothing would end them.
+# What still runs here of tasks, "processes 12 34 containers 0a1b": it outlives its agent, so nothing would end it. Containers
+# have groups of their engine's. A process 0 is that of another host, which shares this one's groups: in a container.
 layout_tasks() {
     [ -z "$root" ] || return 0
-    find /sys/fs/cgroup -path '*/mentat/*/*/cgroup.procs' -exec cat {} + 2>/dev/null | sort -u | tr '\n' ' '
+    processes=$(find /sys/fs/cgroup -path '*/mentat/*/*/cgroup.procs' -exec cat {} + 2>/dev/null | sort -un | sed '/^0$/d')
+    containers=''
+    if command -v docker >/dev/null; then
+        containers=$(timeout 30 docker ps -q --filter label=mentat.alloc 2>/dev/null) || true
+    fi
+    echo ${processes:+processes $processes} ${containers:+containers $containers}
 }
 
 # What --purge and `apt purge` remove. Volumes of services stay in any case: /mnt/unikernel-volumes is never touched.

@@ -60,6 +60,10 @@ class Hosts(unittest.TestCase):
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stdout + done.stderr
 
+    def stub(self, name, script):
+        """A program of the host that is this script from now on."""
+        self.host.run("sh", "-c", f"cat >/usr/sbin/{name} && chmod 0755 /usr/sbin/{name}", stdin=f"#!/bin/sh\n{script}\n")
+
     def active(self):
         return [self.host.run("systemctl", "is-active", unit, check=False).stdout.strip() for unit in UNITS]
 
@@ -118,6 +122,10 @@ class Hosts(unittest.TestCase):
         self.assertIn("tasks still run here", self.install("uninstall", status=1))
         self.assertEqual(self.active(), ["active"] * 2)
         self.host.run("mt", "stop", "web", "--purge")
+        self.stub("docker", '[ "$*" != "ps -q --filter label=mentat.alloc" ] || echo 0a1b2c')
+        self.assertIn("tasks still run here (containers 0a1b2c)", self.install("uninstall", status=1))
+        self.assertEqual(self.active(), ["active"] * 2)
+        self.stub("docker", "exit 1")       # the engine is gone, and its containers with it
         self.host.run("sh", "-c", "echo kept >/mnt/unikernel-volumes/file; echo '# mine' >>/etc/mentat/agent.yaml")
         self.host.run("sh", "/opt/mentat/share/install.sh", "uninstall")
         self.assertEqual(self.active(), ["inactive"] * 2)
