@@ -173,14 +173,19 @@ do_install() {
     layout_user
     [ -z "$data_disk" ] || mount_data_disk
     layout_directories
+    # Set down, so that what an end between here and the restarts leaves is finished by the next installation.
+    unfinished=$root/opt/mentat/unfinished
     changed=false
+    [ ! -e "$unfinished" ] || changed=true
     for program in $programs; do cmp -s "$from/$program" "$bin/$program" || changed=true; done
     for unit in $layout_units; do cmp -s "$from/$unit" "$root/etc/systemd/system/$unit" || changed=true; done
+    ! $changed || : >"$unfinished"
     put_files
     layout_config "$from"
     layout_kernel "$root/etc/sysctl.d/60-mentat.conf" "$root/etc/tmpfiles.d/mentat.conf"
     layout_enable
     ! $changed || layout_restart
+    rm -f "$unfinished"
     if $start && layout_lives; then systemctl start $layout_units; fi
     echo "Mentat $new is installed"
     $start || [ -n "$root" ] || systemctl -q is-active mentat-agent 2>/dev/null || {
@@ -200,7 +205,7 @@ do_uninstall() {
     done
     rm -f "$root/etc/sysctl.d/60-mentat.conf" "$root/etc/tmpfiles.d/mentat.conf" "$root/etc/modules-load.d/mentat.conf"
     if [ "$(readlink "$root/usr/local/bin/mt")" = /opt/mentat/bin/mt ]; then rm "$root/usr/local/bin/mt"; fi
-    rm -rf "$root/opt/mentat/share"
+    rm -rf "$root/opt/mentat/share" "$root/opt/mentat/unfinished"
     rmdir "$bin" "$root/opt/mentat" 2>/dev/null || true
     ! layout_lives || systemctl daemon-reload
     if $purge; then

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import unittest
@@ -113,6 +114,18 @@ class Hosts(unittest.TestCase):
         self.assertEqual(self.task(), task)
         before = self.main_pids()
         self.install(release="/newer")
+        after = self.main_pids()
+        self.assertFalse(set(before) & set(after) or "0" in after, (before, after))
+        self.ready()
+        self.assertEqual(self.task(), task)
+
+        # An upgrade that is cut off before its restarts is made whole by the next.
+        before = self.main_pids()
+        self.stub("systemctl", '[ "$1" != try-restart ] || { kill -9 $PPID; exit; }\nexec /usr/bin/systemctl "$@"')
+        self.install(status=-signal.SIGKILL)
+        self.host.run("rm", "/usr/sbin/systemctl")
+        self.assertEqual(self.main_pids(), before)
+        self.install()
         after = self.main_pids()
         self.assertFalse(set(before) & set(after) or "0" in after, (before, after))
         self.ready()
