@@ -122,12 +122,28 @@ disk_holds() {
     fi
 }
 
+# fstab_line UUID TYPE: the one line of that disk at the mount point, as it was written if it is there. Those of disks that were
+# replaced go: of several, systemd takes the first.
+fstab_line() {
+    # The start of the host goes on without it; Mentat, which needs it, is started when it comes, however late that is.
+    options=defaults,nofail,x-systemd.device-timeout=0,nodev,nosuid,discard
+    awk -v at="$mount_point" -v disk="UUID=$1" -v line="UUID=$1 $mount_point $2 $options 0 2" '
+        $2 == at && $1 ~ /^UUID=/ { if ($1 == disk && !found++) print; next }
+        { print }
+        END { if (!found) print line }' "$fstab" >"$fstab.new"
+    chmod --reference="$fstab" "$fstab.new"
+    mv "$fstab.new" "$fstab"
+}
+
 mount_data_disk() {
     [ -b "$data_disk" ] || die "--data-disk: $data_disk is no disk"
     disk=$(readlink -f "$data_disk")
     if [ "$(findmnt -nro SOURCE "$root$mount_point" 2>/dev/null)" = "$disk" ]; then return; fi
     ! findmnt -nro TARGET -S "$disk" >/dev/null || die "--data-disk: $data_disk is mounted at $(findmnt -nro TARGET -S "$disk" | head -n 1)"
     ! mountpoint -q "$root$mount_point" || die "--data-disk: another disk is mounted at $mount_point"
+    fstab=$root/etc/fstab
+    other=$(awk -v at="$mount_point" '$2 == at && $1 !~ /^(#|UUID=)/ { print $1 }' "$fstab" 2>/dev/null) || true
+    [ -z "$other" ] || die "--data-disk: /etc/fstab has $other for $mount_point: remove that line, or mount it and leave --data-disk out"
     holds=$(disk_holds "$disk")
     if [ -z "$holds" ]; then
         mkfs.ext4 -q -L "$label" "$disk" || die "$data_disk could not be formatted"
@@ -136,11 +152,12 @@ mount_data_disk() {
     fi
     uuid=$(blkid -p -o value -s UUID "$disk")
     install -d "$root$mount_point"
-    # The start of the host goes on without it; Mentat, which needs it, is started when it comes, however late that is.
-    options=defaults,nofail,x-systemd.device-timeout=0,nodev,nosuid,discard
-    grep -q "^UUID=$uuid " "$root/etc/fstab" 2>/dev/null ||
-        echo "UUID=$uuid $mount_point $(blkid -p -o value -s TYPE "$disk") $options 0 2" >>"$root/etc/fstab"
-    mount -o nodev,nosuid "$disk" "$root$mount_point" || die "$data_disk could not be mounted"
+    # First the line, so that no end between the two leaves a disk that is gone with the next start.
+    [ -e "$fstab" ] || install -m 0644 /dev/null "$fstab"
+    cp -p "$fstab" "$fstab.before"
+    fstab_line "$uuid" "$(blkid -p -o value -s TYPE "$disk")"
+    mount -o nodev,nosuid "$disk" "$root$mount_point" || { mv "$fstab.before" "$fstab"; die "$data_disk could not be mounted"; }
+    rm "$fstab.before"
     ! layout_lives || systemctl daemon-reload
 }
 

@@ -406,6 +406,33 @@ class DataDisk(Root):
             self.assertEqual(read(f"{self.mount}/file"), b"kept")
             self.assertEqual(read(f"{self.root}/etc/fstab"), fstab)
 
+    def test_fstab_has_one_line_for_the_disk(self):
+        """Of two lines for one place systemd takes the first."""
+        fstab, others = f"{self.root}/etc/fstab", "/dev/sda1 / ext4 defaults 0 1\n#UUID=1 /mnt/unikernel-volumes ext4 defaults 0 2\n"
+        with open(fstab, "w") as f:
+            f.write(others)
+        os.chmod(fstab, 0o640)
+        lines = []
+        for _ in range(2):                      # the second takes the first one's place
+            with self.disk() as disk:
+                self.install("--data-disk", disk)
+                uuid = subprocess.run(["blkid", "-p", "-o", "value", "-s", "UUID", disk], capture_output=True, text=True, check=True).stdout.strip()
+            lines.append(read(fstab).decode().removeprefix(others))
+            self.assertRegex(lines[-1], rf"^UUID={uuid} [^\n]*\n$")
+        self.assertNotEqual(*lines)
+        self.assertEqual(os.stat(fstab).st_mode & 0o777, 0o640)
+        # What cannot be mounted leaves no line: here a known label, of something else.
+        before = self.files()
+        with self.disk(["mkswap", "-L", "mentat-data"]) as disk:
+            self.assertIn("could not be mounted", self.run_script("--data-disk", disk).stderr)
+        self.assertEqual(self.files(), before)
+        # A line of the operator's own.
+        with open(fstab, "w") as f:
+            f.write("LABEL=mine /mnt/unikernel-volumes ext4 defaults 0 2\n")
+        with self.disk() as disk:
+            self.refused("/etc/fstab has LABEL=mine for /mnt/unikernel-volumes", "--data-disk", disk)
+            self.assertEqual(read(self.image).strip(b"\0"), b"")
+
     def test_a_disk_that_holds_something_is_not_touched(self):
         for make, content, words in ((["mkfs.ext4", "-q", "-L", "photos"], b"", "ext4"), (["mkswap"], b"", "swap"),
                                      (None, b"a database without a label", "data that is not zeros")):
