@@ -9,8 +9,9 @@
 #   --start           starts the services too
 #   --downgrade       lets an older release take the place of a newer one
 #   --data-disk DEV   mounts this disk at /mnt/unikernel-volumes, by its UUID in /etc/fstab. An empty one gets ext4; one that
-#                     has the data disk of an earlier installation (its label is mentat-data) is taken as it is; one that
-#                     holds anything else is refused and not touched
+#                     has the data disk of an earlier installation (its label is mentat-data) is taken as it is; one in
+#                     which anything else is found is refused and not touched. One of up to 1 GB is read whole, of others
+#                     both ends and 64 KB in each 64 MB
 #   --purge           with uninstall: configuration and state go too. Volumes stay
 #   --root DIR        installs into a directory that is a system's root: an image, a chroot. Nothing is started
 #
@@ -109,16 +110,47 @@ check_package() {
 
 # --- the data disk ---
 
-# What a disk holds; "" when it is empty. A disk without anything that is known by name is empty only when it begins with
-# zeros: it may be a database's own.
+# found_in DISK FROM BYTES: what is there besides zeros.
+found_in() {
+    status=0
+    cmp -s -i "$2:0" -n "$3" "$1" /dev/zero || status=$?
+    case $status in
+    0) ;;
+    1) echo "data that is not zeros, in the $3 bytes from $2 on" ;;
+    *) echo "what cannot be read, in the $3 bytes from $2 on" ;;
+    esac
+}
+
+# The first data of a disk that is found. One of up to 1 GB is read whole; of others 16 MB at either end, where tables of
+# partitions, RAID and file systems begin and are kept twice, and 64 KB at each 64 MB, where file systems have copies of what
+# they begin with; at 4096 places at most, so that it ends soon.
+disk_data() {
+    size=$(blockdev --getsize64 "$1") || { echo "what cannot be read"; return; }
+    whole=$((1 << 30)) end=$((16 << 20)) every=$((64 << 20)) piece=$((64 << 10)) most=4096
+    if [ "$size" -le "$whole" ]; then
+        found_in "$1" 0 "$size"
+        return
+    fi
+    while [ $((size / every)) -gt $most ]; do every=$((every * 2)); done
+    found=$(found_in "$1" 0 $end)$(found_in "$1" $((size - end)) $end)
+    at=$every
+    while [ -z "$found" ] && [ $((at + piece)) -le "$size" ]; do
+        found=$(found_in "$1" $at $piece)
+        at=$((at + every))
+    done
+    echo "$found"
+}
+
+# What a disk holds; "" when it is empty. A disk without anything that is known by name may be a database's own, or have lost
+# no more than its first sectors.
 disk_holds() {
     known=$(blkid -p -o value -s TYPE -s PTTYPE "$1" 2>/dev/null | tr '\n' ' ')
     if [ -n "$known" ]; then
         echo "$known"
     elif [ -n "$(lsblk -nro NAME "$1" 2>/dev/null | tail -n +2)" ]; then
         echo "partitions or volumes"
-    elif ! head -c 4194304 "$1" | cmp -s -n 4194304 - /dev/zero; then
-        echo "data that is not zeros"
+    else
+        disk_data "$1"
     fi
 }
 
@@ -148,7 +180,7 @@ mount_data_disk() {
     if [ -z "$holds" ]; then
         mkfs.ext4 -q -L "$label" "$disk" || die "$data_disk could not be formatted"
     elif [ "$(blkid -p -o value -s LABEL "$disk")" != "$label" ]; then
-        die "--data-disk: $data_disk holds something ($holds); it was not touched. To use it, empty it yourself: wipefs -a $data_disk && dd if=/dev/zero of=$data_disk bs=1M count=4"
+        die "--data-disk: $data_disk holds something ($holds); it was not touched. To use it all the same, and lose that, format it yourself, and run this again: wipefs -a $data_disk && mkfs.ext4 -L $label $data_disk"
     fi
     uuid=$(blkid -p -o value -s UUID "$disk")
     install -d "$root$mount_point"

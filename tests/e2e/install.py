@@ -374,11 +374,11 @@ class DataDisk(Root):
         self.mount = f"{self.root}/mnt/unikernel-volumes"
 
     @contextlib.contextmanager
-    def disk(self, make=None, content=b""):
-        """A new disk, made into something by a program, or with bytes of its own."""
+    def disk(self, make=None, content=b"", size=64 << 20, at=3 << 20):
+        """A new disk, made into something by a program, or with bytes of its own at a place (from the end, if negative)."""
         with open(self.image, "wb") as f:
-            f.truncate(64 << 20)
-            f.seek(3 << 20)
+            f.truncate(size)
+            f.seek(at, os.SEEK_END if at < 0 else os.SEEK_SET)
             f.write(content)
         if make:
             subprocess.run([*make, self.image], check=True, capture_output=True)
@@ -443,6 +443,20 @@ class DataDisk(Root):
                 self.assertIn(f"holds something ({words}", done.stderr)
                 self.assertFalse(os.path.ismount(self.mount))
                 self.assertTrue(read(self.image) == before, "the disk was changed")
+
+    def test_data_is_found_wherever_it_is(self):
+        """A disk that lost what it began with. Those that are read whole, and one of which pieces are read."""
+        for size, at in ((64 << 20, 40_000_000), (64 << 20, -512), (8 << 30, -512), (8 << 30, 5 << 30), (8 << 30, -(64 << 20))):
+            with self.subTest(size=size, at=at), self.disk(content=b"EFI PART", size=size, at=at) as disk:
+                done = self.run_script("--data-disk", disk)
+                self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+                self.assertIn("holds something (data that is not zeros, in the", done.stderr)
+                self.assertLess(os.stat(self.image).st_blocks, 64, "the disk was changed")
+        with self.disk(size=2 << 20) as disk:
+            self.install("--data-disk", disk)
+        # What the refusal says one may do.
+        with self.disk(["mkfs.ext4", "-q", "-L", "mentat-data"], b"before") as disk:
+            self.install("--data-disk", disk)
 
     def test_what_is_no_disk(self):
         done = self.run_script("--data-disk", "/dev/null")
