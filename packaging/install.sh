@@ -85,7 +85,12 @@ release_of() { "$1" --version 2>/dev/null | sed -n 's/^mt //p'; }
 
 check_release() {
     new=$(release_of "$from/mt")
-    [ -n "$new" ] || die "$from/mt does not run on this host: Mentat needs Linux on x86_64"
+    if [ -z "$new" ]; then
+        case ",$(findmnt -nro OPTIONS -T "$from")," in
+        *,noexec,*) die "$from is on a file system that is mounted noexec: copy the release elsewhere, such as to /root" ;;
+        esac
+        die "$from/mt does not run on this host: Mentat needs Linux on x86_64"
+    fi
     [ -x "$bin/mt" ] || return 0
     old=$(release_of "$bin/mt")
     [ -n "$old" ] && [ "$old" != "$new" ] || return 0
@@ -216,6 +221,7 @@ put_files() {
 
 do_install() {
     check_package
+    layout_command_free
     check_sums
     check_release
     check_room

@@ -67,6 +67,13 @@ layout_config() {
     done
 }
 
+# The place of the command for all users, which may be the operator's own program.
+layout_command_free() {
+    link=$root/usr/local/bin/mt
+    [ -e "$link" ] || [ -L "$link" ] || return 0
+    [ "$(readlink "$link")" = /opt/mentat/bin/mt ] || layout_die "/usr/local/bin/mt is not Mentat's: move it away, and run this again"
+}
+
 # layout_kernel SYSCTL TMPFILES: settings that hold from the next start on, now. What this kernel lacks is passed over.
 layout_kernel() {
     layout_lives || return 0

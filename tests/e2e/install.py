@@ -216,6 +216,11 @@ class Hosts(unittest.TestCase):
         self.host.run("sh", "-c", "mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/log /var/cache && touch /var/lib/dpkg/status")
         deb = os.path.basename(glob.glob(f"{release}/*.deb")[0])
         dpkg = ["dpkg", "--force-depends"]
+        self.host.run("sh", "-c", "mkdir -p /usr/local/bin && : >/usr/local/bin/mt")
+        done = self.host.run(*dpkg, "-i", f"/release/{deb}", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("/usr/local/bin/mt is not Mentat's", done.stderr)
+        self.host.run("rm", "/usr/local/bin/mt")
         self.host.run(*dpkg, "-i", f"/release/{deb}")
         self.host.run("systemctl", "start", *UNITS)
         self.ready()
@@ -346,6 +351,22 @@ class Directories(Root):
         self.assertEqual(done.returncode, 1)
         self.assertIn("/tmp/mentat belongs to another user", done.stderr)
         os.rmdir(f"{self.root}/tmp/mentat")
+        self.install()
+
+    def test_a_release_on_a_disk_without_programs(self):
+        place = self.work.join("noexec")
+        os.mkdir(place)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "none", place], check=True)
+        self.addCleanup(lambda: subprocess.run(["umount", place], check=True))
+        shutil.copytree(release, f"{place}/release", ignore=shutil.ignore_patterns("*.deb", "*.gz"))
+        self.refused("is mounted noexec", source=f"{place}/release")
+
+    def test_a_command_of_the_operator_s_own(self):
+        os.makedirs(f"{self.root}/usr/local/bin")
+        for make in (lambda path: open(path, "w").close(), lambda path: os.symlink("/opt/tapes/mt", path)):
+            make(f"{self.root}/usr/local/bin/mt")
+            self.refused("/usr/local/bin/mt is not Mentat's")
+            os.unlink(f"{self.root}/usr/local/bin/mt")
         self.install()
 
     def test_bad_usage(self):
