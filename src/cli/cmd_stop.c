@@ -24,7 +24,7 @@ static int stop_service(struct cli *cli, const struct target *t, struct error *e
     CLEANUP(json_decref) json_t *answer = NULL;
     if (api_call(cli->api, HTTP_METHOD_DELETE, path, NULL, &answer, NULL, err))
         return cli_fail(cli, err);
-    return args_has(cli->args, "detach") ? STATUS_DONE : follow_answer(cli, answer, follow_stopped, NULL);
+    return args_has(cli->args, "detach") ? STATUS_DONE : follow_answer(cli, answer, purge ? follow_purged : follow_stopped, NULL);
 }
 
 /* --- a job: all its services --- */
@@ -55,7 +55,7 @@ static int stop_job(struct cli *cli, const char *job, const json_t *names, struc
         return STATUS_DONE;
     CLEANUP_FREE struct follow_item *items = mem_array(n + 1, sizeof *items);
     json_array_foreach(names, i, name)
-        items[i] = (struct follow_item){.service = json_string_value(name), .judge = follow_stopped};
+        items[i] = (struct follow_item){.service = json_string_value(name), .judge = purge ? follow_purged : follow_stopped};
     return follow_run(cli, items, n);
 }
 

@@ -32,7 +32,8 @@ follow_judge follow_deployment,      /* until the deployment ended, or pauses */
              follow_restart,         /* until each replica has begun anew */
              follow_alloc_restart,   /* until the one allocation in `before` has begun anew */
              follow_unchanged,       /* at once; fails when the service has failed */
-             follow_stopped;         /* until none is left */
+             follow_stopped,         /* until none is left */
+             follow_purged;          /* until the service is gone, or wanted again */
 /* Follows the answer of a write on one service: its deployment when it has one, else `otherwise`. */
 int follow_answer(struct cli *cli, const json_t *answer, follow_judge *otherwise, const json_t *before);
 bool follow_alloc_live(const json_t *alloc);

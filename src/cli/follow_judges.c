@@ -215,6 +215,18 @@ int follow_stopped(struct cli *cli, struct follow_item *item, const json_t *serv
     return 0;
 }
 
+int follow_purged(struct cli *cli, struct follow_item *item, const json_t *service, const json_t *allocs,
+                  enum follow_state *state, char **note, struct error *err)
+{
+    int status = follow_stopped(cli, item, service, allocs, state, note, err);
+    if (status == 0 && *state == FOLLOW_DONE && service && is(service, "status.state", "stopped")) {
+        *state = FOLLOW_GOING;
+        free(*note);
+        *note = mem_strdup("stopped, what is known of it is being forgotten");
+    }
+    return status;
+}
+
 int follow_answer(struct cli *cli, const json_t *answer, follow_judge *otherwise, const json_t *before)
 {
     const char *deployment = json_string_value(json_object_get(answer, "deployment"));
