@@ -340,7 +340,7 @@ static void on_write_done(struct control *c, struct proposal *p, enum consensus_
 /* What is made out of the state would be another command the second time: a key that was seen is answered from memory. */
 static bool answered_before(struct control *c, struct request *r)
 {
-    const char *key = http_request_header(r->http, "Idempotency-Key");
+    CLEANUP_FREE char *key = request_key(r);
     struct core_result *result = &r->proposal.result;
     core_result_clear(result);
     if (!key || !core_answer_of_key(c->core, key, result))

@@ -270,10 +270,18 @@ int request_parse(struct request *r, struct error *err)
     return r->route->prepare ? r->route->prepare(r, err) : 0;
 }
 
+char *request_key(const struct request *r)
+{
+    const char *key = http_request_header(r->http, "Idempotency-Key");
+    if (!key)
+        return NULL;
+    return r->who.holder ? mem_printf("%s@%s", key, r->who.holder->id) : mem_strdup(key);
+}
+
 void request_command(struct request *r, int kind, const void *payload)
 {
     /* Agents' messages are idempotent by themselves. */
-    const char *key = r->who.kind == IDENTITY_AGENT ? NULL : http_request_header(r->http, "Idempotency-Key");
+    CLEANUP_FREE char *key = r->who.kind == IDENTITY_AGENT ? NULL : request_key(r);
     const char *actor = r->who.kind == IDENTITY_AGENT ? NULL : r->who.name;
     buf_clear(&r->command);
     r->command_kind = kind;

@@ -125,6 +125,8 @@ bool request_left_open(const struct request *r, int status);
 int request_parse(struct request *r, struct error *err);
 /* Only what decides where it goes, and how long it may take. */
 int request_parse_way(struct request *r, struct error *err);
+/* The Idempotency-Key as it is remembered: each token has keys of its own. NULL: none came. The caller's. */
+char *request_key(const struct request *r);
 /* Encodes a command of this request (actor, idempotency key, time) into r->command. */
 void request_command(struct request *r, int kind, const void *payload);
 /* {"error":{…}} with details. */

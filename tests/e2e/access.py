@@ -181,6 +181,11 @@ class Access(unittest.TestCase):
         refused = self.ask("POST", "/v1/jobs?namespace=team-a", job("thief", steals), a)
         self.assertEqual(refused.status, 400)
         self.assertIn("there is no secret only-b in its namespace", refused.error["message"])
+        # Nor does a key that was used show what another one was answered.
+        first, other = (self.ask("POST", f"/v1/services/web/scale?namespace={name}", {"count": 1}, token, headers={"Idempotency-Key": "k"})
+                        for name, token in (("team-a", a), ("team-b", b)))
+        self.assertEqual((first.status, other.status), (200, 200))
+        self.assertNotEqual(first.body, other.body)
         self.quotas_are_kept(a)
         self.namespaces_go(a, b)
 
