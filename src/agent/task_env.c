@@ -216,6 +216,22 @@ static bool climbs(const char *path)
     return false;
 }
 
+/* Each directory has one name, by which one sees whose it is: no part is empty or a dot. */
+static void tidy(struct buf *path)
+{
+    char *to = path->data;
+    for (const char *from = path->data; *from;) {
+        const char *end = from + 1 + strcspn(from + 1, "/");
+        if (end - from > 1 && !(end - from == 2 && from[1] == '.')) {
+            memmove(to, from, (size_t)(end - from));
+            to += end - from;
+        }
+        from = end;
+    }
+    *to = '\0';
+    path->len = (size_t)(to - path->data);
+}
+
 int task_volume_path(const struct task_facts *f, const char *volume_root, const struct volume *v, char **path,
                      struct error *err)
 {
@@ -227,10 +243,12 @@ int task_volume_path(const struct task_facts *f, const char *volume_root, const 
         buf_printf(&b, "%s/", volume_root);
     if (task_interpolate(f, source, &b, err) < 0)
         return error_context(err, "volume %s", source);
-    while (b.len > 1 && b.data[b.len - 1] == '/')
-        b.data[--b.len] = '\0';
-    size_t root = strlen(volume_root);
-    if (climbs(b.data) || strncmp(b.data, volume_root, root) || b.data[root] != '/')
+    CLEANUP_BUF struct buf root = {0};
+    buf_add_string(&root, volume_root);
+    tidy(&root);
+    if (b.data[0] == '/')
+        tidy(&b);
+    if (climbs(b.data) || strncmp(b.data, root.data, root.len) || b.data[root.len] != '/')
         return error_set(err, ERROR_DENIED, "volume %s: is not below the node's volume_root %s", source, volume_root);
     if (!strstr(source, "${replica}"))
         buf_printf(&b, "/%lld", (long long)f->alloc->replica);

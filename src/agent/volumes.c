@@ -76,16 +76,40 @@ static char *owner_of_image(const char *image)
     return mem_printf("%.*s/" OWNER_FILE, (int)(strrchr(image, '/') - image), image);
 }
 
-int volume_is_for(const char *image, const char *service, struct error *err)
+/* Where it leads, symbolic links followed; what is not there yet is none. */
+static char *resolve(const char *path)
 {
-    CLEANUP_FREE char *path = owner_of_image(image);
-    return owner_check(path, service, err);
+    CLEANUP_FREE char *head = mem_strdup(path);
+    for (char *end; (end = strrchr(head, '/')) && end > head; *end = '\0') {
+        CLEANUP_FREE char *real = realpath(head, NULL);
+        if (real)
+            return mem_printf("%s%s", real, path + strlen(head));
+    }
+    return mem_strdup(path);
+}
+
+/* The directory itself, and each one that it is in: what is below a volume is part of it. */
+static int check_upwards(const char *path, const char *service, struct error *err)
+{
+    CLEANUP_FREE char *dir = mem_strdup(path);
+    int rc = 0;
+    for (char *end; !rc && (end = strrchr(dir, '/')) && end > dir; *end = '\0') {
+        CLEANUP_FREE char *beside = mem_printf("%s" OWNER_SUFFIX, dir), *inside = mem_printf("%s/" OWNER_FILE, dir);
+        rc = owner_check(beside, service, err) || owner_check(inside, service, err) ? -1 : 0;
+    }
+    return rc;
 }
 
 int volume_directory_is_for(const char *dir, const char *service, struct error *err)
 {
-    CLEANUP_FREE char *path = mem_printf("%s" OWNER_SUFFIX, dir);
-    return owner_check(path, service, err);
+    CLEANUP_FREE char *real = resolve(dir);
+    return check_upwards(dir, service, err) || check_upwards(real, service, err) ? -1 : 0;
+}
+
+int volume_is_for(const char *image, const char *service, struct error *err)
+{
+    CLEANUP_FREE char *dir = mem_strndup(image, (size_t)(strrchr(image, '/') - image));
+    return volume_directory_is_for(dir, service, err);
 }
 
 static int owner_write(const char *path, const char *service, int64_t replica, struct error *err)

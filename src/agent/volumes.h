@@ -14,7 +14,8 @@ bool volumes_shared(const char *root);
  * VOLUME_FILES_MAX. */
 #define VOLUME_FILES_MAX 20000
 void volumes_list(const char *root, struct node_volume_list *out);
-/* Refuses the image, or the directory, when it is of a service of another namespace. */
+/* Refuses the image, or the directory, when it or a directory that it is in is of a service of another namespace, also by a
+ * symbolic link. */
 int volume_is_for(const char *image, const char *service, struct error *err);
 int volume_directory_is_for(const char *dir, const char *service, struct error *err);
 /* Says whose the image, or the directory, is: the file is written when it says something else. That of a directory stands beside

@@ -131,6 +131,8 @@ static void each_replica_has_its_own_volume_below_the_root(void **state)
         {"/mnt/v/web/", "/mnt/v/web/2"},
         {"web", "/mnt/v/web/2"},
         {"/mnt/v/web-${replica}/x", "/mnt/v/web-2/x"},
+        {"/mnt/v/web/${replica}/.", "/mnt/v/web/2"},
+        {"/mnt//v/./web//.x/", "/mnt/v/web/.x/2"},
     };
     struct error err = {0};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -146,7 +148,7 @@ static void each_replica_has_its_own_volume_below_the_root(void **state)
 static void a_volume_cannot_leave_the_root(void **state)
 {
     struct world *w = *state;
-    static const char *const rows[] = {"/etc", "/mnt/v/../../etc", "/mnt/volumes", "/mnt/v", "..", "a/../../b"};
+    static const char *const rows[] = {"/etc", "/mnt/v/../../etc", "/mnt/volumes", "/mnt/v", "/mnt/v/.", "/", "..", "a/../../b"};
     struct error err = {0};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct volume v = {.source = mem_strdup(rows[i])};
