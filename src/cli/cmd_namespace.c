@@ -100,6 +100,24 @@ static int read_quota(struct cli *cli, struct namespace *out, struct error *err)
     return rc;
 }
 
+/* Who raises one limit means that one: the others stay, where the namespace is there. */
+static int keep_others(struct cli *cli, struct api *api, const char *path, struct quota *quota, struct error *err)
+{
+    struct error why = {0};
+    CLEANUP(json_decref) json_t *row = api_get(api, path, &why);
+    if (!row && why.code != ERROR_NOT_FOUND) {
+        *err = why;
+        return -1;
+    }
+    if (!args_get(cli->args, "cpus"))
+        quota->cpus = json_number_value(json_at(row, "quota.cpus"));
+    if (!args_get(cli->args, "memory-mb"))
+        quota->memory_mb = json_integer_value(json_at(row, "quota.memory_mb"));
+    if (!args_get(cli->args, "replicas"))
+        quota->replicas = json_integer_value(json_at(row, "quota.replicas"));
+    return 0;
+}
+
 static int run_put(struct cli *cli)
 {
     struct error err = {0};
@@ -108,10 +126,11 @@ static int run_put(struct cli *cli)
     CLEANUP_FREE char *path = path_of(cli);
     if (read_quota(cli, &n, &err))
         return cli_fail(cli, &err);
+    struct api *api = cli_api(cli, &err);
+    int rc = api ? keep_others(cli, api, path, &n.quota, &err) : -1;
     type_to_json(&namespace_type, &n, &body);
     type_clear(&namespace_type, &n);
-    struct api *api = cli_api(cli, &err);
-    if (!api || api_call(api, HTTP_METHOD_PUT, path, &body, NULL, NULL, &err))
+    if (rc || api_call(api, HTTP_METHOD_PUT, path, &body, NULL, NULL, &err))
         return cli_fail(cli, &err);
     return run_show(cli);
 }
@@ -128,9 +147,9 @@ static int run_delete(struct cli *cli)
 }
 
 static const struct option_row put_options[] = {
-    {"cpus", 0, "N", "How many processors all replicas together may want; default: no limit.", NULL},
-    {"memory-mb", 0, "SIZE", "How much memory, such as 4096 or 4GiB; default: no limit.", NULL},
-    {"replicas", 0, "N", "How many replicas; default: no limit.", NULL}, {0}};
+    {"cpus", 0, "N", "How many processors all replicas together may want; 0: no limit.", NULL},
+    {"memory-mb", 0, "SIZE", "How much memory, such as 4096 or 4GiB; 0: no limit.", NULL},
+    {"replicas", 0, "N", "How many replicas; 0: no limit.", NULL}, {0}};
 
 static const struct command_row list = {
     .name = "list", .run = run_list, .summary = "the namespaces in which you may read, and what their services want",
@@ -142,8 +161,8 @@ static const struct command_row show = {
 static const struct command_row put = {
     .name = "put", .operands = "NAME", .min = 1, .max = 1, .kind = OPERAND_NAMESPACE, .options = put_options, .run = run_put,
     .summary = "make a namespace, or give it another quota",
-    .help = "The quota is the whole of what is given: what is not named is not limited. One that is lower than what the\n"
-            "services want already stops nothing; it refuses more.",
+    .help = "Limits that are not named stay as they are; a new namespace has none. One that is lower than what the services\n"
+            "want already stops nothing; it refuses more.",
 };
 static const struct command_row delete_row = {
     .name = "delete", .operands = "NAME", .min = 1, .max = 1, .kind = OPERAND_NAMESPACE, .run = run_delete,

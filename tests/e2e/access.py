@@ -229,6 +229,7 @@ class Access(unittest.TestCase):
                 if "alloc" in names or "deployment" in names:      # nor by the id alone
                     self.assertEqual(self.ask(method.upper(), where.replace("namespace=team-b&", "").replace("?namespace=team-b", ""),
                                               body, attacker, headers=headers).status, 403, where)
+                    self.assertNotIn("team-b", answer.error["message"])      # nor is told whose it is
         self.assertGreater(refused, 20)
 
     def quotas_are_kept(self, token):
@@ -242,6 +243,12 @@ class Access(unittest.TestCase):
             self.assertEqual(self.ask("POST", path + where, job("more", exec_service("more", 1)), token).status, 403, path)
         shown = self.ask("GET", "/v1/namespaces/team-a", token=token).json
         self.assertEqual((shown["quota"]["replicas"], shown["wanted"]["replicas"], shown["jobs"]), (2, 2, 2))
+        # Another limit leaves those that are there; 0 takes one away.
+        for options, quota in ((["--memory-mb", "8GiB", "--cpus", "2.5"], (2, 8192, 2.5)), (["--replicas", "3", "--cpus", "0"], (3, 8192, 0)),
+                               (["--memory-mb", "0", "--replicas", "2"], (2, 0, 0))):
+            self.mt("namespace", "put", "team-a", *options, token=self.admin, check=0)
+            now = self.ask("GET", "/v1/namespaces/team-a", token=token).json["quota"]
+            self.assertEqual((now["replicas"], now["memory_mb"], now["cpus"]), quota, options)
         # To be given more is not the team's to decide.
         self.assertEqual(self.ask("PUT", "/v1/namespaces/team-a", {"name": "team-a"}, token).status, 403)
 
