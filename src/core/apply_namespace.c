@@ -57,11 +57,13 @@ static int check_empty(struct core *c, const char *name, struct error *err)
     RB_FOREACH(j, job_tree, &c->jobs)
         if (namespace_has(name, j->name))
             return error_set(err, ERROR_CONFLICT, "namespace %s has job %s; stop its jobs first, and let them be forgotten: mt "
-                             "stop --namespace %s --purge", name, namespace_bare(j->name), name);
+                             "stop --namespace %s --purge --job %s", name, namespace_bare(j->name), name,
+                             namespace_bare(j->name));
     for (uint32_t i = 0; i < c->secrets.secrets.n; i++)
         if (namespace_has(name, c->secrets.secrets.v[i].name))
             return error_set(err, ERROR_CONFLICT, "namespace %s has secret %s; delete its secrets first: mt secret delete "
-                             "--namespace %s", name, namespace_bare(c->secrets.secrets.v[i].name), name);
+                             "--namespace %s %s", name, namespace_bare(c->secrets.secrets.v[i].name), name,
+                             namespace_bare(c->secrets.secrets.v[i].name));
     return 0;
 }
 
