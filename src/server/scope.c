@@ -71,9 +71,18 @@ static int check_body(struct control *c, const struct request *r, struct error *
     return check_services(r, job, err) || check_job(c, r, name, err) ? -1 : 0;
 }
 
+/* By the id of an allocation or deployment: ids are found by trying, so whose it is is not told. */
+static int check_by_id(const struct request *r, const char *service, struct error *err)
+{
+    if (grant_allows_service(grant_of(r), r->route->right, service))
+        return 0;
+    return error_set(err, ERROR_DENIED, "token %s has not the right \"%s\" on the service of %.64s", r->who.name,
+                     right_name(r->route->right), r->params[0]);
+}
+
 static int check_alloc(const struct request *r, const struct alloc *a, struct error *err)
 {
-    return a ? check_service(r, a->service, err) : 0;      /* the route itself says that there is none */
+    return a ? check_by_id(r, a->service, err) : 0;        /* the route itself says that there is none */
 }
 
 /* A service by its name, or an allocation; what is neither is not told to who may not read in that namespace. */
@@ -95,7 +104,7 @@ static int check_objects(struct control *c, const struct request *r, struct erro
     case SCOPE_BODY: return check_body(c, r, err);
     case SCOPE_JOB_BODY: return check_job(c, r, name, err) || check_body(c, r, err) ? -1 : 0;
     case SCOPE_ALLOC: return check_alloc(r, control_find_alloc(c, name, NULL), err);
-    case SCOPE_DEPLOYMENT: return (d = core_deployment(c->core, name)) ? check_service(r, d->service, err) : 0;
+    case SCOPE_DEPLOYMENT: return (d = core_deployment(c->core, name)) ? check_by_id(r, d->service, err) : 0;
     case SCOPE_SUBJECT: return check_subject(c, r, err);
     case SCOPE_SECRET: return check_namespace_of(r, name, err);
     case SCOPE_NAMESPACE: return check_namespace(r, name, err);
