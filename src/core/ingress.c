@@ -1,6 +1,7 @@
 #include "core/ingress.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "base/random.h"
 #include "core/acme.h"
@@ -32,15 +33,25 @@ void ingress_forget(struct core *c, struct service_entry *s)
     STAILQ_REMOVE(&c->ingress_changed, s, service_entry, ingress_link);
 }
 
+/* Of its paths, the longest takes the requests: who could add one to a host of others would have what is sent there. */
+static bool same_host(const struct ingress *a, const struct ingress *b)
+{
+    return a->protocol == PROTOCOL_HTTP && b->protocol == PROTOCOL_HTTP && a->host && b->host && !strcasecmp(a->host, b->host);
+}
+
 /* What another namespace has is not told by name. */
 static int refuse_same_way(const struct service *spec, const struct ingress *way, const struct service_entry *other,
                            struct error *err)
 {
-    CLEANUP_FREE char *who = namespace_same(spec->name, other->name)
-        ? mem_printf("service %s of job %s", other->name, other->job->name) : mem_strdup("a service of another namespace");
+    bool ours = namespace_same(spec->name, other->name);
+    CLEANUP_FREE char *who = ours ? mem_printf("service %s of job %s", other->name, other->job->name)
+                                  : mem_strdup("a service of another namespace");
     if (way->protocol == PROTOCOL_TCP)
         return error_set(err, ERROR_CONFLICT, "ingress of service %s: %s has port %lld already; give it another one, or take it "
                          "out there first", spec->name, who, (long long)way->listen);
+    if (!ours)
+        return error_set(err, ERROR_CONFLICT, "ingress of service %s: %s has host %.200s already, and a host is of one "
+                         "namespace with all its paths; give it another one, or take it out there first", spec->name, who, way->host);
     return error_set(err, ERROR_CONFLICT, "ingress of service %s: %s has host %.200s with path %.100s already; give it another "
                      "one, or take it out there first", spec->name, who, way->host, way->path ? way->path : "/");
 }
@@ -56,7 +67,8 @@ int ingress_admits(const struct core *c, const struct service *spec, const char 
             continue;
         for (uint32_t i = 0; i < spec->ingress.n; i++)
             for (uint32_t k = 0; k < ways->n; k++)
-                if (ingress_same_way(&spec->ingress.v[i], &ways->v[k]))
+                if (ingress_same_way(&spec->ingress.v[i], &ways->v[k])
+                    || (!namespace_same(spec->name, s->name) && same_host(&spec->ingress.v[i], &ways->v[k])))
                     return refuse_same_way(spec, &ways->v[k], s, err);
     }
     return 0;

@@ -134,6 +134,15 @@ static void a_way_in_has_one_service_in_all_namespaces(void **state)
     assert_false(submit(&c, "default", "front", way));
     assert_non_null(strstr(c.error.text, "another namespace has host example.com"));
     assert_null(strstr(c.error.text, "team-a"));
+    /* Nor a path of its host, which would take requests away; its own namespace may. */
+    static const char login[] = "job: login\nnamespace: %s\nservices: [{name: login, driver: exec, config: {command: /bin/x}, ports: "
+                                "[{name: http, port: 80}], ingress: [{host: %sexample.com, path: /login, port: http}]}]\n";
+    static const struct { const char *namespace, *sub; bool admitted; } rows[] = {
+        {"default", "", false}, {"default", "www.", true}, {"team-a", "", true}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        CLEANUP_FREE char *yaml = mem_printf(login, rows[i].namespace, rows[i].sub);
+        assert_int_equal(cluster_submit_yaml(&c, yaml, NULL), rows[i].admitted);
+    }
     cluster_clear(&c);
 }
 
