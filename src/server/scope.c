@@ -213,11 +213,18 @@ static const char *namespace_of_item(const struct type *type, const void *item, 
     return type == &event_type ? event_namespace(item, out) : NULL;
 }
 
+/* Which secrets there are is a right of its own, also where it is told that one changed. */
+static bool is_kept_secret(const struct request *r, const struct type *type, const void *item, const char *namespace)
+{
+    const char *kind = type == &event_type ? ((const struct event *)item)->kind : NULL;
+    return kind && !strcmp(kind, "secret") && namespace && grant_of(r) && !grant_allows_in(grant_of(r), RIGHT_SECRETS, namespace);
+}
+
 bool scope_sees(const struct request *r, const struct type *type, const void *item)
 {
     char own[NAMESPACE_SIZE];
     const char *namespace = namespace_of_item(type, item, own), *service = service_of(type, item);
-    if (!request_in_namespace(r, namespace))
+    if (!request_in_namespace(r, namespace) || is_kept_secret(r, type, item, namespace))
         return false;
     if (is_open(r))
         return true;

@@ -174,6 +174,11 @@ class Access(unittest.TestCase):
         self.assertEqual([n["name"] for n in self.ask("GET", "/v1/namespaces", token=a).json["items"]], ["team-a"])
         seen = self.ask("GET", "/v1/events?namespace=*&limit=1000", token=a, headers={"Accept": "application/json"}).json["items"]
         self.assertEqual({e["namespace"] for e in seen if e["kind"] in ("job", "service", "alloc", "deployment", "secret")}, {"team-a"})
+        self.assertIn("secret", {e["kind"] for e in seen})
+        self.set_role("looker", {"allow": ["read"], "namespaces": ["team-a"]})
+        seen = self.ask("GET", "/v1/events?namespace=team-a&limit=1000", token=self.make_token("looker", "looker"),
+                        headers={"Accept": "application/json"}).json["items"]
+        self.assertEqual([{"job", "secret"} & {e["kind"] for e in seen}], [{"job"}])       # which secrets there are is a right of its own
         # A secret is its namespace's: another one cannot even name it.
         self.assertEqual(self.ask("DELETE", "/v1/secrets/key?namespace=team-b", token=b).status, 409)
         self.assertEqual(self.ask("PUT", "/v1/secrets/only-b?namespace=team-b", {"value": "eA=="}, b).status, 200)
