@@ -26,15 +26,39 @@ static void add(const struct core *c, const struct service *spec, struct quota *
     sum->replicas += replicas;
 }
 
+/* Also before the decision that it is to stop. */
+static bool is_leaving(const struct service_entry *s, const struct alloc *a)
+{
+    const struct service *spec = &s->current->v.spec;
+    return s->stopped || a->desired == DESIRED_STOP || (spec->mode == MODE_SERVICE && a->replica >= spec->count);
+}
+
+/* What is to stop is still there until it has, which `kill.timeout` can make a day. */
+static void add_leaving(const struct service_entry *s, struct quota *sum)
+{
+    struct alloc_entry *a;
+    RB_FOREACH(a, alloc_replica_tree, (struct alloc_replica_tree *)&s->allocs) {
+        if (!entry_live(a) || !is_leaving(s, &a->a))
+            continue;
+        sum->cpus += a->a.cpus;
+        sum->memory_mb += a->a.memory_mb;
+        sum->replicas++;
+    }
+}
+
 /* Those of the namespace, but for those that `replaced` says are replaced. */
 static void sum_up(const struct core *c, const char *namespace, bool (*replaced)(const struct service_entry *s, const void *by),
                    const void *by, struct quota *sum)
 {
     struct service_entry *s;
     *sum = (struct quota){0};
-    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services)
-        if (!s->stopped && namespace_has(namespace, s->name) && !(replaced && replaced(s, by)))
+    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services) {
+        if (!namespace_has(namespace, s->name))
+            continue;
+        add_leaving(s, sum);
+        if (!s->stopped && !(replaced && replaced(s, by)))
             add(c, &s->current->v.spec, sum);
+    }
 }
 
 void core_namespace_wants(const struct core *c, const char *namespace, struct quota *out)

@@ -1,6 +1,7 @@
 /* Quota: what the services of a namespace want of the cluster, and whether more of it is allowed. Counted are the replicas
  * that the current version of each service wants, and what each takes of a node; services that run on every node by the
- * nodes that they match now. Replicas that a deployment has beside them for a while are not. Private to src/core. */
+ * nodes that they match now; and what is to stop, until it has. Replicas that a deployment has beside them for a while are
+ * not. Private to src/core. */
 #pragma once
 #include "core/state.h"
 

@@ -195,6 +195,29 @@ static void a_quota_refuses_what_is_too_much(void **state)
     cluster_clear(&c);
 }
 
+static void what_was_stopped_counts_until_it_has_ended(void **state)
+{
+    static const char other[] = "job: other\nnamespace: team-a\nservices: [{name: other, driver: exec, count: 2, config: {command: /x}}]\n";
+    struct cluster c;
+    struct quota wants;
+    cluster_init(&c, 1);
+    put(&c, "team-a", (struct quota){.replicas = 2});
+    assert_true(submit(&c, "team-a", "web", ", count: 2"));
+    cluster_decide(&c);
+    cluster_report_all(&c, "team-a.web", ALLOC_RUNNING);
+    assert_true(cluster_delete(&c, "team-a.web", false));
+    assert_false(cluster_submit_yaml(&c, other, NULL));         /* before anything was decided */
+    cluster_decide(&c);
+    assert_false(cluster_submit_yaml(&c, other, NULL));
+    core_namespace_wants(c.core, "team-a", &wants);
+    assert_int_equal(wants.replicas, 2);
+    cluster_stop_all(&c, "team-a.web");
+    core_namespace_wants(c.core, "team-a", &wants);
+    assert_int_equal(wants.replicas, 0);
+    assert_true(cluster_submit_yaml(&c, other, NULL));
+    cluster_clear(&c);
+}
+
 static void a_quota_below_what_is_wanted_refuses_growth_alone(void **state)
 {
     struct cluster c;
@@ -370,6 +393,7 @@ int main(void)
         cmocka_unit_test(a_way_in_has_one_service_in_all_namespaces),
         cmocka_unit_test(secrets_are_for_services_of_their_namespace),
         cmocka_unit_test(a_quota_refuses_what_is_too_much),
+        cmocka_unit_test(what_was_stopped_counts_until_it_has_ended),
         cmocka_unit_test(a_quota_below_what_is_wanted_refuses_growth_alone),
         cmocka_unit_test(services_on_every_node_count_by_the_nodes),
         cmocka_unit_test(a_plan_says_it_beforehand),
