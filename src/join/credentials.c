@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "join/token.h"
 
 #define FILE_MOST (256u << 10)
 #define FOUNDING_NAME "mentat founding"
@@ -174,8 +175,22 @@ bool credentials_is_join_token(const char *text)
     return strchr(text, '@') != NULL;
 }
 
+/* With the authority's hash, as no secret that somebody thinks out. */
+static bool is_cut_token(const char *text)
+{
+    struct error ignored;
+    struct join_token_text token;
+    CLEANUP(certificate_key_free) char *whole = mem_printf("%s@-", text);
+    bool cut = join_token_parse(whole, &token, &ignored) == 0 && token.ca_hash;
+    join_token_clear(&token);
+    return cut;
+}
+
 int credentials_check_secret(const char *text, const char *path, struct error *err)
 {
+    if (is_cut_token(text))
+        return error_set(err, ERROR_INVALID, "%s: this join token lacks the servers' addresses; copy all of it, with the @ and what "
+                         "follows", path);
     if (strlen(text) >= CREDENTIALS_SECRET_LEAST)
         return 0;
     return error_set(err, ERROR_INVALID, "%s: a founding secret has at least %d characters: openssl rand -hex 32", path,

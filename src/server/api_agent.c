@@ -149,9 +149,12 @@ API_READ(api_agent_network)
 
 API_READ(api_agent_ingress)
 {
+    const char *id = request_query(r, "node");
     struct agent_ingress table = {0};
-    if (check_node(c, request_query(r, "node"), err))
+    if (check_node(c, id, err))
         return -1;
+    if (!core_node(c->core, id)->ingress)
+        return error_set(err, ERROR_DENIED, "node %.64s is no ingress node", id);
     core_agent_ingress(c->core, &table);
     type_to_json(&agent_ingress_type, &table, &r->answer.body);
     type_clear(&agent_ingress_type, &table);

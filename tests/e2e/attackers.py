@@ -302,6 +302,7 @@ class Attackers(unittest.TestCase):
                                        ("POST", "/v1/agent/register", {"node": {"id": n1, "name": "n2"}}),
                                        ("POST", "/v1/agent/register", {"node": {"id": "ffff", "name": "n1"}})):
                 self.denied("n2 may not speak for", i, method, path, body, cert=cert)
+            self.denied("is no ingress node", i, "GET", f"/v1/agent/ingress?node={n2}", cert=cert)
             self.denied("has no allocation", i, "GET", f"/v1/agent/secrets?node={n2}&alloc={alloc}", cert=cert)
             for method, path, body in (("GET", "/v1/jobs", None), ("POST", "/v1/jobs", job("x", exec_service("x", 0))),
                                        ("GET", f"/v1/allocs/{alloc}/logs", None), ("GET", "/v1/secrets/key/value", None),

@@ -348,8 +348,12 @@ class Certificates(unittest.TestCase):
         self.auto.file("thief", self.auto.mt(first, "node", "token", "-q").stdout.strip())
         wait_for(lambda: len(first.items("/v1/nodes")) == 2, 20, "the second node")
         self.assertTrue(agent.process.alive())
-        # A founding secret that is none of this cluster's lets nobody in; a token in its place does.
-        stranger = self.agent(first, "n3", servers=f"127.0.0.1:{first.port}", join_token_file=self.auto.file("stranger", "f" * 32)).start()
+        # A token that was not copied to its end is no founding secret, and one that is none of this cluster's lets nobody in; a
+        # token in its place does.
+        stranger = self.agent(first, "n3", servers=f"127.0.0.1:{first.port}",
+                              join_token_file=self.auto.file("stranger", agents.split("@")[0])).start()
+        wait_log(stranger.process, "this join token lacks the servers' addresses")
+        self.auto.file("stranger", "f" * 32)
         wait_log(stranger.process, "certificate is refused")
         self.auto.file("stranger", self.auto.mt(first, "node", "token", "-q").stdout.strip())
         wait_for(lambda: len(first.items("/v1/nodes")) == 3, 20, "the third node")
