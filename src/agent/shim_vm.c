@@ -669,11 +669,14 @@ static int locks_take(struct shim *s, struct error *err)
     if (paths->n > ARRAY_LEN(vm->locks))
         return error_set(err, ERROR_INVALID, "a virtual machine has at most %zu volumes", ARRAY_LEN(vm->locks));
     for (uint32_t i = 0; i < paths->n; i++) {
-        int fd = open(paths->v[i], O_RDONLY | O_CLOEXEC);
+        int fd = open(paths->v[i], O_RDWR | O_CLOEXEC);      /* NFS locks nothing that is open to read alone */
         if (fd < 0)
             return error_set_errno(err, errno, "cannot open the volume %s", paths->v[i]);
         vm->locks[vm->n_locks++] = fd;
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+        if (!locked && errno != EWOULDBLOCK)
+            return error_set_errno(err, errno, "cannot lock the volume %s", paths->v[i]);
+        if (!locked)
             return error_set(err, ERROR_CONFLICT, "the volume %s is in use by another virtual machine of this node",
                              paths->v[i]);
         struct stat st;

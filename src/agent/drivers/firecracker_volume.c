@@ -114,8 +114,11 @@ static int check_unused(const char *path, struct error *err)
 
 static int lock(int fd, const char *path, struct error *err)
 {
-    return flock(fd, LOCK_EX | LOCK_NB) < 0
-        ? error_set(err, ERROR_CONFLICT, "the volume %s is in use by another microVM of this node", path) : 0;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    return errno == EWOULDBLOCK
+        ? error_set(err, ERROR_CONFLICT, "the volume %s is in use by another microVM of this node", path)
+        : error_set_errno(err, errno, "cannot lock the volume %s", path);
 }
 
 int volume_ready(const char *path, int64_t size_mb, const char *label, struct error *err)
