@@ -124,6 +124,7 @@ void secrets_drop(struct secret_go *g);
 /* For shim_snapshot.c. */
 struct snapshot_go *vm_snapshot(struct shim *s);
 bool vm_is_quiet(const struct shim *s);          /* it runs, and no commands beside its service */
+bool vm_is_paused(const struct shim *s);
 bool vm_speaks_serial(const struct shim *s);
 /* What is sent from here on waits, until hold is false: then GO goes first. */
 void vm_hold(struct shim *s, bool hold);
@@ -143,7 +144,8 @@ int identity_send(struct shim *s, struct error *err);
 int vm_port_open(const struct shim_port *port, struct error *err);
 
 /* --- shim_vmm.c: the monitor's API --- */
-/* Plays the requests ("PUT /path\n{…}") over its socket, in order, waiting for the socket first. Each must succeed. */
-/* One of them; the socket is there already. */
-int vmm_ask(const char *socket_path, const char *request, struct error *err);
+#define VMM_PATIENCE_S 20            /* for one answer */
+/* One request ("PUT /path\n{…}") over its socket, which is there already. */
+int vmm_ask(const char *socket_path, const char *request, int patience_s, struct error *err);
+/* Plays the requests in order, waiting for the socket first. Each must succeed. */
 int vmm_configure(const char *socket_path, const struct str_list *requests, pid_t monitor, struct error *err);

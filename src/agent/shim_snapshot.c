@@ -15,6 +15,7 @@
 
 #define HOLD_MS 5000                 /* the guest takes to say HELD */
 #define READY_MS 5000                /* and to come back */
+#define SLOWEST_MB_PER_S 5           /* of disks that memory is written to */
 
 static void go_end(struct shim *s)
 {
@@ -59,7 +60,8 @@ static void write_files(struct shim *s, struct snapshot_go *g)
                                             "\"mem_file_path\": \"%s\"}", g->state, g->memory);
     if (vm_pause(s, true, &g->error) < 0)
         return;
-    vmm_ask(s->spec.vm.api, request, &g->error);
+    /* The monitor answers nothing else meanwhile: who gave up earlier could not let the machine go on. */
+    vmm_ask(s->spec.vm.api, request, VMM_PATIENCE_S + (int)(s->spec.vm.memory_mb / SLOWEST_MB_PER_S), &g->error);
     if (vm_pause(s, false, &g->error) < 0)
         shim_kill(s);                /* it would stand still for ever */
 }
@@ -69,13 +71,14 @@ void snapshot_held(struct shim *s, bool busy)
     struct snapshot_go *g = vm_snapshot(s);
     if (!g->state || g->written)
         return;
-    if (busy)
-        error_set(&g->error, ERROR_CONFLICT, "commands run in the machine");
+    bool paused = vm_is_paused(s);   /* by somebody meanwhile, and would go on */
+    if (busy || paused)
+        error_set(&g->error, ERROR_CONFLICT, busy ? "commands run in the machine" : "the machine is paused");
     else
         write_files(s, g);
     g->written = true;
     g->until = time_monotonic_ms() + READY_MS;
-    if (busy || vm_speaks_serial(s))
+    if (busy || paused || vm_speaks_serial(s))
         go_end(s);
 }
 

@@ -150,6 +150,11 @@ struct snapshot_go *vm_snapshot(struct shim *s)
     return &s->vm->snapshot;
 }
 
+bool vm_is_paused(const struct shim *s)
+{
+    return s->vm->paused;
+}
+
 bool vm_speaks_serial(const struct shim *s)
 {
     return s->vm->spoken == LINE_SERIAL;
@@ -203,7 +208,8 @@ int vm_pause(struct shim *s, bool paused, struct error *err)
 {
     if (s->vm->paused == paused)
         return 0;
-    if (vmm_ask(s->spec.vm.api, paused ? "PATCH /vm\n{\"state\": \"Paused\"}" : "PATCH /vm\n{\"state\": \"Resumed\"}", err) < 0)
+    if (vmm_ask(s->spec.vm.api, paused ? "PATCH /vm\n{\"state\": \"Paused\"}" : "PATCH /vm\n{\"state\": \"Resumed\"}",
+                VMM_PATIENCE_S, err) < 0)
         return -1;
     s->vm->paused = paused;
     if (!paused)
@@ -215,7 +221,7 @@ int vm_balloon(struct shim *s, int mb, struct error *err)
 {
     char request[64];
     snprintf(request, sizeof request, "PATCH /balloon\n{\"amount_mib\": %d}", mb);
-    return vmm_ask(s->spec.vm.api, request, err);
+    return vmm_ask(s->spec.vm.api, request, VMM_PATIENCE_S, err);
 }
 
 bool vm_signal(struct shim *s, int signal)
@@ -400,7 +406,8 @@ static void guest_ended(struct shim *s, const struct frame *f)
 {
     s->vm->guest_ended = true;
     frame_send(s->vm, &(struct frame){.kind = FRAME_BYE});
-    s->kill_at = time_monotonic_ms() + SWITCH_OFF_MS;
+    if (!s->lease_over)              /* which gives no time but its own */
+        s->kill_at = time_monotonic_ms() + SWITCH_OFF_MS;
     if (f->kind == FRAME_FAILED) {
         if (!s->running)
             error_set(&s->failed, ERROR_INVALID, "%.*s", (int)f->n, (const char *)f->data);
@@ -416,6 +423,8 @@ static void service_frame(struct shim *s, const struct frame *f)
 {
     switch (f->kind) {
     case FRAME_STARTED:
+        if (s->running)
+            break;                   /* one that says it again and again is not told on */
         s->how.started_at = time_now_ms();
         str_list_wipe(&s->spec.vm.env);
         shim_running(s);

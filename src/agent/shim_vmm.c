@@ -18,7 +18,6 @@
 
 #define SOCKET_PATIENCE_MS 15000
 #define SOCKET_LOOK_MS 2
-#define ANSWER_PATIENCE_S 20
 #define ANSWER_MAX 8192
 
 static void pause_ms(long ms)
@@ -133,19 +132,19 @@ static int request_play(int fd, const char *request, struct error *err)
     return error_set(err, ERROR_SYSTEM, "the virtual machine's monitor refused %.*s: %s", line, request, fault);
 }
 
-static void patience_set(int fd)
+static void patience_set(int fd, int seconds)
 {
-    struct timeval patience = {.tv_sec = ANSWER_PATIENCE_S};
+    struct timeval patience = {.tv_sec = seconds};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 }
 
-int vmm_ask(const char *socket_path, const char *request, struct error *err)
+int vmm_ask(const char *socket_path, const char *request, int patience_s, struct error *err)
 {
     int fd = connect_once(socket_path);
     if (fd < 0)
         return error_set_errno(err, errno, "the virtual machine's monitor cannot be reached on %s", socket_path);
-    patience_set(fd);
+    patience_set(fd, patience_s);
     int result = request_play(fd, request, err);
     close(fd);
     return result;
@@ -156,7 +155,7 @@ int vmm_configure(const char *socket_path, const struct str_list *requests, pid_
     int fd = monitor_connect(socket_path, monitor, err);
     if (fd < 0)
         return -1;
-    patience_set(fd);
+    patience_set(fd, VMM_PATIENCE_S);
     int result = 0;
     for (uint32_t i = 0; result == 0 && i < requests->n; i++)
         result = request_play(fd, requests->v[i], err);
