@@ -521,6 +521,13 @@ class Trouble(Machines):
             self.assertIn("/dev/kvm does not exist", self.driver_of(agent)["detail"])
         self.assertEqual(agent.end(), [])
 
+    def test_jails_in_a_directory_of_somebody_else(self):
+        agent = VmAgent(self.server, "n4", self.vmm)
+        os.chown(agent.runs.path, 65534, 65534)
+        agent.start()
+        self.assertNotEqual(agent.process.child.wait(30 * PATIENCE), 0)
+        self.assertIn("must be a directory that the agent's user owns", agent.process.text())
+
     def test_an_agent_that_is_not_root(self):
         """It runs machines without a jail, without a network, and only where it may open /dev/kvm."""
         agent = VmAgent(self.server, "n3", self.vmm, **{"firecracker.kvm-check": "true",
@@ -538,6 +545,8 @@ class Trouble(Machines):
         self.wait_driver(agent, healthy=True)
         self.submit("plain", more="constraints: [{attribute: node.name, value: n3}]", wait=True)
         self.assertEqual(self.mt("logs", "plain"), "over vsock\n")
+        # Nobody else speaks with the agent in the machine's place.
+        self.assertEqual(stat.S_IMODE(os.stat(glob.glob(agent.runs.path + "/*/*/root")[0]).st_mode), 0o700)
         self.mt("stop", "plain")
         self.assertEqual(agent.end() + agent.left_on_host(), [])
 

@@ -235,6 +235,18 @@ static int programs_find(struct firecracker *f, struct error *err)
                                      c->jailer);
 }
 
+/* What it does there as root would follow the links of whoever owns it: /tmp is everybody's. */
+static int run_dir_check(const char *path, struct error *err)
+{
+    struct stat st;
+    if (lstat(path, &st) < 0)
+        return error_set_errno(err, errno, "%s", path);
+    if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & (S_IWGRP | S_IWOTH)))
+        return 0;
+    return error_set(err, ERROR_UNSUPPORTED, "%s (firecracker.run_dir) must be a directory that the agent's user owns and "
+                     "nobody else can write to: remove it, or name another", path);
+}
+
 static int firecracker_open(const struct driver_env *env, void **state, struct error *err)
 {
     if (!env->firecracker)
@@ -250,7 +262,8 @@ static int firecracker_open(const struct driver_env *env, void **state, struct e
     }
     f->runs = mem_printf("%s/%s", f->config->run_dir, base_of(f->binary));
     bool networked = geteuid() == 0 && strcmp(f->config->network, "none");
-    if (dir_make(f->dir, 0711, err) < 0 || dir_make(f->runs, 0711, err) < 0
+    if (dir_make(f->dir, 0711, err) < 0 || dir_make(f->config->run_dir, 0711, err) < 0
+        || run_dir_check(f->config->run_dir, err) < 0 || dir_make(f->runs, 0711, err) < 0 || run_dir_check(f->runs, err) < 0
         || (networked && network_open(f, &f->network, err) < 0)) {
         firecracker_free(f);
         return -1;

@@ -466,7 +466,9 @@ static int files_make(struct assembly *a, struct error *err)
     struct machine *m = a->m;
     CLEANUP_FREE char *run = mem_printf("%s/run", a->root), *log = mem_printf("%s/" LOG_FILE, a->root);
     CLEANUP_FREE char *metrics = mem_printf("%s/" METRICS_FIFO, a->root);
-    if (dir_make(a->root, 0711, err) < 0 || (!m->f->jailer && dir_make(run, 0700, err) < 0))
+    CLEANUP_FREE char *dir = machine_dir(m->f, m->id);
+    /* Nobody else passes through it: in it is the socket that secrets go over. The jailer gives it to the machine's user. */
+    if (dir_make(dir, 0711, err) < 0 || dir_make(a->root, 0700, err) < 0 || (!m->f->jailer && dir_make(run, 0700, err) < 0))
         return -1;
     if (!drive_add(a, "config", NULL, true, err))
         return -1;
