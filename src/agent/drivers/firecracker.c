@@ -574,6 +574,7 @@ static void firecracker_adopt(void *state, struct task *task, const char *alloc_
     struct firecracker *f = state;
     struct firecracker_task *t = (struct firecracker_task *)task;
     shim_task_init(&f->tasks, &t->shim, alloc_id, alloc_dir);
+    snapshot_forget_files(alloc_dir);        /* of a copy that its last agent did not see the end of */
     shim_task_adopt(&t->shim, handle);
 }
 

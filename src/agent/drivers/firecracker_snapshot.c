@@ -1,9 +1,9 @@
 /* Snapshots: DIR/snapshots/KEY holds the memory of a version's first machine on this node, as it was when that was well, for
  * later replicas to begin with: `state` and `memory` as the monitor wrote them, and `serial` when its guest spoke over the
- * serial line. The key says all that must be the same (the number of the
- * version need not: it grows with `mt scale` too): service, configuration, image, kernel, initial file system,
- * the monitor's version and the kind of processor. The machine itself writes into its allocation's directory; what is kept is a
- * copy of that, which none of its processes ever had open. KEY.new is one that is being made. */
+ * serial line. The key says all that must be the same (the number of the version need not: it grows with `mt scale` too):
+ * service, configuration, image, kernel, initial file system, the monitor's version, the host's kernel and the kind of
+ * processor. The machine itself writes into its allocation's directory; what is kept is a copy of that, which none of its
+ * processes ever had open. KEY.new is one that is being made. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "agent/drivers/firecracker.h"
@@ -67,6 +68,9 @@ char *snapshot_dir(const struct machine *m, const char *image, const char *kerne
     add_file(&b, kernel);
     add_file(&b, initrd);
     add_processor(&b);
+    struct utsname host;
+    if (uname(&host) == 0)
+        buf_printf(&b, "%s %s\n", host.release, host.version);
     return mem_printf("%s/%s-%016llx", dir, m->service, (unsigned long long)hash_bytes(b.data, b.len, 0));
 }
 
@@ -79,8 +83,8 @@ static char *file_in(const char *dir, const char *name)
 
 bool snapshot_there(const char *dir)
 {
-    CLEANUP_FREE char *state = file_in(dir, SNAPSHOT_STATE);
-    return utimensat(AT_FDCWD, state, NULL, 0) == 0;     /* the time of its last use */
+    CLEANUP_FREE char *state = file_in(dir, SNAPSHOT_STATE), *memory = file_in(dir, SNAPSHOT_MEMORY);
+    return access(memory, F_OK) == 0 && utimensat(AT_FDCWD, state, NULL, 0) == 0;    /* the time of its last use */
 }
 
 bool snapshot_on_serial(const char *dir)
@@ -92,6 +96,8 @@ bool snapshot_on_serial(const char *dir)
 void snapshot_drop_dir(const char *dir)
 {
     LOG_I("a microVM's snapshot is dropped", "snapshot", dir);
+    CLEANUP_FREE char *state = file_in(dir, SNAPSHOT_STATE);
+    unlink(state);                   /* first: what an end here leaves is no snapshot */
     dir_remove(dir);
 }
 
@@ -109,8 +115,9 @@ static int file_copy(const char *from, const char *to, struct error *err)
             left -= n > 0 ? n : 0;
             result = n > 0 ? 0 : -1;
         }
-    /* Each machine has a user of its own, who reads it through a mount in its jail. */
-    if (result == 0 && fchmod(out, 0444) < 0)
+    /* Each machine has a user of its own, who reads it through a mount in its jail. The monitor does not see whether all of
+     * a memory is there, so what bears its name is on the disk. */
+    if (result == 0 && (fchmod(out, 0444) < 0 || fsync(out) < 0))
         result = -1;
     if (result < 0)
         error_set_errno(err, errno, "cannot keep %s as %s", from, to);
@@ -146,6 +153,8 @@ int snapshot_keep(const char *dir, const char *alloc_dir, bool on_serial, struct
     CLEANUP_FREE char *serial = file_in(making, SNAPSHOT_SERIAL);
     if (result == 0 && on_serial)
         result = file_write(serial, "", 0, 0400, err);
+    if (result == 0)
+        dir_remove(dir);             /* of one that is not complete */
     if (result == 0 && rename(making, dir) < 0)
         result = error_set_errno(err, errno, "cannot keep the snapshot as %s", dir);
     if (result < 0)
@@ -153,11 +162,14 @@ int snapshot_keep(const char *dir, const char *alloc_dir, bool on_serial, struct
     return result;
 }
 
+/* The jail's mounts hold both as long as the machine runs: what they take of the disk goes now. */
 void snapshot_forget_files(const char *alloc_dir)
 {
     CLEANUP_FREE char *state = file_in(alloc_dir, SNAPSHOT_STATE), *memory = file_in(alloc_dir, SNAPSHOT_MEMORY);
-    unlink(state);
-    unlink(memory);
+    if (truncate(state, 0) == 0)
+        unlink(state);
+    if (truncate(memory, 0) == 0)
+        unlink(memory);
 }
 
 /* --- taking away --- */
