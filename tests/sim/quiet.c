@@ -149,14 +149,20 @@ struct quiet_walk {
     const struct alloc *one, *serving;   /* of the present replica: a wanted one; the one that is to stay, if it serves */
 };
 
-/* Two versions stand beside each other until somebody says what is to become of it. */
+static bool waits_for_another(const struct deployment *d)
+{
+    return d->state == DEPLOYMENT_RUNNING && strstr(d->reason, "waits for service");
+}
+
+/* Two versions stand beside each other until somebody says what is to become of it, or another service is healthy. */
 static bool is_beside(const struct core *c, const struct service_version *v)
 {
     struct service_status s;
     core_service_status(c, v->service, &s);
     const struct deployment *d = core_deployment(c, s.deployment);
     type_clear(&service_status_type, &s);
-    return d && d->strategy != STRATEGY_ROLLING && (d->state == DEPLOYMENT_PAUSED || d->state == DEPLOYMENT_FAILED);
+    return d && d->strategy != STRATEGY_ROLLING
+           && (d->state == DEPLOYMENT_PAUSED || d->state == DEPLOYMENT_FAILED || waits_for_another(d));
 }
 
 /* Two wanted ones of a replica: only while the newer does not serve. */
@@ -281,12 +287,24 @@ static void check_agent(struct world *w, const struct core *c, struct virtual_no
         world_fail(w, "node %s runs %u tasks, and the servers know of %u", n->facts.name, runs, walk.live);
 }
 
+/* Each run of that one holds the deployment, and what follows has its time anew. */
+static bool is_after_a_schedule(const struct core *c, const struct deployment *d)
+{
+    const struct service_version *v = core_service(c, d->service);
+    for (uint32_t i = 0; v && i < v->spec.after.n; i++) {
+        const struct service_version *before = core_service(c, v->spec.after.v[i]);
+        if (before && before->spec.schedule)
+            return true;
+    }
+    return false;
+}
+
 void check_quiet(struct world *w, struct core *c)
 {
     for (const struct service_version *v = core_service_next(c, NULL); v; v = core_service_next(c, v->service))
         check_service(w, c, v);
     for (const struct deployment *d = core_deployment_next(c, NULL); d; d = core_deployment_next(c, d->id))
-        if (d->state == DEPLOYMENT_RUNNING && !strstr(d->reason, "waits for service"))
+        if (d->state == DEPLOYMENT_RUNNING && !waits_for_another(d) && !is_after_a_schedule(c, d))
             world_fail(w, "deployment %s of service %s still runs: %s", d->id, d->service, d->reason);
     for (uint32_t i = 0; i < w->k.nodes; i++)
         check_agent(w, c, &w->nodes[i]);

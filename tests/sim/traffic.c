@@ -49,11 +49,11 @@ static void check_end(struct world *w, const struct core *c, const struct known_
     count(w, COUNT_LEFT);
 }
 
-/* The servers' own choice: it served, and the new one cannot be beside it. */
-static bool is_taken_out(const struct known_alloc *k, const struct alloc *a)
+/* The servers' own choice: it served when they decided, and the new one cannot be beside it. */
+static bool is_taken_out(const struct known_alloc *k, const struct alloc *a, int64_t decided_at)
 {
     bool ends = (a->leaving && !k->left_at) || (a->desired == DESIRED_STOP && !k->stopped);
-    return k->target && !k->left_at && ends && a->desired_reason
+    return k->target && !k->left_at && ends && decided_at >= a->state_since && a->desired_reason
            && (strstr(a->desired_reason, " replaces it") || strstr(a->desired_reason, "it makes room for"));
 }
 
@@ -66,7 +66,7 @@ static void observe_alloc(struct world *w, const struct core *c, const struct al
     bool stops = a->desired == DESIRED_STOP && !k->stopped, restarts = a->generation > k->generation;
     if (alloc_live(a) && (stops || restarts) && (k->target || k->left_at))
         check_end(w, c, k, a, time);
-    k->taken_out = is_taken_out(k, a);
+    k->taken_out = is_taken_out(k, a, time);
     k->stopped = a->desired == DESIRED_STOP;
     k->generation = a->generation;
     k->left_at = !a->leaving ? 0 : k->left_at ? k->left_at : time;
