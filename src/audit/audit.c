@@ -233,6 +233,7 @@ static void add_record(const struct audit_record *r, struct buf *line)
     add_text(line, "peer", r->peer);
     add_text(line, "method", r->method);
     add_text(line, "path", path);
+    add_text(line, "job", r->job);
     buf_printf(line, ",\"status\":%d", r->status);
     add_text(line, "error", r->error);
     if (r->handed_on)

@@ -23,6 +23,7 @@ struct audit_record {
     const char *kind, *who, *token;   /* "token", the name, the token's id */
     const char *peer;
     const char *method, *path;
+    const char *job;             /* of the body, where the path names none; NULL: none */
     int status;                  /* of the answer; 101: a stream that was begun */
     const char *error;
     bool handed_on;              /* by another server, which has its own line */

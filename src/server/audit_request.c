@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "model/namespace.h"
 
 static const char *const kinds[] = {
     [IDENTITY_NOBODY] = "nobody", [IDENTITY_LOCAL] = "local", [IDENTITY_TOKEN] = "token", [IDENTITY_AGENT] = "agent",
@@ -25,8 +26,15 @@ static char *target_told(const struct http_request *http)
     return mem_strdup(http->target);
 }
 
-static int write_line(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,
-                 const struct error *problem, struct error *err)
+/* The caller's; NULL: the body is no job. */
+static char *job_told(const struct request *r)
+{
+    const struct job *job = r->route->scope == SCOPE_BODY ? r->body : NULL;
+    return job && job->name ? namespace_qualify(job->namespace, job->name) : NULL;
+}
+
+static int write_line(struct audit *a, const struct http_request *http, const struct identity *who, const char *id,
+                      const char *job, int status, const struct error *problem, struct error *err)
 {
     char name[TLS_NAME_SIZE];
     CLEANUP_FREE char *target = target_told(http);
@@ -34,7 +42,7 @@ static int write_line(struct audit *a, const struct http_request *http, const st
     struct audit_record record = {
         .request = id, .kind = kinds[who->kind], .who = *who->name ? who->name : NULL,
         .token = who->holder ? who->holder->id : NULL, .peer = http->peer, .method = http_method_name(http->method),
-        .path = target, .status = status, .error = failed ? problem->text : NULL,
+        .path = target, .job = job, .status = status, .error = failed ? problem->text : NULL,
         .handed_on = tls_peer_role(http->tls, "server", name),
     };
     int rc = audit_write(a, &record, err);
@@ -57,8 +65,9 @@ int audit_admit(struct audit *a, struct error *err)
 void audit_request(struct audit *a, struct request *r, int status)
 {
     struct error err;
+    CLEANUP_FREE char *job = job_told(r);
     if (a && audit_wants(r->route))
-        write_line(a, r->http, &r->who, r->id, status, &r->answer.error, &err);
+        write_line(a, r->http, &r->who, r->id, job, status, &r->answer.error, &err);
 }
 
 void audit_refused(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,
@@ -66,5 +75,5 @@ void audit_refused(struct audit *a, const struct http_request *http, const struc
 {
     struct error ignored;
     if (a)
-        write_line(a, http, who, id, status, err, &ignored);
+        write_line(a, http, who, id, NULL, status, err, &ignored);
 }

@@ -440,7 +440,8 @@ class Access(unittest.TestCase):
         mine = [(l["method"], l["path"], l["status"]) for l in lines if l.get("token") == token.split(".")[0]]
         self.assertEqual(mine, [("POST", "/v1/jobs", 200), ("POST", "/v1/cluster/tokens", 403), ("GET", f"/v1/allocs/{alloc}/logs", 200)])
         by_id = {l.get("request"): l for l in lines}
-        self.assertEqual(by_id[made.headers["X-Mentat-Request"]]["who"], "auditee")
+        line = by_id[made.headers["X-Mentat-Request"]]
+        self.assertEqual((line["who"], line["job"]), ("auditee", "watched"))
         self.assertIn("cluster", next(l for l in lines if l.get("token") == token.split(".")[0] and l["status"] == 403)["error"])
         self.assertTrue(any(l.get("kind") == "nobody" and l["status"] == 401 for l in lines))
         self.assertEqual([l for l in lines if l.get("path", "").startswith("/v1/agent/") and l["status"] == 200], [])
