@@ -55,7 +55,8 @@ def qemu_command(m):
     """The reference for each part is what the real one does with the same configuration."""
     # A distribution's kernel finds its devices by ACPI alone, and there the keyboard controller too.
     args = " ".join(a for a in m.boot.get("boot_args", "").split() if a != "i8042.nopnp" and a != "pci=off")
-    args = args.replace("reboot=k", "reboot=t") + f" tsc_early_khz={host_khz()}"
+    # A guest on a busy host would take its TSC for unstable, and go by ticks from then on, of which it misses some.
+    args = args.replace("reboot=k", "reboot=t") + f" tsc_early_khz={host_khz()} tsc=reliable"
     command = ["qemu-system-x86_64", "-M", "microvm,acpi=on,pcie=off,rtc=on", "-accel", "tcg", "-cpu", "max",
                "-m", str(m.config["mem_size_mib"]), "-smp", str(m.config["vcpu_count"]), "-nodefaults", "-no-user-config",
                "-display", "none", "-no-reboot", "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
