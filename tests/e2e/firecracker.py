@@ -419,6 +419,10 @@ health: {{type: http, port: http, path: /born, interval: 500ms, timeout: 400ms}}
         self.assertEqual(self.replica(2)["restarts"], 0)
         self.assertNotEqual(self.say(0, "cat /www/born"), self.say(2, "cat /www/born"))
         wait_for(lambda: os.path.exists(self.kept()[0] + "/snapshot_memory"), 30, "another snapshot")
+        # One that has ended begins anew, whatever its memory was.
+        self.mt("restart", "copy/1")
+        wait_for(lambda: self.replica(1)["state"] == "healthy", 60, "its restart")
+        self.assertNotEqual(self.say(0, "cat /www/born"), self.say(1, "cat /www/born"))
         # One that is damaged is dropped, and the machine boots.
         with open(self.kept()[0] + "/snapshot_state", "wb") as f:
             f.write(b"nothing that a monitor would know")

@@ -438,14 +438,15 @@ static int snapshot_bring(const struct assembly *a, const char *name, struct err
     return seen ? 0 : -1;
 }
 
-/* A snapshot is of no use to a machine outside of a jail, whose files have other paths. */
+/* A snapshot is of no use to a machine outside of a jail, whose files have other paths. What has ended once boots: it may have
+ * ended because of what the memory holds. */
 static void snapshot_choose(struct assembly *a)
 {
     struct machine *m = a->m;
     if (!m->config.snapshot || !m->f->jailer || m->n_volumes || m->resources.disk_mb || m->shim.vm.secrets_dir)
         return;
     m->snapshot = snapshot_dir(m, a->image.path, a->kernel, a->initrd);
-    m->resumes = snapshot_there(m->snapshot);
+    m->resumes = m->run == 1 && snapshot_there(m->snapshot);
     if (m->resumes) {
         m->shim.vm.identity = mem_printf("%s/config", a->root);
         m->shim.vm.on_serial = snapshot_on_serial(m->snapshot);
