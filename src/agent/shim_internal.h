@@ -131,11 +131,12 @@ void vm_hold(struct shim *s, bool hold);
 /* --- shim_snapshot.c --- */
 /* SHIM_SNAPSHOT; SHIM_SNAPSHOT_MADE tells how it went. */
 void snapshot_begin(struct shim *s, const struct shim_message *m);
-void snapshot_held(struct shim *s, bool busy);   /* the guest said so */
+void snapshot_held(struct shim *s, uint32_t not);/* the guest said so; not 0: FRAME_HELD_… */
 void snapshot_ready(struct shim *s);             /* the guest is back */
 void snapshot_tick(struct shim *s);              /* time passed */
 void snapshot_drop(struct snapshot_go *g);
-/* To the guest of a machine that is a copy. */
+/* The end of HOLD: in the machine itself, and in one that is a copy. */
+void go_send(struct shim *s);
 int identity_send(struct shim *s, struct error *err);
 
 /* --- shim_vm_port.c --- */

@@ -1,8 +1,9 @@
 /* A copy of a machine's memory, and a machine that begins as one.
  *
- * The guest is told to HOLD: it has said everything, then, and says nothing until GO, so that neither it nor its copies have
- * anything half said. The machine is paused, its monitor writes the files, it goes on. Its vsock connection is lost on the
- * way, and made anew by the guest: what is for it waits for that. A copy finds its IDENTITY in the line before anything else. */
+ * The guest is told to HOLD: its service stands still, it has said everything, then, and says nothing until GO, so that neither
+ * it nor its copies have anything half said, or draw the same random numbers. The machine is paused, its monitor writes the
+ * files, it goes on. Its vsock connection is lost on the way, and made anew by the guest: what is for it waits for that. A copy
+ * finds its IDENTITY in the line before anything else. */
 #include <string.h>
 
 #include "agent/shim_internal.h"
@@ -66,19 +67,22 @@ static void write_files(struct shim *s, struct snapshot_go *g)
         shim_kill(s);                /* it would stand still for ever */
 }
 
-void snapshot_held(struct shim *s, bool busy)
+void snapshot_held(struct shim *s, uint32_t not)
 {
     struct snapshot_go *g = vm_snapshot(s);
     if (!g->state || g->written)
         return;
     bool paused = vm_is_paused(s);   /* by somebody meanwhile, and would go on */
-    if (busy || paused)
-        error_set(&g->error, ERROR_CONFLICT, busy ? "commands run in the machine" : "the machine is paused");
+    if (not == FRAME_HELD_RUNS)
+        error_set(&g->error, ERROR_UNSUPPORTED, "the guest's processes cannot be made to stand still: its kernel needs control "
+                  "groups (CONFIG_CGROUPS) and must be 5.2 or newer, or one of them waits for a device");
+    else if (not || paused)
+        error_set(&g->error, ERROR_CONFLICT, not ? "commands run in the machine" : "the machine is paused");
     else
         write_files(s, g);
     g->written = true;
     g->until = time_monotonic_ms() + READY_MS;
-    if (busy || paused || vm_speaks_serial(s))
+    if (not || paused || vm_speaks_serial(s))
         go_end(s);
 }
 
@@ -98,20 +102,33 @@ void snapshot_tick(struct shim *s)
     go_end(s);
 }
 
+/* What both a copy and the machine it is of need before they go on: the time, and a seed of their own. */
+static void head_add(struct buf *b)
+{
+    uint8_t seed[FRAME_SEED_SIZE];
+    uint64_t now = (uint64_t)time_now_ms();
+    random_system(seed, sizeof seed);
+    buf_add_u32(b, (uint32_t)now);
+    buf_add_u32(b, (uint32_t)(now >> 32));
+    buf_add(b, seed, sizeof seed);
+    explicit_bzero(seed, sizeof seed);
+}
+
+void go_send(struct shim *s)
+{
+    CLEANUP_WIPE struct buf b = {0};
+    head_add(&b);
+    vm_frame_send(s, &(struct frame){.kind = FRAME_GO, .data = (uint8_t *)b.data, .n = b.len});
+}
+
 int identity_send(struct shim *s, struct error *err)
 {
     CLEANUP_BUF struct buf drive = {0};
     CLEANUP_WIPE struct buf b = {0};
-    uint8_t seed[FRAME_SEED_SIZE];
-    uint64_t now = (uint64_t)time_now_ms();
     if (file_read(s->spec.vm.identity, DRIVE_MAX, &drive, err) < 0)
         return -1;
-    random_system(seed, sizeof seed);
-    buf_add_u32(&b, (uint32_t)now);
-    buf_add_u32(&b, (uint32_t)(now >> 32));
-    buf_add(&b, seed, sizeof seed);
+    head_add(&b);
     buf_add(&b, drive.data, drive.len);
-    explicit_bzero(seed, sizeof seed);
     for (size_t at = 0; at < b.len; at += FRAME_DATA_MAX) {
         bool more = b.len - at > FRAME_DATA_MAX;
         vm_frame_send(s, &(struct frame){.kind = FRAME_IDENTITY, .stream = more, .data = (uint8_t *)b.data + at,

@@ -167,7 +167,7 @@ void vm_hold(struct shim *s, bool hold)
     vm->holds = hold;
     if (!held || hold)
         return;
-    frame_send(vm, &(struct frame){.kind = FRAME_GO});
+    go_send(s);
     buf_add(&vm->queue, vm->behind.data, vm->behind.len);
     buf_wipe(&vm->behind);
     queue_write(vm);
@@ -212,7 +212,7 @@ int vm_pause(struct shim *s, bool paused, struct error *err)
                 VMM_PATIENCE_S, err) < 0)
         return -1;
     s->vm->paused = paused;
-    if (!paused)
+    if (!paused && !s->vm->holds)    /* GO brings the time */
         clock_send(s->vm);
     return 0;
 }
@@ -430,7 +430,7 @@ static void service_frame(struct shim *s, const struct frame *f)
         shim_running(s);
         break;
     case FRAME_HELD:
-        snapshot_held(s, frame_u32(f, 0) != 0);
+        snapshot_held(s, frame_u32(f, 0));
         break;
     case FRAME_TAKEN:
         secrets_taken(s);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,10 +225,13 @@ int boot_root(const struct drive *d, char *why)
     return 0;
 }
 
-/* --- limits --- */
+/* --- the service's control group --- */
 
 #define CGROUP "/sys/fs/cgroup"
 #define SERVICE_GROUP CGROUP "/service"
+#define FREEZE_MS 3000               /* the host waits 5 s for HELD */
+
+static bool grouped;
 
 static int file_put(const char *path, const char *text)
 {
@@ -243,17 +247,44 @@ int boot_limits(const struct drive *d, char *why)
 {
     char text[16];
     snprintf(text, sizeof text, "%u", d->pids);
-    if (!d->pids)
-        return 0;
-    if (file_put(CGROUP "/cgroup.subtree_control", "+pids") < 0 || mkdir(SERVICE_GROUP, 0755) < 0
-        || file_put(SERVICE_GROUP "/pids.max", text) < 0)
+    grouped = mkdir(SERVICE_GROUP, 0755) == 0;
+    if (d->pids && (!grouped || file_put(CGROUP "/cgroup.subtree_control", "+pids") < 0
+                    || file_put(SERVICE_GROUP "/pids.max", text) < 0))
         return why_errno(why, "this kernel cannot limit processes (CONFIG_CGROUP_PIDS): take resources.pids out");
     return 0;
 }
 
-int limits_enter(const struct drive *d)
+int limits_enter(void)
 {
-    return d->pids ? file_put(SERVICE_GROUP "/cgroup.procs", "0") : 0;
+    return grouped ? file_put(SERVICE_GROUP "/cgroup.procs", "0") : 0;
+}
+
+/* Reading it arms poll for its next change. */
+static bool events_say_frozen(int fd)
+{
+    char text[128];
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = 0;
+    return strstr(text, "frozen 1") != NULL;
+}
+
+bool service_freeze(void)
+{
+    int fd = grouped ? open(SERVICE_GROUP "/cgroup.events", O_RDONLY | O_CLOEXEC) : -1;
+    bool asked = fd >= 0 && file_put(SERVICE_GROUP "/cgroup.freeze", "1") == 0, frozen = false;
+    int64_t end = now_ms() + FREEZE_MS;
+    for (int64_t left = FREEZE_MS; asked && !(frozen = events_say_frozen(fd)) && left > 0; left = end - now_ms())
+        poll(&(struct pollfd){.fd = fd, .events = POLLPRI}, 1, (int)left);
+    if (fd >= 0)
+        close(fd);
+    if (asked && !frozen)
+        service_thaw();
+    return frozen;
+}
+
+void service_thaw(void)
+{
+    file_put(SERVICE_GROUP "/cgroup.freeze", "0");
 }
 
 /* --- volumes --- */

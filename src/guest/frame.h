@@ -22,6 +22,9 @@
 /* What a record of them begins with. */
 #define FRAME_SECRETS_FILE 'F'       /* u32 length, then the file's name, NUL, its bytes */
 #define FRAME_SECRETS_ENV 'E'        /* u32 length, then "KEY=value", NUL */
+/* Why a guest is not held: commands run in it; its processes do not stand still. */
+#define FRAME_HELD_BUSY 1
+#define FRAME_HELD_RUNS 2
 /* The newest kinds of frames that this side knows; told in FRAME_READY. */
 #define FRAME_VERSION 1
 
@@ -32,7 +35,7 @@ enum frame_kind {
     FRAME_STARTED = 'S',             /* u32 pid, u32 microseconds since mentat-init began, u32 ms since the kernel did */
     FRAME_FAILED = 'F',              /* it (id) cannot be started; text */
     FRAME_OUTPUT = 'O',              /* stream 1 or 2, bytes */
-    FRAME_HELD = 'h',                /* u32: 0: nothing is said until GO or IDENTITY; 1: commands run, so it is not held */
+    FRAME_HELD = 'h',                /* u32: 0: it stands still, and says nothing, until GO or IDENTITY; else FRAME_HELD_… */
     FRAME_EXIT = 'X',                /* u32 code, u32 signal, u32 oom; after its last output */
     /* host to guest */
     FRAME_SIGNAL = 'K',              /* u32 signal */
@@ -42,9 +45,9 @@ enum frame_kind {
     FRAME_SECRETS = 'P',             /* a piece of what secrets.c describes; stream 1: more of it follows, once this was taken */
     FRAME_CLOCK = 'C',               /* u32, u32: ms since 1970, the lower half first: it stood still, and goes by this */
     FRAME_HOLD = 'H',                /* say HELD, and nothing behind that */
-    FRAME_GO = 'G',                  /* the end of HOLD */
-    FRAME_IDENTITY = 'N',            /* the end of HOLD in a copy of that guest. stream 1: more of it follows; u32, u32: as in CLOCK,
-                                        FRAME_SEED_SIZE random bytes, a config drive. Answered by STARTED, or FAILED */
+    FRAME_GO = 'G',                  /* the end of HOLD; u32, u32: as in CLOCK, FRAME_SEED_SIZE random bytes */
+    FRAME_IDENTITY = 'N',            /* the end of HOLD in a copy of that guest. stream 1: more of it follows; as in GO, then a config
+                                        drive. Answered by STARTED, or FAILED */
     FRAME_BYE = 'B',                 /* the exit of id 0 was taken: switch off */
     /* both ways */
     FRAME_TAKEN = 'A',               /* u32: so many more bytes of input or output of id, or (0) of secrets, were taken */

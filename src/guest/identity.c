@@ -1,6 +1,9 @@
-/* A guest whose memory is copied, and one that is such a copy. HOLD: whatever was said so far goes to the host, then nothing is
- * said any more, so that the copy has nothing half said. GO: it goes on. IDENTITY, in a copy: it becomes somebody else, before
- * it goes on. */
+/* A guest whose memory is copied, and one that is such a copy. HOLD: the service stands still, whatever was said so far goes to
+ * the host, then nothing is said any more, so that the copy has nothing half said. GO: it goes on, with a seed of its own.
+ * IDENTITY, in a copy: it becomes somebody else, before it goes on.
+ *
+ * The guest waits for one of these without a bound: it cannot know which of the two it is, and a copy must not go on as if it
+ * were the first. The host's own bounds end the wait: GO comes however the copying went. */
 #include "guest/init.h"
 
 #include <errno.h>
@@ -37,6 +40,18 @@ static int entropy_take(const uint8_t *seed, char *why)
     return result;
 }
 
+/* HEAD_SIZE bytes: the time and a seed. */
+static int head_take(const uint8_t *bytes, char *why)
+{
+    clock_set((uint64_t)frame_get_u32(bytes + 4) << 32 | frame_get_u32(bytes));
+    return entropy_take(bytes + 8, why);
+}
+
+int go_frame(const struct frame *f, char *why)
+{
+    return f->n < HEAD_SIZE ? why_set(why, "GO: it is not complete") : head_take(f->data, why);
+}
+
 /* Its environment cannot be changed from outside; here the program finds what it would be. */
 static void environment_write(const struct drive *d, const struct process_user *user)
 {
@@ -59,8 +74,7 @@ static int identity_take(const uint8_t *bytes, size_t n, struct drive *d, const 
     const char *wrong = n < HEAD_SIZE ? "it is not complete" : drive_decode(bytes + HEAD_SIZE, n - HEAD_SIZE, &fresh);
     if (wrong)
         return why_set(why, "the new identity: %s", wrong);
-    clock_set((uint64_t)frame_get_u32(bytes + 4) << 32 | frame_get_u32(bytes));
-    if (entropy_take(bytes + 8, why) < 0)
+    if (head_take(bytes, why) < 0)
         return -1;
     drive_clear(d);
     *d = fresh;

@@ -92,9 +92,18 @@ static void started_tell(uint32_t took_us)
 
 static void on_hold(void)
 {
-    uint32_t busy = session_any() || !init.pid || init.ended;
-    init.held = !busy;
-    line_send_numbers(FRAME_HELD, 0, 1, &busy);
+    uint32_t not = session_any() || !init.pid || init.ended ? FRAME_HELD_BUSY : service_freeze() ? 0 : FRAME_HELD_RUNS;
+    init.held = !not;
+    line_send_numbers(FRAME_HELD, 0, 1, &not);
+}
+
+static void on_go(const struct frame *f)
+{
+    char why[WHY_SIZE];
+    if (go_frame(f, why) < 0)
+        fail(why);
+    init.held = false;
+    service_thaw();
 }
 
 static void on_identity(const struct frame *f)
@@ -110,6 +119,7 @@ static void on_identity(const struct frame *f)
     init.oom_kills = oom_kills();
     if (init.drive.resume_signal)
         kill(init.pid, (int)init.drive.resume_signal);
+    service_thaw();                  /* the signal is the first that it notices */
     started_tell((uint32_t)(now_us() - began_us));
 }
 
@@ -124,8 +134,8 @@ static void on_frame(void *arg, const struct frame *f)
         kill(init.pid, (int)frame_u32(f, 0));
     else if (f->kind == FRAME_HOLD)
         on_hold();
-    else if (f->kind == FRAME_GO)
-        init.held = false;
+    else if (f->kind == FRAME_GO && init.held)
+        on_go(f);
     else if (f->kind == FRAME_IDENTITY && init.held)
         on_identity(f);
     else if (f->kind == FRAME_CLOCK)

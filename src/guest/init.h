@@ -23,10 +23,15 @@ int boot_begin(char *why);
 int boot_drive(struct drive *d, char *why);
 /* Mounts the image, what is written over it, and the volumes; makes it the root. */
 int boot_root(const struct drive *d, char *why);
-/* Makes the control group that the service and the commands beside it are in, when the drive limits their number. */
+/* Makes the control group that the service and the commands beside it are in. That there is none is an error when the drive
+ * limits their number. */
 int boot_limits(const struct drive *d, char *why);
 /* For a new process, while it is root: enters that group. */
-int limits_enter(const struct drive *d);
+int limits_enter(void);
+/* All processes of that group stand still, from when it returns true until service_thaw. False: they go on, because there is
+ * no group, its kernel cannot do it (before 5.2), or one of them did not come to stand within 3 s. */
+bool service_freeze(void);
+void service_thaw(void);
 /* Volumes that are new become the user's; after that, what they hold says whose they are. */
 struct process_user;
 void boot_volumes_give(const struct drive *d, const struct process_user *user);
@@ -75,6 +80,8 @@ bool secrets_there(void);            /* all of them came once */
 
 /* --- identity.c --- */
 void clock_set(uint64_t ms);         /* since 1970 */
+/* A GO frame: the clock is right, and the kernel's random numbers are none that a copy draws. */
+int go_frame(const struct frame *f, char *why);
 /* An IDENTITY frame. Returns 1 when it was the last one, and this guest is who d says now; 0: there is more to come. */
 int identity_frame(const struct frame *f, struct drive *d, const struct process_user *user, char *why);
 

@@ -141,7 +141,7 @@ static _Noreturn void child_run(const struct process *p, int note_fd)
         if (dup2(p->fds[i], i) < 0)
             child_fail(note_fd, "standard files");
     limits_set();
-    if (limits_enter(p->drive) < 0)
+    if (limits_enter() < 0)
         child_fail(note_fd, "its control group");
     if (u->uid && (setgroups(u->n_groups, u->groups) < 0 || setgid(u->gid) < 0 || setuid(u->uid) < 0))
         child_fail(note_fd, "the user");

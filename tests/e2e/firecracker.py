@@ -5,6 +5,7 @@ import contextlib
 import glob
 import hashlib
 import json
+import mmap
 import os
 import random
 import re
@@ -347,8 +348,9 @@ class Guest(Machines):
 
 
 class Snapshots(Machines):
-    # It sets its clock wrong.
+    # It sets its clock wrong, and draws random numbers all the time.
     script = ("mkdir -p /www; cat /proc/sys/kernel/random/uuid >/www/born; date -s @1000000000; httpd -p 8080 -h /www; "
+              "(while [ ! -e /www/enough ] && read x </proc/sys/kernel/random/uuid; do echo $x; done >/www/draws) & "
               "trap 'cp /run/mentat/environment /www/now' USR1; echo up; while :; do sleep 0.1; done")
     more = """count: {count}
 ports: [{{name: http, port: 8080}}]
@@ -383,6 +385,19 @@ health: {{type: http, port: http, path: /born, interval: 500ms, timeout: 400ms}}
         says = int(self.say(n, "date +%s"))
         self.assertTrue(before - (known - told) - 1 < says <= time.time(), (n, before, says, known - told))
 
+    def check_draws(self):
+        """What both have drawn is what the copied memory has: none of it was drawn later."""
+        for n in (0, 1):
+            self.say(n, "touch /www/enough")
+        first, second = (self.get(n, "draws").split() for n in (0, 1))
+        same = len(os.path.commonprefix([first, second]))
+        self.assertTrue(0 < same < min(len(first), len(second)), (same, len(first), len(second)))
+        self.assertFalse(set(first[same:]) & set(second))
+        last = first[same - 1]
+        with open(self.kept()[0] + "/snapshot_memory", "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            # In halves: where two pages meet, one of them may be torn.
+            self.assertTrue(any(memory.find(part) >= 0 for part in (last[:18], last[18:])), (same, len(first), len(second)))
+
     def test_later_replicas_begin_with_the_memory_of_the_first(self):
         told, known = {0: time.time()}, {}
         self.run_copies(1)
@@ -397,6 +412,7 @@ health: {{type: http, port: http, path: /born, interval: 500ms, timeout: 400ms}}
         self.mt("scale", "copy", "2")
         wait_for(lambda: self.replica(1)["state"] == "healthy", 60, "the second one")
         known[1] = time.time()
+        self.check_draws()
         self.assertIn("begins with the memory", self.mt("events"))
         if not REAL:
             self.assertEqual(self.paths(1), ["/logger", "/metrics", "/snapshot/load", "/mmds", "/vm"])
