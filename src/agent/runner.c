@@ -33,6 +33,7 @@ struct runner {
     uv_timer_t gc_timer, lease_timer;
     unsigned open_timers;
     int64_t lease_until;             /* as runner_lease_until */
+    bool lease_was_over;             /* and what runs here since was not told yet: others may have the volumes */
     struct runner_counters counters;
     void (*all_stopped)(void *ctx);
     void *all_stopped_ctx;
@@ -264,8 +265,12 @@ void runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms)
         uv_timer_start(&r->lease_timer, on_lease_over, (uint64_t)(r->lease_until - now + LEASE_LATER_MS), 0);
     else if (!lease_ms)
         uv_timer_stop(&r->lease_timer);
-    if (was_over)
-        start_waiting(r);
+    r->lease_was_over |= was_over;
+}
+
+bool runner_lease_was_over(const struct runner *r)
+{
+    return r->lease_was_over;
 }
 
 void runner_trouble_changed(struct runner *r)
@@ -561,6 +566,10 @@ void runner_apply(struct runner *r, const struct agent_work *work)
         apply_full(r, work);
     specs_sweep(r);
     r->env.report(r->env.ctx);
+    if (r->lease_was_over) {
+        r->lease_was_over = false;
+        start_waiting(r);
+    }
 }
 
 /* --- reports --- */
