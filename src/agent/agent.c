@@ -228,7 +228,8 @@ static void on_hello(void *ctx, struct agent_hello *hello)
 static void on_heard(void *ctx, int64_t sent_at_ms)
 {
     struct agent *a = ctx;
-    runner_lease(a->runner, sent_at_ms, a->node.volume_lease_ms);
+    if (runner_lease(a->runner, sent_at_ms, a->node.volume_lease_ms))
+        sync_ask_everything(a->sync);
 }
 
 static void on_work(void *ctx, struct agent_work *work)

@@ -280,10 +280,6 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
         allocation_report_waiting(a, "no server answers, and its volumes are shared with other nodes");
         return PHASE_WAITING;
     }
-    if (lease_of(a) && lease_of(a) != LEASE_NOT_NEEDED && runner_lease_was_over(a->runner)) {
-        allocation_report_waiting(a, "the servers have not said yet whether it is still this node's");
-        return PHASE_WAITING;
-    }
     struct error err = {0};
     if (env->admits && env->admits(env->ctx, spec_of(a), &err) < 0)
         return fail(a, err.text);

@@ -113,8 +113,6 @@ bool runner_may_start(const struct runner *r);
 /* Until when tasks may use volumes that other nodes have too, monotonic; 0: not known, since no server has answered yet. */
 #define LEASE_NOT_NEEDED INT64_MAX
 int64_t runner_lease_until(const struct runner *r);
-/* It was over, and the servers have not said since what is to run here. */
-bool runner_lease_was_over(const struct runner *r);
 void runner_spec_release(struct runner *r, struct spec_ref *spec);
 void runner_died(struct runner *r, struct allocation *a);        /* a is in DEAD now */
 void runner_peers(struct runner *r, const struct allocation *a, struct kv_list *peers);

@@ -25,7 +25,7 @@ struct runner {
     struct allocation *allocations;
     struct spec_ref *specs;
     struct peers peers;
-    bool confirmed;                  /* the servers have said everything that they want */
+    bool confirmed;                  /* the servers have said everything that they want, and no lease was over since */
     bool scanned;                    /* files and groups of nobody were looked for */
     bool stopping;
     uint32_t alive;                  /* allocations that are not dead */
@@ -33,7 +33,6 @@ struct runner {
     uv_timer_t gc_timer, lease_timer;
     unsigned open_timers;
     int64_t lease_until;             /* as runner_lease_until */
-    bool lease_was_over;             /* and what runs here since was not told yet: others may have the volumes */
     struct runner_counters counters;
     void (*all_stopped)(void *ctx);
     void *all_stopped_ctx;
@@ -251,12 +250,12 @@ static void on_lease_over(uv_timer_t *timer)
         allocation_lease(a, true);
 }
 
-void runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms)
+bool runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms)
 {
     int64_t now = time_monotonic_ms();
     bool was_over = r->lease_until && r->lease_until <= now;
     if (!lease_ms && r->lease_until == LEASE_NOT_NEEDED)
-        return;
+        return false;
     r->lease_until = lease_ms ? sent_at_ms + lease_ms : LEASE_NOT_NEEDED;
     struct allocation *a, *next;
     HASH_ITER(hh, r->allocations, a, next)
@@ -265,12 +264,8 @@ void runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms)
         uv_timer_start(&r->lease_timer, on_lease_over, (uint64_t)(r->lease_until - now + LEASE_LATER_MS), 0);
     else if (!lease_ms)
         uv_timer_stop(&r->lease_timer);
-    r->lease_was_over |= was_over;
-}
-
-bool runner_lease_was_over(const struct runner *r)
-{
-    return r->lease_was_over;
+    r->confirmed &= !was_over;
+    return was_over;
 }
 
 void runner_trouble_changed(struct runner *r)
@@ -566,10 +561,6 @@ void runner_apply(struct runner *r, const struct agent_work *work)
         apply_full(r, work);
     specs_sweep(r);
     r->env.report(r->env.ctx);
-    if (r->lease_was_over) {
-        r->lease_was_over = false;
-        start_waiting(r);
-    }
 }
 
 /* --- reports --- */

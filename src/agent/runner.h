@@ -43,9 +43,9 @@ int runner_load(struct runner *r, struct error *err);
 void runner_apply(struct runner *r, const struct agent_work *work);
 
 /* Servers have answered what was sent at that time (monotonic). lease_ms: for so long from then on, tasks may use volumes that
- * other nodes have too; then they are ended, and start again when servers answer. 0: there are none such. */
-/* One that was over lets nothing start until runner_apply has said what is still to run here. */
-void runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms);
+ * other nodes have too; then they are ended. 0: there are none such. True when a lease was over: other nodes may have the volumes
+ * since, so nothing starts before runner_apply was given full work, which the caller has to ask for. */
+bool runner_lease(struct runner *r, int64_t sent_at_ms, int64_t lease_ms);
 
 /* trouble() came or went: what waited for its end starts. */
 void runner_trouble_changed(struct runner *r);

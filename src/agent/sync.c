@@ -60,6 +60,7 @@ struct sync {
     int64_t heartbeat_ms;
     uint64_t index, floor;           /* floor: full work older than this comes from a server that lags */
     uint64_t asked_floor;            /* the floor when the registration was sent */
+    uint64_t welcome_index;          /* of the answer to it: the leader's, once it had applied it */
     struct agent_report flying;      /* the report that is on its way */
     struct table { uint64_t index; bool known; } ingress, network;       /* that were taken over */
     char *network_words;             /* the servers' configuration of it; NULL: they do not know of it */
@@ -323,6 +324,18 @@ static void learn(struct sync *s, const struct str_list *addresses)
         s->handlers->servers(s->ctx, addresses);
 }
 
+/* What waits for the next piece of work goes on, unless everything is wanted. */
+static void ask_work(struct sync *s)
+{
+    struct channel *work = &s->channels[CHANNEL_WORK];
+    if (work->call && s->full_next) {
+        http_call_cancel(work->call);
+        work->call = NULL;
+    }
+    if (!work->call)
+        work_start(work);
+}
+
 static void session_welcome(struct channel *c, const struct agent_welcome *welcome)
 {
     struct sync *s = c->sync;
@@ -333,6 +346,7 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
     /* The answer is the leader's, of after it applied this registration: it is past all that was seen before it was
      * sent (work may have brought more meanwhile), unless the servers lost their state. Only then is older work the
      * truth, and none older than this answer. */
+    s->welcome_index = welcome->index;
     if (welcome->index < s->asked_floor) {
         LOG_W("the servers are behind this node: their state was reset or restored", "servers",
               LOG_U64(welcome->index), "node", LOG_U64(s->asked_floor));
@@ -340,13 +354,8 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
         s->full_next = true;
         s->ingress = s->network = (struct table){0};
     }
-    struct channel *work = &s->channels[CHANNEL_WORK], *report = &s->channels[CHANNEL_REPORT];
-    if (work->call && s->full_next) {
-        http_call_cancel(work->call);
-        work->call = NULL;
-    }
-    if (!work->call)
-        work_start(work);
+    struct channel *report = &s->channels[CHANNEL_REPORT];
+    ask_work(s);
     if (s->reports_due && !report->call)
         report_start(report);
     if (s->handlers->network && s->network_words && !s->channels[CHANNEL_NETWORK].call)
@@ -628,6 +637,14 @@ void sync_report(struct sync *s)
 }
 
 /* --- life --- */
+
+void sync_ask_everything(struct sync *s)
+{
+    s->full_next = true;
+    if (s->floor < s->welcome_index)
+        s->floor = s->welcome_index;
+    ask_work(s);
+}
 
 void sync_register(struct sync *s)
 {

@@ -66,6 +66,8 @@ void sync_close(struct sync *s);
 
 /* The facts changed: registers anew. */
 void sync_register(struct sync *s);
+/* Asks for full work, not older than the answer to the last registration; what was asked before is not heard. */
+void sync_ask_everything(struct sync *s);
 /* There is something to collect. Sent at the end of this turn of the loop, when no report is on its way. */
 void sync_report(struct sync *s);
 /* There is news for ingress_report; sent at the end of this turn of the loop, when none is on its way. */

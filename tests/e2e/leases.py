@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
@@ -73,6 +74,11 @@ class SharedVolumes(unittest.TestCase):
         with open(self.volumes.path + "/db/0/log") as f:
             return f.read().split()
 
+    def is_silent(self):
+        before = len(self.lines())
+        time.sleep(0.5)                  # ten times as long as it takes to write a line
+        return len(self.lines()) == before
+
     def spans(self):
         """The nodes that wrote, one after the other: two that did at the same time would take turns."""
         return [node for node, _ in itertools.groupby(self.lines())]
@@ -122,6 +128,13 @@ class SharedVolumes(unittest.TestCase):
         self.cable("n1", "up")
         again = self.wait_on("n1")
         self.assertEqual((again["id"], again["restarts"]), (first["id"], 0))
+        # No server for longer than that: it ends, and goes on once one says so.
+        self.server.kill()
+        wait_for(self.is_silent, 30, "its end")
+        written = len(self.lines())
+        self.server.start()
+        wait_for(lambda: len(self.lines()) > written, 30, "its next run")
+        self.assertEqual(self.wait_on("n1")["id"], first["id"])
         # For longer, while its agent lives.
         self.cable("n1", "down")
         self.wait_on("n2")

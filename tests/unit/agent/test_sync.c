@@ -381,6 +381,27 @@ static void full_work_of_a_server_that_lags_is_not_taken(void **state)
     assert_int_equal(w->applied_index, 601);
 }
 
+static void everything_is_asked_for_again_and_not_older_than_the_welcome(void **state)
+{
+    struct world *w = *state;
+    struct fake_server *p = &w->peers[0];
+    begin(w, 0);
+    UNTIL(w, w->works_applied == 1 && p->waiting);
+    p->index = 20;
+    int beats = p->heartbeats;
+    sync_register(w->sync);
+    UNTIL(w, p->registers == 2 && p->heartbeats > beats);
+    p->index = 15;                           /* another server, which lags */
+    int works = p->works;
+    sync_ask_everything(w->sync);
+    UNTIL(w, p->works >= works + 2);
+    assert_int_equal(p->asked_index, 0);
+    assert_int_equal(w->works_applied, 1);
+    p->index = 20;
+    UNTIL(w, w->works_applied == 2);
+    assert_int_equal(w->applied_index, 20);
+}
+
 static void the_next_server_is_tried_when_one_is_dead(void **state)
 {
     struct world *w = *state;
@@ -569,6 +590,7 @@ int main(void)
         T(full_work_of_a_server_that_lags_is_not_taken),
         T(work_that_overtakes_the_welcome_is_no_lost_state),
         T(full_work_older_than_the_welcome_is_not_taken_after_a_loss),
+        T(everything_is_asked_for_again_and_not_older_than_the_welcome),
         T(the_next_server_is_tried_when_one_is_dead),
         T(it_works_with_servers_that_it_was_told_of),
         T(a_server_that_falls_silent_is_left_with_all_that_waits_there),
