@@ -140,6 +140,14 @@ bool cluster_node_state(struct cluster *c, unsigned node, enum node_state state)
     return cluster_apply(c, &cmd);
 }
 
+bool cluster_remove_node(struct cluster *c, unsigned node, int64_t revoked_until)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_NODE_REMOVE, c->now, NULL, NULL);
+    *(struct command_node *)cmd.payload = (struct command_node){mem_strdup(cluster_node_id(node)), revoked_until};
+    return cluster_apply(c, &cmd);
+}
+
 bool cluster_scale(struct cluster *c, const char *service, int64_t count)
 {
     struct command cmd;

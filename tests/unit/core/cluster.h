@@ -28,6 +28,8 @@ void cluster_pass(struct cluster *c, int64_t ms);                /* time passes,
 bool cluster_submit(struct cluster *c, const char *service, const char *extra);
 bool cluster_submit_yaml(struct cluster *c, const char *yaml, const char *key);
 bool cluster_node_state(struct cluster *c, unsigned node, enum node_state state);
+/* One that is down. revoked_until: as in struct command_node. */
+bool cluster_remove_node(struct cluster *c, unsigned node, int64_t revoked_until);
 bool cluster_scale(struct cluster *c, const char *service, int64_t count);
 bool cluster_service(struct cluster *c, enum command_kind kind, const char *service);
 /* The proxy of an ingress node follows the newest table, or that of an index, and has no connection to `idle` (NULL: none). */

@@ -372,10 +372,7 @@ static void an_agent_that_was_removed_hears_that_nothing_is_its_work_any_more(vo
     cluster_decide(&c);
     uint64_t since = c.index;
     cluster_node_state(&c, 0, NODE_DOWN);
-    struct command cmd;
-    command_init(&cmd, COMMAND_NODE_REMOVE, c.now, NULL, NULL);
-    ((struct command_node *)cmd.payload)->node_id = mem_strdup(cluster_node_id(0));
-    assert_true(cluster_apply(&c, &cmd));
+    assert_true(cluster_remove_node(&c, 0, 0));
     cluster_add_node(&c, 0);
     assert_true(core_changed(c.core, CORE_NODE_WORK, cluster_node_id(0)) > since);
     assert_int_equal(core_agent_work(c.core, cluster_node_id(0), since, &work), 0);

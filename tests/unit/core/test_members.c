@@ -104,11 +104,8 @@ static bool enrol(struct cluster *c, const char *name, const char *token)
 
 static bool remove_node(struct cluster *c, unsigned node, int64_t revoked_until)
 {
-    struct command cmd;
     assert_true(cluster_node_state(c, node, NODE_DOWN));
-    command_init(&cmd, COMMAND_NODE_REMOVE, c->now, NULL, NULL);
-    *(struct command_node *)cmd.payload = (struct command_node){mem_strdup(cluster_node_id(node)), revoked_until};
-    return cluster_apply(c, &cmd);
+    return cluster_remove_node(c, node, revoked_until);
 }
 
 static void a_removed_node_joins_by_no_token_that_it_may_have(void **state)

@@ -29,7 +29,6 @@ static const char *join(struct cluster *c, unsigned node, const char *wanted, co
 static void each_node_has_a_part_for_its_life(void **state)
 {
     struct cluster c;
-    struct command cmd;
     cluster_init(&c, 6);
     assert_string_equal(join(&c, 0, "auto", NULL, RANGE), "10.64.0.0/24");
     assert_string_equal(join(&c, 1, "auto", NULL, RANGE), "10.64.1.0/24");
@@ -41,9 +40,7 @@ static void each_node_has_a_part_for_its_life(void **state)
     /* A node that is removed leaves its part, and finds it again, though a lower one is free. */
     for (unsigned i = 1; i < 3; i++) {
         cluster_node_state(&c, i, NODE_DOWN);
-        command_init(&cmd, COMMAND_NODE_REMOVE, c.now, NULL, NULL);
-        ((struct command_node *)cmd.payload)->node_id = mem_strdup(cluster_node_id(i));
-        assert_true(cluster_apply(&c, &cmd));
+        assert_true(cluster_remove_node(&c, i, 0));
         cluster_add_node(&c, i);
     }
     assert_string_equal(join(&c, 2, "auto", "10.64.2.0/24", RANGE), "10.64.2.0/24");

@@ -309,14 +309,6 @@ static bool fence(struct cluster *c, unsigned node, int64_t since)
     return cluster_apply(c, &cmd);
 }
 
-static bool remove_node(struct cluster *c, unsigned node)
-{
-    struct command cmd;
-    command_init(&cmd, COMMAND_NODE_REMOVE, c->now, NULL, NULL);
-    ((struct command_node *)cmd.payload)->node_id = mem_strdup(cluster_node_id(node));
-    return cluster_apply(c, &cmd);
-}
-
 /* "db" has a volume that both nodes have, "web" has none. */
 static void a_shared_volume_is_placed_elsewhere_when_the_lease_is_over(void **state)
 {
@@ -339,7 +331,7 @@ static void a_shared_volume_is_placed_elsewhere_when_the_lease_is_over(void **st
     assert_string_equal(cluster_wanted(&c, "db", 0)->id, id);
     assert_int_equal(cluster_count(&c, "db", DESIRED_RUN, true), 1);
     assert_int_equal(core_alloc(c.core, id)->state, ALLOC_UNHEALTHY);
-    assert_false(remove_node(&c, 0));
+    assert_false(cluster_remove_node(&c, 0, 0));
     assert_non_null(strstr(c.error.text, "may still use volumes"));
     /* It comes back in time: its task goes on, and it says again how that is. */
     cluster_add_node(&c, 0);
@@ -357,7 +349,7 @@ static void a_shared_volume_is_placed_elsewhere_when_the_lease_is_over(void **st
     cluster_decide(&c);
     assert_int_equal(core_alloc(c.core, id)->state, ALLOC_LOST);
     assert_string_equal(cluster_wanted(&c, "db", 0)->node_id, cluster_node_id(1));
-    assert_true(remove_node(&c, 0));
+    assert_true(cluster_remove_node(&c, 0, 0));
     cluster_clear(&c);
 }
 

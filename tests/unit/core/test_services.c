@@ -56,16 +56,6 @@ static void a_change_that_needs_no_restart_carries_replicas_over(void **state)
     cluster_clear(&c);
 }
 
-static void know_level(struct cluster *c, int64_t level)
-{
-    struct command cmd;
-    command_init(&cmd, COMMAND_MEMBER_SET, c->now, NULL, NULL);
-    struct command_member_set *p = cmd.payload;
-    p->member = (struct member){.id = mem_strdup("11"), .name = mem_strdup("s1"), .address = mem_strdup("10.0.0.1:4646"),
-                                .raft_address = mem_strdup("10.0.0.1:4648"), .version = mem_strdup("1.0"), .level = level};
-    assert_true(cluster_apply(c, &cmd));
-}
-
 static void other_checks_replace_nothing_once_all_servers_agree_on_that(void **state)
 {
     static const char checks[] = "    count: 1\n    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n",
@@ -74,7 +64,7 @@ static void other_checks_replace_nothing_once_all_servers_agree_on_that(void **s
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct cluster c;
         cluster_init(&c, 1);
-        know_level(&c, cases[i].level);
+        cluster_level(&c, cases[i].level);
         cluster_submit(&c, "web", checks);
         cluster_decide(&c);
         cluster_report_all(&c, "web", ALLOC_HEALTHY);
