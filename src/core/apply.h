@@ -31,6 +31,8 @@ struct new_version {
     const char *taken_back;            /* why the running deployment is; NULL: a newer version replaces it */
 };
 const char *service_add_version(struct core *c, struct service_entry *s, const struct new_version *v);
+/* apply_job.c: whether an object from outside keeps to its table; the first problem is told. */
+int object_admits(const struct type *t, const void *object, struct error *err);
 /* Whether the profiles and the cluster's policy let this be submitted. */
 int policy_admits(const struct core *c, const struct service *s, struct error *err);
 /* apply_namespace.c: whether it is there; NULL: default. */

@@ -34,13 +34,8 @@ static struct role *find_role(struct core *c, const char *name)
 
 static int check_role(const struct role *r, struct error *err)
 {
-    struct problem_list problems = {0};
-    type_validate(&role_type, r, "", &problems);
-    if (problems.n) {
-        error_set(err, ERROR_INVALID, "%s: %.400s", problems.v[0].path, problems.v[0].message);
-        problem_list_clear(&problems);
+    if (object_admits(&role_type, r, err))
         return -1;
-    }
     if (role_is_builtin(r->name))
         return error_set(err, ERROR_CONFLICT, "role %s is always there and cannot be changed; give yours another name", r->name);
     if (r->rules.n > RULES_MOST)

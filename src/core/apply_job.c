@@ -146,10 +146,10 @@ void service_purge_when_empty(struct core *c, struct service_entry *s)
 
 /* --- submit --- */
 
-static int check_valid(const struct job *job, struct error *err)
+int object_admits(const struct type *t, const void *object, struct error *err)
 {
     struct problem_list problems = {0};
-    type_validate(&job_type, job, "", &problems);
+    type_validate(t, object, "", &problems);
     if (!problems.n)
         return 0;
     error_set(err, ERROR_INVALID, "%s%s%.400s", problems.v[0].path, *problems.v[0].path ? ": " : "", problems.v[0].message);
@@ -253,7 +253,7 @@ int apply_job_submit(struct core *c, const void *payload, struct buf *body, stru
 {
     const struct command_job_submit *p = payload;
     struct job job;
-    if (check_valid(&p->job, err))
+    if (object_admits(&job_type, &p->job, err))
         return -1;
     type_copy(&job_type, &job, &p->job);
     job_qualify(&job);

@@ -29,13 +29,8 @@ int namespace_admits(const struct core *c, const char *name, struct error *err)
 int apply_namespace_put(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct namespace *new = &((const struct command_namespace_put *)payload)->namespace;
-    struct problem_list problems = {0};
-    type_validate(&namespace_type, new, "", &problems);
-    if (problems.n) {
-        error_set(err, ERROR_INVALID, "%s: %.400s", problems.v[0].path, problems.v[0].message);
-        problem_list_clear(&problems);
+    if (object_admits(&namespace_type, new, err))
         return -1;
-    }
     struct namespace *n = find(c, new->name);
     if (!n && c->access.namespaces.n >= NAMESPACES_MOST)
         return error_set(err, ERROR_TOO_MANY, "there are %u namespaces already", NAMESPACES_MOST);

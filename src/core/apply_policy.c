@@ -12,17 +12,12 @@ int policy_admits(const struct core *c, const struct service *s, struct error *e
 int apply_policy_set(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_policy_set *p = payload;
-    struct problem_list problems = {0};
     if (p->initial && core_member_next(c, NULL))
         return 0;
     if (p->policy.profiles.n + p->policy.exceptions.n > RULES_MOST)
         return error_set(err, ERROR_INVALID, "a policy can have %d rules at most", RULES_MOST);
-    type_validate(&policy_type, &p->policy, "", &problems);
-    if (problems.n) {
-        error_set(err, ERROR_INVALID, "%s: %.400s", problems.v[0].path, problems.v[0].message);
-        problem_list_clear(&problems);
+    if (object_admits(&policy_type, &p->policy, err))
         return -1;
-    }
     type_clear(&policy_type, &c->policy);
     type_copy(&policy_type, &c->policy, &p->policy);
     state_event_by_actor(c, (struct event_text){.kind = "policy", .subject = "policy"}, "set");

@@ -201,14 +201,9 @@ static void plan_leavers(struct planner *p, const struct job *job)
 int core_plan(struct core *c, const struct job *job, int64_t now_ms, struct plan *out, struct error *err)
 {
     struct planner p = {.c = c, .out = out};
-    struct problem_list problems = {0};
     *out = (struct plan){0};
-    type_validate(&job_type, job, "", &problems);
-    if (problems.n) {
-        error_set(err, ERROR_INVALID, "%s: %.400s", problems.v[0].path, problems.v[0].message);
-        problem_list_clear(&problems);
+    if (object_admits(&job_type, job, err))
         return -1;
-    }
     struct job named;
     type_copy(&job_type, &named, job);
     job_qualify(&named);
