@@ -180,10 +180,6 @@ static int check_submit(struct core *c, const struct command_job_submit *p, cons
     if (p->check_index && (j ? j->modify_index : 0) != p->expected_index)
         return error_set(err, ERROR_CONFLICT, "job %s changed meanwhile: its index is %llu, not %llu; look at it again",
                          job->name, (unsigned long long)(j ? index : 0), (unsigned long long)p->expected_index);
-    for (uint32_t i = 0; i < job->services.n; i++)
-        for (uint32_t k = 0; k < i; k++)
-            if (strcmp(job->services.v[k].name, job->services.v[i].name) == 0)
-                return error_set(err, ERROR_INVALID, "services[%u].name: %s stands there twice", i, job->services.v[i].name);
     return job_admits(c, job, err);
 }
 
