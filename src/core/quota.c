@@ -46,9 +46,16 @@ static void add_leaving(const struct service_entry *s, struct quota *sum)
     }
 }
 
-/* Those of the namespace, but for those that `replaced` says are replaced. */
-static void sum_up(const struct core *c, const char *namespace, bool (*replaced)(const struct service_entry *s, const void *by),
-                   const void *by, struct quota *sum)
+/* What comes into the place of some services. */
+struct replacement {
+    bool (*replaces)(const struct service_entry *s, const void *by);
+    const void *by;
+    const struct service *specs;
+    uint32_t n;
+};
+
+/* Of the namespace, with the change (NULL: none). */
+static void sum_up(const struct core *c, const char *namespace, const struct replacement *change, struct quota *sum)
 {
     struct service_entry *s;
     *sum = (struct quota){0};
@@ -56,14 +63,16 @@ static void sum_up(const struct core *c, const char *namespace, bool (*replaced)
         if (!namespace_has(namespace, s->name))
             continue;
         add_leaving(s, sum);
-        if (!s->stopped && !(replaced && replaced(s, by)))
+        if (!s->stopped && !(change && change->replaces(s, change->by)))
             add(c, &s->current->v.spec, sum);
     }
+    for (uint32_t i = 0; change && i < change->n; i++)
+        add(c, &change->specs[i], sum);
 }
 
 void core_namespace_wants(const struct core *c, const char *namespace, struct quota *out)
 {
-    sum_up(c, namespace, NULL, NULL, out);
+    sum_up(c, namespace, NULL, out);
 }
 
 /* --- what is allowed --- */
@@ -100,6 +109,18 @@ static const struct quota *quota_of(const struct core *c, const char *namespace)
     return n && (n->quota.cpus > 0 || n->quota.memory_mb || n->quota.replicas) ? &n->quota : NULL;
 }
 
+static int admits(const struct core *c, const char *qualified, const struct replacement *change, struct error *err)
+{
+    char namespace[NAMESPACE_SIZE];
+    struct quota now, then;
+    const struct quota *allowed = quota_of(c, namespace_of(qualified, namespace));
+    if (!allowed)
+        return 0;
+    sum_up(c, namespace, NULL, &now);
+    sum_up(c, namespace, change, &then);
+    return check(namespace, allowed, &now, &then, err);
+}
+
 /* The job's old services are stopped, or get new versions; one that was stopped may come from another job. */
 static bool is_of_job(const struct service_entry *s, const void *by)
 {
@@ -112,16 +133,8 @@ static bool is_of_job(const struct service_entry *s, const void *by)
 
 int quota_admits_job(const struct core *c, const struct job *job, struct error *err)
 {
-    char namespace[NAMESPACE_SIZE];
-    struct quota now, then;
-    const struct quota *allowed = quota_of(c, namespace_of(job->name, namespace));
-    if (!allowed)
-        return 0;
-    core_namespace_wants(c, namespace, &now);
-    sum_up(c, namespace, is_of_job, job, &then);
-    for (uint32_t i = 0; i < job->services.n; i++)
-        add(c, &job->services.v[i], &then);
-    return check(namespace, allowed, &now, &then, err);
+    const struct replacement change = {is_of_job, job, job->services.v, job->services.n};
+    return admits(c, job->name, &change, err);
 }
 
 static bool is_named(const struct service_entry *s, const void *by)
@@ -131,13 +144,6 @@ static bool is_named(const struct service_entry *s, const void *by)
 
 int quota_admits_service(const struct core *c, const struct service *spec, struct error *err)
 {
-    char namespace[NAMESPACE_SIZE];
-    struct quota now, then;
-    const struct quota *allowed = quota_of(c, namespace_of(spec->name, namespace));
-    if (!allowed)
-        return 0;
-    core_namespace_wants(c, namespace, &now);
-    sum_up(c, namespace, is_named, spec->name, &then);
-    add(c, spec, &then);
-    return check(namespace, allowed, &now, &then, err);
+    const struct replacement change = {is_named, spec->name, spec, 1};
+    return admits(c, spec->name, &change, err);
 }
