@@ -1,6 +1,7 @@
 /* Allocations: what agents report of them, and what users ask of single ones. */
 #include <string.h>
 
+#include "base/text.h"
 #include "core/apply.h"
 #include "core/ingress.h"
 #include "core/peers.h"
@@ -46,18 +47,18 @@ static void apply_one(struct core *c, struct alloc_entry *a, const struct alloc_
     a->a.restarts = r->restarts;
     a->a.started_at = r->started_at;
     a->a.finished_at = r->finished_at;
-    if (r->ip && strcmp(r->ip, a->a.ip ? a->a.ip : "") != 0) {
+    if (r->ip && !text_same(r->ip, a->a.ip)) {
         mem_set_string(&a->a.ip, r->ip);
         peers_set_changed(c, a->service);
         ingress_set_changed(c, a->service);
     }
-    if (strcmp(r->address ? r->address : "", a->a.address ? a->a.address : "") != 0) {
+    if (!text_same(r->address, a->a.address)) {
         mem_set_string(&a->a.address, r->address);
         state_touch_alloc(c, a);
     }
     if (r->state != a->a.state)
         state_set_alloc_state(c, a, r->state, r->reason);
-    else if (r->reason && strcmp(r->reason, a->a.reason ? a->a.reason : "") != 0)
+    else if (r->reason && !text_same(r->reason, a->a.reason))
         state_set_alloc_reason(c, a, r->reason);
     else if (changed || was_restarting != a->restarting || served != alloc_serves(a))
         state_touch_alloc(c, a);

@@ -1,7 +1,6 @@
 /* Namespaces: which there are, and their quotas. `default` is always there. */
 #include <string.h>
 
-#include "base/text.h"
 #include "core/apply.h"
 #include "model/namespace.h"
 

@@ -2,7 +2,6 @@
  * services that name it are restarted, or their agents told, as each says. */
 #include <string.h>
 
-#include "base/text.h"
 #include "core/apply.h"
 #include "core/ingress.h"
 #include "model/namespace.h"

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/random.h"
+#include "base/text.h"
 #include "core/acme.h"
 #include "core/analysis.h"
 #include "core/apply.h"
@@ -207,7 +208,7 @@ int apply_ingress_report(struct core *c, const void *payload, struct buf *body, 
     for (uint32_t i = 0; i < p->measures.n; i++)
         analysis_take(c, n, &p->measures.v[i]);
     acme_take(c, n, &p->acme);
-    if (strcmp(p->problem ? p->problem : "", n->ingress_problem ? n->ingress_problem : "") != 0) {
+    if (!text_same(p->problem, n->ingress_problem)) {
         mem_set_string(&n->ingress_problem, p->problem);
         state_touch_node(c, n);
         state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "ingress: %s",

@@ -54,20 +54,12 @@ const struct service_entry *order_waits_for(struct core *c, const struct service
     return NULL;
 }
 
-static bool names(const struct str_list *after, const char *name)
-{
-    for (uint32_t i = 0; i < after->n; i++)
-        if (strcmp(after->v[i], name) == 0)
-            return true;
-    return false;
-}
-
 void order_wake(struct core *c, const struct service_entry *s)
 {
     struct service_entry *other;
     if (!s->job || !s->job->ordered)
         return;
     TAILQ_FOREACH(other, &s->job->services, in_job)
-        if (other->current && names(&other->current->v.spec.after, namespace_bare(s->name)))
+        if (other->current && str_list_has(&other->current->v.spec.after, namespace_bare(s->name)))
             state_set_dirty(c, other);
 }

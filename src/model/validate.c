@@ -88,14 +88,6 @@ static void validate_field(const struct place *at, const void *value, unsigned o
     }
 }
 
-static bool is_in(const struct str_list *l, const char *s)
-{
-    for (uint32_t i = 0; i < l->n; i++)
-        if (!strcmp(l->v[i], s))
-            return true;
-    return false;
-}
-
 static void validate(const struct type *t, const void *object, const char *path, unsigned only,
                      struct output *out)
 {
@@ -104,7 +96,7 @@ static void validate(const struct type *t, const void *object, const char *path,
         only = bit;
     for (const struct field *f = t->fields; f->name; f++)
         validate_field(&(struct place){path, f}, field_value(f, object), only, out);
-    if (t->check && !(out->unchecked && is_in(out->unchecked, path)))
+    if (t->check && !(out->unchecked && str_list_has(out->unchecked, path)))
         t->check(object, path, out->problems);
 }
 
