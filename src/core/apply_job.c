@@ -10,11 +10,6 @@
 #include "core/quota.h"
 #include "model/namespace.h"
 
-/* Servers of a lower level replace replicas for their checks, and all servers must come to the same state. */
-#define CHECKS_IN_PLACE_LEVEL 4
-/* Servers of a lower level go back to the count of a version, too. */
-#define SCALE_STAYS_LEVEL 5
-
 static bool restart_needed(const struct core *c, const struct service *before, const struct service *after, bool *changed)
 {
     struct change_list changes = {0};

@@ -191,21 +191,29 @@ static bool has_new_ingress(const struct service *s)
     return false;
 }
 
+static void need(int64_t *level, int64_t least)
+{
+    if (*level < least)
+        *level = least;
+}
+
 int64_t command_job_level(const struct job *job)
 {
     int64_t level = command_kind_level(COMMAND_JOB_SUBMIT);
     for (uint32_t i = 0; i < job->services.n; i++) {
         const struct service *s = &job->services.v[i];
-        if (level < 3 && (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n))
-            level = 3;
-        if (level < 4 && (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || has_new_ingress(s)))
-            level = 4;
+        if (s->ingress.n || s->deploy.strategy != STRATEGY_ROLLING || s->after.n)
+            need(&level, 3);
+        if (s->deploy.analysis.window_secs || s->deploy.min_healthy_secs || service_has_secrets(s) || has_new_ingress(s))
+            need(&level, 4);
         if (s->config.balloon_mb)
-            level = BALLOON_LEVEL;
-        if (s->config.snapshot && level < SNAPSHOT_LEVEL)
-            level = SNAPSHOT_LEVEL;
+            need(&level, BALLOON_LEVEL);
+        if (s->config.snapshot)
+            need(&level, SNAPSHOT_LEVEL);
     }
-    return namespace_is_default(job->namespace) ? level : NAMESPACES_LEVEL;
+    if (!namespace_is_default(job->namespace))
+        need(&level, NAMESPACES_LEVEL);
+    return level;
 }
 
 int64_t command_role_level(const struct role *role)

@@ -54,12 +54,14 @@ enum command_kind {
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
 #define COMMAND_LEVEL 5
+#define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
+#define CHECKS_IN_PLACE_LEVEL 4    /* below it replicas are replaced for other checks, and all servers must come to the same state */
 #define BALLOON_LEVEL 5            /* of config.balloon_mb in job_submit */
 #define LEASE_LEVEL 5              /* of volume_lease in node_register */
 #define SNAPSHOT_LEVEL 5           /* of config.snapshot in a job */
 #define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
-#define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
 #define NAMESPACES_LEVEL 5         /* of qualified names, and of namespaces in jobs and roles */
+#define SCALE_STAYS_LEVEL 5        /* below it a rollback goes back to the count of a version, too */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
 extern const int64_t command_level;
