@@ -222,7 +222,8 @@ static void check_namespaces(const struct role_rule *rule, const char *path, str
     for (uint32_t i = 0; i < rule->namespaces.n; i++) {
         const char *word = rule->namespaces.v[i];
         size_t n = strlen(word);
-        CLEANUP_FREE char *name = mem_printf("%.*s%s", (int)(n && word[n - 1] == '*' ? n - 1 : n), word, n && word[n - 1] == '*' ? "x" : "");
+        bool open = n && word[n - 1] == '*';
+        CLEANUP_FREE char *name = mem_printf("%.*s%s", (int)(n - open), word, open ? "x" : "");
         CLEANUP_FREE char *at = mem_printf("%s.namespaces[%u]", path, i);
         if (!text_is_name(name))
             problem_add(problems, at, "\"%.64s\" is no namespace: write a name, `team-*` for all that begin so, or `*`", word);

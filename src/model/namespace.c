@@ -99,9 +99,9 @@ const char *event_namespace(const struct event *e, char out[static NAMESPACE_SIZ
 {
     if (e->service)
         return namespace_of(e->service, out);
-    if (has_qualified_subject(e) || (e->subject && is_kind(e, "namespace")))
-        return is_kind(e, "namespace") ? e->subject : namespace_of(e->subject, out);
-    return NULL;
+    if (has_qualified_subject(e))
+        return namespace_of(e->subject, out);
+    return is_kind(e, "namespace") ? e->subject : NULL;
 }
 
 struct event event_shown(const struct event *e, char own[static NAMESPACE_SIZE])
