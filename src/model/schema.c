@@ -93,19 +93,26 @@ static bool is_offered(const struct field *f, unsigned driver)
     return !(f->flags & (FIELD_INTERNAL | FIELD_SECRET)) && (!f->only || !driver || f->only & driver);
 }
 
-/* The body of an object's schema, for users' files (yaml) or the API. driver 0: the keys of every driver. */
-static void add_type(struct buf *out, const struct type *t, bool yaml, unsigned driver)
+static void add_named_property(struct buf *out, const char *name, const struct field *f)
+{
+    json_add_string(out, name);
+    buf_add_char(out, ':');
+    add_property(out, f);
+}
+
+/* `also`: a key before those of the type; NULL: none. */
+static void add_type_and(struct buf *out, const struct type *t, const struct field *also, bool yaml, unsigned driver)
 {
     buf_add_string(out, "\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
-    bool first = true;
+    bool first = !also;
+    if (also)
+        add_named_property(out, also->name, also);
     for (const struct field *f = t->fields; f->name; f++) {
         if (yaml ? !is_offered(f, driver) : f->flags & FIELD_SECRET)
             continue;
         buf_add_string(out, first ? "" : ",");
         first = false;
-        json_add_string(out, yaml && f->yaml_name ? f->yaml_name : f->name);
-        buf_add_char(out, ':');
-        add_property(out, f);
+        add_named_property(out, yaml && f->yaml_name ? f->yaml_name : f->name, f);
         if (f->flags & FIELD_NAMESPACE && !yaml)
             buf_add_string(out, ",\"namespace\":{\"type\":\"string\",\"description\":\"" NAMESPACE_HELP "\"}");
     }
@@ -121,6 +128,12 @@ static void add_type(struct buf *out, const struct type *t, bool yaml, unsigned 
         buf_add_char(out, ']');
     if (t->help)
         add_key(out, "description", t->help);
+}
+
+/* The body of an object's schema, for users' files (yaml) or the API. driver 0: the keys of every driver. */
+static void add_type(struct buf *out, const struct type *t, bool yaml, unsigned driver)
+{
+    add_type_and(out, t, NULL, yaml, driver);
 }
 
 /* Of what is below the first type. */
@@ -165,17 +178,7 @@ static void add_driver_rules(struct buf *out)
 /* A file of one service alone says of which namespace it is among the service's own keys. */
 static void add_lone_service(struct buf *out)
 {
-    static const char head[] = "\"properties\":{";
-    CLEANUP_BUF struct buf text = {0};
-    const struct field *namespace = type_field(&job_type, "namespace");
-    add_type(&text, &service_type, true, 0);
-    const char *keys = strstr(text.data, head) + strlen(head);
-    buf_add(out, text.data, (size_t)(keys - text.data));
-    json_add_string(out, namespace->name);
-    buf_add_char(out, ':');
-    add_property(out, namespace);
-    buf_add_char(out, ',');
-    buf_add_string(out, keys);
+    add_type_and(out, &service_type, type_field(&job_type, "namespace"), true, 0);
     add_driver_rules(out);
 }
 
