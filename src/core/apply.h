@@ -8,8 +8,7 @@ typedef int apply_fn(struct core *c, const void *payload, struct buf *body, stru
 apply_fn apply_job_submit, apply_job_delete;
 apply_fn apply_service_scale, apply_service_restart, apply_service_rollback, apply_service_delete;
 apply_fn apply_service_promote, apply_service_abort;
-apply_fn apply_node_register, apply_node_state, apply_node_remove;
-apply_fn apply_node_fenced;
+apply_fn apply_node_register, apply_node_state, apply_node_remove, apply_node_fenced;
 apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart, apply_alloc_pause, apply_alloc_resume;
 apply_fn apply_decide;
 apply_fn apply_member_set, apply_member_remove, apply_join_token, apply_event;
@@ -64,10 +63,10 @@ void deployment_finish(struct core *c, struct deployment_entry *d, enum deployme
  * has left, does it; one that comes too early changes nothing. */
 void alloc_stop(struct core *c, struct alloc_entry *a, const char *reason);
 void alloc_restart(struct core *c, struct alloc_entry *a, int64_t generation, const char *reason);
-/* The node without live allocations, and the ended ones that it ran. */
 /* Certificates of a server (by id) or node (by name) that there are are believed no more, until they have expired; until 0:
  * nothing. */
 void authority_revoke_name(struct core *c, const char *id, const char *role, int64_t until);
+/* The node without live allocations, and the ended ones that it ran. */
 void node_forget(struct core *c, struct node_entry *n);
 /* Forgets a service that is to be purged, once its last allocation is gone. */
 void service_purge_when_empty(struct core *c, struct service_entry *s);

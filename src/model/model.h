@@ -298,10 +298,10 @@ struct authority_list { struct authority *v; uint32_t n; };
 struct quota { double cpus; int64_t memory_mb, replicas; };
 struct namespace { char *name; struct quota quota; uint64_t create_index, modify_index; };
 struct namespace_list { struct namespace *v; uint32_t n; };
-/* All of it, as the servers keep it. */
 /* Certificates that are believed no more although they did not expire: of this server or node, from before that time. */
 struct revocation { char *name; int64_t before, until; };                    /* "7.server", "n1.agent"; until: forgotten then */
 struct revocation_list { struct revocation *v; uint32_t n; };
+/* All of it, as the servers keep it. */
 struct access {
     struct role_list roles; struct access_token_list tokens; uint64_t modify_index;
     struct authority_list authorities;

@@ -15,7 +15,7 @@ const struct secret_version *secret_version(const struct secret *s, uint64_t ver
 /* Whether this service, by its qualified name, may have it: one of its namespace, and of those that it names; a secret that
  * names none is for all of them. */
 bool secret_is_for(const struct secret *s, const char *service);
-/* Whether this service of the same namespace names it in any way. */
+/* Whether this service is of its namespace and names it: among its secrets, as a certificate or as the login of a registry. */
 bool service_uses_secret(const struct service *s, const struct secret *secret);
 /* The service's entry with this name, as its file has it; NULL: there is none. */
 const struct secret_ref *service_names_secret(const struct service *s, const char *secret);
