@@ -38,8 +38,7 @@ const char *json_text(const json_t *object, const char *path)
 
 char *json_qualified(const json_t *object, const char *path)
 {
-    const char *namespace = json_text(object, "namespace");
-    return mem_printf("%s%s%s", namespace, *namespace ? "." : "", json_text(object, path));
+    return namespace_qualify(json_string_value(json_object_get(object, "namespace")), json_text(object, path));
 }
 
 long long json_number(const json_t *object, const char *path)
