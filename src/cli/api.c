@@ -95,7 +95,7 @@ struct api *api_new(const struct api_options *o, struct error *err)
     }
     if (o->token)
         api->authorization = mem_printf("Bearer %s", o->token);
-    if (o->namespace && strcmp(o->namespace, NAMESPACE_ANY) && !text_is_name(o->namespace)) {
+    if (o->namespace && !namespace_is_any(o->namespace) && !text_is_name(o->namespace)) {
         error_set(err, ERROR_INVALID, "--namespace: \"%.64s\" is no name of a namespace", o->namespace);
         api_free(api);
         return NULL;

@@ -256,7 +256,7 @@ void output_rows(const struct cli *cli, const json_t *rows, const struct column 
     if (output_value(cli, rows))
         return;
     if (cli->quiet) {
-        bool everywhere = cli->api && api_namespace(cli->api) && !strcmp(api_namespace(cli->api), NAMESPACE_ANY);
+        bool everywhere = cli->api && namespace_is_any(api_namespace(cli->api));
         bool qualify = everywhere && !strcmp(id_key, "name");
         size_t i;
         json_t *row;

@@ -12,6 +12,11 @@ bool namespace_is_default(const char *namespace)
     return !namespace || !strcmp(namespace, NAMESPACE_DEFAULT);
 }
 
+bool namespace_is_any(const char *namespace)
+{
+    return namespace && !strcmp(namespace, NAMESPACE_ANY);
+}
+
 char *namespace_qualify(const char *namespace, const char *name)
 {
     if (!name || namespace_is_default(namespace))

@@ -20,6 +20,7 @@ const char *namespace_of(const char *qualified, char out[static NAMESPACE_SIZE])
 bool namespace_has(const char *namespace, const char *qualified);
 bool namespace_same(const char *a, const char *b);       /* of qualified names */
 bool namespace_is_default(const char *namespace);        /* also NULL */
+bool namespace_is_any(const char *namespace);            /* not NULL */
 /* A name, or a namespace, a dot and a name. */
 bool namespace_is_qualified_name(const char *text);
 /* The names of a job that was written by a user, and those of its services, become qualified. */

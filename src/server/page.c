@@ -28,23 +28,18 @@ static const char *bare_key(const char *key)
     return *end == '.' ? end + 1 : key;
 }
 
-static bool every_namespace(const struct request *r)
-{
-    return r->namespace && !strcmp(r->namespace, NAMESPACE_ANY);
-}
-
 void page_open(struct page *p, struct request *r, const struct type *type)
 {
     const char *prefix = request_query(r, "prefix");
     bool by_name = route_takes_namespace(r->route) && type->fields->flags & FIELD_NAMESPACE;
-    *p = (struct page){.r = r, .type = type, .by_name = by_name};
-    p->prefix = by_name && !every_namespace(r) ? namespace_qualify(r->namespace, prefix ? prefix : "") : mem_strdup(prefix ? prefix : "");
+    *p = (struct page){.r = r, .type = type, .everywhere = by_name && namespace_is_any(r->namespace)};
+    p->prefix = namespace_qualify(by_name && !p->everywhere ? r->namespace : NULL, prefix ? prefix : "");
     buf_add_string(&r->answer.body, "{\"items\":[");
 }
 
 char *page_start(const struct page *p)
 {
-    char *floor = p->by_name && every_namespace(p->r) ? NULL : page_floor(p->prefix);
+    char *floor = p->everywhere ? NULL : page_floor(p->prefix);
     const char *cursor = request_query(p->r, "cursor");
     if (!cursor || !*cursor || (floor && strcmp(cursor, floor) < 0))
         return floor;
@@ -54,8 +49,7 @@ char *page_start(const struct page *p)
 
 bool page_offer(struct page *p, const char *key, const void *object)
 {
-    bool anywhere = p->by_name && every_namespace(p->r);        /* then those of one prefix do not stand together */
-    if (!anywhere && !text_has_prefix(key, p->prefix))
+    if (!p->everywhere && !text_has_prefix(key, p->prefix))
         return false;
     if (p->count == p->r->limit || p->scanned == PAGE_SCAN_MAX) {
         p->more = true;
@@ -63,7 +57,7 @@ bool page_offer(struct page *p, const char *key, const void *object)
     }
     p->scanned++;
     mem_set_string(&p->last, key);
-    if (anywhere && !text_has_prefix(bare_key(key), p->prefix))
+    if (p->everywhere && !text_has_prefix(bare_key(key), p->prefix))
         return true;
     if (!scope_sees(p->r, p->type, object) || !list_filter_match(&p->r->filter, object))
         return true;

@@ -8,8 +8,8 @@
 struct page {
     struct request *r;
     const struct type *type;
-    char *prefix;            /* of the keys */
-    bool by_name;            /* they are qualified names */
+    char *prefix;            /* of the keys; everywhere: of the names in them */
+    bool everywhere;         /* of all namespaces: then those of one prefix do not stand together */
     char *last;              /* key of the last item looked at */
     uint32_t count, scanned;
     bool more;

@@ -187,13 +187,13 @@ static int parse_body(struct request *r, struct error *err)
 bool request_in_namespace(const struct request *r, const char *namespace)
 {
     const char *asked = r->namespace ? r->namespace : NAMESPACE_DEFAULT;
-    return !namespace || !strcmp(asked, NAMESPACE_ANY) || !strcmp(asked, namespace);
+    return !namespace || namespace_is_any(asked) || !strcmp(asked, namespace);
 }
 
 /* A name as it was asked for: in the request's namespace, or with its own before it. */
 static int qualify(struct request *r, const char *name, char **out, struct error *err)
 {
-    bool any = r->namespace && !strcmp(r->namespace, NAMESPACE_ANY);
+    bool any = namespace_is_any(r->namespace);
     if (strchr(name, '.') && namespace_is_qualified_name(name)) {
         char own[NAMESPACE_SIZE];
         if (r->namespace && !any && strcmp(namespace_of(name, own), r->namespace))
@@ -210,7 +210,7 @@ static int qualify(struct request *r, const char *name, char **out, struct error
 /* A job says itself which namespace it is for, or leaves it to the question; both must not differ. */
 static int settle_job(struct request *r, struct job *job, struct error *err)
 {
-    if (r->namespace && !strcmp(r->namespace, NAMESPACE_ANY))
+    if (namespace_is_any(r->namespace))
         return error_set(err, ERROR_INVALID, "namespace: `*` is for lists; a job is of one namespace");
     if (r->namespace && job->namespace && strcmp(r->namespace, job->namespace))
         return error_set(err, ERROR_INVALID, "namespace: %.64s was asked for, and the job says %.64s", r->namespace,
@@ -227,7 +227,7 @@ static int parse_namespace(struct request *r, struct error *err)
     enum scope scope = r->route->scope;
     if (!route_takes_namespace(r->route))
         return 0;
-    if (asked && strcmp(asked, NAMESPACE_ANY) && !text_is_name(asked))
+    if (asked && !namespace_is_any(asked) && !text_is_name(asked))
         return error_set(err, ERROR_INVALID, "namespace: \"%.64s\" is no name", asked);
     r->namespace = mem_strdup(asked);
     if ((scope == SCOPE_BODY || scope == SCOPE_JOB_BODY) && settle_job(r, r->body, err))
