@@ -54,13 +54,24 @@ struct replacement {
     uint32_t n;
 };
 
+/* Names of one namespace stand together; those of default are between all others. */
+static struct service_entry *first_from(const struct core *c, const char *namespace)
+{
+    CLEANUP_FREE char *from = namespace_qualify(namespace, "");
+    struct service_entry key = {.name = from};
+    return RB_NFIND(service_tree, (struct service_tree *)&c->services, &key);
+}
+
 /* Of the namespace, with the change (NULL: none). */
 static void sum_up(const struct core *c, const char *namespace, const struct replacement *change, struct quota *sum)
 {
-    struct service_entry *s;
+    bool together = !namespace_is_default(namespace);
     *sum = (struct quota){0};
-    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services) {
-        if (!namespace_has(namespace, s->name))
+    for (struct service_entry *s = first_from(c, namespace); s; s = RB_NEXT(service_tree, &c->services, s)) {
+        bool of_it = namespace_has(namespace, s->name);
+        if (!of_it && together)
+            break;
+        if (!of_it)
             continue;
         add_leaving(s, sum);
         if (!s->stopped && !(change && change->replaces(s, change->by)))

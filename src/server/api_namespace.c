@@ -7,15 +7,27 @@
 #include "server/api_types.h"
 #include "server/scope.h"
 
+/* Names of one namespace stand together; those of default are between all others. */
+static int64_t count_jobs(const struct control *c, const char *name)
+{
+    CLEANUP_FREE char *from = namespace_qualify(name, "");
+    int64_t n = 0;
+    for (const char *job = core_job_next(c->core, from); job; job = core_job_next(c->core, job)) {
+        bool of_it = namespace_has(name, job);
+        if (!of_it && !namespace_is_default(name))
+            break;
+        n += of_it;
+    }
+    return n;
+}
+
 static void fill(struct control *c, const char *name, struct namespace_view *out)
 {
     const struct namespace *n = namespace_find(core_access(c->core), name);
     const struct secret_list *secrets = &core_secrets(c->core)->secrets;
-    const char *job = NULL;
     *out = (struct namespace_view){.name = (char *)(uintptr_t)name, .quota = n ? n->quota : (struct quota){0}};      /* borrowed */
     core_namespace_wants(c->core, name, &out->wanted);
-    while ((job = core_job_next(c->core, job)))
-        out->jobs += namespace_has(name, job);
+    out->jobs = count_jobs(c, name);
     for (uint32_t i = 0; i < secrets->n; i++)
         out->secrets += namespace_has(name, secrets->v[i].name);
 }

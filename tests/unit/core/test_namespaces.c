@@ -241,6 +241,30 @@ static void a_quota_below_what_is_wanted_refuses_growth_alone(void **state)
     cluster_clear(&c);
 }
 
+static void what_a_namespace_wants_leaves_out_names_around_it(void **state)
+{
+    static const struct { const char *namespace, *service; int64_t count; } all[] = {
+        {"default", "team", 1}, {"default", "team-a", 2}, {"default", "zoo", 3}, {"team", "a", 4}, {"team", "z", 5},
+        {"team-a", "a", 6}, {"team-a", "web", 7}, {"team0", "a", 8}};
+    static const struct { const char *namespace; int64_t replicas; } wanted[] = {
+        {"default", 6}, {"team", 9}, {"team-a", 13}, {"team0", 8}, {"team-b", 0}};
+    struct cluster c;
+    struct quota wants;
+    cluster_init(&c, 1);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        CLEANUP_FREE char *yaml = mem_printf("job: %s\nnamespace: %s\nservices: [{name: %s, driver: exec, count: %lld, "
+                                             "config: {command: /x}}]\n", all[i].service, all[i].namespace, all[i].service,
+                                             (long long)all[i].count);
+        put(&c, all[i].namespace, (struct quota){0});
+        assert_true(cluster_submit_yaml(&c, yaml, NULL));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+        core_namespace_wants(c.core, wanted[i].namespace, &wants);
+        assert_int_equal(wants.replicas, wanted[i].replicas);
+    }
+    cluster_clear(&c);
+}
+
 static void services_on_every_node_count_by_the_nodes(void **state)
 {
     struct cluster c;
@@ -395,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_quota_refuses_what_is_too_much),
         cmocka_unit_test(what_was_stopped_counts_until_it_has_ended),
         cmocka_unit_test(a_quota_below_what_is_wanted_refuses_growth_alone),
+        cmocka_unit_test(what_a_namespace_wants_leaves_out_names_around_it),
         cmocka_unit_test(services_on_every_node_count_by_the_nodes),
         cmocka_unit_test(a_plan_says_it_beforehand),
         cmocka_unit_test(rules_are_for_their_namespaces),
