@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/random.h"
 #include "net/certificate_hash.h"
+#include "net/tls_impl.h"
 
 #define SECRET_SALT "mentat founding authority"
 #define SCRYPT_N (1u << 15)
@@ -130,20 +131,10 @@ bool certificate_has_key(const char *pem, const char *key)
 char *certificate_role(const char *pem, const char *role)
 {
     CLEANUP(X509_free) X509 *cert = read_certificate(pem);
-    CLEANUP_FREE char *end = mem_printf(".%s.mentat", role);
-    GENERAL_NAMES *names = cert ? X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL) : NULL;
-    char *found = NULL;
-    for (int i = 0; i < sk_GENERAL_NAME_num(names) && !found; i++) {
-        int type;
-        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
-        if (type != GEN_DNS)
-            continue;
-        const char *text = (const char *)ASN1_STRING_get0_data(value);
-        size_t len = (size_t)ASN1_STRING_length(value), tail = strlen(end);
-        if (len > tail && !memchr(text, '\0', len) && !memcmp(text + len - tail, end, tail))
-            found = mem_strndup(text, len - tail);
-    }
-    GENERAL_NAMES_free(names);
+    struct tls_peer *peer = cert ? tls_peer_of(cert) : NULL;
+    char name[TLS_NAME_SIZE];
+    char *found = tls_peer_role(peer, role, name) ? mem_strdup(name) : NULL;
+    tls_peer_release(peer);
     return found;
 }
 
