@@ -1,5 +1,5 @@
 /* Volumes of nodes by hand: deleted when nobody needs them any more, made before their replica comes. */
-#include <stdlib.h>
+#include <limits.h>
 #include <string.h>
 
 #include "cli/api.h"
@@ -29,18 +29,15 @@ static int run_delete(struct cli *cli)
 static int run_create(struct cli *cli)
 {
     struct error err = {0};
-    const char *name = cli_operand(cli, 1), *size = args_get(cli->args, "size-mb"), *service = args_get(cli->args, "for");
+    const char *name = cli_operand(cli, 1), *service = args_get(cli->args, "for");
     CLEANUP_FREE char *source = mem_strndup(name, strcspn(name, "/")), *path = path_of(cli);
-    char *end = NULL;
-    long long size_mb = size ? strtoll(size, &end, 10) : 0;
+    long long size_mb = 0;
     struct api *api = cli_api(cli, &err);
-    if (size && (!*size || *end || size_mb <= 0)) {
-        error_set(&err, ERROR_INVALID, "--size-mb: a number of MiB, such as 1024");
+    if (args_number(cli->args, "size-mb", 1, LLONG_MAX, &size_mb, &err))
         return cli_fail(cli, &err);
-    }
     CLEANUP_FREE char *owner = api ? namespace_qualify(api_namespace(api), service ? service : source) : NULL;
     CLEANUP(json_decref) json_t *json = owner ? json_pack("{s:s}", "service", owner) : NULL;
-    if (json && size)
+    if (json && size_mb)
         json_object_set_new(json, "size_mb", json_integer(size_mb));
     CLEANUP_FREE char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     CLEANUP_BUF struct buf body = {0};
