@@ -173,7 +173,7 @@ static int take_copy(struct vault *v, const char *text, struct error *err)
 static int rotate(struct control *c, const char *keys, struct error *err)
 {
     struct vault *v = c->vault;
-    if (!vault_ready(c))
+    if (v->rotation || !vault_ready(c))
         return error_set(err, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
     v->seen = false;
     return keys ? take_copy(v, keys, err) : make_key(v, err);
@@ -183,9 +183,7 @@ void api_secret_rotate(struct control *c, struct request *r)
 {
     struct vault *v = c->vault;
     const struct keys_request *body = r->body;
-    if (v->rotation) {
-        control_refuse(r, ERROR_CONFLICT, "another key is about to come into force; try again in a moment");
-    } else if (rotate(c, body ? body->keys : NULL, &r->answer.error)) {
+    if (rotate(c, body ? body->keys : NULL, &r->answer.error)) {
         control_answer(r);
     } else {
         v->rotation = r;
