@@ -65,9 +65,10 @@ int audit_admit(struct audit *a, struct error *err)
 void audit_request(struct audit *a, struct request *r, int status)
 {
     struct error err;
+    if (!a || !audit_wants(r->route))
+        return;
     CLEANUP_FREE char *job = job_told(r);
-    if (a && audit_wants(r->route))
-        write_line(a, r->http, &r->who, r->id, job, status, &r->answer.error, &err);
+    write_line(a, r->http, &r->who, r->id, job, status, &r->answer.error, &err);
 }
 
 void audit_refused(struct audit *a, const struct http_request *http, const struct identity *who, const char *id, int status,

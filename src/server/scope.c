@@ -149,11 +149,13 @@ static int check(struct control *c, const struct request *r, struct error *err)
 /* What has an id is found by it, whatever its namespace; who names one as well means that. */
 static int check_asked_namespace(struct control *c, const struct request *r, struct error *err)
 {
+    if (!r->namespace)
+        return 0;
     const struct alloc *a = r->route->scope == SCOPE_ALLOC ? control_find_alloc(c, r->params[0], NULL) : NULL;
     const struct deployment *d = r->route->scope == SCOPE_DEPLOYMENT ? core_deployment(c->core, r->params[0]) : NULL;
     const char *service = a ? a->service : d ? d->service : NULL;
     char own[NAMESPACE_SIZE];
-    if (!r->namespace || !service || request_in_namespace(r, namespace_of(service, own)))
+    if (!service || request_in_namespace(r, namespace_of(service, own)))
         return 0;
     return error_set(err, ERROR_NOT_FOUND, "there is no %s %.64s in namespace %s", a ? "allocation" : "deployment", r->params[0],
                      r->namespace);
