@@ -1,7 +1,6 @@
 /* Namespaces: jobs and secrets with names, rights and a quota of their own. */
 #include <string.h>
 
-#include "base/text.h"
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/table.h"

@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "base/text.h"
 #include "cli/api.h"
 #include "cli/commands.h"
 #include "cli/follow.h"

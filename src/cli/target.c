@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/id.h"
-#include "base/text.h"
 #include "cli/api.h"
 #include "cli/views.h"
 #include "model/namespace.h"

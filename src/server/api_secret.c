@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/base64.h"
-#include "base/text.h"
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "model/namespace.h"

@@ -15,8 +15,8 @@ struct issue_order {
 int issue_certificate(const struct authority_list *all, const char *mark, const struct keyring *keys,
                       const struct issue_order *order, struct certificate_answer *out, struct error *err);
 
-/* Makes an authority for ten years, named after the day; its key is sealed with the current key. by: the one before it, or a founding one with its key, which signs
- * it too; NULL: none. *out is to be cleared (authority_type). */
+/* Makes an authority for ten years, named after the day; its key is sealed with the current key. by: the one before it, or a
+ * founding one with its key, which signs it too; NULL: none. *out is to be cleared (authority_type). */
 int issue_authority(int64_t now_ms, const struct keyring *keys, const char *by, const char *by_key,
                     struct authority *out, struct error *err);
 /* One that is given: certificate (and its chain) and private key, PEM. by, by_key as above. */

@@ -45,6 +45,7 @@ void keyring_write(const struct keyring *ring, struct buf *out);
 /* Adds the keys of such a text that are not there yet; in an empty ring the first one becomes the current one. -1 with
  * err, and the ring as it was. */
 int keyring_read(struct keyring *ring, const char *text, struct error *err);
+
 /* What a file of keys is locked with: a passphrase, and the key that scrypt makes of it and of a salt. That takes a tenth of a
  * second, and far longer on a busy host, so it is made once: of the salt of the first locked file that is read, or of a new
  * one, and kept like the keys are. */

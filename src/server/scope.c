@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/log.h"
 #include "base/timefmt.h"
 #include "model/namespace.h"
 #include "server/api_types.h"

@@ -2,7 +2,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/text.h"
 #include "base/timefmt.h"
 #include "cli/doctor/checks.h"
 #include "net/certificate.h"
