@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import time
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import api  # noqa: E402
