@@ -233,7 +233,7 @@ static bool list_has_volume(const struct volume_list *list, const struct task_fa
 bool allocation_has_volume(struct allocation *a, const char *dir)
 {
     const struct service *spec = spec_of(a);
-    if (a->phase == PHASE_DEAD || !(spec->volumes.n || spec->config.volumes.n))
+    if (a->phase == PHASE_DEAD || !spec_has_volume(spec))
         return false;
     const char *root = runner_env(a->runner)->volume_root;
     struct kv_list peers = {0};
@@ -247,8 +247,7 @@ bool allocation_has_volume(struct allocation *a, const char *dir)
 
 static int64_t lease_of(const struct allocation *a)
 {
-    const struct service *spec = spec_of(a);
-    return spec->volumes.n || spec->config.volumes.n ? runner_lease_until(a->runner) : LEASE_NOT_NEEDED;
+    return spec_has_volume(spec_of(a)) ? runner_lease_until(a->runner) : LEASE_NOT_NEEDED;
 }
 
 static int64_t task_lease_of(int64_t until)

@@ -36,11 +36,6 @@ int64_t slot_attempt(const struct slot *slot)
     return alloc_ended_by_itself(slot->last) ? alloc_attempts(slot->last) + 1 : slot->last->a.attempt;
 }
 
-bool spec_has_volume(const struct service *spec)
-{
-    return spec->volumes.n || spec->config.volumes.n;
-}
-
 /* The node that says that it has a volume of this replica. Of several (one was given up, and came back), one that is not
  * down. */
 static const char *volume_known(struct core *c, const char *service, int64_t replica)

@@ -60,7 +60,6 @@ struct sched_request slot_request(struct core *c, const struct slot *slot, const
 
 /* The old replica has to end before the new one starts: both would need the same host port, volume or turn. */
 bool spec_stops_first(const struct service *spec);
-bool spec_has_volume(const struct service *spec);
 /* True while allocations of the slot live that must have ended before it is filled. */
 bool slot_must_wait(const struct slot *slot, const struct service *spec);
 /* True while replicas from before the mode changed (numbers became nodes, or the reverse) still hold the service's

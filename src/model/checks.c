@@ -420,11 +420,6 @@ static void check_mode(const struct service *s, const char *path, struct problem
         PROBLEM("ingress", "a task takes no traffic: remove it");
 }
 
-static bool has_volume(const struct service *s)
-{
-    return s->volumes.n || s->config.volumes.n;
-}
-
 static bool has_web(const struct service *s)
 {
     for (uint32_t i = 0; i < s->ingress.n; i++)
@@ -446,7 +441,7 @@ static void check_strategy(const struct service *s, const char *path, struct pro
                 "one beside it for `%s`: use `rolling`", name);
     if (s->mode == MODE_TASK)
         PROBLEM("deploy.strategy", "a task runs to completion and is not rolled out: remove it");
-    if (has_volume(s))
+    if (spec_has_volume(s))
         PROBLEM("deploy.strategy", "with `%s` the new replicas run beside the old ones, and a volume has one user: use "
                 "`rolling`, which stops each replica before its successor starts", name);
     for (uint32_t i = 0; i < s->ports.n; i++)
@@ -479,7 +474,7 @@ static void check_driver(const struct service *s, const char *path, struct probl
 static void check_snapshot(const struct service *s, const char *path, struct problem_list *problems)
 {
     const struct { const char *what; bool there; } others[] = {
-        {"volumes", s->volumes.n || s->config.volumes.n}, {"secrets", service_has_secrets(s)},
+        {"volumes", spec_has_volume(s)}, {"secrets", service_has_secrets(s)},
         {"resources.disk_mb", s->resources.disk_mb > 0},
     };
     if (s->config.snapshot_signal && !s->config.snapshot)

@@ -454,6 +454,7 @@ int job_from_yaml(const char *text, size_t len, const struct kv_list *vars, stru
 /* JSON Schema of a services.yaml file. */
 void job_schema(struct buf *out);
 
+static inline bool spec_has_volume(const struct service *spec) { return spec->volumes.n || spec->config.volumes.n; }
 /* True while the allocation takes room on its node: everything but complete, failed and lost. */
 static inline bool alloc_live(const struct alloc *a) { return a->state < ALLOC_COMPLETE; }
 static inline bool alloc_wanted(const struct alloc *a) { return a->desired == DESIRED_RUN && alloc_live(a); }

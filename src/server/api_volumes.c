@@ -125,7 +125,7 @@ static bool wants(struct control *c, const struct service_version *v, int64_t re
         return false;
     bool stopped = status.state == SERVICE_STOPPED;
     type_clear(&service_status_type, &status);
-    return !stopped && (v->spec.mode != MODE_SERVICE || replica < v->spec.count) && (v->spec.volumes.n || v->spec.config.volumes.n);
+    return !stopped && (v->spec.mode != MODE_SERVICE || replica < v->spec.count) && spec_has_volume(&v->spec);
 }
 
 static bool is_leftover(const struct node_volume *v)
