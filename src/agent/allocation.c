@@ -257,9 +257,9 @@ static int64_t task_lease_of(int64_t until)
 
 void allocation_lease(struct allocation *a, bool over)
 {
-    int64_t until = lease_of(a);
-    if (!a->task || !until)
-        return;
+    int64_t until = runner_lease_until(a->runner);
+    if (!a->task || !until || !spec_has_volume(spec_of(a)))
+        return;                      /* without volumes it began without a lease, and needs none */
     if (!over)
         task_lease(a->task, task_lease_of(until));
     else if (until != LEASE_NOT_NEEDED)
@@ -275,7 +275,8 @@ static enum phase do_start(struct allocation *a, const struct alloc_input *in)
         allocation_report_waiting(a, env->trouble(env->ctx));
         return PHASE_WAITING;
     }
-    if (lease_of(a) && lease_of(a) <= time_monotonic_ms()) {
+    int64_t lease = lease_of(a);
+    if (lease && lease <= time_monotonic_ms()) {
         allocation_report_waiting(a, "no server answers, and its volumes are shared with other nodes");
         return PHASE_WAITING;
     }
