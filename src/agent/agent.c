@@ -185,12 +185,7 @@ static void on_store_change(void *ctx)
     facts_check(a);
 }
 
-static void on_no_space(void *ctx)
-{
-    facts_check(ctx);
-}
-
-static void on_volumes_change(void *ctx)
+static void on_facts_change(void *ctx)
 {
     facts_check(ctx);
 }
@@ -515,7 +510,7 @@ static int begin_runner(struct agent *a, struct error *err)
         .secret_files = a->secret_files,
         .data_dir = c->data_dir, .volume_root = c->volume_root, .node_name = c->name, .ip = a->ip,
         .node_meta = &c->meta, .gc_age_ms = c->gc_age_ms, .gc_max_allocs = c->gc_max_allocs,
-        .gc_max_mb = c->gc_max_mb, .trouble = trouble, .admits = on_admits, .no_space = on_no_space,
+        .gc_max_mb = c->gc_max_mb, .trouble = trouble, .admits = on_admits, .no_space = on_facts_change,
         .report = on_report, .ended = on_ended, .ctx = a,
     });
     if (runner_load(a->runner, err) < 0)
@@ -554,7 +549,7 @@ static int begin_network(struct agent *a, struct error *err)
     struct agent_api_options options = {.tls = a->tls, .advertise = c->advertise, .runner = a->runner,
                                         .store = a->store, .ingress = &a->ingress, .drivers = a->drivers,
                                         .admits = on_admits, .volume_root = c->volume_root,
-                                        .volumes_changed = on_volumes_change, .ctx = a};
+                                        .volumes_changed = on_facts_change, .ctx = a};
     if (address_parse(c->bind, (int)c->port, &options.address, err) < 0)
         return error_context(err, "bind");
     if (agent_api_open(&a->loop, &options, &a->api, err) < 0)
@@ -592,11 +587,6 @@ static void on_certificate(void *ctx)
     }
 }
 
-static void on_certificate_changed(void *ctx)
-{
-    facts_check(ctx);
-}
-
 static const char *current_server(void *ctx)
 {
     struct agent *a = ctx;
@@ -609,7 +599,7 @@ static int begin_tls(struct agent *a, struct error *err)
     const struct agent_config *c = a->config;
     if (c->tls == AGENT_TLS_AUTO)
         return own_certificate_open(&(struct own_certificate_options){.loop = &a->loop, .config = c, .ready = on_certificate,
-                                 .changed = on_certificate_changed, .server = current_server, .ctx = a}, &a->certificate, err);
+                                 .changed = on_facts_change, .server = current_server, .ctx = a}, &a->certificate, err);
     if (c->tls == AGENT_TLS_FILES)
         a->tls = tls_context_new(&(struct tls_options){.cert_file = c->tls_cert, .key_file = c->tls_key,
                                  .ca_file = c->tls_ca, .client_cert = TLS_CLIENT_CERT_REQUIRED}, err);
