@@ -61,6 +61,16 @@ static bool owner_read(const char *path, struct node_volume *v)
     return true;
 }
 
+static char *owner_inside(const char *dir)
+{
+    return mem_printf("%s/" OWNER_FILE, dir);
+}
+
+static char *owner_beside(const char *dir)
+{
+    return mem_printf("%s" OWNER_SUFFIX, dir);
+}
+
 static int owner_check(const char *path, const char *service, struct error *err)
 {
     struct node_volume was = {0};
@@ -94,7 +104,7 @@ static int check_upwards(const char *path, const char *service, struct error *er
     CLEANUP_FREE char *dir = mem_strdup(path);
     int rc = 0;
     for (char *end; !rc && (end = strrchr(dir, '/')) && end > dir; *end = '\0') {
-        CLEANUP_FREE char *beside = mem_printf("%s" OWNER_SUFFIX, dir), *inside = mem_printf("%s/" OWNER_FILE, dir);
+        CLEANUP_FREE char *beside = owner_beside(dir), *inside = owner_inside(dir);
         rc = owner_check(beside, service, err) || owner_check(inside, service, err) ? -1 : 0;
     }
     return rc;
@@ -131,7 +141,7 @@ int volume_own(const char *image, const char *service, int64_t replica, struct e
 
 int volume_own_directory(const char *dir, const char *service, int64_t replica, struct error *err)
 {
-    CLEANUP_FREE char *path = mem_printf("%s" OWNER_SUFFIX, dir);
+    CLEANUP_FREE char *path = owner_beside(dir);
     return owner_write(path, service, replica, err);
 }
 
@@ -178,16 +188,16 @@ static void add(struct node_volume_list *out, struct node_volume *v, const char 
 static void look(const char *root, const char *name, int depth, struct node_volume_list *out)
 {
     CLEANUP_FREE char *dir = mem_printf("%s/%s", root, name), *image = mem_printf("%s/" VOLUME_IMAGE, dir);
-    CLEANUP_FREE char *owner = mem_printf("%s/" OWNER_FILE, dir), *owner_beside = mem_printf("%s" OWNER_SUFFIX, dir);
+    CLEANUP_FREE char *inside = owner_inside(dir), *beside = owner_beside(dir);
     struct stat st;
     struct node_volume v = {0};
-    if (stat(image, &st) == 0 && S_ISREG(st.st_mode) && owner_read(owner, &v)) {
+    if (stat(image, &st) == 0 && S_ISREG(st.st_mode) && owner_read(inside, &v)) {
         v.size_mb = st.st_size >> 20;
         v.used_mb = use_mb(st.st_blocks, v.size_mb);
         add(out, &v, name);
         return;
     }
-    if (*name && stat(dir, &st) == 0 && owner_read(owner_beside, &v)) {
+    if (*name && stat(dir, &st) == 0 && owner_read(beside, &v)) {
         v.used_mb = directory_use_mb(dir, &st);
         add(out, &v, name);
         return;
@@ -256,7 +266,7 @@ static int check_owner(const char *owner, const struct node_volume *want, struct
 
 static int delete_image(const char *dir, const char *image, const struct node_volume *want, struct error *err)
 {
-    CLEANUP_FREE char *owner = mem_printf("%s/" OWNER_FILE, dir);
+    CLEANUP_FREE char *owner = owner_inside(dir);
     if (check_owner(owner, want, err) < 0 || volume_unlink(image, err) < 0)
         return -1;
     unlink(owner);
@@ -293,7 +303,7 @@ int volume_delete(const char *root, const struct node_volume *want, char **rest,
     *rest = NULL;
     if (!dir || check_place(root, want->name, dir, err) < 0)
         return -1;
-    CLEANUP_FREE char *image = mem_printf("%s/" VOLUME_IMAGE, dir), *owner = mem_printf("%s" OWNER_SUFFIX, dir);
+    CLEANUP_FREE char *image = mem_printf("%s/" VOLUME_IMAGE, dir), *owner = owner_beside(dir);
     struct stat st;
     if (lstat(image, &st) == 0 && S_ISREG(st.st_mode))
         return delete_image(dir, image, want, err);
@@ -307,7 +317,7 @@ int volume_delete(const char *root, const struct node_volume *want, char **rest,
 
 int volume_delete_rest(const char *rest, struct error *err)
 {
-    CLEANUP_FREE char *owner = mem_printf("%s" OWNER_SUFFIX, rest);
+    CLEANUP_FREE char *owner = owner_beside(rest);
     dir_remove(rest);
     if (access(rest, F_OK) == 0)
         return error_set(err, ERROR_SYSTEM, "%s cannot be deleted as a whole", rest);
@@ -330,7 +340,7 @@ int volume_create(const char *root, const struct node_volume *want, struct error
     CLEANUP_FREE char *dir = volume_path(root, want->name, err);
     if (!dir)
         return -1;
-    CLEANUP_FREE char *image = mem_printf("%s/" VOLUME_IMAGE, dir), *owner = mem_printf("%s" OWNER_SUFFIX, dir);
+    CLEANUP_FREE char *image = mem_printf("%s/" VOLUME_IMAGE, dir), *owner = owner_beside(dir);
     if (access(image, F_OK) == 0 || access(owner, F_OK) == 0)
         return error_set(err, ERROR_EXISTS, "there is a volume %s on this node already", want->name);
     CLEANUP_FREE char *source = mem_strndup(want->name, strcspn(want->name, "/")), *above = mem_printf("%s/%s", root, source);
@@ -340,7 +350,7 @@ int volume_create(const char *root, const struct node_volume *want, struct error
     /* What makes it a volume is the image: that comes last. */
     if (check_room(dir, want->size_mb, err) < 0 || volume_own(image, want->service, want->replica, err) < 0
         || volume_make(image, want->size_mb, want->service, err) < 0) {
-        CLEANUP_FREE char *inside = mem_printf("%s/" OWNER_FILE, dir);
+        CLEANUP_FREE char *inside = owner_inside(dir);
         unlink(inside);
         rmdir(dir);
         return -1;
