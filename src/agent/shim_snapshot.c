@@ -21,11 +21,10 @@
 static void go_end(struct shim *s)
 {
     struct snapshot_go *g = vm_snapshot(s);
-    struct error none = {0};
     for (unsigned i = 0; i < s->n_connections; i++)
         if (!s->connections[i].pid)
             shim_message_send(s->connections[i].fd, &(struct shim_message){
-                .kind = SHIM_SNAPSHOT_MADE, .code = vm_speaks_serial(s), .error = g->error.code ? g->error : none});
+                .kind = SHIM_SNAPSHOT_MADE, .code = vm_speaks_serial(s), .error = g->error});
     snapshot_drop(g);
     vm_hold(s, false);
 }

@@ -421,12 +421,13 @@ static void clean_done(uv_work_t *work, int status)
 
 /* --- snapshots --- */
 
-struct keep { struct firecracker *f; char *dir, *alloc_dir; bool on_serial, failed; struct error error; };
+/* error: set from the start when the copy was not made. */
+struct keep { struct firecracker *f; char *dir, *alloc_dir; bool on_serial; struct error error; };
 
 static void keep_run(uv_work_t *work)
 {
     struct keep *k = work->data;
-    if (k->failed)
+    if (k->error.code)
         snapshot_give_up(k->dir);
     else
         snapshot_keep(k->dir, k->alloc_dir, k->on_serial, &k->error);
@@ -454,8 +455,7 @@ static void snapshot_finish(struct firecracker_task *t, bool on_serial, const st
     struct firecracker *f = container_of(t->shim.state, struct firecracker, tasks);
     struct keep *k = NEW(struct keep);
     uv_work_t *work = NEW(uv_work_t);
-    *k = (struct keep){.f = f, .dir = steal(&t->snapshot), .alloc_dir = mem_strdup(t->shim.alloc_dir), .on_serial = on_serial,
-                       .failed = err != NULL};
+    *k = (struct keep){.f = f, .dir = steal(&t->snapshot), .alloc_dir = mem_strdup(t->shim.alloc_dir), .on_serial = on_serial};
     if (err)
         k->error = *err;
     t->copying = false;
