@@ -255,8 +255,6 @@ static void args_make(const struct machine *m, const struct vm_image *image, str
         str_list_add(args, rest->v[i]);
 }
 
-/* The bridge, where names of machines are answered and others asked for; else the host's name servers, of which those on its
- * own loopback are none for a guest. */
 /* firecracker.dns may say "none", or a port, for which a guest's resolv.conf has no word. */
 static void resolver_add(const char *text, struct str_list *lines)
 {
@@ -266,6 +264,8 @@ static void resolver_add(const char *text, struct str_list *lines)
         str_list_take(lines, mem_printf("nameserver %s", a.host));
 }
 
+/* The bridge, where names of machines are answered and others asked for; else the host's name servers, of which those on its
+ * own loopback are none for a guest. */
 static void resolv_make(const struct firecracker *f, const char *gateway, struct str_list *lines)
 {
     bool names = atomic_load(&f->answers_names);
@@ -432,8 +432,11 @@ static int snapshot_bring(const struct assembly *a, const char *name, struct err
 {
     const struct machine *m = a->m;
     CLEANUP_FREE char *path = mem_printf("%s/%s", m->resumes ? m->snapshot : m->alloc_dir, name);
-    if (!m->resumes && (unlink(path), file_new(m, path, NULL, 0, 0600, err)) < 0)
-        return -1;
+    if (!m->resumes) {
+        unlink(path);
+        if (file_new(m, path, NULL, 0, 0600, err) < 0)
+            return -1;
+    }
     CLEANUP_FREE char *seen = file_bring(m, a->root, name, path, m->resumes, err);
     return seen ? 0 : -1;
 }
