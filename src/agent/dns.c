@@ -20,7 +20,6 @@
 #include "base/net4.h"
 #include "base/random.h"
 #include "base/timefmt.h"
-#include "net/address.h"
 
 #define QUERY_MOST 1024
 #define FORWARDS_MOST 256

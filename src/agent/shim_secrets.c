@@ -2,7 +2,6 @@
  * src/guest/secrets.c takes them. The next piece goes when the one before was taken; a change that comes meanwhile makes
  * another go behind it. */
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
