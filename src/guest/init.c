@@ -174,14 +174,19 @@ static _Noreturn void fail(const char *why)
 
 /* --- the service --- */
 
+/* Nothing but the line: what would be said waits. */
+static void line_turn(void)
+{
+    struct pollfd p = {.fd = line_fd(), .events = (short)(POLLIN | (line_waiting() ? POLLOUT : 0))};
+    if (poll(&p, 1, -1) > 0 && (p.revents & (POLLIN | POLLHUP | POLLERR)))
+        line_read(&frame_events, NULL);
+    line_write();
+}
+
 static void secrets_await(void)
 {
-    while (!secrets_there() && !*init.no_secrets && line_fd() >= 0) {
-        line_write();
-        struct pollfd p = {.fd = line_fd(), .events = (short)(POLLIN | (line_waiting() ? POLLOUT : 0))};
-        if (poll(&p, 1, -1) > 0 && (p.revents & (POLLIN | POLLHUP | POLLERR)))
-            line_read(&frame_events, NULL);
-    }
+    while (!secrets_there() && !*init.no_secrets && line_fd() >= 0)
+        line_turn();
 }
 
 static void service_start(char *why)
@@ -248,15 +253,6 @@ static void children_reap(void)
     }
 }
 
-/* Nothing but the line: what would be said waits. */
-static void hold_turn(void)
-{
-    struct pollfd p = {.fd = line_fd(), .events = (short)(POLLIN | (line_waiting() ? POLLOUT : 0))};
-    if (poll(&p, 1, -1) > 0 && (p.revents & (POLLIN | POLLHUP | POLLERR)))
-        line_read(&frame_events, NULL);
-    line_write();
-}
-
 static void loop_turn(void)
 {
     struct pollfd p[4 + SESSIONS_MAX * SESSION_FDS];
@@ -316,7 +312,7 @@ int main(void)
     /* All its processes are dead once it has ended, so both streams come to their end. */
     while (!init.ended || init.out[0] >= 0 || init.out[1] >= 0)
         if (init.held && line_fd() >= 0)
-            hold_turn();
+            line_turn();
         else
             loop_turn();
     boot_end(&init.drive);
