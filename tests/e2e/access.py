@@ -430,7 +430,7 @@ class Access(unittest.TestCase):
         token = self.make_token("auditee", "deployer")
         self.assertEqual(self.submit(self.admin, "watched", 1).status, 200)
         made = self.submit(token, "watched", 1)
-        refused = self.ask("POST", "/v1/cluster/tokens", {}, token)
+        self.ask("POST", "/v1/cluster/tokens", {}, token)
         alloc = wait_for(lambda: [a for a in self.server().items("/v1/allocs?service=watched") if a["state"] in ("running", "healthy")],
                          30, "its replica")[0]["id"]
         self.ask("GET", f"/v1/allocs/{alloc}/logs", token=token)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Several real servers as one: any of them answers, leaders are killed under load, servers come, go, move and are replaced."""
 import contextlib
-import http.client
 import datetime
 import json
 import os
@@ -18,7 +17,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster_lib import Cluster, Load, check_history  # noqa: E402
 from lib import (  # noqa: E402
-    PATIENCE, Agent, EventStream, FakeAgent, Server, SmallDisk, exec_service, free_port, job, program, wait_for)
+    PATIENCE, Agent, EventStream, FakeAgent, SmallDisk, exec_service, free_port, job, program, wait_for)
 
 
 def mt(server, *args, **kw):

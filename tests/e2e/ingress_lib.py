@@ -7,14 +7,13 @@ import http.server
 import json
 import os
 import re
-import socket
 import sys
 import threading
 import time
 import traceback
 import urllib.parse
 
-from lib import Agent, free_port, wait_for
+from lib import Agent, free_port
 
 HAPROXY = os.environ.get("MENTAT_HAPROXY", "/usr/sbin/haproxy")
 
