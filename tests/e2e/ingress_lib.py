@@ -13,7 +13,7 @@ import time
 import traceback
 import urllib.parse
 
-from lib import Agent, free_port
+from lib import Agent, free_port, parent_of
 
 HAPROXY = os.environ.get("MENTAT_HAPROXY", "/usr/sbin/haproxy")
 
@@ -305,11 +305,6 @@ def fast_service(name, bind="$MENTAT_IP:$MENTAT_PORT_HTTP", directory=".", **mor
 def route(service, targets, host="web.example.com", path="/", port="http", **ingress):
     return {"service": service, "job": "j", "ingress": {"host": host, "path": path, "port": port, **ingress},
             "targets": targets}
-
-
-def parent_of(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        return int(f.read().rsplit(")", 1)[1].split()[1])
 
 
 class IngressAgent(Agent):

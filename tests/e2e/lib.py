@@ -377,6 +377,11 @@ def processes_in(directory):
     return found
 
 
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])
+
+
 class FakeAgent:
     """Speaks the agents' routes like a mentat-agent whose tasks run at once, or as `behave` says.
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """The real mt on a real cluster, made by `mt dev`: run, look, logs, exec, change, and that nothing is left at the end."""
-import contextlib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Process, Workdir, program, sanitized, wait_for  # noqa: E402
+from lib import PATIENCE, Process, Workdir, parent_of, processes_in, program, sanitized, wait_for  # noqa: E402
 
 WEB = """
 job: shop
@@ -79,9 +78,9 @@ def processes_of(dev, allocs):
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/environ", "rb") as e, open(f"/proc/{pid}/stat") as s:
-                parent, environment = int(s.read().rsplit(")", 1)[1].split()[1]), e.read()
-                if parent == dev.process.pid or any(m in environment for m in marks):
+            with open(f"/proc/{pid}/environ", "rb") as e:
+                environment = e.read()
+                if parent_of(pid) == dev.process.pid or any(m in environment for m in marks):
                     found.add(int(pid))
         except OSError:
             continue
@@ -91,21 +90,6 @@ def processes_of(dev, allocs):
 def name_of(pid):
     with open(f"/proc/{pid}/comm") as f:
         return f.read().strip()
-
-
-def parent_of(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        return int(f.read().rsplit(")", 1)[1].split()[1])
-
-
-def processes_in(directory, name):
-    """The processes of this name that work below the directory."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if name_of(pid) == name and os.readlink(f"/proc/{pid}/cwd").startswith(directory):
-                found.add(int(pid))
-    return found
 
 
 class MtTest(unittest.TestCase):
@@ -348,7 +332,7 @@ class DevTest(unittest.TestCase):
         """Neither its tasks nor its proxy."""
         dev = Dev("--ingress")
         self.assertEqual(dev.mt("run", dev.file("web.yaml", WEB), "--var", "TAIL=sleep 1000").returncode, 0)
-        proxy = wait_for(lambda: processes_in(dev.dir, "haproxy"), 20, "the proxy")
+        proxy = wait_for(lambda: {pid for pid in processes_in(dev.dir) if name_of(pid) == "haproxy"}, 20, "the proxy")
         tree = processes_of(dev, [a["id"] for a in dev.json("allocs")])
         self.assertGreaterEqual(len(tree), 5, "server, agent, two of web, talker")
         agent = next(pid for pid in tree if name_of(pid) == "mentat-agent" and parent_of(pid) == dev.process.pid)
