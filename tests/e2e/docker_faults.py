@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import docker  # noqa: E402
 from agent import AgentTest  # noqa: E402
 from docker_lib import Engine, enter_namespaces  # noqa: E402
-from lib import SmallDisk, Workdir, sanitized, wait_for  # noqa: E402
+from lib import SmallDisk, Workdir, mounts_in, sanitized, wait_for  # noqa: E402
 
 # By hand: MENTAT_ROUNDS=100 meson test -C build docker_faults
 ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "10" if sanitized("mentat-agent") else "20"))
@@ -122,9 +122,7 @@ class HostRestart(docker.DockerTest):
                             found.append(int(pid))
             return found
         wait_for(lambda: [os.kill(pid, signal.SIGKILL) for pid in its_own()] == [], 20, "the end of every process")
-        with open("/proc/self/mounts") as f:
-            mounts = [m for m in (line.split()[1] for line in f) if m.startswith(engine.workdir.path + "/")]
-        for mount in reversed(mounts):
+        for mount in reversed(mounts_in(engine.workdir.path)):
             subprocess.run(["umount", "-l", mount], check=True)
         shutil.rmtree(engine.workdir.join("exec"), ignore_errors=True)
 

@@ -16,7 +16,7 @@ import sys
 import tarfile
 import urllib.parse
 
-from lib import Answer, Workdir, call, free_port, wait_for
+from lib import Answer, Workdir, call, free_port, mounts_in, wait_for
 
 INSIDE = "MENTAT_TEST_NAMESPACES"
 
@@ -165,9 +165,7 @@ class Engine:
         finally:
             if self.process.poll() is None:
                 self.kill()
-            with open("/proc/self/mounts") as f:
-                mounts = [line.split()[1] for line in f]
-            for mount in reversed([m for m in mounts if m.startswith(self.workdir.path)]):
+            for mount in reversed(mounts_in(self.workdir.path)):
                 subprocess.run(["umount", "-l", mount], check=False)
             for group in glob.glob(f"/sys/fs/cgroup/**/{self.group}", recursive=True):
                 for folder, _, _ in os.walk(group, topdown=False):

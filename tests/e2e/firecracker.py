@@ -19,7 +19,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Server, holding, program, wait_for  # noqa: E402
+from lib import PATIENCE, Server, holding, mounts_in, program, wait_for  # noqa: E402
 from vmm_lib import RealVmm, VmAgent, Vmm, isolate, missing  # noqa: E402
 
 REAL = bool(os.environ.get("MENTAT_REAL_FIRECRACKER"))     # firecracker-real.sh
@@ -673,9 +673,7 @@ class Volumes(Machines):
         self.assertEqual(len(agent.links()), 2, "a bridge and a port")
         jails = glob.glob(agent.runs.path + "/*/*")
         self.assertEqual(len(jails), 1)
-        with open("/proc/self/mounts") as f:
-            mounts = [line.split()[1] for line in f if f" {agent.runs.path}/" in line]
-        self.assertEqual([m for m in mounts if not m.startswith(jails[0])], [])
+        self.assertEqual([m for m in mounts_in(agent.runs.path) if not m.startswith(jails[0])], [])
         self.assertEqual({group.rstrip("/").rsplit("/", 1)[1] for group in agent.groups()} - {"shims"}, {self.alloc(name)["id"]})
         for path in glob.glob("/sys/block/loop*/loop/backing_file"):
             with open(path) as f:

@@ -336,9 +336,7 @@ class Agent:
         return processes_in(self.flags["data_dir"] + "/allocs/")
 
     def left_over(self):
-        with open("/proc/self/mounts") as f:
-            mounts = [m for m in f if f" {self.flags['data_dir']}/" in m]
-        return self.groups() + glob.glob(self.flags["data_dir"] + "/allocs/*") + mounts + \
+        return self.groups() + glob.glob(self.flags["data_dir"] + "/allocs/*") + mounts_in(self.flags["data_dir"]) + \
             [f"process {pid}" for pid in self.processes()]
 
     def end(self):
@@ -375,6 +373,12 @@ def processes_in(directory):
             if os.readlink(f"/proc/{pid}/cwd").startswith(directory):
                 found.append(int(pid))
     return found
+
+
+def mounts_in(directory):
+    """What is mounted below this one, in the order in which it was."""
+    with open("/proc/self/mounts") as f:
+        return [m for m in (line.split()[1] for line in f) if m.startswith(directory + "/")]
 
 
 def parent_of(pid):

@@ -13,7 +13,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
-from lib import ROOT, Agent, Workdir, program  # noqa: E402
+from lib import ROOT, Agent, Workdir, mounts_in, program  # noqa: E402
 
 # One that other users can run too: this one may be somebody's own.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
@@ -127,9 +127,7 @@ class VmAgent(Agent):
         """Taps, bridges, rules, jails, mounts, numbers: what is left of machines."""
         links = self.links()
         rules = self.run("nft", "list", "tables")
-        with open("/proc/self/mounts") as f:
-            mounts = [line.split()[1] for line in f if f" {self.runs.path}/" in line]
-        return links + self.routes() + [line for line in rules.splitlines() if self.bridge in line] + mounts \
+        return links + self.routes() + [line for line in rules.splitlines() if self.bridge in line] + mounts_in(self.runs.path) \
             + glob.glob(self.runs.path + "/*/*") + glob.glob(self.flags["data_dir"] + "/firecracker/slots/*") \
             + glob.glob(self.flags["data_dir"] + "/firecracker/net/*")
 
@@ -146,9 +144,7 @@ class VmAgent(Agent):
 
     def sweep_host(self):
         """After a failed test."""
-        with open("/proc/self/mounts") as f:
-            mounts = [line.split()[1] for line in f if f" {self.runs.path}/" in line]
-        for path in reversed(mounts):
+        for path in reversed(mounts_in(self.runs.path)):
             subprocess.run(["umount", "-l", path])
         self.kill_programs()
 
