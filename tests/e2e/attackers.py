@@ -19,7 +19,7 @@ from authority import Authority  # noqa: E402
 from auto_lib import Auto  # noqa: E402
 from cluster_lib import Cluster  # noqa: E402
 from docker_lib import Engine, enter_namespaces  # noqa: E402
-from lib import PATIENCE, Agent, Server, bearer, call, exec_service, holding, job, text_of, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, Server, bearer, call, exec_service, holding, job, metrics_in, text_of, wait_for  # noqa: E402
 
 KNOWN = "correct-horse-battery-staple"
 # What counts a refusal, and the line that tells it. Of connections ten lines in ten seconds are written, of each port: the tests together
@@ -146,7 +146,7 @@ class Attackers(unittest.TestCase):
                 eye.close()
                 if fresh:
                     raise
-        return {name: int(value) for name, value in re.findall(r"^(mentat_\w+) (\d+)$", text, re.M)}
+        return metrics_in(text)
 
     def refusals(self):
         """How many each server and agent counted, and how many it told."""

@@ -19,7 +19,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Server, holding, mounts_in, program, wait_for  # noqa: E402
+from lib import PATIENCE, Server, holding, metrics_in, mounts_in, program, wait_for  # noqa: E402
 from vmm_lib import RealVmm, VmAgent, Vmm, isolate, missing  # noqa: E402
 
 REAL = bool(os.environ.get("MENTAT_REAL_FIRECRACKER"))     # firecracker-real.sh
@@ -494,7 +494,7 @@ class Vsock(Machines):
         text = self.agent.get("/v1/metrics").body.decode()
         a = self.alloc("web")
         labels = f'job="web",service="web",replica="0",alloc="{a["id"]}"'
-        of = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if labels in line}
+        of = metrics_in(text)
         if f"mentat_vm_monitor_startup_seconds{{{labels}}}" not in of:
             return None
         lines = of[f'mentat_vm_vcpu_exits_total{{{labels},reason="io_in"}}'] / 11

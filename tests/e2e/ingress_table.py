@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from clients_lib import Load  # noqa: E402
 from ingress_lib import HAPROXY, IngressAgent, Replica, TableServer, route  # noqa: E402
-from lib import PATIENCE, free_port, wait_for  # noqa: E402
+from lib import PATIENCE, free_port, metrics_in, wait_for  # noqa: E402
 
 
 def ask(connection):
@@ -181,9 +181,8 @@ class TableTest(unittest.TestCase):
         self.page("/slow?0.3")
 
         def counted(name):
-            text = self.agent.get("/v1/metrics").body.decode()
-            return {line.split("{")[1].split("}")[0]: float(line.split()[-1]) for line in text.splitlines()
-                    if line.startswith(name + "{")}
+            found = metrics_in(self.agent.get("/v1/metrics").body.decode())
+            return {key[len(name) + 1:-1]: value for key, value in found.items() if key.startswith(name + "{")}
         wait_for(lambda: counted("mentat_ingress_answers_total")['service="web",backend="web.http",status="2xx"'] == 201, 20, "counters")
         self.assertEqual(counted("mentat_ingress_answers_total")['service="more",backend="more.http",status="5xx"'], 1)
         versions = counted("mentat_ingress_version_requests_total")

@@ -218,6 +218,11 @@ def call(port, method, path, body=None, headers=None, timeout=70, host="127.0.0.
         connection.close()
 
 
+def metrics_in(text):
+    """What a page of metrics says: the numbers by their names, with the labels as they stand there."""
+    return {name: float(value) for name, value in re.findall(r"^(\w+(?:{.*})?) (\S+)$", text, re.M)}
+
+
 def bearer(token):
     """The header that shows a token."""
     return {"Authorization": f"Bearer {token}"}
@@ -293,10 +298,7 @@ class Server:
         return text_of(path).strip() if os.path.exists(path) else None
 
     def metric(self, name):
-        for line in self.get("/v1/metrics").body.decode().splitlines():
-            if line.startswith(name + " "):
-                return float(line.split()[1])
-        raise KeyError(name)
+        return metrics_in(self.get("/v1/metrics").body.decode())[name]
 
 
 class Agent:
