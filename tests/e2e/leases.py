@@ -4,14 +4,13 @@ nothing uses it there any more. The replica itself writes down, in the volume, w
 import itertools
 import json
 import os
-import subprocess
 import sys
 import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Agent, Server, Workdir, program, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, Server, Workdir, program, text_of, wait_for  # noqa: E402
 from vmm_lib import WIRE_ADDRESS, Host, hosts_wire, isolate  # noqa: E402
 
 LEASE_S = 2 * PATIENCE
@@ -58,9 +57,6 @@ class SharedVolumes(unittest.TestCase):
         self.assertEqual(a.returncode, 0, a.stdout + a.stderr)
         return a.stdout
 
-    def cable(self, name, state):
-        subprocess.run(["ip", "link", "set", self.hosts[name].far_end, state], check=True)
-
     def node(self, name):
         return next((n for n in self.server.items("/v1/nodes") if n["name"] == name), None)
 
@@ -71,8 +67,7 @@ class SharedVolumes(unittest.TestCase):
         return wait_for(lambda: (a := self.replica())["node_name"] == name and a["state"] == state and a, 30 + 2 * LEASE_S, f"db on {name}")
 
     def lines(self):
-        with open(self.volumes.path + "/db/0/log") as f:
-            return f.read().split()
+        return text_of(self.volumes.path + "/db/0/log").split()
 
     def is_silent(self):
         before = len(self.lines())
@@ -122,10 +117,10 @@ class SharedVolumes(unittest.TestCase):
         volume, = self.volumes_of("n2")
         self.assertEqual([volume[k] for k in ("name", "service", "replica", "size_mb", "state")], ["db/0", "db", 0, 0, "free"])
         # Away for less than the lease: everything goes on where it is.
-        self.cable("n1", "down")
+        self.hosts["n1"].cable("down")
         self.assertIn("lease on volumes", self.wait_on("n1", "unhealthy")["reason"])
         self.assertIn("may still use volumes", self.server.mt("node", "remove", "n1").stderr)
-        self.cable("n1", "up")
+        self.hosts["n1"].cable("up")
         again = self.wait_on("n1")
         self.assertEqual((again["id"], again["restarts"]), (first["id"], 0))
         # No server for longer than that: it ends, and goes on once one says so.
@@ -136,10 +131,10 @@ class SharedVolumes(unittest.TestCase):
         wait_for(lambda: len(self.lines()) > written, 30, "its next run")
         self.assertEqual(self.wait_on("n1")["id"], first["id"])
         # For longer, while its agent lives.
-        self.cable("n1", "down")
+        self.hosts["n1"].cable("down")
         self.wait_on("n2")
         self.mt("node", "remove", "n1")
-        self.cable("n1", "up")
+        self.hosts["n1"].cable("up")
         wait_for(lambda: (self.node("n1") or {}).get("state") == "ready", 20, "n1 again")
         # And where the agent is killed: then its shims are alone. What the other node had in mind is still there.
         self.agents["n2"].kill()

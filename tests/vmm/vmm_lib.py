@@ -174,13 +174,17 @@ class Host:
                         f"route add default via {WIRE_ADDRESS}"):
             subprocess.run([*self.inside, "ip", *command.split()], check=True)
 
+    def cable(self, state):
+        """It is pulled out, or put in again: down, up."""
+        subprocess.run(["ip", "link", "set", self.far_end, state], check=True)
+
 
 class HostAgent(VmAgent):
     """One that is a host of its own: a network namespace, on a wire with the test's own (hosts_wire)."""
 
     def __init__(self, server, name, vmm, **flags):
         self.host_of_its_own = Host(VmAgent.count + 1)
-        self.inside, self.far_end, address = self.host_of_its_own.inside, self.host_of_its_own.far_end, self.host_of_its_own.address
+        self.inside, address = self.host_of_its_own.inside, self.host_of_its_own.address
         self.command = [*self.inside, program("mentat-agent")]
         super().__init__(server, name, vmm, ip=address, servers=f"{WIRE_ADDRESS}:{server.port}",
                          **{"firecracker.bridge": "mentat0", "firecracker.network": "auto", **flags})
@@ -188,7 +192,7 @@ class HostAgent(VmAgent):
 
     def cut_power(self):
         """It is off the wire, and all of it ends: agent, shims, machines. What they left on it stays."""
-        subprocess.run(["ip", "link", "set", self.far_end, "down"], check=True)
+        self.host_of_its_own.cable("down")
         self.kill()
         for pid in self.processes():
             with contextlib.suppress(OSError):
@@ -196,7 +200,7 @@ class HostAgent(VmAgent):
         self.kill_programs()
 
     def restore_power(self):
-        subprocess.run(["ip", "link", "set", self.far_end, "up"], check=True)
+        self.host_of_its_own.cable("up")
         self.start()
 
 
