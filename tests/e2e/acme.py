@@ -17,7 +17,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from ingress_lib import IngressAgent, web_service  # noqa: E402
-from lib import Server, Workdir, job, wait_for  # noqa: E402
+from lib import Server, Workdir, job, unpadded, wait_for  # noqa: E402
 
 CA_CONFIG = """
 [ca]
@@ -35,10 +35,6 @@ commonName = optional
 """
 
 
-def unbase64(text):
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 def thumbprint(jwk):
     """RFC 7638, of an RSA key."""
     text = json.dumps({k: jwk[k] for k in ("e", "kty", "n")}, separators=(",", ":"), sort_keys=True)
@@ -46,7 +42,7 @@ def thumbprint(jwk):
 
 
 def rs256_good(jwk, message, signature):
-    n, e = (int.from_bytes(unbase64(jwk[k]), "big") for k in ("n", "e"))
+    n, e = (int.from_bytes(unpadded(jwk[k]), "big") for k in ("n", "e"))
     size = (n.bit_length() + 7) // 8
     digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
     padded = b"\0\1" + b"\xff" * (size - len(digest) - 3) + b"\0" + digest
@@ -117,14 +113,14 @@ class AcmeServer:
         return f"http://127.0.0.1:{self.http.server_address[1]}/{path}"
 
     def post(self, path, jws):
-        head = json.loads(unbase64(jws["protected"]))
+        head = json.loads(unpadded(jws["protected"]))
         jwk = head.get("jwk") or self.accounts[int(head["kid"].rsplit("/", 1)[1])]
         signed = f"{jws['protected']}.{jws['payload']}".encode()
-        if not rs256_good(jwk, signed, unbase64(jws["signature"])) or head["nonce"] not in self.nonces or head["url"] != self.url(path):
+        if not rs256_good(jwk, signed, unpadded(jws["signature"])) or head["nonce"] not in self.nonces or head["url"] != self.url(path):
             self.objections.append(head)
             return 400, {"type": "urn:ietf:params:acme:error:malformed", "detail": "bad signature"}
         self.nonces.discard(head["nonce"])
-        payload = json.loads(unbase64(jws["payload"]) or b"{}")
+        payload = json.loads(unpadded(jws["payload"]) or b"{}")
         what, _, number = path.partition("/")
         if what == "account":
             known = jwk in self.accounts
@@ -175,7 +171,7 @@ class AcmeServer:
     def sign(self, order, csr):
         """The first two certificates of a host are at the end of their lives."""
         pem, out = self.workdir.join("csr.pem"), self.workdir.join("out.pem")
-        self.run("req", "-inform", "DER", "-out", pem, stdin=unbase64(csr))
+        self.run("req", "-inform", "DER", "-out", pem, stdin=unpadded(csr))
         count = self.issued[order["host"]] = self.issued.get(order["host"], 0) + 1
         start = time.time() - (86400 * 100 if count <= 2 else 3600)
         stamp = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(t)) for t in (start, time.time() + 86400 * 9)]

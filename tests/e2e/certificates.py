@@ -168,13 +168,9 @@ class Certificates(unittest.TestCase):
         """Puts a certificate that is over in the place of the program's own, as if it had been off since."""
         path = os.path.join(program.flags["data_dir"], "tls", "identity.pem")
         cert, key = ours.issue(name, identity, "IP:127.0.0.1", days=-1)
-        with open(path) as f:
-            head = f.readline()
+        head = text_of(path).splitlines(keepends=True)[0]
         with open(path, "w") as out:
-            out.write(head)
-            for part in (cert, ours.ca, key):
-                with open(part) as f:
-                    out.write(f.read())
+            out.write(head + "".join(map(text_of, (cert, ours.ca, key))))
 
     def check_off_past_the_end(self, cluster, agent, ours):
         """All were off until after the end of their certificates: servers have the authority's key and help themselves, an
@@ -300,9 +296,8 @@ class Certificates(unittest.TestCase):
         wait_log(first.process, "msg=listening")
         init = self.auto.mt(first, "cluster", "init")
         self.assertEqual(init.returncode, 0, init.stderr)
-        self.auto.admin = re.search(r"^  ([0-9a-f]+\.[0-9a-f]+)$", init.stdout, re.M).group(1)
+        self.auto.take_token([first], re.search(r"^  ([0-9a-f]+\.[0-9a-f]+)$", init.stdout, re.M).group(1))
         login = re.search(r"mt (login --address \S+ --ca-hash ([0-9a-f]{64}))", init.stdout)
-        first.headers = {"Authorization": f"Bearer {self.auto.admin}"}
         self.auto.believe(first)
         # The user's machine knows the hash alone; a wrong one believes nobody.
         home = self.auto.workdir.join("home")

@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bootstrap_lib  # noqa: E402
 from hcl_lib import read_module  # noqa: E402
-from lib import PATIENCE, ROOT, Workdir, wait_for  # noqa: E402
+from lib import PATIENCE, ROOT, Workdir, text_of, wait_for  # noqa: E402
 from machine_lib import Machine, Network, assemble_release, change_release, make_ssh_key, missing  # noqa: E402
 
 TERRAFORM = os.path.join(ROOT, "Terraform")
@@ -130,7 +130,7 @@ class Reference(unittest.TestCase):
 
     def test_the_provider_takes_every_argument(self):
         known = {}
-        for line in open_text(os.path.join(ROOT, "tests", "data", "google-provider.txt")).splitlines():
+        for line in text_of(os.path.join(ROOT, "tests", "data", "google-provider.txt")).splitlines():
             if not line.startswith("#"):
                 block, arguments = line.split(": ")
                 known[block] = arguments.split()
@@ -149,7 +149,7 @@ class Reference(unittest.TestCase):
     def test_variables_are_described_and_all_are_used(self):
         for directory in (TERRAFORM, *(os.path.join(TERRAFORM, "modules", m) for m in ("host-bootstrap", "existing-hosts", "google"))):
             module = read_module(directory)
-            text = "".join(open_text(os.path.join(directory, f)) for f in os.listdir(directory) if f.endswith(".tf"))
+            text = "".join(text_of(os.path.join(directory, f)) for f in os.listdir(directory) if f.endswith(".tf"))
             for variable in module.all("variable"):
                 name = variable.labels[0]
                 self.assertGreater(len(variable["description"]), 10, name)
@@ -158,13 +158,8 @@ class Reference(unittest.TestCase):
                 self.assertGreater(uses, own, f"{directory}: {name} is not used")
 
     def test_the_release_is_the_one_that_is_made(self):
-        version = re.search(r"version: '([^']+)'", open_text(os.path.join(ROOT, "meson.build"))).group(1)
+        version = re.search(r"version: '([^']+)'", text_of(os.path.join(ROOT, "meson.build"))).group(1)
         self.assertEqual(self.default("release_file"), f"../dist/mentat-{version}.tar.gz")
-
-
-def open_text(path):
-    with open(path) as f:
-        return f.read()
 
 
 def digest(path):
@@ -305,12 +300,12 @@ class Plans(unittest.TestCase):
             function = re.search(r"^fetch_join_secret\(\) \{\n.*?^\}\n", script, re.S | re.M).group(0)
             subprocess.run(["sh", "-c", f"{function}rm -f got; fetch_join_secret got"], cwd=self.root, env=environment, check=False)
             path = f"{self.root}/got"
-            return open_text(path) if os.path.exists(path) else ""
+            return text_of(path) if os.path.exists(path) else ""
         self.assertEqual((fetch("mentat-2"), fetch("mentat-1")), ("", ""))
         secret = fetch("mentat-2")
         self.assertRegex(secret, "^[0-9a-f]{64}$")
         self.assertEqual((fetch("mentat-1"), fetch("mentat-3")), (secret, secret))
-        self.assertEqual(len(open_text(f"{self.root}/versions").splitlines()), 1)
+        self.assertEqual(len(text_of(f"{self.root}/versions").splitlines()), 1)
 
     def test_bad_values(self):
         self.refused(["A project id is 6 to 30", "The cluster's name is", "1, 3 or 5 hosts", "At least one zone",
@@ -456,7 +451,7 @@ class Three(unittest.TestCase):
 
     def mt(self, name, *args, check=True, stdin=""):
         """As whoever has the administrator's token, which is on one of the hosts."""
-        token, = (open_text(path).strip() for host in self.network.addresses
+        token, = (text_of(path).strip() for host in self.network.addresses
                   if os.path.exists(path := self.work.join(host + "-var", "state", "admin-token")))
         return self.machines[name].run("mt", "--token", token, *args, check=check, stdin=stdin)
 
@@ -512,7 +507,7 @@ class Three(unittest.TestCase):
         with open(token, "w") as f:
             f.write("a secret of the operator, 32 and more\n")
         self.assertIn("cluster ready", self.bring_up("h3"))
-        self.assertEqual(open_text(token), "a secret of the operator, 32 and more\n")
+        self.assertEqual(text_of(token), "a secret of the operator, 32 and more\n")
         left = [n for n in os.listdir(self.machines["h3"].path("/var/lib/mentat-bootstrap")) if n.startswith("join-")]
         self.assertEqual(left, [])
         if tool:
