@@ -21,7 +21,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 os.environ.setdefault("MENTAT_BIN", f"{ROOT}/build/tests/chaos")      # programs whose clocks can be stepped
 sys.path.insert(0, f"{ROOT}/tests/e2e")
 from authority import Authority  # noqa: E402
-from lib import PATIENCE, Agent, Server, SmallDisk, program, wait_for  # noqa: E402
+from cluster_lib import first_admin_token  # noqa: E402
+from lib import PATIENCE, Agent, Server, SmallDisk, bearer, program, wait_for  # noqa: E402
 
 PREFIX = "mentat-chaos-"
 INSIDE = "MENTAT_CHAOS_INSIDE"       # the run's own name; set in the namespaces
@@ -252,17 +253,10 @@ class Hosts:
             {m["id"] for m in s["servers"] if m["membership"] == "voter"} == ids and len(s["servers"]) == 3
             and s["leader"] in ids for s in statuses.values())
 
-    def admin_token(self):
-        """As the leader wrote it for whoever is root on its host."""
-        for s in self.servers:
-            with contextlib.suppress(FileNotFoundError):
-                with open(f"{s.flags['data_dir']}/admin-token") as f:
-                    return f.read().strip()
-
     def start(self):
         for s in self.servers:
             s.start(wait=False)
-        self.headers["Authorization"] = "Bearer " + wait_for(self.admin_token, 30, "the first administrator's token")
+        self.headers.update(bearer(first_admin_token(self.servers)))
         for s in self.servers:
             s.headers = self.headers
         wait_for(self.voters_are_all, 30, "three voters")
