@@ -10,8 +10,8 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Agent, Server, Workdir, program, text_of, wait_for  # noqa: E402
-from vmm_lib import WIRE_ADDRESS, Host, hosts_wire, isolate  # noqa: E402
+from lib import PATIENCE, Agent, Workdir, program, text_of, wait_for  # noqa: E402
+from vmm_lib import WIRE_ADDRESS, Host, WireServer, hosts_wire, isolate  # noqa: E402
 
 LEASE_S = 2 * PATIENCE
 # Deaf to SIGTERM, as what hangs is.
@@ -38,9 +38,7 @@ class SharedVolumes(unittest.TestCase):
     def setUp(self):
         hosts_wire()
         self.volumes = Workdir()
-        self.server = Server(bind=WIRE_ADDRESS, allow_insecure="true", heartbeat="200ms", node_grace=f"{PATIENCE:g}s", mass_loss_hold="0s")
-        self.server.host = WIRE_ADDRESS
-        self.server.start()
+        self.server = WireServer(heartbeat="200ms", node_grace=f"{PATIENCE:g}s", mass_loss_hold="0s").start()
         self.addCleanup(self.server.stop)
         self.hosts, self.agents = {}, {}
         for number in (1, 2):

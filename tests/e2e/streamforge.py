@@ -11,8 +11,8 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import ROOT, Server, Workdir, wait_for  # noqa: E402
-from vmm_lib import WIRE_ADDRESS, HostAgent, Vmm, hosts_wire, isolate, missing  # noqa: E402
+from lib import ROOT, Workdir, wait_for  # noqa: E402
+from vmm_lib import HostAgent, Vmm, WireServer, hosts_wire, isolate, missing  # noqa: E402
 
 STREAM = "FORGE"
 
@@ -57,9 +57,7 @@ class StreamForge(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.vmm = Vmm()
-        cls.server = Server(bind=WIRE_ADDRESS, allow_insecure="true")
-        cls.server.host = WIRE_ADDRESS
-        cls.server.start()
+        cls.server = WireServer().start()
         # The same paths on every node, as on hosts of their own.
         cls.images, cls.volumes = Workdir(), Workdir()
         subprocess.run([os.path.join(ROOT, "examples", "streamforge-image.sh"), cls.images.join("streamforge")], check=True)

@@ -13,8 +13,8 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from firecracker import WEB, WEB_MORE, SERVICE, busybox_root  # noqa: E402
-from lib import PATIENCE, Server, Workdir, wait_for  # noqa: E402
-from vmm_lib import WIRE_ADDRESS, HostAgent, Vmm, hosts_wire, isolate, missing  # noqa: E402
+from lib import PATIENCE, Workdir, wait_for  # noqa: E402
+from vmm_lib import WIRE_ADDRESS, HostAgent, Vmm, WireServer, hosts_wire, isolate, missing  # noqa: E402
 
 ASK = """
 import socket, struct, sys
@@ -60,10 +60,7 @@ class Hosts(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.vmm, cls.images = Vmm(**cls.vmm_settings), Workdir()
-        cls.server = Server(bind=WIRE_ADDRESS, allow_insecure="true", node_grace=f"{2 * PATIENCE:g}s", heartbeat="200ms",
-                            mass_loss_hold="0s", **cls.network)
-        cls.server.host = WIRE_ADDRESS
-        cls.server.start()
+        cls.server = WireServer(node_grace=f"{2 * PATIENCE:g}s", heartbeat="200ms", mass_loss_hold="0s", **cls.network).start()
         busybox_root(cls.images.join("busybox"))
         cls.agents = []
         for i in range(3):

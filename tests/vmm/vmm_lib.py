@@ -13,7 +13,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
-from lib import ROOT, Agent, Workdir, mounts_in, program  # noqa: E402
+from lib import ROOT, Agent, Server, Workdir, mounts_in, program  # noqa: E402
 
 # One that other users can run too: this one may be somebody's own.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
@@ -155,6 +155,14 @@ class VmAgent(Agent):
                 line = f.read()
                 if line.startswith(name) and self.runs.path in line:
                     os.kill(int(pid), signal.SIGKILL)
+
+
+class WireServer(Server):
+    """One that hosts reach, at the test's own address on their wire (hosts_wire)."""
+    host = WIRE_ADDRESS
+
+    def __init__(self, **flags):
+        super().__init__(bind=WIRE_ADDRESS, allow_insecure="true", **flags)
 
 
 class Host:
