@@ -231,17 +231,48 @@ void check_analysis(const void *object, const char *path, struct problem_list *p
         PROBLEM("timeout_secs", "must not be less than `window_secs`");
 }
 
+/* All that comes to a TCP port is one service's, as it is. */
+static void check_ingress_tcp(const struct ingress *i, const char *path, struct problem_list *problems)
+{
+    const struct { const char *key; bool given; } http_only[] = {
+        {"host", i->host != NULL}, {"path", i->path && strcmp(i->path, "/")}, {"tls", i->tls}, {"sticky", i->sticky},
+        {"sticky_header", i->sticky_header != NULL}, {"max_body_mb", i->max_body_mb != 0},
+        {"requests_per_second", i->requests_per_second != 0}};
+    for (size_t k = 0; k < ARRAY_LEN(http_only); k++)
+        if (http_only[k].given)
+            PROBLEM(http_only[k].key, "is for `protocol: http`: with `protocol: tcp` all that comes to the port of `listen` goes to the "
+                    "service as it is; remove it");
+    if (!i->listen)
+        PROBLEM("listen", "is required with `protocol: tcp`: the port that the ingress listens on");
+}
+
+static void check_ingress_http(const struct ingress *i, const char *path, struct problem_list *problems)
+{
+    const char *host_problem = i->host ? ingress_host_problem(i->host) : NULL;
+    const char *path_problem = i->path ? ingress_path_problem(i->path) : NULL;
+    if (i->listen)
+        PROBLEM("listen", "is for `protocol: tcp`");
+    if (!i->host)
+        PROBLEM("host", "is required: the host name of the requests");
+    if (i->sticky_header && i->sticky)
+        PROBLEM("sticky_header", "give either `sticky` or `sticky_header`, not both");
+    if (i->sticky_header && ingress_header_problem(i->sticky_header))
+        PROBLEM("sticky_header", "%s", ingress_header_problem(i->sticky_header));
+    if (host_problem)
+        PROBLEM("host", "%s", host_problem);
+    if (path_problem)
+        PROBLEM("path", "%s", path_problem);
+}
+
 void check_ingress(const void *object, const char *path, struct problem_list *problems)
 {
     const struct ingress *i = object;
     if (i->protocol == PROTOCOL_UDP)
         PROBLEM("protocol", "must be http or tcp");
-    if (i->protocol == PROTOCOL_TCP && !i->listen)
-        PROBLEM("listen", "is required with `protocol: tcp`: the port that the ingress listens on");
-    if (i->protocol == PROTOCOL_HTTP && i->listen)
-        PROBLEM("listen", "is for `protocol: tcp`");
-    if (i->protocol == PROTOCOL_HTTP && !i->host)
-        PROBLEM("host", "is required: the host name of the requests");
+    if (i->protocol == PROTOCOL_TCP)
+        check_ingress_tcp(i, path, problems);
+    if (i->protocol == PROTOCOL_HTTP)
+        check_ingress_http(i, path, problems);
     if (i->redirect_https && !strcmp(i->redirect_https, "true") && !i->tls)
         PROBLEM("redirect_https", "is for `tls: true`: without it nothing is served where the requests would be sent");
     if (i->acme && !i->tls)
@@ -255,22 +286,6 @@ void check_ingress(const void *object, const char *path, struct problem_list *pr
     if (i->acme && i->host && strchr(i->host, '*'))
         PROBLEM("acme", "cannot prove all hosts of `%.200s`: name the hosts one by one, or give the nodes a certificate file",
                 i->host);
-    if (i->sticky_header && i->protocol != PROTOCOL_HTTP)
-        PROBLEM("sticky_header", "is for `protocol: http`");
-    if (i->max_body_mb && i->protocol != PROTOCOL_HTTP)
-        PROBLEM("max_body_mb", "is for `protocol: http`");
-    if (i->requests_per_second && i->protocol != PROTOCOL_HTTP)
-        PROBLEM("requests_per_second", "is for `protocol: http`");
-    if (i->sticky_header && i->sticky)
-        PROBLEM("sticky_header", "give either `sticky` or `sticky_header`, not both");
-    if (i->sticky_header && ingress_header_problem(i->sticky_header))
-        PROBLEM("sticky_header", "%s", ingress_header_problem(i->sticky_header));
-    const char *host_problem = i->host ? ingress_host_problem(i->host) : NULL;
-    const char *path_problem = i->path ? ingress_path_problem(i->path) : NULL;
-    if (host_problem)
-        PROBLEM("host", "%s", host_problem);
-    if (path_problem)
-        PROBLEM("path", "%s", path_problem);
 }
 
 #define PLAIN_FILE_RULE "is not a plain name of a file: letters, digits, `.`, `_` and `-`, at most 100, no `.` first"

@@ -13,14 +13,20 @@
 const char *ingress_host_problem(const char *host)
 {
     const char *rest = text_has_prefix(host, "*.") ? host + 2 : host;
+    size_t all = strlen(rest);
     if (strlen(host) > INGRESS_HOST_MAX)
         return "is too long: a host name has at most 253 characters";
     if (strchr(rest, '*'))
         return "can have `*` only as its whole first label: `*.example.com`";
     if (strpbrk(rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-        return "must be in lower case";
-    if (strchr(rest, ':') || strchr(rest, '/'))
+        return "must be in lower case; requests in any case are served";
+    if (strpbrk(rest, ":/"))
         return "must be a host name alone, without scheme, port and path";
+    for (size_t i = 0; i < all; i++)
+        if (rest[i] & 0x80)
+            return "must be as clients send it: the `xn--` form of a name with other letters than a to z";
+    if (all > 1 && rest[all - 1] == '.' && rest[all - 2] != '.')
+        return "must not end with a dot; requests that have one there are served";
     for (;; rest++) {
         size_t n = strspn(rest, LABEL);
         if (!n || n > LABEL_MAX || rest[0] == '-' || rest[n - 1] == '-' || (rest[n] && rest[n] != '.'))
@@ -31,16 +37,42 @@ const char *ingress_host_problem(const char *host)
     }
 }
 
+static bool has_dot_part(const char *path)
+{
+    for (const char *part = path; (part = strchr(part, '/')); part++) {
+        size_t n = strcspn(part + 1, "/");
+        if ((n == 1 || n == 2) && !strncmp(part + 1, "..", n))
+            return true;
+    }
+    return false;
+}
+
+static bool has_bad_escape(const char *path)
+{
+    for (const char *at = path; (at = strchr(at, '%')); at++)
+        if (strspn(at + 1, "0123456789abcdefABCDEF") < 2)
+            return true;
+    return false;
+}
+
 const char *ingress_path_problem(const char *path)
 {
     if (path[0] != '/')
         return "must begin with /";
     if (strlen(path) > INGRESS_PATH_MAX)
         return "is too long: at most 512 characters are possible";
+    if (strpbrk(path, "?#"))
+        return "must be a path alone: what follows `?` or `#` does not say which service a request is for";
     if (path[strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~%!$&*+,=:@")])
         return "may hold letters, digits and /-._~%!$&*+,=:@ only; write other characters as %XX, as clients send them";
+    if (has_bad_escape(path))
+        return "has a `%` without two hexadecimal digits; write the character itself as %25";
     if (strstr(path, "//"))
         return "must not have two slashes in a row";
+    if (has_dot_part(path))
+        return "must not have `.` or `..` as a part: clients leave them out before they ask";
+    if (path[strlen(path) - 1] == '*')
+        return "must not end with `*`: it is for all paths below it as it is";
     return NULL;
 }
 

@@ -60,12 +60,10 @@ class TableTest(unittest.TestCase):
         self.assertEqual(self.page("/", host=".")[0], 404)
         self.assertEqual(self.page("/", host="other.example.com"), (200, "c /"))
         self.assertEqual(self.page("/", host="a.b.example.com")[0], 404)
-        status, body = self.page("/", host="nobody.org")
-        self.assertEqual(status, 404)
-        self.assertIn("No service of this cluster", body)
-        status, body = self.page("/", host="none.example.com")
-        self.assertEqual(status, 503)
-        self.assertIn("no healthy replica", body)
+        for host, expected, text in ("nobody.org", 404, "No service of this cluster"), ("none.example.com", 503, "no healthy replica"):
+            status, headers, body = self.agent.get_page("/", host=host)
+            self.assertEqual((status, headers["content-length"]), (expected, str(len(body))))
+            self.assertIn(text, body)
 
     def test_switches_and_drains_lose_nothing(self):
         """Blue and green in turn, and replicas that leave while a slow request is under way."""

@@ -138,13 +138,18 @@ class Rollouts(unittest.TestCase):
         for percent in 0, 101:
             self.assert_refused("other", 400, "invalid", "the body is not a valid job: services[0].deploy.canary_percent: must be 1 to "
                                 f"100, is {percent}", deploy={"strategy": "canary", "canary_percent": percent})
-        for way, part in (({"sticky_header": "X User"}, "sticky_header: is not the name of a header: use letters, digits, `-` and `_`, at most 64"),
-                          ({"sticky_header": "X-User", "sticky": True}, "sticky_header: give either `sticky` or `sticky_header`, not both"),
-                          ({"sticky_header": "X-User", "protocol": "tcp", "listen": 99}, "sticky_header: is for `protocol: http`"),
-                          ({"max_body_mb": 1, "protocol": "tcp", "listen": 99}, "max_body_mb: is for `protocol: http`"),
-                          ({"requests_per_second": 1, "protocol": "tcp", "listen": 99}, "requests_per_second: is for `protocol: http`")):
-            bad = exec_service("other", ports=[{"name": "http", "port": 80}],
-                               ingress=[{"host": "a.example.com", "port": "http", **way}])
+        web, raw = {"host": "a.example.com", "port": "http"}, {"port": "http", "protocol": "tcp", "listen": 99}
+        http_only = ("is for `protocol: http`: with `protocol: tcp` all that comes to the port of `listen` goes to the service as it is; "
+                     "remove it")
+        for way, part in (({**web, "sticky_header": "X User"}, "sticky_header: is not the name of a header: use letters, digits, `-` and `_`, "
+                                                               "at most 64"),
+                          ({**web, "sticky_header": "X-User", "sticky": True}, "sticky_header: give either `sticky` or `sticky_header`, not both"),
+                          ({**web, "host": "A.example.com"}, "host: must be in lower case; requests in any case are served"),
+                          ({**web, "path": "api"}, "path: must begin with /"),
+                          *(({**raw, key: value}, f"{key}: {http_only}") for key, value in (
+                              ("host", "a.example.com"), ("path", "/api"), ("tls", True), ("sticky", True), ("sticky_header", "X-User"),
+                              ("max_body_mb", 1), ("requests_per_second", 1)))):
+            bad = exec_service("other", ports=[{"name": "http", "port": 80}], ingress=[way])
             self.assertIn("services[0].ingress[0]." + part, self.server.post("/v1/jobs", job("other", bad)).error["message"])
         for more in ({"mode": "every-node"}, {"volumes": [{"source": "/data", "target": "/data"}]},
                      {"ports": [{"name": "http", "port": 80, "host": 8080}]}):

@@ -85,10 +85,12 @@ void files_cancel(struct files_write *f)
 int files_prepare(const char *directory, struct error *err)
 {
     CLEANUP_FREE char *jail = mem_printf("%s/" RENDER_JAIL, directory);
-    const char *not_found = render_page_not_found(), *no_replica = render_page_no_replica();
+    CLEANUP_BUF struct buf no_replica = {0};
+    const char *not_found = render_page_not_found();
+    render_page_no_replica(&no_replica);
     if (dir_make(directory, 0711, err) < 0 || dir_make(jail, 0755, err) < 0 ||
         put(directory, RENDER_PAGE_NOT_FOUND, not_found, strlen(not_found), err) < 0 ||
-        put(directory, RENDER_PAGE_NO_REPLICA, no_replica, strlen(no_replica), err) < 0)
+        put(directory, RENDER_PAGE_NO_REPLICA, no_replica.data, no_replica.len, err) < 0)
         return -1;
     if (put(directory, RENDER_HANDOVER_MAP, "", 0, err) < 0)
         return -1;

@@ -229,9 +229,9 @@ const char *render_page_not_found(void)
     return PAGE("404 Not here", "No service of this cluster answers for this address.");
 }
 
-const char *render_page_no_replica(void)
+void render_page_no_replica(struct buf *out)
 {
-    return "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nCache-Control: no-cache\r\nConnection: close\r\n"
-           "Retry-After: 1\r\n\r\n"
-           PAGE("503 No replica", "The service behind this address has no healthy replica at the moment.");
+    static const char page[] = PAGE("503 No replica", "The service behind this address has no healthy replica at the moment.");
+    buf_printf(out, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nContent-Length: %zu\r\nCache-Control: no-cache\r\n"
+               "Connection: close\r\nRetry-After: 1\r\n\r\n%s", sizeof page - 1, page);
 }

@@ -35,4 +35,4 @@ void render_config(const struct layout *l, const struct render_options *o, struc
 void render_map(const struct kv_list *map, struct buf *out);
 /* The pages; fixed texts. */
 const char *render_page_not_found(void);
-const char *render_page_no_replica(void);        /* a whole answer, with its head */
+void render_page_no_replica(struct buf *out);    /* a whole answer, with its head */

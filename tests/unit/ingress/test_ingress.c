@@ -143,17 +143,47 @@ static void hosts_paths_and_tls(void **state)
     type_clear(&agent_ingress_type, &table);
 }
 
+/* why: part of what is said; NULL: it can be served. */
+struct odd { const char *text, *why; };
+
+static void assert_odd(const struct odd *o, const char *problem)
+{
+    if (!o->why != !problem || (o->why && !strstr(problem, o->why)))
+        fail_msg("%s: %s", o->text, problem ? problem : "can be served");
+}
+
+static void odd_hosts_and_paths_are_told_what_to_do(void **state)
+{
+    static const struct odd hosts[] = {
+        {"*.a-1.example.com", NULL}, {"a_b.example", NULL}, {"10.0.0.1", NULL}, {"xn--bcher-kva.example", NULL},
+        {"A.example.com", "lower case"}, {"example.com.", "end with a dot"}, {"b\xc3\xbc" "cher.example", "`xn--` form"},
+        {"a.example:80", "without scheme, port"}, {"http://a.example", "without scheme, port"}, {"a.example/x", "without scheme, port"},
+        {"[::1]", "without scheme, port"}, {"*", "whole first label"}, {"a.*.example", "whole first label"},
+        {"*a.example", "whole first label"}, {"*.*.example", "whole first label"}, {"*.", "is not a host name"},
+        {"", "is not a host name"}, {".", "is not a host name"}, {"a..b", "is not a host name"}, {"a..", "is not a host name"},
+        {".a", "is not a host name"}, {"-a.example", "is not a host name"}, {"a-.example", "is not a host name"}};
+    static const struct odd paths[] = {
+        {"/", NULL}, {"/a/", NULL}, {"/a/%20/b~c", NULL}, {"/.well-known/x", NULL}, {"/a/...", NULL}, {"/a..b", NULL}, {"/A", NULL},
+        {"", "begin with /"}, {"a", "begin with /"}, {"//", "two slashes"}, {"/a//b", "two slashes"}, {"/a?b=c", "path alone"},
+        {"/a#b", "path alone"}, {"/..", "`..` as a part"}, {"/a/../b", "`..` as a part"}, {"/./a", "`..` as a part"},
+        {"/a/.", "`..` as a part"}, {"/a%", "%25"}, {"/a%2", "%25"}, {"/%zz", "%25"}, {"/api/*", "end with `*`"}, {"/b\xc3\xbc", "%XX"}};
+    CLEANUP_FREE char *label = mem_strdup("a123456789a123456789a123456789a123456789a123456789a123456789abcd.example");
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++)
+        assert_odd(&hosts[i], ingress_host_problem(hosts[i].text));
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+        assert_odd(&paths[i], ingress_path_problem(paths[i].text));
+    assert_odd(&(struct odd){label, "is not a host name"}, ingress_host_problem(label));
+    assert_null(ingress_host_problem(label + 1));            /* 63 */
+}
+
 static void nothing_is_injected(void **state)
 {
-    static const char *const hosts[] = {"a b", "a\nserver x 1.2.3.4:5", "a;del map http.map", "A.example.com", "*", "a.*.b", "", "a..b",
-                                        "a#", "-a", "a:80", "http://a"};
-    static const char *const paths[] = {"", "a", "/a b", "/a\nb", "/a;b", "/a#", "/\"", "//", "/a\\", "/<<"};
+    static const char *const hosts[] = {"a b", "a\nserver x 1.2.3.4:5", "a;del map http.map", "a\"b", "a'b", "a#", "a\\", "<<"};
+    static const char *const paths[] = {"/a b", "/a\nb", "/a;b", "/a\"", "/a'", "/a\\", "/<<", "/{a}"};
     for (size_t i = 0; i < ARRAY_LEN(hosts); i++)
         assert_non_null(ingress_host_problem(hosts[i]));
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
         assert_non_null(ingress_path_problem(paths[i]));
-    assert_null(ingress_host_problem("*.a-1.example.com"));
-    assert_null(ingress_path_problem("/a/%20/b~c"));
 
     struct layout l = {0};
     struct agent_ingress table = {0};
@@ -390,6 +420,7 @@ int main(void)
         cmocka_unit_test(weights_and_leaving),
         cmocka_unit_test(backends_of_two_namespaces_do_not_meet),
         cmocka_unit_test(hosts_paths_and_tls),
+        cmocka_unit_test(odd_hosts_and_paths_are_told_what_to_do),
         cmocka_unit_test(nothing_is_injected),
         cmocka_unit_test(commands_bring_more_first),
         cmocka_unit_test(numbers_of_a_header_are_divided),
