@@ -55,10 +55,23 @@ static int probe(int port)
     return rc < 0 ? -1 : rc;
 }
 
-static int take_port(long long base, int offset, int *out, struct error *err)
+static bool is_chosen(const struct dev *d, int port)
 {
-    *out = probe(base ? (int)base + offset : 0);
-    return *out >= 0 ? 0 : error_set(err, ERROR_EXISTS, "port %lld is taken (is another `mt dev` running?); end what has it, or "
+    for (int i = 0; i < d->count; i++)
+        if (d->ports[i] == port || d->raft_ports[i] == port)
+            return true;
+    return d->agent_port == port || d->http_port == port || d->https_port == port;
+}
+
+/* None is opened before all are chosen: the system may offer one twice. */
+static int take_port(const struct dev *d, long long base, int offset, int *out, struct error *err)
+{
+    int port;
+    do
+        port = probe(base ? (int)base + offset : 0);
+    while (!base && port > 0 && is_chosen(d, port));
+    *out = port;
+    return port >= 0 ? 0 : error_set(err, ERROR_EXISTS, "port %lld is taken (is another `mt dev` running?); end what has it, or "
                                      "give --port N (0 takes free ones)", base + offset);
 }
 
@@ -69,8 +82,8 @@ static int choose_ingress_ports(struct dev *d, long long port, struct error *err
         return 0;
     if (access(HAPROXY, X_OK))
         return error_set(err, ERROR_UNSUPPORTED, "--ingress needs HAProxy as " HAPROXY ": apt install haproxy");
-    return take_port(port ? HTTP_PORT_DEFAULT : 0, 0, &d->http_port, err) ||
-           take_port(port ? HTTPS_PORT_DEFAULT : 0, 0, &d->https_port, err) ? -1 : 0;
+    return take_port(d, port ? HTTP_PORT_DEFAULT : 0, 0, &d->http_port, err) ||
+           take_port(d, port ? HTTPS_PORT_DEFAULT : 0, 0, &d->https_port, err) ? -1 : 0;
 }
 
 static int choose_ports(struct dev *d, struct error *err)
@@ -82,10 +95,10 @@ static int choose_ports(struct dev *d, struct error *err)
         return -1;
     if (d->count % 2 == 0)
         return error_set(err, ERROR_INVALID, "--servers: 1, 3 or 5; %lld survive no more losses than %lld", d->count, d->count - 1);
-    if (take_port(port, 0, &d->ports[0], err) || take_port(port, 1, &d->agent_port, err))
+    if (take_port(d, port, 0, &d->ports[0], err) || take_port(d, port, 1, &d->agent_port, err))
         return -1;
     for (int i = 0; i < d->count; i++) {
-        if ((i && take_port(port, 2 * i + 1, &d->ports[i], err)) || take_port(port, 2 * i + 2, &d->raft_ports[i], err))
+        if ((i && take_port(d, port, 2 * i + 1, &d->ports[i], err)) || take_port(d, port, 2 * i + 2, &d->raft_ports[i], err))
             return -1;
         buf_printf(&d->address, "%shttp://127.0.0.1:%d", i ? "," : "", d->ports[i]);
     }
@@ -194,6 +207,11 @@ static bool node_ready(struct dev *d)
     return !strcmp(json_text(json_array_get(nodes, 0), "state"), "ready");
 }
 
+static bool proxy_listens(struct dev *d)
+{
+    return probe(d->http_port) < 0 && probe(d->https_port) < 0;
+}
+
 static int ended(struct child *c, const char *when, struct error *err)
 {
     char how[48];
@@ -249,6 +267,8 @@ static int start_all(struct dev *d, struct error *err)
     if (!d->api || start_servers(d, err) || wait_ready(d, d->servers, d->count, servers_ready, err))
         return -1;
     if (!d->stop && (start_agent(d, err) || wait_ready(d, &d->agent, 1, node_ready, err)))
+        return -1;
+    if (!d->stop && d->http_port && wait_ready(d, &d->agent, 1, proxy_listens, err))
         return -1;
     if (d->stop)
         return 0;
