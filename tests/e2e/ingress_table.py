@@ -236,6 +236,32 @@ class TableTest(unittest.TestCase):
         self.assertEqual(set(load.answers), {"a", "b"} | {f"m{i}" for i in range(9)})
         self.assertEqual(load.stop(), [])
 
+    def test_another_kind_of_stickiness(self):
+        """It makes a backend of another name, at once after another reload: the process before serves on until the new one does, and
+        what it has of a replica under the name before is not cut, whoever watches over it."""
+        a, b = self.replica("a"), self.replica("b")
+        self.table.put([route("web", [a.target()])])
+        load = Load(self.agent)
+        load.more(20)
+        slow = []
+        thread = threading.Thread(target=lambda: slow.append(self.page("/slow?6")))
+        thread.start()
+        wait_for(lambda: any(p == "/slow?6" for p, _ in a.requests), 5, "the slow request")
+        for sticky in {"sticky": True}, {"sticky_header": "X-User"}, {"sticky": True}:
+            self.table.put([route("web", [a.target()], **sticky)])
+        load.more(50)
+        self.agent.kill()
+        self.agent.start()
+        self.table.put([route("web", [a.target(leaving=True), b.target()], sticky=True)])
+        load.more(100)
+        self.assertEqual(load.next(20), {"b"})
+        self.assertEqual(slow, [])
+        self.assertNotIn(a.alloc, self.table.report.get("idle") or [])
+        self.table.idle(a.alloc, timeout=20)
+        thread.join()
+        self.assertEqual(slow, [(200, "a /slow?6")])
+        self.assertEqual(load.stop(), [])
+
     def test_the_agent_dies(self):
         """kill -9 of the agent: the proxy serves on, and is driven on by the next agent without a reload."""
         a, b = self.replica("a"), self.replica("b")

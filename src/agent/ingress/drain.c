@@ -21,26 +21,61 @@ bool drain_idle(const struct slot *s)
     return s->leaving && s->quiet >= LOOKS;
 }
 
-/* The question for all backends with replicas that are waited for; empty when there are none. */
-static void question(const struct ingress_node *in, struct buf *out)
+static bool waits_any(const struct backend *b)
 {
-    for (uint32_t i = 0; i < in->wanted.n; i++) {
-        const struct backend *b = in->wanted.backends[i];
+    for (uint32_t k = 0; k < b->n_slots; k++)
+        if (waits(&b->slots[k]))
+            return true;
+    return false;
+}
+
+/* Their names begin with their service's. */
+static bool same_service(const char *backend, const char *other)
+{
+    size_t n = strcspn(backend, ".");
+    return !strncmp(backend, other, n + 1);
+}
+
+/* The question for all backends that a process has of services with replicas that are waited for: an old process may have
+ * them by another name, or have others. Empty when there are none. */
+static void question(const struct ingress_node *in, const struct worker *w, struct buf *out)
+{
+    for (uint32_t i = 0; i < w->actual.n; i++) {
+        const char *name = w->actual.backends[i]->name;
         bool any = false;
-        for (uint32_t k = 0; k < b->n_slots && !any; k++)
-            any = waits(&b->slots[k]);
+        for (uint32_t k = 0; k < in->wanted.n && !any; k++)
+            any = same_service(name, in->wanted.backends[k]->name) && waits_any(in->wanted.backends[k]);
         if (any)
-            buf_printf(out, "show stat %s 4 -1\n", b->name);
+            buf_printf(out, "show stat %s 4 -1\n", name);
     }
 }
 
+struct asked {
+    struct ingress_node *in;
+    int pid;
+    const struct worker *worker;     /* when it has answered */
+};
+
+static bool same_place(const struct slot *a, const struct slot *b)
+{
+    return a->port == b->port && !strcmp(a->ip, b->ip);
+}
+
+/* A slot that is out has the address that it had in this process, and no matter which one as it is wanted. */
 static void on_stat(void *ctx, const struct answer_stat *s)
 {
-    struct ingress_node *in = ctx;
-    struct backend *b = layout_find(&in->wanted, s->proxy);
+    struct asked *a = ctx;
+    const struct backend *from = layout_find(&a->worker->actual, s->proxy);
     long number = s->server[0] == 's' ? strtol(s->server + 1, NULL, 10) : 0;
-    if (b && number > 0 && number <= b->n_slots && s->sessions + s->queued > 0)
-        b->slots[number - 1].seen = true;
+    if (!from || number < 1 || number > from->n_slots || s->sessions + s->queued <= 0)
+        return;
+    for (uint32_t i = 0; i < a->in->wanted.n; i++) {
+        struct backend *b = a->in->wanted.backends[i];
+        bool own = !strcmp(b->name, s->proxy);
+        for (uint32_t k = 0; (own || same_service(s->proxy, b->name)) && k < b->n_slots; k++)
+            if ((own && k == (uint32_t)number - 1) || same_place(&b->slots[k], &from->slots[number - 1]))
+                b->slots[k].seen = true;
+    }
 }
 
 static void round_end(struct ingress_node *in)
@@ -72,33 +107,54 @@ static void round_end(struct ingress_node *in)
 
 static void on_answer(void *arg, const struct error *err, const char *answer)
 {
-    struct ingress_node *in = arg;
+    CLEANUP_FREE struct asked *a = arg;
+    struct ingress_node *in = a->in;
     if (in->closing)
         return;
     struct error own;
-    in->drain_failed |= err || answer_stats(answer, on_stat, in, &own) < 0;
+    a->worker = workers_find(&in->workers, a->pid);
+    in->drain_failed |= err || !a->worker || answer_stats(answer, on_stat, a, &own) < 0;
     if (--in->drain_asked == 0)
         round_end(in);
+}
+
+static void ask(struct ingress_node *in, const struct worker *w)
+{
+    CLEANUP_BUF struct buf text = {0};
+    question(in, w, &text);
+    in->drain_failed |= !w->loaded;
+    if (!text.len)
+        return;
+    struct asked *a = NEW(struct asked);
+    *a = (struct asked){in, w->pid};
+    in->drain_asked++;
+    admin_ask(in->admin, w->pid, text.data, on_answer, a);
+}
+
+static bool any_waits(const struct ingress_node *in)
+{
+    for (uint32_t i = 0; i < in->wanted.n; i++)
+        if (waits_any(in->wanted.backends[i]))
+            return true;
+    return false;
 }
 
 static void on_timer(uv_timer_t *timer)
 {
     struct ingress_node *in = timer->data;
-    CLEANUP_BUF struct buf text = {0};
+    struct worker *w;
     if (in->drain_asked || in->reloading || !in->in_force)
         return;
-    question(in, &text);
-    if (!text.len) {
+    if (!any_waits(in)) {
         uv_timer_stop(timer);
         return;
     }
     in->drain_failed = false;
     in->drain_generation = in->generation;
-    struct worker *w;
     LIST_FOREACH(w, &in->workers, link)
-        in->drain_asked++;
-    LIST_FOREACH(w, &in->workers, link)
-        admin_ask(in->admin, w->pid, text.data, on_answer, in);
+        ask(in, w);
+    if (!in->drain_asked)
+        round_end(in);
 }
 
 void drain_watch(struct ingress_node *in)

@@ -69,6 +69,12 @@ static unsigned maps_of(const struct ingress_node *in)
 
 /* --- plan --- */
 
+static bool structure_holds(const struct ingress_node *in)
+{
+    const struct worker *current = workers_current(&in->workers);
+    return current && !strcmp(current->structure, in->structure);
+}
+
 static const char *port_taken(const struct ingress_node *in, int port)
 {
     static const char any[] = "0.0.0.0";
@@ -113,6 +119,11 @@ static bool step_plan(struct ingress_node *in)
         LOG_W("part of the ingress is left out", "reason", in->left_out);
     layout_remove_unused(&in->wanted, !adopting);
     render_structure(&in->wanted, &in->render, in->structure);
+    if (!structure_holds(in)) {
+        /* A reload takes along what nothing leads to any more. Until then requests may be led to it: it is left as it is. */
+        layout_remove_unused(&in->wanted, false);
+        render_structure(&in->wanted, &in->render, in->structure);
+    }
     in->table_new = in->in_force = false;
     in->planned = in->files_old = true;
     in->generation++;
@@ -313,25 +324,23 @@ static bool step_load(struct ingress_node *in)
     return true;
 }
 
+/* What an old process serves is known from when it was the current one, unless it was found running. */
 static bool step_hand_over(struct ingress_node *in)
 {
     struct worker *w;
     LIST_FOREACH(w, &in->workers, link)
-        if (!w->current && !w->handed_over) {
+        if (!w->current && !(w->handed_over && w->loaded)) {
             in->busy = true;
-            worker_hand_over(in->admin, &in->workers, w->pid, on_loaded, in);
+            if (!w->handed_over)
+                worker_hand_over(in->admin, &in->workers, w->pid, on_loaded, in);
+            else
+                worker_load(in->admin, &in->workers, w->pid, 0, on_loaded, in);
             return true;
         }
     return false;
 }
 
 /* --- reload --- */
-
-static bool structure_holds(const struct ingress_node *in)
-{
-    const struct worker *current = workers_current(&in->workers);
-    return current && !strcmp(current->structure, in->structure);
-}
 
 static void on_reload_asked(void *arg, const struct error *err, const char *answer)
 {
@@ -349,7 +358,6 @@ static int64_t reload_wait(const struct ingress_node *in)
     return (after > in->reload_after ? after : in->reload_after) - time_monotonic_ms();
 }
 
-/* What no longer leads anywhere goes with it. */
 static bool step_reload(struct ingress_node *in)
 {
     struct worker *current = workers_current(&in->workers);
@@ -359,13 +367,6 @@ static bool step_reload(struct ingress_node *in)
     if (wait > 0) {
         ingress_step_in(in, wait);
         return false;
-    }
-    uint32_t before = in->wanted.n;
-    layout_remove_unused(&in->wanted, false);
-    if (in->wanted.n != before) {
-        render_structure(&in->wanted, &in->render, in->structure);
-        in->files_old = true;
-        return step_write(in);
     }
     in->busy = in->reloading = true;
     in->reloaded_at = time_monotonic_ms();
