@@ -133,10 +133,12 @@ void consensus_apply_committed(struct consensus *c, uint64_t max)
         }
         uint64_t index = c->raft.applied + 1;
         const struct entry *e = raft_log_entry(&c->raft.log, index);
-        if (e->type == ENTRY_COMMAND)
+        if (e->type == ENTRY_COMMAND) {
             apply_command(c, index, e);
-        else
+        } else {
             raft_applied(&c->raft, index);
+            state_hash_record(c, index);
+        }
     }
 }
 

@@ -167,6 +167,7 @@ struct consensus_member {
     int64_t contact_ms;         /* since its last answer (leader), or the leader's last message (others); -1: none yet */
     /* Only at the leader; else 0. */
     uint64_t match_index;       /* it has stored the log up to here */
+    uint64_t applied_index;     /* and applied it up to here, by its last word: maybe further by now */
     uint64_t next_index;        /* and is sent this next */
     uint64_t lag;               /* entries that it lacks */
     uint64_t snapshot_bytes, snapshot_sent;   /* of the snapshot that is being sent to it; 0: none */

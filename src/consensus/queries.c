@@ -48,7 +48,7 @@ static struct consensus_member self_as_member(const struct consensus *c)
     uint64_t last = raft_log_last(&c->raft.log);
     return (struct consensus_member){.self = true, .connected = true, .release = c->release,
                                      .command_version = c->options.command_version,
-                                     .match_index = c->raft.stored, .next_index = last + 1, .lag = last - c->raft.stored};
+                                     .match_index = c->raft.stored, .applied_index = c->raft.applied, .next_index = last + 1, .lag = last - c->raft.stored};
 }
 
 static struct consensus_member peer_as_member(const struct consensus *c, uint64_t id)
@@ -69,6 +69,7 @@ static struct consensus_member peer_as_member(const struct consensus *c, uint64_
     }
     m.contact_ms = since(consensus_now_ms(c), p->heard_ms);
     m.match_index = p->match;
+    m.applied_index = p->applied;
     m.next_index = p->next;
     m.lag = raft_log_last(&c->raft.log) - p->match;
     snapshot_send_progress(c, id, &m.snapshot_bytes, &m.snapshot_sent);

@@ -48,6 +48,7 @@ struct raft_peer {
     enum raft_progress progress;
     uint64_t next;          /* index to send next */
     uint64_t match;         /* stored there, equal to ours, up to here */
+    uint64_t applied;       /* and applied, by its last word; 0: nothing */
     uint64_t commit_sent;
     uint64_t round;         /* newest round that it answered */
     uint64_t contact_ms;    /* when that round began; 0: none yet */

@@ -210,6 +210,7 @@ int raft_on_append_answer(struct raft *r, struct raft_peer *p, const struct mess
         return error_set(err, ERROR_INVALID, "server %llu answers for entries or rounds that do not exist",
                          (unsigned long long)p->id);
     p->heard_ms = (int64_t)r->now_ms;
+    p->applied = a->hash_index;
     if (a->round > p->round) {
         p->round = a->round;
         if (r->round - a->round < RAFT_ROUNDS)

@@ -24,6 +24,7 @@
 #define STRANGER_MS 30000
 #define SERVERS_LEAST 3             /* below that none is removed by itself */
 #define MEMBERS_MOST 64
+#define SILENT_MS (CONTACT_MS + 1000)   /* who did not answer for so long knows itself that it is not in contact */
 
 struct cluster {
     struct control *c;
@@ -59,6 +60,21 @@ static const struct member *member_of(const struct control *c, uint64_t id)
     char text[24];
     snprintf(text, sizeof text, "%" PRIu64, id);
     return core_member(c->core, text);
+}
+
+const char *cluster_lacks(const struct control *c, uint64_t index)
+{
+    int64_t led_ms = time_monotonic_ms() - c->cluster->leads_since_ms;
+    struct member_rows rows = rows_of(c);
+    for (size_t i = 0; i < rows.n; i++) {
+        const struct consensus_member *m = &rows.v[i];
+        int64_t silent_ms = m->contact_ms < 0 ? led_ms : m->contact_ms;
+        if (m->self || m->applied_index >= index || silent_ms > SILENT_MS)
+            continue;
+        const struct member *known = member_of(c, m->id);
+        return known && known->name ? known->name : m->address;
+    }
+    return NULL;
 }
 
 static char *borrow(const char *s)

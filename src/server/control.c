@@ -82,17 +82,18 @@ void control_stop_waiting(struct control *c)
 static void on_turn(uv_prepare_t *prepare)
 {
     struct control *c = prepare->data;
+    access_look(c);                    /* who was revoked does not see the news */
     if (c->applied) {
         c->applied = false;
         c->look = true;
         dispatch_wake(c);
     }
+    dispatch_spread(c);
     if (c->members_changed) {
         c->members_changed = false;
         dispatch_leader(c);            /* its address may be known now */
     }
     cluster_look(c);
-    access_look(c);
     vault_look(c);
     workload_identity_look(c);
     leader_turn(c);
@@ -158,6 +159,7 @@ static void *on_use_state(void *ctx, uint64_t index, void *state)
     c->core = state;
     c->applied = true;
     access_begin(c);
+    access_look(c);                    /* the leader is told of this state before the turn ends */
     vault_begin(c);
     return before;
 }

@@ -45,6 +45,7 @@ struct control {
     uv_timer_t decide_timer, wait_timer, liveness_timer, held_timer;
     struct wait_tree waits, held;    /* by deadline: for a change, for a leader; see dispatch.c */
     size_t wait_count, held_count;
+    struct queue_list spreading;     /* done, and answered when all servers have it; see dispatch.c */
     char *forming;                   /* why this server is in no cluster yet; NULL: it is */
     bool members_changed;
     struct liveness liveness;

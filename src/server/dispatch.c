@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "core/command.h"
+#include "server/cluster.h"
 #include "server/http_thread.h"
 #include "server/knock.h"
 #include "server/scope.h"
@@ -257,7 +258,7 @@ static void wake(struct control *c, enum why why)
             break;
         if (why == WHY_LOST && r->consistency != CONSISTENCY_STALE)
             r->expired = due = true;
-        if (due || atomic_load(&r->gone) || newer(c, r)) {
+        if (due || atomic_load(&r->gone) || access_holder_revoked(r->who.holder) || newer(c, r)) {
             wait_remove(c, r);
             STAILQ_INSERT_TAIL(&ready, &r->item, link);
         }
@@ -309,11 +310,74 @@ static void read_start(struct control *c, struct request *r)
         read_or_wait(c, r);
 }
 
+/* --- changes that all servers have when they are answered --- */
+
+/* Only who leads knows what the others have: the next leader does. */
+static void spread_unknown(struct control *c, struct request *r, const char *lacks)
+{
+    r->answer.error = (struct error){0};
+    buf_clear(&r->answer.body);
+    if (!leads(c) && !r->forwarded && !c->stopping && repeatable(r)) {
+        r->unknown = true;
+        to_leader(c, r);
+        return;
+    }
+    error_set(&r->answer.error, ERROR_UNKNOWN_OUTCOME, "server %s may not have this change yet: what was allowed before may still be, "
+              "there; ask again to hear when it is not", lacks ? lacks : c->config->name);
+    control_answer(r);
+}
+
+/* True: it was answered, or goes on elsewhere. */
+static bool spread_ends(struct control *c, struct request *r)
+{
+    const char *lacks = leads(c) ? cluster_lacks(c, r->answer.index) : NULL;
+    bool over = c->stopping || !leads(c) || time_monotonic_ms() >= r->deadline_ms;
+    bool everywhere = leads(c) && !lacks;
+    if (!everywhere && !over && !atomic_load(&r->gone))
+        return false;
+    if (everywhere || atomic_load(&r->gone) || r->route->spread == SPREAD_SOON)
+        control_answer(r);
+    else
+        spread_unknown(c, r, lacks);
+    return true;
+}
+
+void dispatch_spread(struct control *c)
+{
+    struct queue_list all = STAILQ_HEAD_INITIALIZER(all);
+    struct queue_item *item;
+    STAILQ_CONCAT(&all, &c->spreading);
+    while ((item = STAILQ_FIRST(&all))) {
+        STAILQ_REMOVE_HEAD(&all, link);
+        if (!spread_ends(c, container_of(item, struct request, item)))
+            STAILQ_INSERT_TAIL(&c->spreading, item, link);
+    }
+}
+
+static void spread(struct control *c, struct request *r)
+{
+    int64_t soon = time_monotonic_ms() + MISS_MS;
+    r->deadline_ms = r->route->spread == SPREAD_SOON && soon < r->answer_by_ms ? soon : r->answer_by_ms;
+    STAILQ_INSERT_TAIL(&c->spreading, &r->item, link);     /* this server's own HTTP threads know it when the turn ends */
+}
+
 /* --- writes --- */
+
+/* What an applied change is answered. */
+static void fill_answer(struct control *c, struct request *r)
+{
+    r->answer.body = r->proposal.result.body;
+    r->proposal.result.body = (struct buf){0};
+    if (r->route->applied)
+        r->route->applied(c, r);
+    else if (!r->answer.body.len && r->route->response)
+        buf_printf(&r->answer.body, "{\"index\":%" PRIu64 "}", r->answer.index);
+}
 
 static void on_write_done(struct control *c, struct proposal *p, enum consensus_outcome outcome)
 {
     struct request *r = container_of(p, struct request, proposal);
+    bool committed = outcome == CONSENSUS_COMMITTED;
     histogram_add(&c->metrics.propose, (int64_t)uv_hrtime() - r->proposed_ns);
     if (outcome == CONSENSUS_NOT_LEADER ||
         (outcome == CONSENSUS_UNKNOWN && !r->forwarded && !c->stopping && repeatable(r))) {
@@ -321,20 +385,16 @@ static void on_write_done(struct control *c, struct proposal *p, enum consensus_
         to_leader(c, r);
         return;
     }
-    if (outcome == CONSENSUS_COMMITTED)
+    if (committed)
         r->answer.index = core_index(c->core);         /* it was applied just before */
-    if (proposal_error(c, p, outcome, &r->answer.error)) {
-        c->metrics.refused += outcome == CONSENSUS_COMMITTED;
+    if (proposal_error(c, p, outcome, &r->answer.error))
+        c->metrics.refused += committed;
+    else
+        fill_answer(c, r);
+    if (committed && r->route->spread != SPREAD_NOT)
+        spread(c, r);
+    else
         control_answer(r);
-        return;
-    }
-    r->answer.body = p->result.body;
-    p->result.body = (struct buf){0};
-    if (r->route->applied)
-        r->route->applied(c, r);
-    else if (!r->answer.body.len && r->route->response)
-        buf_printf(&r->answer.body, "{\"index\":%" PRIu64 "}", r->answer.index);
-    control_answer(r);
 }
 
 /* What is made out of the state would be another command the second time: a key that was seen is answered from memory. */
@@ -433,6 +493,7 @@ void dispatch(struct control *c, struct request *r)
 
 void dispatch_stop(struct control *c)
 {
+    dispatch_spread(c);
     wake(c, WHY_CHANGE);
     look_at_held(c);
 }
@@ -441,6 +502,7 @@ void dispatch_init(struct control *c)
 {
     RB_INIT(&c->waits);
     RB_INIT(&c->held);
+    STAILQ_INIT(&c->spreading);
     uv_timer_init(c->loop, &c->wait_timer);
     uv_timer_init(c->loop, &c->held_timer);
     c->wait_timer.data = c->held_timer.data = c;

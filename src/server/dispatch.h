@@ -9,8 +9,10 @@
 
 /* A request came, for the first time or back from its HTTP thread. */
 void dispatch(struct control *c, struct request *r);
-/* The state changed: waiting reads look again. */
+/* The state changed: waiting reads look again, and those of who was revoked. */
 void dispatch_wake(struct control *c);
+/* Each turn: changes that are done look whether all servers have them. */
+void dispatch_spread(struct control *c);
 /* This server has been without a leader for a while: what waits for a change is told to ask another one. */
 void dispatch_lost(struct control *c);
 /* The leader, its address, or this server's role changed: what waits for a leader looks again. */

@@ -395,12 +395,13 @@ static void cut_requests(struct http_thread *t, bool endless_only)
     }
 }
 
-/* Streams that began by a token that is not good any more; other requests are asked again on the core thread. */
+/* Streams that began, or are about to begin, by a token that is not good any more; what the core thread has is asked again
+ * there. */
 static void cut_revoked(struct http_thread *t)
 {
     for (struct request *r = TAILQ_FIRST(&t->active), *next; r; r = next) {
         next = TAILQ_NEXT(r, active_link);
-        if (!r->away && r->cut && r->streaming && access_holder_revoked(r->who.holder))
+        if (!r->away && r->cut && (r->streaming || r->endless) && access_holder_revoked(r->who.holder))
             r->cut(r);
     }
     splice_close_revoked(&t->splices);

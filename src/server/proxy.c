@@ -82,7 +82,10 @@ static void cut(struct request *r)
     } else if (r->streaming)
         http_stream_abort(r->http);
     else {
-        error_set(&r->answer.error, ERROR_UNAVAILABLE, "this server is stopping");
+        if (access_holder_revoked(r->who.holder))
+            access_holder_check(r->who.holder, time_now_ms(), &r->answer.error);
+        else
+            error_set(&r->answer.error, ERROR_UNAVAILABLE, "this server is stopping");
         request_finish(r);
         return;
     }

@@ -26,6 +26,10 @@ enum place {
     PLACE_HERE,         /* the one that is asked, whatever it knows */
 };
 
+/* When a change is answered: when the leader has it, or all servers that are in contact with it have; by SPREAD_SOON also when
+ * they take long. */
+enum spread { SPREAD_NOT, SPREAD_SOON, SPREAD_SURE };
+
 /* How a route names what it is about. A route whose right can be narrowed to services or to namespaces has one. Those with
  * names know the query parameter `namespace`; names are qualified when anything else sees them (model/namespace.h). */
 enum scope {
@@ -53,6 +57,7 @@ struct route {
     enum right right;
     enum scope scope;
     enum place place;
+    enum spread spread;
     int64_t limit_ms;                /* how long a request may wait for a leader and its answer; 0: LIMIT_MS_DEFAULT */
     const char *help;                /* one sentence */
     unsigned query_sets;

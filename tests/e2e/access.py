@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Who may do what: a cluster of three servers that asks for tokens, an agent with a certificate, and everybody else."""
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -269,36 +270,56 @@ class Access(unittest.TestCase):
                 self.assertEqual(self.ask("DELETE", f"/v1/secrets/{secret['name']}?namespace={name}", token=token).status, 200)
             wait_for(lambda: self.ask("DELETE", f"/v1/namespaces/{name}", token=self.admin).status == 200, 30, "its end")
 
-    def test_a_revoked_token_is_worthless_on_every_server_and_its_streams_end(self):
+    def test_a_token_is_good_and_worthless_everywhere_once_that_is_answered(self):
+        for i in range(9):
+            made = self.ask("POST", "/v1/tokens", {"name": f"short-{i}", "roles": ["reader"]}, self.admin, i=i % 3)
+            self.assertEqual(made.status, 200, made)
+            token = made.json["token"]
+            paths = ("/v1/cluster", "/v1/services", "/v1/services?consistency=stale", "/v1/tokens/self")
+            self.assertEqual([self.ask("GET", path, token=token, i=s).status for s in range(3) for path in paths], [200] * 12)
+            self.assertEqual(self.ask("DELETE", f"/v1/tokens/{token.split('.')[0]}", token=self.admin, i=i // 3).status, 200)
+            self.assertEqual([self.ask("GET", path, token=token, i=s).status for s in range(3) for path in paths], [401] * 12)
+
+    def test_what_a_revoked_token_has_begun_ends(self):
+        """Streams, commands, and what would wait for a change for ten minutes."""
         token = self.make_token("leaked", "admin")
         self.assertEqual(self.submit(self.admin, "chatty", 1).status, 200)
         alloc = wait_for(lambda: [a for a in self.server().items("/v1/allocs?service=chatty") if a["state"] in ("running", "healthy")],
                          30, "its replica")[0]["id"]
-        ended = {}
+        wait = f"index={self.ask('GET', '/v1/jobs/chatty', token=self.admin).index}&wait=10m"
+        begun, status, over = [], {}, {}
 
-        def read(name, path):
-            context = self.authority.context()
-            c = http.client.HTTPSConnection("127.0.0.1", self.server(1).port, context=context, timeout=60 * PATIENCE)
+        def read(name, server, path):
+            c = http.client.HTTPSConnection("127.0.0.1", self.server(server).port, context=self.authority.context(), timeout=60 * PATIENCE)
             c.request("GET", path, headers=bearer(token))
-            r = c.getresponse()
-            ended[name] = [r.status, threading.Event()]
-            try:
+            begun.append(name)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                r = c.getresponse()
+                status[name] = r.status
                 while r.read(1):
                     pass
-            except (OSError, http.client.HTTPException):
-                pass
             c.close()
-            ended[name][1].set()
-        for name, path in (("events", "/v1/events"), ("logs", f"/v1/allocs/{alloc}/logs?follow=true")):
-            threading.Thread(target=read, args=(name, path), daemon=True).start()
-        wait_for(lambda: len(ended) == 2, 20, "both streams")
-        self.assertEqual([ended[n][0] for n in ("events", "logs")], [200, 200])
-        self.assertFalse(any(e[1].is_set() for e in ended.values()))
-        self.assertEqual(self.ask("DELETE", f"/v1/tokens/{token.split('.')[0]}", token=self.admin).status, 200)
+            over[name].set()
         for i in range(3):
-            wait_for(lambda: self.ask("GET", "/v1/cluster", token=token, i=i).status == 401, 10, f"the end of it on server {i}")
-        for name, (_, over) in ended.items():
-            self.assertTrue(over.wait(20 * PATIENCE), f"{name} goes on")
+            for what, path in (("events", "/v1/events"), ("quiet events", "/v1/events?service=nothing"),
+                               ("logs", f"/v1/allocs/{alloc}/logs?follow=true"), ("wait", f"/v1/jobs/chatty?{wait}")):
+                over[what, i] = threading.Event()
+                threading.Thread(target=read, args=((what, i), i, path), daemon=True).start()
+        command = subprocess.Popen([program("mt"), "exec", "chatty/0", "--address", f"https://127.0.0.1:{self.server(1).port}", "--ca",
+                                    self.authority.ca, "--", "/bin/sh", "-c", "echo in; sleep 1000"], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, env={**os.environ, "MENTAT_TOKEN": token}, text=True)
+        try:
+            self.assertEqual(command.stdout.readline(), "in\n")
+            wait_for(lambda: len(begun) == 12 and len(status) == 9, 20, "all streams")
+            self.assertFalse(any(e.is_set() for e in over.values()))
+            self.assertEqual(self.ask("DELETE", f"/v1/tokens/{token.split('.')[0]}", token=self.admin).status, 200)
+            for name, event in over.items():
+                self.assertTrue(event.wait(20 * PATIENCE), f"{name} goes on")
+            self.assertNotEqual(command.wait(20 * PATIENCE), 0)
+        finally:
+            command.kill()
+            command.stdout.close()
+        self.assertEqual(status, {name: 401 if name[0] == "wait" else 200 for name in over})
         self.assertEqual(self.ask("DELETE", "/v1/jobs/chatty?purge=true", token=self.admin).status, 200)
 
     def test_the_list_of_tokens_shows_no_secret(self):

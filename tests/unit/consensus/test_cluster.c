@@ -393,6 +393,26 @@ static void the_leader_tells_about_its_members(void **state)
     WAIT_FOR(w, consensus_lease_ms(l->consensus) > 0);
 }
 
+/* Also of entries that are no commands: what waits for the others to have all would wait for the next command. */
+static void the_leader_knows_how_far_the_others_have_applied_the_log(void **state)
+{
+    struct world *w = *state;
+    struct consensus_stats stats;
+    start_cluster(w, 3);
+    struct server *l = leader(w), *gone = l == &w->servers[1] ? &w->servers[2] : &w->servers[1];
+    assert_int_equal(propose(l, "x"), CONSENSUS_COMMITTED);
+    consensus_stats(l->consensus, &stats);
+    for (unsigned i = 1; i <= 3; i++)
+        WAIT_FOR(w, member(l, w->servers[i].id).applied_index == stats.applied_index);
+    l->change_answered = false;
+    consensus_remove(l->consensus, gone->id, on_changed, NULL);
+    WAIT_FOR(w, l->change_answered);
+    assert_int_equal(l->changed.code, ERROR_NONE);
+    for (unsigned i = 1; i <= 3; i++)
+        if (&w->servers[i] != gone)
+            WAIT_FOR(w, member(l, w->servers[i].id).applied_index > stats.applied_index);
+}
+
 static void the_lowest_version_of_all_members_counts(void **state)
 {
     struct world *w = *state;
@@ -856,6 +876,7 @@ int main(void)
         T(three_servers_apply_the_same_and_outlive_the_leader),
         T(a_follower_refuses_and_knows_the_leader),
         T(the_leader_tells_about_its_members),
+        T(the_leader_knows_how_far_the_others_have_applied_the_log),
         T(the_lowest_version_of_all_members_counts),
         T(without_a_majority_nothing_is_committed_and_the_leader_steps_down),
         T(leadership_is_transferred_and_barriers_are_answered),
