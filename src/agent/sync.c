@@ -57,6 +57,7 @@ struct sync {
     struct channel channels[CHANNEL_COUNT];
     uv_prepare_t prepare;            /* sends reports at the end of the turn */
     bool registered, registering, facts_changed, reports_due, full_next;
+    bool facts_owed;                 /* no server took them: once more, after a heartbeat */
     int64_t heartbeat_ms;
     uint64_t index, floor;           /* floor: full work older than this comes from a server that lags */
     uint64_t asked_floor;            /* the floor when the registration was sent */
@@ -188,8 +189,10 @@ static void on_call_done(struct http_call *call, struct http_response *res, cons
     struct sync *s = c->sync;
     c->call = NULL;
     bool was_registering = s->registering, tried_home = c->kind == CHANNEL_SESSION && s->trying_home;
-    if (c->kind == CHANNEL_SESSION)
+    if (c->kind == CHANNEL_SESSION) {
         s->registering = s->trying_home = false;
+        s->facts_owed |= was_registering;
+    }
     if (tried_home && (err || res->status >= 500)) {
         home_later(s);
         session_start(c);
@@ -283,7 +286,7 @@ static void session_start(struct channel *c)
         return;
     }
     s->registering = true;
-    s->facts_changed = false;
+    s->facts_changed = s->facts_owed = false;
     s->asked_floor = s->floor;
     struct agent_hello hello;
     type_init(&agent_hello_type, &hello);
@@ -342,6 +345,7 @@ static void session_welcome(struct channel *c, const struct agent_welcome *welco
     if (!s->registered)
         LOG_I("registered", "server", c->server, "node", s->node_id);
     s->registered = true;
+    s->facts_owed = false;
     s->heartbeat_ms = welcome->heartbeat_ms > 0 ? welcome->heartbeat_ms : SYNC_DEFAULT_HEARTBEAT_MS;
     /* The answer is the leader's, of after it applied this registration: it is past all that was seen before it was
      * sent (work may have brought more meanwhile), unless the servers lost their state. Only then is older work the
@@ -403,6 +407,7 @@ static void session_done(struct channel *c, struct http_response *res)
         s->handlers->heard(s->ctx, c->sent_at);
     c->failures = 0;
     try_in(c, s->facts_changed ? 0 : s->heartbeat_ms);
+    s->facts_changed |= s->facts_owed;
 }
 
 /* --- work --- */

@@ -24,6 +24,7 @@ struct fake_server {
     struct http_request *held_report;
     bool hold_registers;
     struct http_request *held_register;
+    int refuse_registers;            /* the status by which they are refused; 1: closed without an answer; 0: taken */
     bool not_leader;                 /* answers 503 */
     bool nonsense;                   /* answers work with what is not JSON */
     bool silent;                     /* holds heartbeats */
@@ -118,7 +119,11 @@ static void on_request(struct http_request *req, void *arg)
     } else if (!strcmp(what, "register")) {
         p->registers++;
         p->unknown_node = false;
-        if (p->hold_registers)
+        if (p->refuse_registers == 1)
+            http_request_drop(req);
+        else if (p->refuse_registers)
+            http_respond_text(req, p->refuse_registers, "application/json", "{nonsense");
+        else if (p->hold_registers)
             p->held_register = req;
         else
             welcome(p, req);
@@ -567,6 +572,30 @@ static void changed_facts_register_anew_without_new_work(void **state)
     assert_int_equal(w->works_applied, 1);
 }
 
+/* Whatever kept the servers from taking them; between two tries they hear that the node lives. */
+static void changed_facts_that_were_not_taken_are_sent_again(void **state)
+{
+    struct world *w = *state;
+    struct fake_server *p = &w->peers[0];
+    static const int refusals[] = {1, 400, 503, 200};
+    begin(w, 0);
+    UNTIL(w, p->waiting && p->heartbeats);
+    for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
+        int registers = p->registers;
+        p->refuse_registers = refusals[i];
+        sync_register(w->sync);
+        UNTIL(w, p->registers == registers + 1);
+        int beats = p->heartbeats;
+        UNTIL(w, p->registers == registers + 2);
+        assert_int_equal(p->heartbeats, beats + 1);
+        p->refuse_registers = 0;
+        UNTIL(w, p->registers == registers + 3);
+        beats = p->heartbeats;
+        UNTIL(w, p->heartbeats == beats + 3);
+        assert_int_equal(p->registers, registers + 3);
+    }
+}
+
 static void an_answer_that_cannot_be_read_is_asked_for_again(void **state)
 {
     struct world *w = *state;
@@ -600,6 +629,7 @@ int main(void)
         T(a_report_whose_answer_is_lost_is_sent_again),
         T(more_reports_than_fit_follow_each_other),
         T(changed_facts_register_anew_without_new_work),
+        T(changed_facts_that_were_not_taken_are_sent_again),
         T(other_authorities_and_removed_servers_are_heard_of_with_a_heartbeat),
         T(an_answer_that_cannot_be_read_is_asked_for_again),
     };
