@@ -307,6 +307,13 @@ class TableTest(unittest.TestCase):
         self.table.problem(f"{program}: there is no such program: install the package haproxy, or set proxy.haproxy")
         a = self.replica("a")
         self.table.set([route("web", [a.target()])])
+        # One that refuses its configuration: of what it says, the cause is told.
+        with open(program, "w", opener=lambda p, flags: os.open(p, flags, 0o755)) as f:
+            f.write("#!/bin/sh\nexec >&2\necho \"[ALERT] (7) : config : parsing [haproxy.cfg:2] : unknown keyword 'x'.\"\n"
+                    "echo '[ALERT] (7) : config : Error(s) found in configuration file : haproxy.cfg'\n"
+                    "echo '[ALERT] (7) : config : Fatal errors found in configuration.'\nexit 1\n")
+        self.table.problem("the proxy ended: exit code 1: config : parsing [haproxy.cfg:2] : unknown keyword 'x'.")
+        os.unlink(program)
         os.symlink(HAPROXY, program)
         self.table.applied()
         self.assertEqual(self.page("/x"), (200, "a /x"))

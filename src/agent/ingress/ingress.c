@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/shim_child.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/open_files.h"
@@ -25,6 +26,7 @@
 #define RELOAD_FAILED_MS 10000
 #define START_PAUSE_MS 100
 #define START_PAUSE_MAX_MS 400       /* however often it ends, it serves again within a second */
+#define START_REFUSED_MAX_MS 5000    /* what has not served before it ended is hardly going to */
 #define LIVED_LONG_MS 1000
 #define RETRY_MS 1000
 #define OLD_LOOK_MS 1000
@@ -103,11 +105,25 @@ static const char *port_problem(void *ctx, int port)
     return port_taken(in, port) ? "its `listen` port is taken on this node" : NULL;
 }
 
+/* Whom its processes run as. The user may come after the agent, with the package; what was planned before lacks the group. */
+static bool find_user(struct ingress_node *in)
+{
+    struct account account;
+    if (!render_own_user(&in->render) || in->render.gid >= 0)
+        return true;
+    if (account_find(in->o.config->user, in->o.node, &account, NULL) < 0)
+        return false;
+    in->render.gid = account.gid;
+    in->table_new = true;
+    return true;
+}
+
 static bool step_plan(struct ingress_node *in)
 {
     struct worker *current = workers_current(&in->workers);
     if (!in->table_new || in->proxy == PROXY_UNKNOWN || (in->proxy == PROXY_RUNNING && !(current && current->loaded)))
         return false;
+    find_user(in);
     bool adopting = !in->planned && current;
     if (adopting)
         plan_adopt(&in->wanted, &current->actual);
@@ -198,6 +214,16 @@ static bool step_start(struct ingress_node *in)
         ingress_step_in(in, RETRY_MS);
         return true;
     }
+    if (!find_user(in)) {
+        CLEANUP_FREE char *what = mem_printf("user %s", in->o.config->user);
+        fail(in, what, "there is no such user: install the package haproxy, which makes it, or set proxy.user");
+        ingress_step_in(in, RETRY_MS);
+        return true;
+    }
+    if (in->table_new) {             /* by that: it is planned anew first */
+        ingress_step_in(in, 0);
+        return true;
+    }
     in->proxy = PROXY_UNKNOWN;
     in->began_at = time_monotonic_ms();
     process_start(in->process);
@@ -228,6 +254,7 @@ static void on_gone(void *arg, const char *why, bool was_running)
     in->proxy = PROXY_GONE;
     admin_forget(in->admin);
     workers_clear(&in->workers);
+    int64_t longest = in->in_force ? START_PAUSE_MAX_MS : START_REFUSED_MAX_MS;
     in->reloading = in->in_force = false;
     if (in->stopped) {
         ingress_stopped(in);
@@ -237,8 +264,8 @@ static void on_gone(void *arg, const char *why, bool was_running)
     if (started) {
         bool lived_long = was_running && now - in->began_at > LIVED_LONG_MS;
         in->start_pause_ms = lived_long || !in->start_pause_ms ? START_PAUSE_MS : in->start_pause_ms * 2;
-        if (in->start_pause_ms > START_PAUSE_MAX_MS)
-            in->start_pause_ms = START_PAUSE_MAX_MS;
+        if (in->start_pause_ms > longest)
+            in->start_pause_ms = longest;
         in->start_after = lived_long ? now : now + in->start_pause_ms;
         if (was_running && !in->ended_at)
             in->ended_at = now;
@@ -500,7 +527,7 @@ int ingress_open(const struct ingress_options *o, struct ingress_node **out, str
     in->o = *o;
     in->directory = mem_strdup(o->directory);
     in->render = (struct render_options){.config = o->config, .directory = in->directory, .root = geteuid() == 0,
-                                         .open_files = open_files_raise(OPEN_FILES),
+                                         .gid = -1, .open_files = open_files_raise(OPEN_FILES),
                                          .cookie_key = "mentat-"};
     in->look_at = INT64_MAX;
     if (files_prepare(in->directory, err) < 0 ||

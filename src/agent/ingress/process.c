@@ -45,6 +45,18 @@ static ssize_t log_end(const char *directory, char *out, size_t size)
     return n;
 }
 
+/* What an alert says of its cause. Others follow that only say that there was one. */
+static const char *cause(const char *line)
+{
+    static const char *const general[] = {"Fatal errors found", "Error(s) found", "Some protocols failed", "All workers exited",
+                                          "exit-on-failure"};
+    const char *from = strstr(line, "[ALERT]") ? strstr(line, " : ") : NULL;
+    for (size_t i = 0; from && i < ARRAY_LEN(general); i++)
+        if (strstr(from, general[i]))
+            return NULL;
+    return from ? from + 3 : NULL;
+}
+
 char *process_words(const char *directory)
 {
     char text[WORDS_SIZE];
@@ -52,9 +64,9 @@ char *process_words(const char *directory)
     char *words = NULL, *rest = NULL;
     text[n > 0 ? n : 0] = '\0';
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        const char *from = strstr(line, "[ALERT]") ? strstr(line, " : ") : NULL;
-        if (from && !strstr(from, "Fatal errors found"))
-            mem_set_string(&words, from + 3);
+        const char *said = cause(line);
+        if (said)
+            mem_set_string(&words, said);
     }
     if (words)
         text_tame(words, false);

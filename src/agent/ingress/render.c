@@ -17,8 +17,7 @@ static const char *word(const char *s)
     return s;
 }
 
-/* The proxy's processes have a user and a root directory of their own. */
-static bool own_user(const struct render_options *o)
+bool render_own_user(const struct render_options *o)
 {
     return o->root && strcmp(o->config->user, "root");
 }
@@ -41,8 +40,10 @@ static void add_global(const struct layout *l, const struct render_options *o, c
     buf_printf(out, "    hard-stop-after %" PRId64 "ms\n    maxconn %" PRId64 "\n", c->hard_stop_ms, connections(l, o));
     if (c->threads)
         buf_printf(out, "    nbthread %" PRId64 "\n", c->threads);
-    if (own_user(o))
+    if (render_own_user(o))
         buf_printf(out, "    user %s\n    chroot %s/" RENDER_JAIL "\n", word(c->user), o->directory);
+    if (render_own_user(o) && o->gid >= 0)
+        buf_printf(out, "    gid %" PRId64 "\n", o->gid);
     if (c->access_log)
         buf_add_string(out, "    log stdout format raw local0\n");
     /* Its own HTTP client is not used: without this line it reads the system's certificates at each start. */
@@ -110,8 +111,8 @@ static void add_web(const struct render_options *o, enum map_kind map, struct bu
     const struct ingress_config *c = o->config;
     bool tls = map == MAP_HTTPS;
     buf_printf(out, "frontend %s\n", tls ? "https" : "http");
-    buf_printf(out, "    bind unix@" RENDER_JAIL "/%s.sock accept-proxy mode 600%s%s\n", tls ? "https" : "http", own_user(o) ? " user " : "",
-               own_user(o) ? word(c->user) : "");
+    buf_printf(out, "    bind unix@" RENDER_JAIL "/%s.sock accept-proxy mode 600%s%s\n", tls ? "https" : "http", render_own_user(o) ? " user " : "",
+               render_own_user(o) ? word(c->user) : "");
     add_binds(c, (int)(tls ? c->https_port : c->http_port), tls ? " ssl crt-list " RENDER_CRT_LIST " alpn h2,http/1.1" : "", out);
     buf_add_string(out, tls ? LOG_FORMAT("https") : LOG_FORMAT("http"));
     if (!tls)
@@ -133,7 +134,7 @@ static void add_web(const struct render_options *o, enum map_kind map, struct bu
     buf_add_string(out, "    use_backend %[var(txn.to)]\n    default_backend unknown\n");
     /* The socket is in the jail, which is the root directory of who connects to it. */
     buf_printf(out, "backend handover-%s\n    server next unix@%s/%s.sock send-proxy-v2 no-check\n", tls ? "https" : "http",
-               own_user(o) ? "" : RENDER_JAIL, tls ? "https" : "http");
+               render_own_user(o) ? "" : RENDER_JAIL, tls ? "https" : "http");
 }
 
 static void add_slot(const struct slot *s, uint32_t number, bool neutral, struct buf *out)

@@ -24,10 +24,13 @@ struct render_options {
     const struct ingress_config *config;
     const char *directory;           /* absolute: for the jail */
     bool root;                       /* the agent may change user and root directory of the proxy */
+    int64_t gid;                     /* of that user; -1: not known */
     size_t open_files;               /* how many a process of the proxy may have */
     const char *cookie_key;          /* the same on all nodes of a cluster */
 };
 
+/* Whether its processes get a user and a root directory of their own. */
+bool render_own_user(const struct render_options *o);
 /* What a process of the proxy cannot be told while it runs, as a hash: two layouts of the same structure need no reload.
  * The configuration carries it, and a process tells it by `show info`. */
 void render_structure(const struct layout *l, const struct render_options *o, char out[static STRUCTURE_SIZE]);

@@ -322,6 +322,12 @@ static void the_structure_tells_what_needs_a_reload(void **state)
     assert_null(follow(&l, &table));
     render_structure(&l, &o, after);
     assert_string_not_equal(before, after);
+    assert_null(strstr(text.data, "    gid "));
+    o.root = true;
+    o.gid = 113;
+    buf_clear(&text);
+    render_config(&l, &o, &text);
+    assert_non_null(strstr(text.data, "    user haproxy\n    chroot /d/empty\n    gid 113\n"));
     layout_clear(&l);
     type_clear(&agent_ingress_type, &table);
     type_clear(&ingress_config_type, &config);
