@@ -21,7 +21,8 @@ MENTAT, KVM, DOCKER = 987, 988, 989      # ids of the user and the groups
 # The reference host: its files below the root. "->" begins a symbolic link's target.
 GOOD = {
     "etc/os-release": 'PRETTY_NAME="Ubuntu 24.04.1 LTS"\nID=ubuntu\nVERSION_ID="24.04"\n',
-    "etc/passwd": f"root:x:0:0:root:/root:/bin/sh\nmentat:x:{MENTAT}:{MENTAT}::/var/lib/mentat:/usr/sbin/nologin\n",
+    "etc/passwd": f"root:x:0:0:root:/root:/bin/sh\nmentat:x:{MENTAT}:{MENTAT}::/var/lib/mentat:/usr/sbin/nologin\n"
+                  "haproxy:x:104:113::/var/lib/haproxy:/usr/sbin/nologin\n",
     "etc/group": f"root:x:0:\nkvm:x:{KVM}:other,mentat\ndocker:x:{DOCKER}:mentat\nmentat:x:{MENTAT}:\n",
     "proc/sys/kernel/osrelease": "6.8.0-45-generic\n",
     "proc/sys/kernel/random/entropy_avail": "256\n",
@@ -108,6 +109,12 @@ BAD = [
     ("no HAProxy", {"usr/sbin/haproxy": None, "etc/mentat/agent.yaml": "ingress: true\n"}, "haproxy", "failed",
      "there is no haproxy"),
     ("an old HAProxy", {"usr/sbin/haproxy": "#!/bin/sh\necho 'HAProxy version 2.2.9'\n"}, "haproxy", "failed", "2.2.9"),
+    ("no user for HAProxy", {"etc/passwd": f"mentat:x:{MENTAT}:{MENTAT}::/:/bin/sh\n", "etc/mentat/agent.yaml": "ingress: true\n"},
+     "haproxy", "failed", "there is no user haproxy"),
+    ("another web server", {"proc/72/comm": "nginx\n", "etc/mentat/agent.yaml": "ingress: true\n"}, "ports", "failed",
+     "443 is taken by nginx"),
+    ("ingress that does not run", {"proc/73/comm": "mentat-agent\n", "etc/mentat/agent.yaml": "port: 5000\ningress: true\n",
+                                   "etc/mentat/server.yaml": None}, "ports", "failed", "80 is nobody's, though the agent runs"),
     ("a port that is another's", {"proc/71/comm": "nginx\n"}, "ports", "failed", "4646 is taken by nginx"),
     ("a port that is unknown's", {"proc/71/fd/9": None}, "ports", "warning", "4646 is taken, by whom only root sees"),
     ("a port that the configuration moved", {"etc/mentat/agent.yaml": "port: 5000\n", "etc/mentat/server.yaml": None}, "ports",
@@ -258,6 +265,14 @@ class Hosts(unittest.TestCase):
         self.assertEqual(status, 0)
         self.assertEqual({c for c, row in rows.items() if row["state"] == "skipped"},
                          {"certificates", "peers", "clock", "kvm", "virtualization", "firecracker", "docker", "vm-network"})
+
+    def test_a_node_without_ingress_leaves_its_ports_to_others(self):
+        for changes, found in (({}, "443 is taken by nginx, and this node has no ingress"),
+                               ({"etc/mentat/agent.yaml": "proxy: {https_port: 0}\n"}, "4646 is mentat-server's")):
+            self.build({"proc/72/comm": "nginx\n", **changes})
+            _, rows = self.findings("ports")
+            self.assertEqual(rows["ports"]["state"], "ok")
+            self.assertTrue(rows["ports"]["found"].endswith(found), rows["ports"])
 
     def test_certificates(self):
         """Of the server by what the cluster gave it, of the agent by files of the operator's."""

@@ -22,6 +22,7 @@
 #define API_PORT 4646
 #define AGENT_PORT 4647
 #define CONNECT_MS 3000
+#define PROXY "haproxy"          /* the program of the ingress */
 
 static int64_t api_port(const struct host *h) { return host_setting_number(&h->server, "port", API_PORT); }
 static int64_t agent_port(const struct host *h) { return host_setting_number(&h->agent, "port", AGENT_PORT); }
@@ -34,7 +35,7 @@ static int64_t raft_port(const struct host *h)
 /* --- ports of this host --- */
 
 struct port {
-    int64_t number;
+    int64_t number;              /* 0: it is not used */
     const char *program;         /* who should have it */
     bool taken;
     char owner[32];              /* "": not found */
@@ -88,12 +89,31 @@ static void read_listeners(const struct host *h, const char *file, struct port *
     }
 }
 
+static void judge_port(const struct port *p, bool ingress, struct finding *f)
+{
+    bool unneeded = !ingress && !strcmp(p->program, PROXY);
+    if (!strcmp(p->owner, p->program)) {
+        find(f, VERDICT_OK, "%lld is %s's", (long long)p->number, p->owner);
+    } else if (*p->owner) {
+        find(f, unneeded ? VERDICT_OK : VERDICT_FAILED, "%lld is taken by %s%s", (long long)p->number, p->owner,
+             unneeded ? ", and this node has no ingress" : "");
+    } else {
+        find(f, unneeded ? VERDICT_OK : VERDICT_WARNING, "%lld is taken, by whom only root sees", (long long)p->number);
+        if (!unneeded)
+            find_mend(f, "run mt doctor as root");
+    }
+}
+
 void doctor_ports(const struct host *h, struct finding *f)
 {
     struct port ports[] = {
         {api_port(h), "mentat-server", false, ""}, {agent_port(h), "mentat-agent", false, ""},
-        {raft_port(h), "mentat-server", false, ""}, {80, "haproxy", false, ""}, {443, "haproxy", false, ""},
+        {raft_port(h), "mentat-server", false, ""},
+        {host_setting_number(&h->agent, "proxy/http_port", 80), PROXY, false, ""},
+        {host_setting_number(&h->agent, "proxy/https_port", 443), PROXY, false, ""},
     };
+    const struct port *agent = &ports[1];
+    bool ingress = value_true(&h->agent, "ingress");
     if (!host_exists(h, "/proc/net/tcp")) {
         find(f, VERDICT_SKIPPED, "there is no /proc/net/tcp");
         return;
@@ -102,15 +122,11 @@ void doctor_ports(const struct host *h, struct finding *f)
     read_listeners(h, "/proc/net/tcp6", ports, ARRAY_LEN(ports));
     for (size_t i = 0; i < ARRAY_LEN(ports); i++) {
         const struct port *p = &ports[i];
-        if (!p->taken)
-            continue;
-        if (!strcmp(p->owner, p->program)) {
-            find(f, VERDICT_OK, "%lld is %s's", (long long)p->number, p->owner);
-        } else if (*p->owner) {
-            find(f, VERDICT_FAILED, "%lld is taken by %s", (long long)p->number, p->owner);
-        } else {
-            find(f, VERDICT_WARNING, "%lld is taken, by whom only root sees", (long long)p->number);
-            find_mend(f, "run mt doctor as root");
+        if (p->taken) {
+            judge_port(p, ingress, f);
+        } else if (p->number && ingress && !strcmp(p->program, PROXY) && !strcmp(agent->owner, agent->program)) {
+            find(f, VERDICT_FAILED, "%lld is nobody's, though the agent runs, which is to have " PROXY " there", (long long)p->number);
+            find_mend(f, "`mt nodes NODE` says what keeps the proxy from it (Not served), and so does journalctl -u mentat-agent");
         }
     }
     if (!f->found.len)

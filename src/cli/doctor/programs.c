@@ -108,11 +108,14 @@ void doctor_firecracker(const struct host *h, struct finding *f)
 void doctor_haproxy(const struct host *h, struct finding *f)
 {
     static const struct version wanted = {2, 6, 0};
-    const char *name = host_setting(&h->agent, "proxy/haproxy", "haproxy");
+    const char *name = host_setting(&h->agent, "proxy/haproxy", "haproxy"), *user = host_setting(&h->agent, "proxy/user", "haproxy");
+    bool ingress = value_true(&h->agent, "ingress");
     struct version v;
-    if (ask_version(h, name, "-v", &v, f, value_true(&h->agent, "ingress") ? VERDICT_FAILED : VERDICT_SKIPPED))
+    if (ask_version(h, name, "-v", &v, f, ingress ? VERDICT_FAILED : VERDICT_SKIPPED))
         find(f, version_compare(v, wanted) < 0 ? VERDICT_FAILED : VERDICT_OK, "HAProxy %u.%u.%u", v.major, v.minor, v.patch);
+    if (ingress && !host_find_user(h, user).exists)
+        find(f, VERDICT_FAILED, "there is no user %s, as whom it runs", user);
     CLEANUP_FREE char *acme = host_find_program(h, "uacme");
-    if (!acme && value_true(&h->agent, "ingress"))
+    if (!acme && ingress)
         find(f, VERDICT_WARNING, "no uacme: certificates by ACME cannot be had");
 }
