@@ -25,6 +25,15 @@ resources: {cpus: 0.1, memory_mb: 16}
 # Some that the agent keeps, some that its unit takes away.
 CAPABILITIES = {"NET_ADMIN": 12, "SYS_MODULE": 16, "SYS_RAWIO": 17, "SYS_CHROOT": 18, "SYS_ADMIN": 21, "SYS_BOOT": 22, "SYS_TIME": 25,
                 "MAC_ADMIN": 33}
+PAGES = """
+name: web
+driver: exec
+config: {command: /bin/busybox, args: [httpd, -f, -p, "${ip}:${port.http}", -h, /srv], user: nobody}
+resources: {cpus: 0.1, memory_mb: 16}
+ports: [{name: http, port: 80}]
+health: {type: http, port: http, path: /, interval: 1s}
+ingress: [{host: www.example.com, port: http}]
+"""
 # A new cluster lets no service be a host process that its policy does not name.
 POLICY = "profiles: [{name: exec-internal, services: [web]}]\n"
 
@@ -161,7 +170,7 @@ class Hosts(unittest.TestCase):
         self.assertEqual(sorted(groups), ["docker", "kvm", "mentat"])
         user = self.host.run("systemctl", "show", "-P", "User", UNITS[0]).stdout.strip()
         self.assertEqual(user, "mentat")
-        rows = {r["check"]: r for r in json.loads(self.host.run("mt", "doctor", "-o", "json", check=False).stdout)}
+        rows = self.doctor()
         for check in ("layout", "config", "ports"):
             self.assertEqual(rows[check]["state"], "ok", rows[check])
         self.assertIn("4647 is mentat-agent's", rows["ports"]["found"])
@@ -174,8 +183,45 @@ class Hosts(unittest.TestCase):
         self.assertEqual(left, {"NET_ADMIN", "SYS_CHROOT", "SYS_ADMIN"})
         self.assertEqual(agent["Seccomp"], "2")
 
+    def doctor(self):
+        return {r["check"]: r for r in json.loads(self.host.run("mt", "doctor", "-o", "json", check=False).stdout)}
+
     def status(self, pid):
         return dict(line.split(":\t", 1) for line in self.host.run("cat", f"/proc/{pid}/status").stdout.splitlines() if ":\t" in line)
+
+    def test_ingress(self):
+        """Port 80 answers, by processes that may nothing; and without a user for these, the host says so."""
+        host = self.host
+        host.run("sh", "-c", "userdel haproxy; groupdel haproxy")
+        self.install()
+        host.run("sh", "-c", "echo 'ingress: true' >>/etc/mentat/agent.yaml; mkdir /srv; echo hello >/srv/index.html")
+        host.run("systemctl", "start", *UNITS)
+        self.ready()
+        host.run("mt", "policy", "set", "-", stdin=POLICY)
+        host.run("mt", "run", "--detach", "-", stdin=PAGES)
+        node = json.loads(host.run("mt", "nodes", "-o", "json").stdout)[0]["name"]
+        for command in (["mt", "nodes", node], ["mt", "explain", "web"]):
+            wait_for(lambda: "user haproxy: there is no such user" in host.run(*command).stdout, 30, f"{command} to say why")
+        rows = self.doctor()
+        self.assertEqual((rows["haproxy"]["state"], rows["ports"]["state"]), ("failed", "failed"))
+        self.assertIn("there is no user haproxy", rows["haproxy"]["found"])
+        self.assertIn("80 is nobody's", rows["ports"]["found"])
+
+        host.add_proxy_user()
+        page = ("curl", "-s", "-H", "Host: www.example.com", "http://127.0.0.1/")
+        wait_for(lambda: host.run(*page, check=False).stdout == "hello\n", 30, "the page")
+        self.assertIn("404 Not here", host.run(*page[:2], page[-1]).stdout)
+        rows = self.doctor()
+        self.assertEqual(rows["haproxy"]["state"], "ok" if "uacme" not in rows["haproxy"]["found"] else "warning", rows["haproxy"])
+        self.assertRegex(rows["ports"]["found"], "80 is haproxy's; 443 is haproxy's$")
+        self.assertNotIn("Not served", host.run("mt", "nodes", node).stdout)
+        processes = host.run("sh", "-c", "grep -lx haproxy /proc/[0-9]*/comm").stdout.split()
+        statuses = {pid: self.status(pid) for pid in (path.split("/")[2] for path in processes)}
+        worker, = (pid for pid, status in statuses.items() if status["PPid"] in statuses)
+        user, group = (host.run("id", option, "haproxy").stdout.strip() for option in ("-u", "-g"))
+        self.assertEqual((statuses[worker]["Uid"].split(), statuses[worker]["Gid"].split()), ([user] * 4, [group] * 4))
+        self.assertEqual((statuses[worker]["Groups"].strip(), statuses[worker]["CapEff"]), ("", "0" * 16))
+        self.assertEqual(host.run("readlink", f"/proc/{worker}/root").stdout, "/var/lib/mentat/agent/ingress/empty\n")
 
     def test_publish(self):
         """Over SSH, onto a host whose task goes on."""

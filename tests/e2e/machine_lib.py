@@ -102,6 +102,11 @@ class Machine:
         atexit.register(self.stop)
         self.pid = None
         wait_for(self.booted, 60, "the host's start")
+        self.add_proxy_user()
+
+    def add_proxy_user(self):
+        """What the package haproxy makes besides its files in /usr."""
+        self.run("useradd", "-r", "-U", "-d", "/var/lib/haproxy", "-s", "/usr/sbin/nologin", "haproxy")
 
     def booted(self):
         if self.child.poll() is not None:
