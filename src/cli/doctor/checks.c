@@ -22,9 +22,11 @@ const struct check doctor_checks[] = {
     {"cpu", TEXT(REFERENCE_CPUS) " processors, x86_64",
      "give the host more processors; fewer only hold fewer tasks", doctor_cpu},
     {"virtualization", "VT-x or AMD-V",
-     "switch it on in the firmware, or on a virtual machine ask its provider for nested virtualisation", doctor_virtualization},
+     "switch it on in the firmware, or on a virtual machine ask its provider for nested virtualisation; a host "
+     "that is to run no microVMs has drivers without firecracker in agent.yaml", doctor_virtualization},
     {"kvm", "/dev/kvm, usable by the runtime user",
-     "load kvm_intel or kvm_amd, and put the user into the group of /dev/kvm: usermod -aG kvm mentat", doctor_kvm},
+     "load kvm_intel or kvm_amd, and put the user into the group of /dev/kvm: usermod -aG kvm mentat; a host that is to run no "
+     "microVMs has drivers without firecracker in agent.yaml", doctor_kvm},
     {"memory", TEXT(REFERENCE_MEMORY_GB) " GB",
      "give the host more memory; less only holds fewer tasks", doctor_memory},
     {"memory-sharing", "no swap, no same-page merging",

@@ -139,7 +139,7 @@ void doctor_virtualization(const struct host *h, struct finding *f)
     else if (has_word(flags, "svm"))
         find(f, VERDICT_OK, "AMD-V%s", has_word(flags, "hypervisor") ? ", nested" : "");
     else
-        find(f, VERDICT_FAILED, "neither, so no microVM can run here");
+        find(f, VERDICT_FAILED, "neither VT-x nor AMD-V, so no microVM can run here");
 }
 
 /* Whether the device answers as KVM; true where we may not ask. */
@@ -202,7 +202,7 @@ void doctor_memory_sharing(const struct host *h, struct finding *f)
     if (host_number(h, "/sys/kernel/mm/ksm/run", 0) == 1)
         find(f, VERDICT_WARNING, "same-page merging is on");
     if (f->verdict == VERDICT_OK)
-        find(f, VERDICT_OK, "neither");
+        find(f, VERDICT_OK, "neither swap nor same-page merging");
 }
 
 #define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities"
