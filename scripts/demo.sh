@@ -54,7 +54,9 @@ processes() {
 }
 cgroups() { find /sys/fs/cgroup -type d -name "mentat-dev-$dev" 2>/dev/null || true; }
 
-show() { printf '\n\033[1m$ mt %s\033[0m\n' "$*"; "$mt" "$@"; }
+bold= plain=
+if [ -t 1 ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+show() { printf '\n%s$ mt %s%s\n' "$bold" "$*" "$plain"; "$mt" "$@"; }
 show run examples/hello.yaml
 show status
 show allocs
