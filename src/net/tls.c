@@ -1,5 +1,6 @@
 #include "net/tls.h"
 
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -7,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "net/certificate_hash.h"
@@ -36,6 +38,11 @@ int tls_error(struct error *err, enum error_code code, const char *what)
 
 static int file_error(struct error *err, const char *what, const char *file)
 {
+    if (access(file, R_OK) < 0) {
+        int failed = errno;
+        ERR_clear_error();
+        return error_set(err, ERROR_INVALID, "%s %s: %s", what, file, strerror(failed));
+    }
     char text[400];
     snprintf(text, sizeof text, "%s %s", what, file);
     return tls_error(err, ERROR_INVALID, text);
