@@ -417,12 +417,13 @@ class Certificates(unittest.TestCase):
         agent = self.agent(leader, "n1", servers=cluster.addresses, join_token_file=self.auto.secret).start()
         first = wait_for(lambda: leader.items("/v1/nodes"), 20, "the node")[0]["id"]
         wait_for(lambda: self.settled(leader), 20, "certificates of the cluster's own authority")
+        listened = lost.process.text().count("msg=listening")
         for p in (lost, agent):
             p.kill()
             shutil.rmtree(p.flags["data_dir"])
             p.flags["join_token_file"] = self.auto.file(f"late-{p.flags['name']}", SECRET[::-1])
             p.start(wait=False) if p is lost else p.start()
-        wait_log(lost.process, "msg=listening")
+        wait_log(lost.process, "msg=listening", listened + 1)
         wait_log(leader.process, "a connection was refused.*(unknown ca|certificate)")
         token = self.auto.mt(leader, "cluster", "token", "-q").stdout.strip()
         joined = self.auto.mt(lost, "cluster", "join", "--token", token, token=False)
