@@ -52,7 +52,7 @@ resource "terraform_data" "checks" {
     }
     precondition {
       condition     = alltrue([for zone in var.zones : startswith(zone, "${var.region}-")])
-      error_message = "zones are zones of region ${var.region}."
+      error_message = "zones are zones of region ${var.region}, which ${join(", ", var.zones)} are not all: give region and zones together."
     }
   }
 }

@@ -10,19 +10,19 @@ output "ingress_address" {
 
 output "next" {
   description = "What to type next."
-  value       = <<-END
-    # wait until it says "cluster ready", about five minutes after apply:
-    gcloud compute instances tail-serial-port-output ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id}
-    # what the host lacks:
-    gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} --command "sudo mt doctor"
-    # the administrator's token, and the hash by which the cluster is known from elsewhere, of the host whose server led first (the
-    # others have no such file):
+  value       = <<END
+# wait until it says "cluster ready", about five minutes after apply:
+gcloud compute instances tail-serial-port-output ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id}
+# what the host lacks:
+gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} --command "sudo mt doctor"
+# the administrator's token, and the hash by which the cluster is known from elsewhere, of the host whose server led first (the
+# others have no such file):
 %{for name in local.names~}
-    gcloud compute ssh ${name} --zone ${module.google.zones[name]} --project ${var.project_id} --command 'sudo sh -c "cd /var/lib/mentat/state && cat admin-token && MENTAT_TOKEN=\$(cat admin-token) mt ca status"'
+gcloud compute ssh ${name} --zone ${module.google.zones[name]} --project ${var.project_id} --command 'sudo sh -c "cd /var/lib/mentat/state && cat admin-token && MENTAT_TOKEN=\$(cat admin-token) mt ca status"'
 %{endfor~}
-    # use it from here, through SSH; it asks for the token, and shows it nowhere:
-    gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} -- -N -L 4646:${local.hosts[local.names[0]]}:4646 &
-    mt login --address https://127.0.0.1:4646 --ca-hash HASH
-    mt nodes
-  END
+# use it from here, with the mt of ../dist, through SSH, which stays in the background; it asks for the token, and shows it nowhere:
+gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} -- -f -N -L 4646:${local.hosts[local.names[0]]}:4646
+../dist/mt login --address https://127.0.0.1:4646 --ca-hash HASH
+../dist/mt nodes
+END
 }

@@ -59,9 +59,14 @@ variable "machine_type" {
 }
 
 variable "image" {
-  description = "Image of the boot disk: Ubuntu 24.04 LTS or Debian 12."
+  description = "Image of the boot disk: Ubuntu 24.04 LTS, or one of your own of Debian 12 with cloud-init, by which hosts are made."
   type        = string
   default     = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
+
+  validation {
+    condition     = !can(regex("debian-cloud|^(family/)?debian-", var.image)) && !can(regex("arm64", var.image))
+    error_message = "Google's images of Debian have no cloud-init, by which hosts are made: take Ubuntu 24.04 LTS, or an image of your own. Mentat is for x86_64."
+  }
 }
 
 variable "boot_disk_gb" {

@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bootstrap_lib  # noqa: E402
 from hcl_lib import read_module  # noqa: E402
-from lib import PATIENCE, ROOT, Workdir, text_of, wait_for  # noqa: E402
+from lib import BIN, PATIENCE, ROOT, Workdir, text_of, wait_for  # noqa: E402
 from machine_lib import Machine, Network, assemble_release, change_release, make_ssh_key, missing  # noqa: E402
 
 TERRAFORM = os.path.join(ROOT, "Terraform")
@@ -270,6 +270,7 @@ class Plans(unittest.TestCase):
             self.assertEqual(subprocess.run(["sh", "-n"], input=script, text=True).returncode, 0)
             self.assertNotIn("allow_insecure", script)
         self.assertIn("admin-token", out["next"])
+        self.assertNotRegex(out["next"], "(?m)^ ", "what is not to be typed as it stands")
         self.check_secret(out["given"]["cloud_init"])
 
     # In the place of curl: the metadata server, and Secret Manager with one secret, whose first version the test keeps in a file.
@@ -315,9 +316,13 @@ class Plans(unittest.TestCase):
                      data_disk_gb=5, subnet_cidr="8.8.8.0/24", ssh_source_ranges=["everybody"], snapshot_days=0,
                      release_file="/no/such/file", firecracker_url="ftp://there")
         self.refused(["The boot disk has a whole number", "The data disk has a whole number", "a whole number of days",
-                      "The subnet begins with its first address", "reserved_cidrs: each is", "An https address"],
+                      "The subnet begins with its first address", "reserved_cidrs: each is", "An https address",
+                      "Google's images of Debian have no cloud-init"],
                      project_id="a-project-1", boot_disk_gb=150.5, data_disk_gb=512.5, snapshot_days=1.5, subnet_cidr="10.20.0.5/24",
-                     reserved_cidrs=["172.17.0.0/16", "everything"], guest_kernel_url="http://there/vmlinux")
+                     reserved_cidrs=["172.17.0.0/16", "everything"], guest_kernel_url="http://there/vmlinux", image="debian-cloud/debian-12")
+        for image in ("debian-12", "projects/debian-cloud/global/images/family/debian-12", "ubuntu-os-cloud/ubuntu-2404-lts-arm64"):
+            self.refused(["Google's images of Debian"], project_id="a-project-1", image=image)
+        self.applied(project_id="a-project-1", image="a-project-1/debian-12-with-cloud-init")
 
     def test_ranges_of_ipv6_which_the_subnet_does_not_have(self):
         for name in ("ssh_source_ranges", "api_source_ranges"):
@@ -326,7 +331,8 @@ class Plans(unittest.TestCase):
 
     def test_values_that_do_not_go_together(self):
         self.refused(["overlaps 10.64.0.0/12", "firecracker_url and firecracker_sha256 belong together",
-                      "guest_kernel_url and guest_kernel_sha256 belong together", "zones of region"],
+                      "guest_kernel_url and guest_kernel_sha256 belong together",
+                      "region europe-west2, which europe-west1-b, europe-west1-c, europe-west1-d are not all"],
                      project_id="a-project-1", subnet_cidr="10.70.1.0/24", firecracker_url="https://there/fc.tgz",
                      guest_kernel_url="https://there/vmlinux", region="europe-west2")
 
@@ -334,15 +340,20 @@ class Plans(unittest.TestCase):
         """What is fetched is not left out because its sum was."""
         directory = self.work.join("existing")
         os.mkdir(directory)
+        with open(f"{self.root}/secret", "w") as f:
+            f.write("0123456789abcdef0123456789abcdef\n")
         with open(f"{directory}/main.tf.json", "w") as f:
             json.dump({"module": {"cluster": {
                 "source": f"{TERRAFORM}//modules/existing-hosts", "hosts": {"h1": {"address": "10.0.0.1", "private_address": "10.0.0.1"}},
-                "release_file": f"{self.root}/release", "join_secret_file": f"{self.root}/release",
+                "release_file": f"{self.root}/release", "join_secret_file": f"{self.root}/secret",
                 "ssh_private_key_file": f"{self.root}/release", "fetch_firecracker": "cp /fc.tgz $1", "fetch_guest_kernel": "cp /vmlinux $1"}}}, f)
         terraform(directory, "init", "-input=false")
         said = terraform(directory, "plan", "-input=false", status=1)
         for word in ("fetch_firecracker needs firecracker_sha256", "fetch_guest_kernel needs guest_kernel_sha256"):
             self.assertIn(word, said)
+        with open(f"{self.root}/secret", "w") as f:
+            f.write("short\n")
+        self.assertIn("The secret has at least 32 characters", terraform(directory, "plan", "-input=false", status=1))
 
 
 @unittest.skipIf(missing(), missing())
@@ -441,13 +452,35 @@ class Three(unittest.TestCase):
         self.assertFalse(os.path.exists(self.machines[name].path("/opt/mentat")))
 
     def check_what_to_type(self):
-        """The lines of `next` are for these hosts; the one that shows the token does, with the hash, where a server led first."""
+        """The lines of `next` are for these hosts; the one that shows the token does, with the hash, where a server led first. The
+        way through SSH leads to a login."""
         said = json.loads(terraform(self.work.join("terraform"), "output", "-json", "next"))
         remote = "sudo sh -c \"cd /var/lib/mentat/state && cat admin-token && MENTAT_TOKEN=\\$(cat admin-token) mt ca status\""
         for address in self.network.addresses.values():
-            self.assertIn(f"ssh -p 2222 root@{address} '{remote}'\n", said)
+            self.assertIn(f"ssh -i {self.key} -p 2222 root@{address} '{remote}'\n", said)
         shown = [self.machines[name].run("sh", "-c", remote.removeprefix("sudo "), check=False).stdout for name in self.network.addresses]
-        self.assertEqual(len([s for s in shown if re.match(r"[0-9a-f]+\.[0-9a-f]+\n(.|\n)*hash \(mt login --ca-hash\): [0-9a-f]{64}", s)]), 1)
+        found = [m for s in shown if (m := re.match(r"([0-9a-f]+\.[0-9a-f]+)\n(?:.|\n)*hash \(mt login --ca-hash\): ([0-9a-f]{64})", s))]
+        self.assertEqual(len(found), 1)
+        token, hash_ = found[0].groups()
+        way, login, nodes = said.rstrip("\n").split("\n")[-3:]
+        self.network.ip("switch", "link", "set", "lo", "up")
+        self.outside("ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o",
+                     f"ControlPath={self.work.join('way')}", "-M", *way.split()[1:])
+        try:
+            self.outside(BIN + "/" + login.replace("HASH", hash_).split()[0], *login.replace("HASH", hash_).split()[1:], stdin=token)
+            self.assertEqual(self.outside(*f"{BIN}/{nodes}".split()).count("ready"), 3)
+        finally:
+            self.outside("ssh", "-o", f"ControlPath={self.work.join('way')}", "-O", "exit", "root@way")
+
+    def outside(self, *command, stdin=""):
+        """On the network of the hosts, and on none of them."""
+        with open(self.work.join("said"), "w+") as out:     # what stays in the background holds no pipe of ours
+            done = subprocess.run(["ip", "netns", "exec", f"{self.network.prefix}-switch", *command], input=stdin, text=True, stdout=out,
+                                  stderr=subprocess.STDOUT, env=os.environ | {"HOME": self.work.path}, timeout=60 * PATIENCE)
+            out.seek(0)
+            said = out.read()
+        self.assertEqual(done.returncode, 0, said)
+        return said
 
     def mt(self, name, *args, check=True, stdin=""):
         """As whoever has the administrator's token, which is on one of the hosts."""
@@ -501,6 +534,9 @@ class Three(unittest.TestCase):
         self.mt("h1", "run", "-", stdin="name: web\ndriver: exec\ncount: 3\nspread: node\n"
                 "config: {command: /bin/sleep, args: ['86400']}\nresources: {cpus: 0.1, memory_mb: 16}\n")
         wait_for(lambda: self.healthy("h2", "web", 3), 60, "three replicas")
+
+        for address in self.network.addresses.values():
+            wait_for(lambda: "404 Not here" in self.outside("curl", "-s", f"http://{address}/"), 30, f"the ingress of {address}")
 
         # Once more, on a host that runs: it stays one of the three, and the token that somebody put there stays too.
         token = self.machines["h3"].path("/etc/mentat/join-token")

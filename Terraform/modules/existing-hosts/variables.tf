@@ -50,6 +50,10 @@ variable "join_secret_file" {
     condition     = fileexists(var.join_secret_file)
     error_message = "There is no such file; openssl rand -hex 32 makes what is in it."
   }
+  validation {
+    condition     = try(length(trimspace(file(var.join_secret_file))) >= 32, true)
+    error_message = "The secret has at least 32 characters: openssl rand -hex 32 makes one."
+  }
 }
 
 variable "fetch_guest_kernel" {

@@ -47,7 +47,8 @@ resource "google_compute_instance" "host" {
   can_ip_forward      = true
   deletion_protection = var.deletion_protection
 
-  # KVM for Firecracker.
+  # KVM for Firecracker, which of n1 not every processor has.
+  min_cpu_platform = startswith(var.machine_type, "n1-") ? "Intel Haswell" : null
   advanced_machine_features {
     enable_nested_virtualization = true
   }
