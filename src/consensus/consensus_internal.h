@@ -113,6 +113,7 @@ struct snapshot_taker {
 struct snapshot_sender;
 LIST_HEAD(snapshot_senders, snapshot_sender);
 struct snapshot_receiver;
+LIST_HEAD(snapshot_receivers, snapshot_receiver);
 
 struct consensus {
     struct consensus_options options;
@@ -149,6 +150,7 @@ struct consensus {
     struct transfer transfer;
     struct snapshot_senders senders;
     struct snapshot_receiver *receiver;
+    struct snapshot_receivers dropped;      /* whose job is not done yet */
     struct state_hash hashes[HASHES];   /* at index % HASHES */
 
     bool dead, stopping, closed;

@@ -23,7 +23,8 @@ struct snapshot_receiver {
     struct consensus *consensus;
     struct executor_job job;
     bool working;
-    bool abandoned;             /* freed when the job is done */
+    bool dropped;               /* freed when the job is done, or with everything */
+    LIST_ENTRY(snapshot_receiver) link;     /* of the dropped ones */
     enum stage stage;
     uint64_t from;
     struct snapshot_id id;
@@ -52,6 +53,8 @@ static void answer(struct consensus *c, uint64_t to, uint64_t index, uint64_t of
 
 static void free_receiver(struct snapshot_receiver *s)
 {
+    if (s->dropped)
+        LIST_REMOVE(s, link);
     if (s->file >= 0)
         disk_of(s)->op->close(disk_of(s), s->file);
     buf_free(&s->queue);
@@ -65,9 +68,12 @@ static void free_receiver(struct snapshot_receiver *s)
 static void drop(struct consensus *c)
 {
     struct snapshot_receiver *s = steal(&c->receiver);
-    s->abandoned = true;
-    if (!s->working)
+    if (!s->working) {
         free_receiver(s);
+        return;
+    }
+    s->dropped = true;
+    LIST_INSERT_HEAD(&c->dropped, s, link);
 }
 
 static void give_up(struct snapshot_receiver *s, const char *why)
@@ -91,7 +97,7 @@ static void submit(struct snapshot_receiver *s, void (*work)(struct executor_job
 static bool gone(struct snapshot_receiver *s)
 {
     s->working = false;
-    if (s->abandoned)
+    if (s->dropped)
         free_receiver(s);
     else if (s->consensus->dead)
         return true;
@@ -311,11 +317,11 @@ void snapshot_receive_chunk(struct consensus *c, uint64_t from, const struct mes
     write_on(s);
 }
 
+/* No job runs any more, and none will be told that it is done. */
 void snapshot_receive_free(struct consensus *c)
 {
-    struct snapshot_receiver *s = c->receiver;
-    if (!s)
-        return;
-    s->working = false;   /* no job runs any more */
-    drop(c);
+    if (c->receiver)
+        free_receiver(steal(&c->receiver));
+    while (!LIST_EMPTY(&c->dropped))
+        free_receiver(LIST_FIRST(&c->dropped));
 }
