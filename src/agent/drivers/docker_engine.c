@@ -9,12 +9,14 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #define LOOK_UP_MS 15000             /* between looks while it answers */
 #define LOOK_DOWN_MS 1000
 #define CALL_TIMEOUT_MS 30000
 #define LOOK_TIMEOUT_MS 10000
 #define MESSAGE_LIMIT 65536
+#define SILENT "the Docker engine did not answer: "
 
 struct engine_call {
     LIST_ENTRY(engine_call) entry;
@@ -84,7 +86,7 @@ static void on_done(struct http_call *http, struct http_response *res, const str
     const struct buf *body = res && !c->on_data ? &res->body : &c->message;
     struct engine *e = c->engine;
     if (err)
-        error_set(&a.err, err->code, "the Docker engine did not answer: %s", err->text);
+        error_set(&a.err, err->code, SILENT "%s", err->text);
     bool is_json = !err && body->len && (a.status >= 400 || (!c->raw && !c->on_data));
     if (is_json) {
         struct problem_list problems = {0};
@@ -229,12 +231,21 @@ static void info_seen(void *arg, const struct engine_answer *a)
     state_set(e, !a->err.code);
 }
 
+/* The socket is named once: of "GET unix:PATH: connecting to unix:PATH: connection refused" the end is told. */
+static void tell_silence(struct engine *e, const struct error *err)
+{
+    const char *why = err->text;
+    for (const char *next; text_has_prefix(err->text, SILENT) && (next = strstr(why, ": "));)
+        why = next + strlen(": ");
+    snprintf(e->trouble, sizeof e->trouble, "no Docker engine answers at %.100s: %.350s", e->target + strlen("unix:"), why);
+}
+
 static void version_seen(void *arg, const struct engine_answer *a)
 {
     struct engine *e = arg;
     e->look = NULL;
     if (a->err.code) {
-        snprintf(e->trouble, sizeof e->trouble, "no Docker engine answers at %.100s: %.350s", e->target + strlen("unix:"), a->err.text);
+        tell_silence(e, &a->err);
         state_set(e, false);
         return;
     }
@@ -250,7 +261,7 @@ static void ping_seen(void *arg, const struct engine_answer *a)
     struct engine *e = arg;
     e->look = NULL;
     if (a->err.code)
-        snprintf(e->trouble, sizeof e->trouble, "no Docker engine answers at %.100s: %.350s", e->target + strlen("unix:"), a->err.text);
+        tell_silence(e, &a->err);
     state_set(e, !a->err.code);
 }
 
