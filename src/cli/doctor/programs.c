@@ -11,7 +11,7 @@ void doctor_config(const struct host *h, struct finding *f)
     if (h->config_problem)
         find(f, VERDICT_FAILED, "%s", h->config_problem);
     else if (h->server.kind == VALUE_NULL && h->agent.kind == VALUE_NULL)
-        find(f, VERDICT_OK, "neither server.yaml nor agent.yaml is there: the defaults hold");
+        find(f, VERDICT_OK, "neither server.yaml nor agent.yaml says anything: the defaults hold");
     else
         find(f, VERDICT_OK, "%s", h->agent.kind == VALUE_NULL ? "server.yaml" : h->server.kind == VALUE_NULL ? "agent.yaml"
              : "server.yaml and agent.yaml");
