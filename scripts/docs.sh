@@ -66,7 +66,7 @@ check_links() {
         while read -r link; do
             case "$link" in
             http*) ;;
-            '#'*)  grep -qiE "^#+ ${link#\#}\$" "$document" || { echo "$document: there is no heading $link"; failed=1; } ;;
+            '#'*)  grep -qiE "^#+${link//[#-]/[ -]}\$" "$document" || { echo "$document: there is no heading $link"; failed=1; } ;;
             *)     [ -e "$(dirname "$document")/${link%%#*}" ] || { echo "$document: there is no file $link"; failed=1; } ;;
             esac
         done < <(grep -oE '\]\([^)]+\)' "$document" | sed 's/^](//; s/)$//' | sort -u)

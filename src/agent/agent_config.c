@@ -94,7 +94,7 @@ static const struct field agent_config_fields[] = {
     CONFIG("security", 28, FIELD_OBJECT, security, .type = &agent_security_type,
            .help = "What this node allows, whatever the servers say."),
     CONFIG("ingress", 30, FIELD_BOOL, ingress,
-           .help = "Take requests from outside for the cluster's services, by a proxy on this node."),
+           .help = "Take requests from outside for the cluster's services, by a proxy on this node, which the operator has to let (docs/ingress.md)."),
     CONFIG("proxy", 31, FIELD_OBJECT, proxy, .type = &ingress_config_type, .help = "That proxy."),
     {0},
 };

@@ -1,4 +1,4 @@
-/* Maintenance of nodes: drain, disable, enable, remove; tokens with which agents join. */
+/* Maintenance of nodes: drain, disable, enable, remove; what they may do; tokens with which agents join. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -125,6 +125,15 @@ static int run_disable(struct cli *cli)
     return show(cli);
 }
 
+static int run_ingress(struct cli *cli)
+{
+    struct error err = {0};
+    if (post(cli, cli_operand(cli, 0), "/ingress", &err))
+        return cli_fail(cli, &err);
+    cli_say(cli, "%s may take requests from outside", cli_operand(cli, 0));
+    return show(cli);
+}
+
 /* By its id: once it is down, a new host of the same name may come in between. */
 static int remove_node(struct cli *cli, const char *name, struct error *err)
 {
@@ -164,7 +173,7 @@ static int run_token(struct cli *cli)
         error_set(&err, ERROR_INVALID, "--ttl: a duration such as 30m; --uses: how many agents may join with it");
         return cli_fail(cli, &err);
     }
-    buf_printf(&body, "{\"agents\":true,\"uses\":%ld", n);
+    buf_printf(&body, "{\"agents\":true,\"uses\":%ld%s", n, args_has(cli->args, "ingress") ? ",\"ingress\":true" : "");
     buf_printf(&body, ttl ? ",\"ttl\":\"%s\"}" : "}", ttl);
     struct api *api = cli_api(cli, &err);
     if (!api || api_call(api, HTTP_METHOD_POST, "/v1/cluster/tokens", &body, &answer, NULL, &err))
@@ -202,13 +211,18 @@ static const struct command_row remove_row = {
     .name = "remove", .operands = "NODE…", .min = 1, .max = INT_MAX, .kind = OPERAND_NODE, .options = remove_options,
     .run = run_remove, .summary = "forget a node that is down, or whose host is lost for good",
 };
+static const struct command_row ingress = {
+    .name = "ingress", .operands = "NODE", .min = 1, .max = 1, .kind = OPERAND_NODE, .run = run_ingress,
+    .summary = "let a node that asks for it take requests from outside",
+};
 static const struct option_row token_options[] = {
     {"ttl", 0, "TIME", "How long the token can be used; default 1h.", NULL},
-    {"uses", 0, "N", "How many agents may join with it; default 1.", NULL}, {0}};
+    {"uses", 0, "N", "How many agents may join with it; default 1.", NULL},
+    {"ingress", 0, NULL, "Their nodes may take requests from outside, as `ingress: true` in agent.yaml asks.", NULL}, {0}};
 static const struct command_row token = {
     .name = "token", .options = token_options, .run = run_token, .summary = "make a token with which agents can join",
 };
-static const struct command_row *const subcommands[] = {&drain, &enable, &disable, &remove_row, &token, NULL};
+static const struct command_row *const subcommands[] = {&drain, &enable, &disable, &remove_row, &ingress, &token, NULL};
 
 const struct command_row cmd_node = {
     .name = "node", .summary = "maintenance of nodes; tokens for new ones", .subcommands = subcommands,

@@ -8,7 +8,7 @@ typedef int apply_fn(struct core *c, const void *payload, struct buf *body, stru
 apply_fn apply_job_submit, apply_job_delete;
 apply_fn apply_service_scale, apply_service_restart, apply_service_rollback, apply_service_delete;
 apply_fn apply_service_promote, apply_service_abort;
-apply_fn apply_node_register, apply_node_state, apply_node_remove, apply_node_fenced;
+apply_fn apply_node_register, apply_node_state, apply_node_remove, apply_node_fenced, apply_node_ingress;
 apply_fn apply_alloc_report, apply_alloc_stop, apply_alloc_restart, apply_alloc_pause, apply_alloc_resume;
 apply_fn apply_decide;
 apply_fn apply_member_set, apply_member_remove, apply_join_token, apply_event;

@@ -6,6 +6,8 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "core/apply.h"
+#include "core/command.h"
+#include "core/ingress_right.h"
 
 #define AUTHORITIES_MOST 8u
 #define ID_DIGITS 64
@@ -143,7 +145,9 @@ int apply_enrol(struct core *c, const void *payload, struct buf *body, struct er
     const struct command_enrol *p = payload;
     if (core_check_enrol(c, p, c->now, err))
         return -1;
-    state_use_token(c, &(struct token_use){p->token_id, p->token_hash, p->name, p->agent});
+    const struct join_token *t = state_use_token(c, &(struct token_use){p->token_id, p->token_hash, p->name, p->agent});
+    if (p->agent && core_level(c) >= INGRESS_RIGHT_LEVEL)
+        ingress_right_set(c, p->name, t->ingress);
     state_event(c, (struct event_text){.kind = p->agent ? "node" : "server", .subject = p->name},
                 "it gets a certificate, by join token %s", p->token_id);
     return 0;

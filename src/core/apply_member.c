@@ -65,14 +65,15 @@ int state_check_token(const struct core *c, const struct token_use *u, int64_t n
     return 0;
 }
 
-void state_use_token(struct core *c, const struct token_use *u)
+const struct join_token *state_use_token(struct core *c, const struct token_use *u)
 {
     struct join_token *t = &find_token(c, u->id)->t;
     if (t->used_by && !strcmp(t->used_by, u->by))
-        return;
+        return t;
     mem_set_string(&t->used_by, u->by);
     t->used_at = c->now;
     t->used++;
+    return t;
 }
 
 void state_end_shared_tokens(struct core *c)

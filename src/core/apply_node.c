@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "core/apply.h"
 #include "core/ingress.h"
+#include "core/ingress_right.h"
 #include "core/network.h"
 #include "core/slots.h"
 
@@ -106,6 +107,16 @@ static void take_facts(struct core *c, struct node_entry *e, const struct node *
     }
 }
 
+static void set_refused(struct core *c, struct node_entry *e, bool refused)
+{
+    if (e->ingress_refused == refused)
+        return;
+    e->ingress_refused = refused;
+    state_touch_node(c, e);
+    if (refused)
+        state_event(c, (struct event_text){.kind = "node", .subject = e->n.name, .node = e->n.id}, "ingress: " INGRESS_REFUSED, e->n.name);
+}
+
 int apply_node_register(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_node_register *p = payload;
@@ -118,9 +129,32 @@ int apply_node_register(struct core *c, const void *payload, struct buf *body, s
                          p->node.name, (long long)p->tasks, p->cluster, c->clusters.v[0]);
     struct node_entry *e = state_node(c, p->node.id);
     struct node facts = p->node;             /* borrowed, but for its network */
+    if (p->by_right)
+        facts.ingress = ingress_right_claim(c, facts.name, e, facts.ingress);
     network_resolve(c, e, &p->node.network, &p->network, &facts.network);
     take_facts(c, e, &facts);
     type_clear(&node_network_type, &facts.network);
+    set_refused(c, state_node(c, p->node.id), p->node.ingress && !facts.ingress);
+    return 0;
+}
+
+int apply_node_ingress(struct core *c, const void *payload, struct buf *body, struct error *err)
+{
+    const struct command_node *p = payload;
+    struct node_entry *n = state_node(c, p->node_id);
+    if (!n)
+        return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
+    if (!n->ingress_refused && !n->n.ingress)
+        return error_set(err, ERROR_CONFLICT, "node %s does not ask for requests from outside: set `ingress: true` in its agent.yaml "
+                         "first", n->n.name);
+    ingress_right_set(c, n->n.name, true);
+    if (!n->ingress_refused)
+        return 0;
+    n->ingress_refused = false;
+    n->n.ingress = true;
+    ingress_node_changed(c, n);
+    state_touch_node(c, n);
+    state_event_by_actor(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "it may take requests from outside");
     return 0;
 }
 
@@ -217,8 +251,10 @@ int apply_node_remove(struct core *c, const void *payload, struct buf *body, str
     state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed%s",
                 p->revoked_until ? "; its certificate is not believed any more" : "");
     authority_revoke_name(c, n->n.name, "agent", p->revoked_until);
-    if (p->revoked_until)
+    if (p->revoked_until) {
         state_end_shared_tokens(c);
+        ingress_right_set(c, n->n.name, false);
+    }
     node_forget(c, n);
     return 0;
 }

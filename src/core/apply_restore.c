@@ -86,6 +86,8 @@ static void keep(struct core *c, struct kept *k)
     c->access.authorities = (struct authority_list){0};
     k->members.access.revoked = c->access.revoked;
     c->access.revoked = (struct revocation_list){0};
+    k->members.access.ingress_nodes = c->access.ingress_nodes;
+    c->access.ingress_nodes = (struct kv_list){0};
     struct key_entry *key;
     while ((key = keys_take(c)))
         TAILQ_INSERT_TAIL(&k->members.key_order, key, link);
@@ -113,6 +115,8 @@ static void put_back(struct core *c, struct kept *k)
     c->access.authorities = k->members.access.authorities;
     list_clear((struct list *)&c->access.revoked, &revocation_type);
     c->access.revoked = k->members.access.revoked;
+    kv_clear(&c->access.ingress_nodes);
+    c->access.ingress_nodes = k->members.access.ingress_nodes;
     struct key_entry *key, *same;
     while ((key = TAILQ_FIRST(&k->members.key_order))) {
         TAILQ_REMOVE(&k->members.key_order, key, link);

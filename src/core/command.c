@@ -19,7 +19,8 @@ ROWS(command_service_promote, STRING(command_service_promote, service, 1), INT(c
 ROWS(command_service_delete, STRING(command_service_delete, service, 1), BOOL(command_service_delete, purge, 2));
 ROWS(command_node, STRING(command_node, node_id, 1), INT(command_node, revoked_until, 2));
 ROWS(command_node_register, OBJECT(command_node_register, node, 1, node), STRING(command_node_register, cluster, 2),
-     INT(command_node_register, tasks, 3), OBJECT(command_node_register, network, 4, cluster_network));
+     INT(command_node_register, tasks, 3), OBJECT(command_node_register, network, 4, cluster_network),
+     BOOL(command_node_register, by_right, 5));
 ROWS(command_node_state, STRING(command_node_state, node_id, 1), INT(command_node_state, state, 2),
      STRING(command_node_state, reason, 3));
 ROWS(command_node_fenced, STRING(command_node_fenced, node_id, 1), TIME(command_node_fenced, since, 2));
@@ -165,6 +166,7 @@ static const struct {
     [COMMAND_ALLOC_PAUSE] = {"alloc_pause", &command_alloc_type, 5},
     [COMMAND_ALLOC_RESUME] = {"alloc_resume", &command_alloc_type, 5},
     [COMMAND_NODE_FENCED] = {"node_fenced", &command_node_fenced_type, LEASE_LEVEL},
+    [COMMAND_NODE_INGRESS] = {"node_ingress", &command_node_type, INGRESS_RIGHT_LEVEL},
 };
 
 const struct type *command_payload_type(enum command_kind kind)

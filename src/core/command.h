@@ -48,12 +48,13 @@ enum command_kind {
     COMMAND_ALLOC_PAUSE = 54,      /* struct command_alloc */
     COMMAND_ALLOC_RESUME = 55,     /* struct command_alloc */
     COMMAND_NODE_FENCED = 56,      /* struct command_node_fenced */
+    COMMAND_NODE_INGRESS = 57,     /* struct command_node: it may take requests from outside */
     COMMAND_KIND_COUNT
 };
 
 /* Raised by each release that has new kinds, or fields that older releases must not pass over; a kind is proposed only
  * once all servers know its level (core_level). */
-#define COMMAND_LEVEL 5
+#define COMMAND_LEVEL 6
 #define NETWORK_LEVEL 4            /* of the network in node_register, and addresses in alloc_report */
 #define CHECKS_IN_PLACE_LEVEL 4    /* below it replicas are replaced for other checks, and all servers must come to the same state */
 #define BALLOON_LEVEL 5            /* of config.balloon_mb in job_submit */
@@ -62,6 +63,7 @@ enum command_kind {
 #define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
 #define NAMESPACES_LEVEL 5         /* of qualified names, and of namespaces in jobs and roles */
 #define SCALE_STAYS_LEVEL 5        /* below it a rollback goes back to the count of a version, too */
+#define INGRESS_RIGHT_LEVEL 6      /* of ingress in join tokens and by_right in node_register; below it agents have their word */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */
 extern const int64_t command_level;
@@ -93,8 +95,8 @@ struct command_service_delete { char *service; bool purge; };
  * agents are over, too. 0: they stay good. */
 struct command_node { char *node_id; int64_t revoked_until; };
 /* From agent_hello; state and indexes are ignored. Refused when the node runs tasks of another cluster. network: as the
- * leader's configuration has it. */
-struct command_node_register { struct node node; char *cluster; int64_t tasks; struct cluster_network network; };
+ * leader's configuration has it. by_right: it is an ingress node only with the right to be one (ingress_right.h). */
+struct command_node_register { struct node node; char *cluster; int64_t tasks; struct cluster_network network; bool by_right; };
 struct command_node_state { char *node_id; int64_t state /* enum node_state */; char *reason; };
 /* Whatever the node ran with volumes that other nodes have too has ended: its lease is over, since it was down from `since`
  * (state_since) on. Refused when it is not down any more, or again. */

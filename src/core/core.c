@@ -74,6 +74,7 @@ static apply_fn *const appliers[COMMAND_KIND_COUNT] = {
     [COMMAND_AGENT_TOKEN] = apply_join_token,
     [COMMAND_NAMESPACE_PUT] = apply_namespace_put,
     [COMMAND_NAMESPACE_DELETE] = apply_namespace_delete,
+    [COMMAND_NODE_INGRESS] = apply_node_ingress,
 };
 
 static void apply_command(struct core *c, const struct command *cmd, struct core_result *result)

@@ -9,6 +9,7 @@
 #include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
+#include "core/ingress_right.h"
 #include "model/ingress_rules.h"
 #include "model/namespace.h"
 #include "model/secret.h"
@@ -432,6 +433,7 @@ void core_ingress_problems(const struct core *c, const char *service, const char
 {
     const struct service_entry *s = service ? state_service(c, service) : NULL;
     const struct node_entry *n;
+    struct node_entry *e;
     bool any = false;
     *out = (struct ingress_problem_list){0};
     if (service && (!s || s->stopped || !s->current->v.spec.ingress.n))
@@ -443,6 +445,9 @@ void core_ingress_problems(const struct core *c, const char *service, const char
         if (!node_id || !strcmp(n->n.id, node_id))
             add_problems_of_node(n, s, out);
     }
-    if (s && !any)
+    RB_FOREACH(e, node_id_tree, (struct node_id_tree *)&c->nodes)
+        if (e->ingress_refused && is_live(e) && (!node_id || !strcmp(e->n.id, node_id)))
+            add_problem(out, e->n.name, mem_printf(INGRESS_REFUSED, e->n.name));
+    if (s && !any && !out->n)
         add_problem(out, "", mem_strdup("no node takes requests from outside: set `ingress: true` in the agent.yaml of those that are to"));
 }

@@ -26,7 +26,8 @@ ROWS(alloc_entry, OBJECT(alloc_entry, a, 1, alloc), UINT(alloc_entry, report_seq
 TABLE(alloc_entry, alloc_entry_rows, "");
 ROWS(node_entry, OBJECT(node_entry, n, 1, node), INT(node_entry, wanted_state, 2), UINT(node_entry, work_index, 3),
      UINT(node_entry, gone_floor, 4), UINT(node_entry, ingress_applied, 5), STRING(node_entry, ingress_problem, 6),
-     OBJECT(node_entry, acme, 7, acme_report), UINT(node_entry, challenges_index, 8));
+     OBJECT(node_entry, acme, 7, acme_report), UINT(node_entry, challenges_index, 8),
+     BOOL(node_entry, ingress_refused, 9));
 TABLE(node_entry, node_entry_rows, "");
 ROWS(version_entry, OBJECT(version_entry, v, 1, service_version), UINT(version_entry, epoch, 2));
 TABLE(version_entry, version_entry_rows, "");

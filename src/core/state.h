@@ -83,6 +83,7 @@ struct node_entry {
     char *ingress_problem;              /* why it does not follow a newer one; NULL: it does */
     struct acme_report acme;            /* what it said of its certificates last */
     uint64_t challenges_index;          /* of the ingress table with its challenges */
+    bool ingress_refused;               /* it asks to be an ingress node, and has not the right */
     /* derived */
     uint64_t network_index;             /* when what its agent must know of replicas for its machines changed */
     double used_cpus; int64_t used_memory_mb, used_disk_mb;
@@ -308,7 +309,7 @@ void state_remove_token(struct core *c, struct token_entry *t);
 /* A join token in somebody's hand: by is the server's id or the node's name. */
 struct token_use { const char *id, *hash, *by; bool agent; };
 int state_check_token(const struct core *c, const struct token_use *u, int64_t now, struct error *err);
-void state_use_token(struct core *c, const struct token_use *u);       /* one that was checked */
+const struct join_token *state_use_token(struct core *c, const struct token_use *u);       /* one that was checked */
 /* A node was removed: join tokens that several agents may use, and one did, are over; it may have joined by any of them, and
  * could join by it under another name. */
 void state_end_shared_tokens(struct core *c);

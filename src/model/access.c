@@ -282,6 +282,7 @@ static const struct field access_fields[] = {
     LIST(access, authorities, 4, authority, .help = "Authorities of the cluster's certificates."),
     LIST(access, revoked, 5, revocation, .help = "Certificates that are believed no more."),
     LIST(access, namespaces, 6, namespace, .help = "Namespaces."),
+    MAP(access, ingress_nodes, 7, .help = "Names of nodes, and whether they may take requests from outside: yes or no."),
     {0},
 };
 TABLE(access, access_fields, "Who may do what.");

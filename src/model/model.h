@@ -263,6 +263,7 @@ struct join_token {
     char *created_by, *used_by;      /* used_by: who joined with it last, a server's id or an agent's node; NULL: not used */
     int64_t created_at, expires_at, used_at;
     bool agents;                     /* it is for agents */
+    bool ingress;                    /* whose nodes may take requests from outside */
     int64_t uses;                    /* by so many; 0: one */
     int64_t used;                    /* by so many already */
 };
@@ -307,6 +308,7 @@ struct access {
     struct authority_list authorities;
     struct revocation_list revoked;
     struct namespace_list namespaces;      /* beside default, and default when it has a quota */
+    struct kv_list ingress_nodes;          /* by name, whether they may take requests from outside: "yes", "no" */
 };
 
 /* --- secrets: model/secret.h --- */

@@ -249,6 +249,7 @@ static const struct field join_token_fields[] = {
     BOOL(join_token, agents, 8, .help = "It is for agents."),
     INT(join_token, uses, 9, .help = "How many may join with it."),
     INT(join_token, used, 10, .help = "How many did."),
+    BOOL(join_token, ingress, 11, .help = "Their nodes may take requests from outside."),
     {0},
 };
 TABLE(join_token, join_token_fields, "Lets one server join the cluster, once, or some agents.");

@@ -23,7 +23,7 @@ API_PREPARE(api_service_promote); API_PREPARE(api_service_abort);
 API_PREPARE(api_service_delete);
 API_READ(api_service_patch); API_READ(api_service_deploy);
 API_READ(api_alloc_stop); API_READ(api_alloc_restart); API_READ(api_alloc_pause); API_READ(api_alloc_resume);
-API_READ(api_node_drain); API_READ(api_node_enable); API_READ(api_node_disable); API_READ(api_node_lost);
+API_READ(api_node_drain); API_READ(api_node_enable); API_READ(api_node_disable); API_READ(api_node_lost); API_READ(api_node_ingress);
 API_READ(api_node_delete);
 
 /* api_namespace.c */

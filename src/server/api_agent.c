@@ -3,6 +3,7 @@
 #include "base/timefmt.h"
 #include "core/command.h"
 #include "server/api.h"
+#include "server/authority.h"
 
 /* A node that is down has to register again. */
 static int check_node(struct control *c, const char *node_id, struct error *err)
@@ -32,6 +33,14 @@ static const struct cluster_network *network(const struct control *c)
     return core_level(c->core) >= NETWORK_LEVEL && c->config->network.range ? &c->config->network : &none;
 }
 
+/* Where nobody proves who he is, an agent has its word; and where the founders have not made the cluster's authority yet: who
+ * is in by then shares their secret. */
+static bool ingress_by_right(const struct control *c, const struct request *r)
+{
+    bool founding = c->credentials && !authority_hash(c);
+    return !r->who.any_node && !founding && core_level(c->core) >= INGRESS_RIGHT_LEVEL;
+}
+
 API_READ(api_agent_register)
 {
     const struct agent_hello *hello = r->body;
@@ -43,6 +52,7 @@ API_READ(api_agent_register)
         payload.node.network = (struct node_network){0};
     if (core_level(c->core) < LEASE_LEVEL)
         payload.node.volume_lease_ms = 0;
+    payload.by_right = ingress_by_right(c, r);
     if (hello->node.volume_lease_ms && hello->node.volume_lease_ms < c->config->node_grace_ms)
         return error_set(err, ERROR_INVALID, "volume_lease of this agent is shorter than the servers' node_grace (%llds): a pause that "
                          "takes no node down would end its tasks; set it to more", (long long)(c->config->node_grace_ms / 1000));
@@ -154,7 +164,7 @@ API_READ(api_agent_ingress)
     if (check_node(c, id, err))
         return -1;
     if (!core_node(c->core, id)->ingress)
-        return error_set(err, ERROR_DENIED, "node %.64s is no ingress node", id);
+        return error_set(err, ERROR_DENIED, "node %.64s is no ingress node, or nobody let it be one (mt node ingress)", id);
     core_agent_ingress(c->core, &table);
     type_to_json(&agent_ingress_type, &table, &r->answer.body);
     type_clear(&agent_ingress_type, &table);

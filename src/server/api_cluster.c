@@ -166,6 +166,8 @@ API_READ(api_join_token)
     char secret[SECRET_SIZE], hash[SECRET_HASH_SIZE];
     if (!body->agents && body->uses > 1)
         return error_set(err, ERROR_INVALID, "uses: a token for servers lets one in");
+    if (!body->agents && body->ingress)
+        return error_set(err, ERROR_INVALID, "ingress: is of tokens for agents");
     secret_new(secret);
     secret_hash(secret, hash);
     t = (struct join_token_text){.id = id_new(), .secret = mem_strdup(secret), .ca_hash = mem_strdup(authority_hash(c))};
@@ -174,7 +176,8 @@ API_READ(api_join_token)
         str_list_add(&t.addresses, m->address);
     struct command_join_token payload = {
         .token = {.id = t.id, .secret_hash = hash, .expires_at = time_now_ms() + body->ttl_ms, .agents = body->agents,
-                  .uses = body->uses > 1 ? body->uses : 0}};
+                  .uses = body->uses > 1 ? body->uses : 0, .ingress = body->ingress}};
+    r->command_level = body->ingress ? INGRESS_RIGHT_LEVEL : 0;
     /* Older servers would take one of an agent for one of a server. */
     request_command(r, body->agents ? COMMAND_AGENT_TOKEN : COMMAND_JOIN_TOKEN, &payload);
     free(r->secret);

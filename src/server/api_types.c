@@ -201,6 +201,7 @@ static const struct field token_request_fields[] = {
     FIELD(token_request, 2, FIELD_BOOL, agents, .help = "true: for agents; else for servers."),
     FIELD(token_request, 3, FIELD_INT, uses, .default_text = "1", .min = 1, .max = 10000,
           .help = "How many agents may join with it; servers: 1."),
+    FIELD(token_request, 4, FIELD_BOOL, ingress, .help = "Their nodes may take requests from outside: `ingress: true` in agent.yaml counts."),
     {0},
 };
 TYPE(token_request, "What a join token shall be.");

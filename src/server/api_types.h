@@ -52,7 +52,7 @@ struct join_request { char *id, *name, *address, *raft_address, *version; int64_
 struct join_result { char *cluster_id, *membership; };
 struct enter_request { char *token; };
 struct transfer_request { char *to; };
-struct token_request { int64_t ttl_ms; bool agents; int64_t uses; };
+struct token_request { int64_t ttl_ms; bool agents; int64_t uses; bool ingress; };
 struct token_result { char *token; int64_t expires_at; };
 /* name, and how long it is good; ttl_ms 0: until it is revoked. */
 struct access_request { char *name; struct str_list roles; int64_t ttl_ms; };

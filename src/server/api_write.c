@@ -336,6 +336,16 @@ API_READ(api_node_lost)
     return node_command(c, r, NODE_DOWN, err);
 }
 
+API_READ(api_node_ingress)
+{
+    const struct node *n = control_find_node(c, r->params[0], err);
+    if (!n)
+        return -1;
+    struct command_node payload = {.node_id = n->id};
+    request_command(r, COMMAND_NODE_INGRESS, &payload);
+    return 0;
+}
+
 API_READ(api_node_delete)
 {
     const struct node *n = control_find_node(c, r->params[0], err);

@@ -135,6 +135,9 @@ const struct route routes[] = {
     POST("/v1/nodes/{node}/lost", RIGHT_DRAIN, WITH_REASON, .write = api_node_lost, .response = &write_result_type,
          .help = "Takes a node that is silent for down, at once, also while nodes are waited for since most fell silent "
                  "together: its host does not come back. What it ran starts on other nodes."),
+    POST("/v1/nodes/{node}/ingress", RIGHT_CLUSTER, .write = api_node_ingress, .response = &write_result_type,
+         .help = "Lets a node that asks for it (`ingress: true` in its agent.yaml) take requests from outside: it is told of every "
+                 "route, and gets the keys of certificates."),
     GET("/v1/nodes/{node}/containers/{container}", RIGHT_ADOPT, .place = PLACE_MEMBER, .response = &found_container_type,
         .read = proxy_container_read, .respond = proxy_respond,
         .help = "A container that runs on a node without Mentat, by name or id, as the service that it would be."),

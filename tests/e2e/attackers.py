@@ -315,6 +315,14 @@ class Attackers(unittest.TestCase):
         with self.refused("mentat_agent_denied_total", "its certificate is not a server's"):
             answer = call(self.agents[0].port, "GET", f"/v1/allocs/{alloc}/logs", timeout=10, tls=self.nameless(*cert))
             self.assertEqual(answer.status, 403)
+        # What only ingress nodes get is not had by asking for it.
+        facts = self.server().get(f"/v1/nodes/{n2}").json
+        self.assertEqual(self.ask(0, "POST", "/v1/agent/register", {"node": {**facts, "ingress": True}}, cert=cert).status, 200)
+        self.assertIn("mt node ingress n2", self.server().get(f"/v1/nodes/{n2}").json["ingress_problems"][0])
+        for i in range(3):
+            self.denied("is no ingress node", i, "GET", f"/v1/agent/ingress?node={n2}", cert=cert)
+            self.denied("is no ingress node", i, "GET", f"/v1/agent/certificate?node={n2}&secret=key", cert=cert)
+        self.assertEqual(self.ask(0, "POST", "/v1/agent/register", {"node": facts}, cert=cert).status, 200)
         now = next(a for a in self.server().items("/v1/allocs?service=victim") if a["id"] == alloc)
         self.assertEqual(now["state"], "running")
         # Its own agent gets what the others did not.

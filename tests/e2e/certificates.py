@@ -163,7 +163,8 @@ class Certificates(unittest.TestCase):
         server = cluster.leader()
         status = self.status(server)
         self.assertEqual(sorted(a["state"] for a in status["authorities"]), ["leaving", "signing"])
-        agent = self.agent(server, "n1", servers=cluster.addresses, join_token_file=self.auto.secret).start()
+        outside = {"ingress": "true", "proxy.haproxy": "/nonexistent"}
+        agent = self.agent(server, "n1", servers=cluster.addresses, join_token_file=self.auto.secret, **outside).start()
         wait_for(lambda: server.items("/v1/nodes"), 20, "the node")
         wait_for(lambda: self.settled(server), 20, "certificates of the cluster's own authority")
         wait_log(agent.process, "this agent has a new certificate")
@@ -178,8 +179,11 @@ class Certificates(unittest.TestCase):
         alive = cluster.leader()
         token = self.auto.mt(alive, "node", "token", "-q")
         self.assertEqual(token.returncode, 0, token.stderr)
-        second = self.agent(alive, "n2", servers=cluster.addresses, join_token_file=self.auto.file("n2", token.stdout.strip())).start()
+        second = self.agent(alive, "n2", servers=cluster.addresses, join_token_file=self.auto.file("n2", token.stdout.strip()),
+                            **outside).start()
         wait_for(lambda: len(alive.items("/v1/nodes")) == 2, 20, "the second node")
+        # Who has the secret may be what it says; who came by a token may what that says.
+        self.assertEqual({n["name"]: n.get("ingress", False) for n in alive.items("/v1/nodes")}, {"n1": True, "n2": False})
         self.assertEqual(alive.post("/v1/jobs", job("web", exec_service("web", 2))).status, 200)
         wait_for(lambda: len([a for a in alive.items("/v1/allocs") if a["state"] == "running"]) == 2, 30, "two replicas")
         self.assertIn("/", self.auto.mt(alive, "exec", "web/0", "--", "/bin/pwd").stdout)
@@ -514,7 +518,8 @@ class Certificates(unittest.TestCase):
         # An agent; its token is no good a second time, nor its name while it lives.
         agent = self.agent(first, "n1", join_token_file=self.auto.file("agent", agents)).start()
         wait_for(lambda: first.items("/v1/nodes"), 20, "the node")
-        thief = self.agent(first, "n2", join_token_file=self.auto.file("thief", agents)).start()
+        outside = {"ingress": "true", "proxy.haproxy": "/nonexistent"}
+        thief = self.agent(first, "n2", join_token_file=self.auto.file("thief", agents), **outside).start()
         wait_log(thief.process, "the join token was used already, by node n1")
         double = Agent(first, "n1", bind="127.0.0.1", tls="auto",
                        join_token_file=self.auto.file("double", self.auto.mt(first, "node", "token", "-q").stdout.strip()))
@@ -523,19 +528,35 @@ class Certificates(unittest.TestCase):
         double.kill()
         double.sweep()
         # What it waits for may come later.
-        self.auto.file("thief", self.auto.mt(first, "node", "token", "-q").stdout.strip())
+        self.auto.file("thief", self.auto.mt(first, "node", "token", "--ingress", "-q").stdout.strip())
         wait_for(lambda: len(first.items("/v1/nodes")) == 2, 20, "the second node")
         self.assertTrue(agent.process.alive())
         # A token that was not copied to its end is no founding secret, and one that is none of this cluster's lets nobody in; a
         # token in its place does.
         stranger = self.agent(first, "n3", servers=f"127.0.0.1:{first.port}",
-                              join_token_file=self.auto.file("stranger", agents.split("@")[0])).start()
+                              join_token_file=self.auto.file("stranger", agents.split("@")[0]), **outside).start()
         wait_log(stranger.process, "this join token lacks the servers' addresses")
         self.auto.file("stranger", "f" * 32)
         wait_log(stranger.process, "certificate is refused")
         self.auto.file("stranger", self.auto.mt(first, "node", "token", "-q").stdout.strip())
         wait_for(lambda: len(first.items("/v1/nodes")) == 3, 20, "the third node")
+        self.check_who_takes_requests_from_outside(first)
         self.check_who_was_removed(first, second, agent)
+
+    def check_who_takes_requests_from_outside(self, first):
+        """n2 and n3 ask for it, n2's token allows it."""
+        def node(name):
+            return first.get("/v1/nodes/" + name).json
+        self.assertTrue(node("n2")["ingress"])
+        self.assertFalse(node("n3").get("ingress"))
+        self.assertEqual(node("n3")["ingress_problems"], ["its agent.yaml says `ingress: true`, but nobody let it take requests from "
+                                                          "outside: mt node ingress n3"])
+        plain = self.auto.mt(first, "node", "ingress", "n1")
+        self.assertEqual((plain.returncode, "set `ingress: true` in its agent.yaml first" in plain.stderr), (1, True), plain.stderr)
+        self.assertEqual(self.auto.mt(first, "node", "ingress", "n3").returncode, 0)
+        self.assertTrue(node("n3")["ingress"])
+        # By itself it asks again, and gets the routes.
+        wait_for(lambda: "/nonexistent: there is no such" in "".join(node("n3").get("ingress_problems", [])), 40, "the word of n3's proxy")
 
     def check_who_was_removed(self, first, second, agent):
         """A certificate that is good for days is worth nothing once its node or server was removed."""
