@@ -110,7 +110,8 @@ int core_agent_work(const struct core *c, const char *node_id, uint64_t since, s
 /* What the proxy of an ingress node has to know: the whole table, as of the last change of it. */
 void core_agent_ingress(const struct core *c, struct agent_ingress *out);
 
-/* What keeps ways in of this service from working (NULL: of any), as the ingress nodes say, or the one of this id. Owned. */
+/* What keeps ways in of this service from working (NULL: of any; then whose each is stands there, "" for one that is gone), as
+ * the ingress nodes say, or the one of this id. Owned. */
 void core_ingress_problems(const struct core *c, const char *service, const char *node_id, struct ingress_problem_list *out);
 
 /* What a node's agent has to know of the network of microVMs: all of it, as of the last change for this node. */

@@ -80,7 +80,7 @@ static void add_ingress_problems(const struct core *c, const char *service, stru
     struct ingress_problem_list problems;
     core_ingress_problems(c, service, NULL, &problems);
     buf_add_string(json, ",\"ingress_problems\":");
-    list_to_json(&ingress_problem_type, (struct list *)&problems, json);
+    list_show_json(&ingress_problem_type, (struct list *)&problems, json);
     list_clear((struct list *)&problems, &ingress_problem_type);
 }
 

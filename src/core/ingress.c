@@ -9,6 +9,7 @@
 #include "core/analysis.h"
 #include "core/apply.h"
 #include "core/beside.h"
+#include "core/command.h"
 #include "core/ingress_right.h"
 #include "model/ingress_rules.h"
 #include "model/namespace.h"
@@ -16,6 +17,7 @@
 
 #define WEIGHT_EVEN 100
 #define WEIGHT_MOST 256
+#define PARTS_TOLD 16                  /* of one report's problem */
 
 void ingress_set_changed(struct core *c, struct service_entry *s)
 {
@@ -188,6 +190,39 @@ static bool note_idle(struct core *c, const struct node_entry *n, const struct i
     return true;
 }
 
+static bool was_told(const char *before, const char *part)
+{
+    bool told = false;
+    for (char *service, *other; ingress_problem_next(&before, &service, &other); free(service), free(other))
+        told |= !strcmp(other, part);
+    return told;
+}
+
+/* An event for each service, since who may look at one may not look at all. */
+static void tell_problem(struct core *c, const struct node_entry *n, const char *before, const char *now)
+{
+    struct event_text what = {.kind = "node", .subject = n->n.name, .node = n->n.id};
+    bool apart = core_level(c) >= INGRESS_APART_LEVEL;
+    int told = 0;
+    if (!now || !apart)
+        state_event(c, what, "ingress: %s", now ? now : "it follows again");
+    for (char *service, *part; now && apart && ingress_problem_next(&now, &service, &part); free(service), free(part)) {
+        CLEANUP_FREE char *text = ingress_problem_in_short(part);
+        what.service = service;
+        if (told < PARTS_TOLD && !was_told(before ? before : "", part) && ++told)
+            state_event(c, what, "ingress: %s", text);
+    }
+}
+
+static void take_problem(struct core *c, struct node_entry *n, const char *now)
+{
+    if (text_same(now, n->ingress_problem))
+        return;
+    tell_problem(c, n, n->ingress_problem, now);
+    mem_set_string(&n->ingress_problem, now);
+    state_touch_node(c, n);
+}
+
 /* Late, repeated and reordered reports do no harm: a proxy does not go back to an older table, and what has no connection
  * and gets none stays so. */
 int apply_ingress_report(struct core *c, const void *payload, struct buf *body, struct error *err)
@@ -209,12 +244,7 @@ int apply_ingress_report(struct core *c, const void *payload, struct buf *body, 
     for (uint32_t i = 0; i < p->measures.n; i++)
         analysis_take(c, n, &p->measures.v[i]);
     acme_take(c, n, &p->acme);
-    if (!text_same(p->problem, n->ingress_problem)) {
-        mem_set_string(&n->ingress_problem, p->problem);
-        state_touch_node(c, n);
-        state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "ingress: %s",
-                    p->problem ? p->problem : "it follows again");
-    }
+    take_problem(c, n, p->problem);
     acme_follow(c);
     if (news)
         wake_waiting(c);
@@ -404,28 +434,45 @@ void core_agent_ingress(const struct core *c, struct agent_ingress *out)
 
 /* --- what does not work --- */
 
-static void add_problem(struct ingress_problem_list *out, const char *node, char *problem)
+/* problem is the list's from then on. */
+static void add_problem(struct ingress_problem_list *out, const char *node, const char *service, char *problem)
 {
     struct ingress_problem *p = list_add_zero((struct list *)out, &ingress_problem_type);
-    *p = (struct ingress_problem){.node = mem_strdup(node), .problem = problem};
+    *p = (struct ingress_problem){.node = mem_strdup(node), .problem = problem, .service = mem_strdup(service)};
 }
 
-static bool serves_host(const struct ingress_list *ways, const char *host)
+static bool serves_host(const struct service_entry *s, const char *host)
 {
-    for (uint32_t i = 0; i < ways->n; i++)
+    const struct ingress_list *ways = &s->current->v.spec.ingress;
+    for (uint32_t i = 0; i < ways->n && !s->stopped; i++)
         if (ways->v[i].tls && ways->v[i].host && !strcmp(ways->v[i].host, host))
             return true;
     return false;
 }
 
-static void add_problems_of_node(const struct node_entry *n, const struct service_entry *s, struct ingress_problem_list *out)
+const char *ingress_service_of_host(const struct core *c, const char *host)
 {
-    if (n->ingress_problem && (!s || ingress_problem_concerns(n->ingress_problem, s->name)))
-        add_problem(out, n->n.name, mem_strdup(n->ingress_problem));
+    struct service_entry *s;
+    RB_FOREACH(s, service_tree, (struct service_tree *)&c->services)
+        if (serves_host(s, host))
+            return s->name;
+    return NULL;
+}
+
+/* s NULL: of any. Of one service's own is told nothing of others. */
+static void add_problems_of_node(const struct core *c, const struct node_entry *n, const struct service_entry *s,
+                                 struct ingress_problem_list *out)
+{
+    const char *at = n->ingress_problem ? n->ingress_problem : "";
+    for (char *service, *part; ingress_problem_next(&at, &service, &part); free(service), free(part))
+        if (!s || !service || !strcmp(service, s->name))
+            add_problem(out, n->n.name, service, s ? ingress_problem_in_short(part) : mem_strdup(part));
     for (uint32_t i = 0; i < n->acme.certificates.n; i++) {
         const struct acme_certificate *a = &n->acme.certificates.v[i];
-        if (a->problem && (!s || serves_host(&s->current->v.spec.ingress, a->host)))
-            add_problem(out, n->n.name, mem_printf("certificate for %s: %s", a->host, a->problem));
+        if (!a->problem || (s && !serves_host(s, a->host)))
+            continue;
+        const char *of = s ? s->name : ingress_service_of_host(c, a->host);
+        add_problem(out, n->n.name, of ? of : "", mem_printf("certificate for %s: %s", a->host, a->problem));
     }
 }
 
@@ -443,11 +490,11 @@ void core_ingress_problems(const struct core *c, const char *service, const char
             continue;
         any = true;
         if (!node_id || !strcmp(n->n.id, node_id))
-            add_problems_of_node(n, s, out);
+            add_problems_of_node(c, n, s, out);
     }
     RB_FOREACH(e, node_id_tree, (struct node_id_tree *)&c->nodes)
         if (e->ingress_refused && is_live(e) && (!node_id || !strcmp(e->n.id, node_id)))
-            add_problem(out, e->n.name, mem_printf(INGRESS_REFUSED, e->n.name));
+            add_problem(out, e->n.name, NULL, mem_printf(INGRESS_REFUSED, e->n.name));
     if (s && !any && !out->n)
-        add_problem(out, "", mem_strdup("no node takes requests from outside: set `ingress: true` in the agent.yaml of those that are to"));
+        add_problem(out, "", NULL, mem_strdup("no node takes requests from outside: set `ingress: true` in the agent.yaml of those that are to"));
 }

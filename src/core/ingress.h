@@ -15,6 +15,9 @@ void ingress_rebuild(struct core *c);                                   /* after
  * the service itself does not. */
 int ingress_admits(const struct core *c, const struct service *spec, const char *job, struct error *err);
 
+/* The service with TLS on this host, by its name; NULL: none. A host is of one namespace. */
+const char *ingress_service_of_host(const struct core *c, const char *host);
+
 /* True when each ingress node that lives has followed this table, or a newer one; also when there is none. */
 bool ingress_followed(const struct core *c, uint64_t index);
 

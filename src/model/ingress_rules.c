@@ -90,15 +90,25 @@ bool ingress_challenge_ok(const struct acme_challenge *a)
            && !a->token[strspn(a->token, BASE64URL)] && !a->answer[strspn(a->answer, BASE64URL ".")];
 }
 
-bool ingress_problem_concerns(const char *problem, const char *service)
+bool ingress_problem_next(const char **at, char **service, char **part)
 {
-    if (!text_has_prefix(problem, INGRESS_OF))
-        return true;
-    CLEANUP_FREE char *mark = mem_printf(INGRESS_OF "%s: ", service);
-    const char *at = strstr(problem, mark);
-    while (at && at != problem && at[-1] != ' ')
-        at = strstr(at + 1, mark);
-    return at != NULL;
+    static const char between[] = "; " INGRESS_OF;
+    const char *from = *at, *name = from + strlen(INGRESS_OF);
+    if (!*from)
+        return false;
+    bool of_one = text_has_prefix(from, INGRESS_OF) && strstr(name, ": ");
+    const char *end = of_one ? strstr(name, between) : NULL;
+    size_t len = end ? (size_t)(end - from) : strlen(from);
+    *service = of_one ? mem_strndup(name, (size_t)(strstr(name, ": ") - name)) : NULL;
+    *part = mem_strndup(from, len);
+    *at = end ? end + strlen("; ") : from + len;
+    return true;
+}
+
+char *ingress_problem_in_short(const char *part)
+{
+    const char *words = text_has_prefix(part, INGRESS_PROXY) ? strstr(part, ": ") : NULL;
+    return mem_strndup(part, words ? (size_t)(words - part) : strlen(part));
 }
 
 char *ingress_claim(const struct ingress *i)

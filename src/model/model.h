@@ -400,7 +400,7 @@ struct ingress_route {
 };
 struct ingress_route_list { struct ingress_route *v; uint32_t n; };
 /* What keeps a way in from working, as the ingress node of this name says; node "": there is none. */
-struct ingress_problem { char *node, *problem; };
+struct ingress_problem { char *node, *problem, *service; };      /* service NULL: of all of the node's */
 struct ingress_problem_list { struct ingress_problem *v; uint32_t n; };
 /* Whoever asks any ingress node for /.well-known/acme-challenge/TOKEN at this host gets the answer. ready: every one has it. */
 struct acme_challenge { char *host, *token, *answer; bool ready; };

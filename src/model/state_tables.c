@@ -421,6 +421,7 @@ TABLE(acme_challenge, acme_challenge_fields, "A challenge of ACME, of the kind h
 static const struct field ingress_problem_fields[] = {
     STRING(ingress_problem, node, 1, .help = "Name of the ingress node; empty: there is none."),
     STRING(ingress_problem, problem, 2, .help = "What does not work, and why."),
+    STRING(ingress_problem, service, 3, .flags = FIELD_QUALIFIED, .help = "Whose way in; none: all of the node's."),
     {0},
 };
 TABLE(ingress_problem, ingress_problem_fields, "What keeps a way in from working.");

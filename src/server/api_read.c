@@ -2,9 +2,11 @@
 #include <string.h>
 
 #include "base/timefmt.h"
+#include "model/ingress_rules.h"
 #include "server/api.h"
 #include "server/api_types.h"
 #include "server/page.h"
+#include "server/scope.h"
 
 #define EXPLAIN_LIMIT_DEFAULT 50
 #define EXPLAIN_LIMIT_MAX 1000
@@ -207,19 +209,29 @@ API_READ(api_nodes)
     return 0;
 }
 
+/* Those of services that he may read. */
+static void add_problems(const struct control *c, const struct request *r, struct node *shown)
+{
+    struct ingress_problem_list problems;
+    core_ingress_problems(c->core, NULL, shown->id, &problems);
+    for (uint32_t i = 0; i < problems.n; i++) {
+        const struct ingress_problem *p = &problems.v[i];
+        CLEANUP_FREE char *in_short = p->service || scope_sees_service(r, NULL) ? NULL : ingress_problem_in_short(p->problem);
+        if (!p->service || scope_sees_service(r, p->service))
+            str_list_add(&shown->ingress_problems, in_short ? in_short : p->problem);
+    }
+    list_clear((struct list *)&problems, &ingress_problem_type);
+}
+
 API_READ(api_node)
 {
     const struct node *n = control_find_node(c, r->params[0], err);
     if (!n)
         return -1;
     struct node shown = without_volumes(n);
-    struct ingress_problem_list problems = {0};
-    core_ingress_problems(c->core, NULL, n->id, &problems);
-    for (uint32_t i = 0; i < problems.n; i++)
-        str_list_add(&shown.ingress_problems, problems.v[i].problem);
+    add_problems(c, r, &shown);
     type_to_json(&node_type, &shown, &r->answer.body);
     str_list_clear(&shown.ingress_problems);
-    list_clear((struct list *)&problems, &ingress_problem_type);
     return 0;
 }
 

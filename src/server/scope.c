@@ -181,6 +181,11 @@ static const char *service_of(const struct type *type, const void *item)
     return NULL;
 }
 
+bool scope_sees_service(const struct request *r, const char *service)
+{
+    return is_open(r) || (service && *service && grant_allows_service(grant_of(r), r->route->right, service));
+}
+
 bool scope_sees_namespace(const struct request *r, const char *namespace)
 {
     return is_open(r) || grant_allows_in(grant_of(r), r->route->right, namespace);

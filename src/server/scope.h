@@ -7,5 +7,7 @@
 int scope_check(struct control *c, const struct request *r, struct error *err);
 /* Whether an item of a list may be seen. */
 bool scope_sees(const struct request *r, const struct type *type, const void *item);
+/* Whether a service may be, by its qualified name; "": one that is gone, NULL: all there are. */
+bool scope_sees_service(const struct request *r, const char *service);
 /* Whether something in this namespace may be. */
 bool scope_sees_namespace(const struct request *r, const char *namespace);

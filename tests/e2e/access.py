@@ -194,8 +194,34 @@ class Access(unittest.TestCase):
                         for name, token in (("team-a", a), ("team-b", b)))
         self.assertEqual((first.status, other.status), (200, 200))
         self.assertNotEqual(first.body, other.body)
+        self.nodes_tell_each_of_his_own(a, b)
         self.quotas_are_kept(a)
         self.namespaces_go(a, b)
+
+    def nodes_tell_each_of_his_own(self, a, b):
+        """An ingress node is for all, what it cannot serve is not."""
+        flags, node = self.authority.agent_flags("edge"), {"id": "f" * 12, "name": "edge", "ip": "127.0.0.1", "ingress": True}
+        cert = (flags["tls_cert"], flags["tls_key"])
+        way = {"host": "b.example.com", "port": "http", "tls": True}
+        front = exec_service("front", 0, ports=[{"name": "http", "port": 80}], ingress=[way])
+        self.assertEqual(self.ask("POST", "/v1/jobs?namespace=team-b", job("front", front), b).status, 200)
+        self.assertEqual(self.ask("POST", "/v1/agent/register", {"node": node}, cert=cert).status, 200)
+        self.mt("node", "ingress", "edge", token=self.make_token("eye", "reader"), check=4)
+        self.mt("node", "ingress", "edge", token=self.admin, check=0)
+        mine, theirs, host = ("ingress of team-a.web: too long", "ingress of team-b.web: too wide",
+                              "certificate for b.example.com: nobody answers")
+        report = {"node_id": node["id"], "problem": f"{mine}; {theirs}", "acme": {
+            "seq": 1, "certificates": [{"host": way["host"], "problem": "nobody answers"}]}}
+        self.assertEqual(self.ask("POST", "/v1/agent/ingress", report, cert=cert).status, 204)
+        for token, wanted in ((a, [mine]), (b, [theirs, host]), (self.admin, [mine, theirs, host])):
+            self.assertEqual(self.ask("GET", "/v1/nodes/edge", token=token).json["ingress_problems"], wanted)
+            seen = self.ask("GET", "/v1/events?namespace=*&limit=1000", token=token, headers={"Accept": "application/json"}).json["items"]
+            told = [e["reason"].replace("ingress: ", "").replace("no certificate", "certificate") for e in seen if e.get("subject") == "edge"]
+            self.assertEqual(sorted(reason for reason in told if reason.startswith(("ingress of", "certificate"))), sorted(wanted))
+        self.assertEqual(self.ask("POST", "/v1/agent/ingress", {**report, "problem": "the proxy ended: b.example.com"}, cert=cert).status, 204)
+        self.assertEqual(self.ask("GET", "/v1/nodes/edge", token=a).json["ingress_problems"], ["the proxy ended"])
+        self.assertEqual(self.ask("DELETE", "/v1/jobs/front?purge=true&namespace=team-b", token=b).status, 200)
+        wait_for(lambda: self.mt("node", "remove", "--lost", "edge", token=self.admin).returncode == 0, 60, "its removal")
 
     # What walking the table needs to fill in; a route with anything else fails the walk.
     WALK = {"job": "shop", "service": "web", "subject": "web", "secret": "key", "namespace": "team-b"}

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/open_files.h"
 #include "base/timefmt.h"
+#include "model/ingress_rules.h"
 #include "net/address.h"
 
 #define RELOAD_PAUSE_MS 200          /* between two: what comes meanwhile is gathered */
@@ -269,7 +270,7 @@ static void on_gone(void *arg, const char *why, bool was_running)
         in->start_after = lived_long ? now : now + in->start_pause_ms;
         if (was_running && !in->ended_at)
             in->ended_at = now;
-        fail(in, "the proxy ended", why);
+        fail(in, INGRESS_PROXY "ended", why);
     }
     ingress_step(in);
 }
@@ -284,7 +285,7 @@ static void reload_look(struct ingress_node *in, const struct answer_processes *
     if (failed) {
         in->reload_after = time_monotonic_ms() + RELOAD_FAILED_MS;
         CLEANUP_FREE char *words = process_words(in->directory);
-        fail(in, "the proxy refused its new configuration and goes on with the one before", words);
+        fail(in, INGRESS_PROXY "refused its new configuration and goes on with the one before", words);
     } else if (came) {
         in->reloads++;
         LOG_I("the proxy was reloaded", "ms", LOG_I64(time_monotonic_ms() - in->reloaded_at));
@@ -430,7 +431,7 @@ static bool step_change(struct ingress_node *in)
     struct str_list touched = {0};
     bool maps = changes_between(&w->actual, &in->wanted, &commands, &touched);
     if (commands.len && in->rounds++ > ROUNDS_MAX) {
-        fail(in, "the proxy does not take its commands", touched.n ? touched.v[0] : "maps");
+        fail(in, INGRESS_PROXY "does not take its commands", touched.n ? touched.v[0] : "maps");
         w->loaded = false;           /* perhaps it was misread */
         in->rounds = 0;
         ingress_step_in(in, RETRY_MS);

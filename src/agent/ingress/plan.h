@@ -14,7 +14,7 @@ struct plan_limits {
 
 /* Changes `layout` to what the table wants. Backends that nothing leads to any more are marked unused and keep their slots,
  * so that the proxy's configuration stays as it is. Entries that cannot be served are left out; `problem` tells of them as
- * ingress_problem_concerns reads it, NULL when there is none; the caller's. */
+ * ingress_problem_next reads it, NULL when there is none; the caller's. */
 void plan_follow(struct layout *layout, const struct agent_ingress *table, const struct plan_limits *limits, char **problem);
 
 /* The agent began anew: which replica has which slot is told by the addresses in a running proxy. Before plan_follow, on an

@@ -166,17 +166,15 @@ static void a_proxy_that_cannot_follow_says_why(void **state)
     cluster_clear(&c);
 }
 
-/* "n3: PROBLEM" of the service and node, NULL: any; the first is told. */
+/* "n3: PROBLEM | n3: …" of the service and node, NULL: any. */
 static void assert_problem(struct cluster *c, const char *service, const char *node_id, const char *wanted)
 {
     struct ingress_problem_list l;
+    CLEANUP_BUF struct buf text = {0};
     core_ingress_problems(c->core, service, node_id, &l);
-    if (l.n != (wanted != NULL))
-        fail_msg("%u problems are told, wanted: %s", l.n, wanted ? wanted : "none");
-    if (wanted) {
-        CLEANUP_FREE char *text = mem_printf("%s: %s", l.v[0].node, l.v[0].problem);
-        assert_string_equal(text, wanted);
-    }
+    for (uint32_t i = 0; i < l.n; i++)
+        buf_printf(&text, "%s%s: %s", i ? " | " : "", l.v[i].node, l.v[i].problem);
+    assert_string_equal(text.data ? text.data : "", wanted ? wanted : "");
     list_clear((struct list *)&l, &ingress_problem_type);
 }
 
@@ -190,8 +188,8 @@ static void what_keeps_requests_away_is_told_of_whom_it_concerns(void **state)
     cluster_add_ingress_node(&c, 3);
     assert_problem(&c, "web", NULL, NULL);
     assert_true(follow(&c, 3, 1, "ingress of db: its `listen` port is taken on this node; ingress of web: it is not served"));
-    assert_problem(&c, "web", NULL, "n3: ingress of db: its `listen` port is taken on this node; ingress of web: it is not served");
-    assert_problem(&c, NULL, cluster_node_id(3), "n3: ingress of db: its `listen` port is taken on this node; ingress of web: it is not served");
+    assert_problem(&c, "web", NULL, "n3: ingress of web: it is not served");
+    assert_problem(&c, NULL, cluster_node_id(3), "n3: ingress of db: its `listen` port is taken on this node | n3: ingress of web: it is not served");
     assert_problem(&c, NULL, cluster_node_id(2), NULL);
     assert_true(follow(&c, 3, 1, "ingress of db: its `listen` port is taken on this node"));
     assert_problem(&c, "web", NULL, NULL);
@@ -199,6 +197,38 @@ static void what_keeps_requests_away_is_told_of_whom_it_concerns(void **state)
     assert_problem(&c, "web", NULL, "n3: port 80: is taken by another program on this node");
     cluster_node_state(&c, 3, NODE_DOWN);
     assert_problem(&c, "web", NULL, NULL);
+    cluster_clear(&c);
+}
+
+/* "SERVICE=REASON|…" of the events of the last command. */
+static const char *events(struct cluster *c)
+{
+    static char text[1024];
+    struct event_list l = {0};
+    size_t n = 0;
+    text[0] = '\0';
+    core_events(c->core, c->index - 1, INT64_MAX, UINT32_MAX, &l);
+    for (uint32_t i = 0; i < l.n; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s=%s|", l.v[i].service ? l.v[i].service : "", l.v[i].reason);
+    list_clear((struct list *)&l, &event_type);
+    return text;
+}
+
+static void each_service_has_its_own_event(void **state)
+{
+    struct cluster c;
+    cluster_init(&c, 0);
+    cluster_add_ingress_node(&c, 0);
+    assert_true(follow(&c, 0, 1, "ingress of a: x; ingress of b: y"));
+    assert_string_equal(events(&c), "=ingress: ingress of a: x; ingress of b: y|");       /* as older servers have it */
+    cluster_level(&c, INGRESS_APART_LEVEL);
+    assert_true(follow(&c, 0, 1, "ingress of b: y; ingress of c: z"));
+    assert_string_equal(events(&c), "c=ingress: ingress of c: z|");
+    assert_true(follow(&c, 0, 1, "the proxy ended: backend a.http"));
+    assert_string_equal(events(&c), "=ingress: the proxy ended|");
+    assert_problem(&c, NULL, cluster_node_id(0), "n0: the proxy ended: backend a.http");
+    assert_true(follow(&c, 0, 1, NULL));
+    assert_string_equal(events(&c), "=ingress: it follows again|");
     cluster_clear(&c);
 }
 
@@ -447,6 +477,7 @@ int main(void)
         cmocka_unit_test(reports_of_others_than_ingress_nodes_are_refused),
         cmocka_unit_test(a_proxy_that_cannot_follow_says_why),
         cmocka_unit_test(what_keeps_requests_away_is_told_of_whom_it_concerns),
+        cmocka_unit_test(each_service_has_its_own_event),
         cmocka_unit_test(a_replica_stops_once_no_proxy_has_a_connection_to_it),
         cmocka_unit_test(reports_from_before_it_left_do_not_count),
         cmocka_unit_test(a_silent_proxy_holds_nothing_up_longer_than_the_kill_timeout),

@@ -176,6 +176,27 @@ static void odd_hosts_and_paths_are_told_what_to_do(void **state)
     assert_null(ingress_host_problem(label + 1));            /* 63 */
 }
 
+/* "SERVICE=PART|…". */
+static void assert_parts(const char *problem, const char *wanted)
+{
+    CLEANUP_BUF struct buf got = {0};
+    for (char *service, *part; ingress_problem_next(&problem, &service, &part); free(service), free(part))
+        buf_printf(&got, "%s=%s|", service ? service : "", part);
+    assert_string_equal(got.data ? got.data : "", wanted);
+}
+
+static void a_problem_is_of_one_service_or_of_all(void **state)
+{
+    assert_parts("", "");
+    assert_parts("port 80: is taken by another program on this node", "=port 80: is taken by another program on this node|");
+    assert_parts("ingress of web", "=ingress of web|");
+    assert_parts("ingress of web: a; b; ingress of team-a.web: c", "web=ingress of web: a; b|team-a.web=ingress of team-a.web: c|");
+    CLEANUP_FREE char *words = ingress_problem_in_short("the proxy ended: [ALERT] backend web.http: no"),
+                      *own = ingress_problem_in_short("port 80: is taken");
+    assert_string_equal(words, "the proxy ended");
+    assert_string_equal(own, "port 80: is taken");
+}
+
 static void nothing_is_injected(void **state)
 {
     static const char *const hosts[] = {"a b", "a\nserver x 1.2.3.4:5", "a;del map http.map", "a\"b", "a'b", "a#", "a\\", "<<"};
@@ -194,9 +215,8 @@ static void nothing_is_injected(void **state)
     CLEANUP_FREE char *problem = follow(&l, &table);
     assert_string_equal(problem, "ingress of bad: its host or path cannot be served; ingress of a service: its service or port has no "
                         "proper name; ingress of ip: a replica has no address that a proxy can reach");
-    assert_true(ingress_problem_concerns(problem, "bad") && ingress_problem_concerns(problem, "ip"));
-    assert_false(ingress_problem_concerns(problem, "good") || ingress_problem_concerns(problem, "service"));
-    assert_true(ingress_problem_concerns("port 80: is taken by another program on this node", "good"));
+    assert_parts(problem, "bad=ingress of bad: its host or path cannot be served|a service=ingress of a service: its service or port "
+                 "has no proper name|ip=ingress of ip: a replica has no address that a proxy can reach|");
     assert_int_equal(l.n, 2);
     assert_int_equal(l.maps[MAP_HTTP].n, 2);
     layout_clear(&l);
@@ -427,6 +447,7 @@ int main(void)
         cmocka_unit_test(backends_of_two_namespaces_do_not_meet),
         cmocka_unit_test(hosts_paths_and_tls),
         cmocka_unit_test(odd_hosts_and_paths_are_told_what_to_do),
+        cmocka_unit_test(a_problem_is_of_one_service_or_of_all),
         cmocka_unit_test(nothing_is_injected),
         cmocka_unit_test(commands_bring_more_first),
         cmocka_unit_test(numbers_of_a_header_are_divided),
