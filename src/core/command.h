@@ -64,6 +64,7 @@ enum command_kind {
 #define NAMESPACES_LEVEL 5         /* of qualified names, and of namespaces in jobs and roles */
 #define SCALE_STAYS_LEVEL 5        /* below it a rollback goes back to the count of a version, too */
 #define INGRESS_APART_LEVEL 6      /* below it events of ingress nodes do not say which service they are about */
+#define QUOTA_LEAST_LEVEL 6        /* below it a service on every node is free where it finds none */
 #define INGRESS_RIGHT_LEVEL 6      /* of ingress in join tokens and by_right in node_register; below it agents have their word */
 /* What this program knows, and what it calls itself: COMMAND_LEVEL and MENTAT_VERSION, unless it stands for an earlier
  * release in a test (tests/e2e/older_release.c). */

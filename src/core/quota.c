@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/command.h"
 #include "core/eligible.h"
 #include "model/namespace.h"
 
@@ -16,10 +17,20 @@ static int64_t nodes_of(const struct core *c, const struct service *spec)
     return count;
 }
 
+/* One on every node that finds none yet is wanted all the same: any number of them would be free otherwise, until such a node
+ * comes, which is never refused. */
+static int64_t replicas_of(const struct core *c, const struct service *spec)
+{
+    if (spec->mode != MODE_EVERY_NODE)
+        return spec->count;
+    int64_t nodes = nodes_of(c, spec), least = core_level(c) >= QUOTA_LEAST_LEVEL ? 1 : 0;
+    return nodes > least ? nodes : least;
+}
+
 static void add(const struct core *c, const struct service *spec, struct quota *sum)
 {
     double cpus;
-    int64_t memory_mb, disk_mb, replicas = spec->mode == MODE_EVERY_NODE ? nodes_of(c, spec) : spec->count;
+    int64_t memory_mb, disk_mb, replicas = replicas_of(c, spec);
     sched_demand(spec, &cpus, &memory_mb, &disk_mb);
     sum->cpus += cpus * (double)replicas;
     sum->memory_mb += memory_mb * replicas;

@@ -279,6 +279,28 @@ static void services_on_every_node_count_by_the_nodes(void **state)
     cluster_clear(&c);
 }
 
+static void one_that_finds_no_node_counts_once(void **state)
+{
+    static const char nowhere[] = ", mode: every-node, constraints: [{attribute: node.name, op: \"=\", value: [n9]}]";
+    struct cluster c;
+    struct quota wants;
+    cluster_init(&c, 2);
+    put(&c, "team-a", (struct quota){.replicas = 2, .memory_mb = 64});
+    cluster_level(&c, QUOTA_LEAST_LEVEL - 1);
+    assert_true(submit(&c, "team-a", "eyes", nowhere));
+    core_namespace_wants(c.core, "team-a", &wants);
+    assert_int_equal(wants.replicas, 0);                        /* as older servers count */
+    cluster_level(&c, QUOTA_LEAST_LEVEL);
+    core_namespace_wants(c.core, "team-a", &wants);
+    assert_int_equal(wants.replicas, 1);
+    assert_int_equal(wants.memory_mb, 64);
+    static const char two[] = "job: other\nnamespace: team-a\nservices: [{name: ears, driver: exec, mode: every-node, config: {command: /x}, "
+                              "constraints: [{attribute: node.name, op: \"=\", value: [n9]}]}]\n";
+    assert_false(cluster_submit_yaml(&c, two, NULL));
+    assert_non_null(strstr(c.error.text, "allows 64 MiB of memory, its services want 64, and with this 128"));
+    cluster_clear(&c);
+}
+
 static void a_plan_says_it_beforehand(void **state)
 {
     static const char yaml[] = "job: shop\nnamespace: team-a\nservices: [{name: web, driver: exec, count: 3, config: {command: /x}}]\n";
@@ -421,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_quota_below_what_is_wanted_refuses_growth_alone),
         cmocka_unit_test(what_a_namespace_wants_leaves_out_names_around_it),
         cmocka_unit_test(services_on_every_node_count_by_the_nodes),
+        cmocka_unit_test(one_that_finds_no_node_counts_once),
         cmocka_unit_test(a_plan_says_it_beforehand),
         cmocka_unit_test(rules_are_for_their_namespaces),
         cmocka_unit_test(the_policy_of_the_cluster_keeps_them_apart),
