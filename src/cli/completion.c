@@ -1,5 +1,5 @@
 /* Completion: one script for each shell. Names of commands and options come from the tables; names of services,
- * allocations and nodes are asked of the servers while the user types (`mt services -q`).
+ * allocations and nodes are asked of the servers while the user types (`mt services -q`), in the namespace that the line names.
  *
  * bash and zsh share _mt_find, in what both understand: it is given the words so far and says which words and whether
  * files can follow. fish has conditions instead, which look at the words by __mt_words. */
@@ -152,16 +152,20 @@ static void add_find(struct buf *out)
 {
     buf_add_string(out,
         "_mt_find() {\n"
-        "  local command='' sub='' option='' skip='' options='' asker=''\n"
+        "  local command='' sub='' option='' skip='' options='' asker='' namespace=''\n"
         "  mt_words='' mt_files=''\n"
         "  while [ $# -gt 1 ]; do\n"
         "    case \"$1\" in\n"
         /* bash splits --option=value and host:port there. */
         "    =|:) skip=1; shift; continue ;;\n"
         "    esac\n"
-        "    if [ -n \"$skip\" ]; then skip=''; shift; continue; fi\n"
+        "    if [ -n \"$skip\" ]; then\n"
+        "      case \"$option\" in --namespace|-N) namespace=$1 ;; esac\n"
+        "      skip='' option=''; shift; continue\n"
+        "    fi\n"
         "    case \"$1\" in\n"
         "    --) return ;;\n"
+        "    --namespace=*) namespace=${1#*=} ;;\n"
         "    ");
     add_value_patterns("|", out);
     buf_add_string(out,
@@ -190,7 +194,7 @@ static void add_find(struct buf *out)
     add_option_words(global_options, out);
     buf_add_string(out,
         "\" ;;\n"
-        "  *) [ -z \"$asker\" ] || mt_words=$(eval \"$asker\") ;;\n"
+        "  *) [ -z \"$asker\" ] || mt_words=$([ -z \"$namespace\" ] || export MENTAT_NAMESPACE=\"$namespace\"; eval \"$asker\") ;;\n"
         "  esac\n"
         "}\n");
 }
@@ -278,7 +282,7 @@ static void add_fish_commands(const struct command_row *const *list, const char 
         if (c->kind == OPERAND_FILE)
             buf_printf(out, "complete -c mt -n '%s' -F\n", inside);
         else if (asker(c->kind))
-            buf_printf(out, "complete -c mt -f -n '%s' -a '(%s | string split \" \")'\n", inside, asker(c->kind));
+            buf_printf(out, "complete -c mt -f -n '%s' -a '(__mt_ask %s | string split \" \")'\n", inside, asker(c->kind));
         if (c->subcommands) {
             CLEANUP_FREE char *deeper = mem_printf("%s%s ", path, c->name);
             add_fish_commands(c->subcommands, deeper, out);
@@ -308,6 +312,20 @@ static void add_fish(struct buf *out)
         "                echo $word\n"
         "        end\n"
         "    end\n"
+        "end\n"
+        "# Runs this in the namespace that the line names.\n"
+        "function __mt_ask\n"
+        "    set -l namespace\n"
+        "    set -l next 0\n"
+        "    for word in (commandline -opc)[2..]\n"
+        "        if test $next -eq 1\n"
+        "            set namespace MENTAT_NAMESPACE=$word\n"
+        "        else if string match -q -- '--namespace=*' $word\n"
+        "            set namespace MENTAT_NAMESPACE=(string replace -- --namespace= '' $word)\n"
+        "        end\n"
+        "        set next (contains -- $word --namespace -N; and echo 1; or echo 0)\n"
+        "    end\n"
+        "    env $namespace $argv\n"
         "end\n"
         "# They begin with these.\n"
         "function __mt_in\n"

@@ -10,9 +10,10 @@ import sys
 import time
 import unittest
 
-from lib import BIN, PATIENCE, FakeAgent, Server, Workdir, exec_service, job, program, wait_for
+from lib import BIN, PATIENCE, FakeAgent, Server, Workdir, call, exec_service, job, program, wait_for
 
-# What is typed, and what stands there after TAB. {dir} holds a file services.yaml; a service web runs on node n1.
+# What is typed, and what stands there after TAB. {dir} holds a file services.yaml; a service web runs on node n1;
+# there is one warp in namespace team-a.
 CASES = [
     ("mt rollb", "mt rollback"),
     ("mt node dr", "mt node drain"),
@@ -27,6 +28,10 @@ CASES = [
     ("mt run {dir}/serv", "mt run {dir}/services.yaml"),
     ("mt --ca {dir}/serv", "mt --ca {dir}/services.yaml"),
     ("mt completion f", "mt completion fish"),
+    ("mt -N team-a status wa", "mt -N team-a status warp"),
+    ("mt status --namespace team-a wa", "mt status --namespace team-a warp"),
+    ("mt --namespace=team-a status wa", "mt --namespace=team-a status warp"),
+    ("mt status -N team-a -o json wa", "mt status -N team-a -o json warp"),
 ]
 
 
@@ -76,6 +81,8 @@ class Completion(unittest.TestCase):
         cls.agent = FakeAgent(cls.server).start()
         assert cls.server.post("/v1/jobs", job("web", exec_service("web"))).status == 200
         wait_for(lambda: cls.server.get("/v1/services/web").json["status"]["running"] == 1, what="the service")
+        assert call(cls.server.port, "PUT", "/v1/namespaces/team-a", {"name": "team-a"}).status == 200
+        assert cls.server.post("/v1/jobs?namespace=team-a", job("warp", exec_service("warp", 0))).status == 200
         cls.dir = cls.work.join("files")
         os.mkdir(cls.dir)
         open(os.path.join(cls.dir, "services.yaml"), "w").close()
