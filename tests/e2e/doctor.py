@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -370,6 +371,41 @@ class Ways(unittest.TestCase):
         status, row = self.peers("--config-dir", work.path)
         self.assertEqual((status, row["state"]), (0, "warning"), row)
         self.assertIn(f"{base} open, {base + 1} nothing listens, {base + 2} open", row["found"])
+
+    @staticmethod
+    def speaks_tls(listener, cert, key):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+
+        def serve():
+            while True:
+                try:
+                    s = listener.accept()[0]
+                except OSError:
+                    return
+                with s, contextlib.suppress(OSError):        # who only knocks shakes no hands
+                    context.wrap_socket(s, server_side=True).close()
+        threading.Thread(target=serve, daemon=True).start()
+
+    def test_who_answers_has_to_be_of_this_cluster(self):
+        work, own, other = Workdir(), Authority(since_days=2), Authority("another one")
+        base, sockets = self.listeners()
+        for cleanup in (work.remove, own.workdir.remove, other.workdir.remove, *(s.close for s in sockets),
+                        *(lambda s=s: s.shutdown(socket.SHUT_RDWR) for s in sockets)):
+            self.addCleanup(cleanup)
+        for s, cert in zip(sockets, (own.issue("good"), other.issue("strange"), own.issue("old", days=-1))):
+            self.speaks_tls(s, *cert)
+        files = "".join(f"{key}: {value}\n" for key, value in own.server_flags(1).items())
+        with open(work.join("server.yaml"), "w") as f:
+            f.write(f"port: {base}\nservers: ['127.0.0.1:{base}']\n" + files)
+        with open(work.join("agent.yaml"), "w") as f:
+            f.write(f"port: {base + 1}\n")
+        status, row = self.peers("--config-dir", work.path)
+        self.assertEqual((status, row["state"]), (1, "failed"), row)
+        self.assertEqual(row["found"], f"127.0.0.1: {base} open, " + ", ".join(
+            f"{port} open, but TLS with 127.0.0.1:{port}: the peer's certificate is refused: {why}"
+            for port, why in ((base + 1, "unable to get local issuer certificate"), (base + 2, "certificate has expired"))))
+        self.assertIn("run mt doctor certificates on both hosts", row["mend"])
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can make a network namespace")
     def test_no_way(self):

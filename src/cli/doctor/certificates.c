@@ -4,6 +4,7 @@
 
 #include "base/timefmt.h"
 #include "cli/doctor/checks.h"
+#include "cli/doctor/handshake.h"
 #include "net/certificate.h"
 
 #define LEFT_LEAST 6             /* a sixth of its time: by then it was to be replaced */
@@ -76,27 +77,67 @@ static void judge(const struct host *h, const struct shown *s, struct finding *f
         find(f, VERDICT_FAILED, "%s: the authorities in %s do not vouch for its certificate: %s", s->role, s->authorities, err.text);
 }
 
-/* By files of the operator's, or by those that the cluster gives (join/credentials.h). */
-static void look(const struct host *h, const struct value *config, struct shown s, const char *data_dir, struct finding *f)
+/* Files of the operator's, or those that the cluster gives (join/credentials.h); the texts are the caller's. */
+struct files { char *cert, *key, *authorities; bool own; };
+
+static struct files find_files(const struct value *config, const char *data_dir)
 {
-    CLEANUP_FREE char *identity = mem_printf("%s/tls/identity.pem", data_dir);
-    CLEANUP_FREE char *authorities = mem_printf("%s/tls/authorities.pem", data_dir);
-    s.cert = host_setting(config, "tls_cert", NULL);
-    s.own = s.cert;
-    s.key = s.own ? host_setting(config, "tls_key", "?") : identity;
-    s.authorities = s.own ? host_setting(config, "tls_ca", "?") : authorities;
-    if (!s.own)
-        s.cert = identity;
-    if (s.own || host_exists(h, identity))
+    const char *cert = host_setting(config, "tls_cert", NULL);
+    if (cert)
+        return (struct files){mem_strdup(cert), mem_strdup(host_setting(config, "tls_key", "?")),
+                              mem_strdup(host_setting(config, "tls_ca", "?")), true};
+    return (struct files){mem_printf("%s/tls/identity.pem", data_dir), mem_printf("%s/tls/identity.pem", data_dir),
+                          mem_printf("%s/tls/authorities.pem", data_dir), false};
+}
+
+static struct files files_of_server(const struct host *h)
+{
+    return find_files(&h->server, host_setting(&h->server, "data_dir", "/var/lib/mentat/state"));
+}
+
+static struct files files_of_agent(const struct host *h)
+{
+    return find_files(&h->agent, host_setting(&h->agent, "data_dir", "/var/lib/mentat/agent"));
+}
+
+static void clear_files(struct files *s)
+{
+    free(s->cert);
+    free(s->key);
+    free(s->authorities);
+}
+
+static void look(const struct host *h, struct shown s, struct files files, struct finding *f)
+{
+    s.cert = files.cert;
+    s.key = files.key;
+    s.authorities = files.authorities;
+    s.own = files.own;
+    if (s.own || host_exists(h, s.cert))
         judge(h, &s, f);
+    clear_files(&files);
 }
 
 void doctor_certificates(const struct host *h, struct finding *f)
 {
-    look(h, &h->server, (struct shown){.role = "server", .name = host_setting(&h->server, "server_id", NULL)},
-         host_setting(&h->server, "data_dir", "/var/lib/mentat/state"), f);
-    look(h, &h->agent, (struct shown){.role = "agent", .name = host_setting(&h->agent, "name", NULL)},
-         host_setting(&h->agent, "data_dir", "/var/lib/mentat/agent"), f);
+    look(h, (struct shown){.role = "server", .name = host_setting(&h->server, "server_id", NULL)}, files_of_server(h), f);
+    look(h, (struct shown){.role = "agent", .name = host_setting(&h->agent, "name", NULL)}, files_of_agent(h), f);
     if (!f->found.len)
         find(f, VERDICT_SKIPPED, "neither a server nor an agent has one here");
+}
+
+static struct tls_context *use(struct files files)
+{
+    struct error ignored;
+    struct tls_context *tls = tls_context_new(&(struct tls_options){.cert_file = files.cert, .key_file = files.key,
+                                                                    .ca_file = files.authorities}, &ignored);
+    clear_files(&files);
+    return tls;
+}
+
+struct tls_context *doctor_tls(const struct host *h, bool *server)
+{
+    struct tls_context *tls = use(files_of_server(h));
+    *server = tls != NULL;
+    return tls ? tls : use(files_of_agent(h));
 }

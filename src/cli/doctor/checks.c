@@ -55,7 +55,7 @@ const struct check doctor_checks[] = {
      "apt install haproxy uacme, which makes its user too; the service haproxy stays off, the agent runs it", doctor_haproxy},
     {"ports", "4646, 4647 and 4648 free, or Mentat's; with ingress 80 and 443 too",
      "stop the other program, or give Mentat another port in its configuration", doctor_ports},
-    {"peers", "4646, 4647 and 4648 of the other hosts can be reached",
+    {"peers", "4646, 4647 and 4648 of the other hosts can be reached, and prove that they are of this cluster",
      "open these ports between the hosts, in the firewalls of both and of the network", doctor_peers},
     {"vm-network", "no network of this host is among the addresses of microVMs",
      "set network.range in server.yaml of all servers to a network that no host is in", doctor_vm_network},

@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "base/timefmt.h"
 #include "cli/doctor/checks.h"
+#include "cli/doctor/handshake.h"
 #include "net/address.h"
 
 #define LISTENING "0A"           /* TCP_LISTEN, as /proc/net/tcp has it */
@@ -142,6 +143,7 @@ struct attempt {
     enum way way;
     int64_t port;
     size_t peer;
+    char *problem;               /* of the handshake; NULL: none, or it was not tried */
 };
 
 static void attempt_end(struct attempt *a, int error)
@@ -255,6 +257,29 @@ static size_t begin_peer(const struct host *h, const char *text, size_t peer, st
     return ARRAY_LEN(ports);
 }
 
+/* Where this host has what it needs for that. An agent has nothing to say at raft_port, which is every third. */
+static void shake_hands(const struct host *h, const struct str_list *peers, struct attempt *attempts, size_t n)
+{
+    bool server;
+    CLEANUP(tls_context_free) struct tls_context *tls = n ? doctor_tls(h, &server) : NULL;
+    struct handshake *list = mem_array(n + 1, sizeof *list);
+    struct attempt **whose = mem_array(n + 1, sizeof *whose);
+    size_t count = 0;
+    for (size_t i = 0; tls && i < n; i++) {
+        struct attempt *a = &attempts[i];
+        if (a->way != WAY_OPEN || (i % 3 == 2 && !server) || address_parse(peers->v[a->peer], 0, &list[count].to, NULL))
+            continue;
+        list[count].to.port = (int)a->port;
+        whose[count++] = a;
+    }
+    if (count)
+        doctor_handshakes(tls, list, count);
+    for (size_t i = 0; i < count; i++)
+        whose[i]->problem = list[i].problem;
+    free(list);
+    free(whose);
+}
+
 static void say_peer(const char *peer, const struct attempt *attempts, size_t n, struct finding *f)
 {
     static const char *const ways[] = {"open", "nothing listens", "no way"};
@@ -262,12 +287,30 @@ static void say_peer(const char *peer, const struct attempt *attempts, size_t n,
     CLEANUP_BUF struct buf text = {0};
     enum verdict worst = VERDICT_OK;
     for (size_t i = 0; i < n; i++) {
+        const char *problem = attempts[i].problem;
+        enum verdict v = problem ? VERDICT_FAILED : verdicts[attempts[i].way];
         buf_printf(&text, "%s %lld %s", i ? "," : "", (long long)attempts[i].port, ways[attempts[i].way]);
-        if (verdicts[attempts[i].way] > worst)
-            worst = verdicts[attempts[i].way];
+        if (problem)
+            buf_printf(&text, ", but %s", problem);
+        worst = v > worst ? v : worst;
     }
     const char *colon = strrchr(peer, ':');
     find(f, worst, "%.*s:%s", colon ? (int)(colon - peer) : (int)strlen(peer), peer, text.data);
+}
+
+/* A port without a way is the row's to mend, and comes first. */
+static void mend_peers(const struct attempt *attempts, size_t n, struct finding *f)
+{
+    bool shut = false, strange = false;
+    for (size_t i = 0; i < n; i++) {
+        shut |= attempts[i].way == WAY_NONE;
+        strange |= attempts[i].problem != NULL;
+    }
+    if (strange && !shut)
+        find_mend(f, "run mt doctor certificates on both hosts: expired, it has to be renewed, or a clock set; of another authority, "
+                  "one of them is in another cluster, or has no certificate of it yet: give it a join token (mt node token, mt cluster token)");
+    else if (f->verdict == VERDICT_WARNING)
+        find_mend(f, "start Mentat there; where it runs, see that it does not listen on 127.0.0.1 alone (bind)");
 }
 
 void doctor_peers(const struct host *h, struct finding *f)
@@ -282,12 +325,15 @@ void doctor_peers(const struct host *h, struct finding *f)
     for (uint32_t i = 0; host_is_this(h) && i < peers.n; i++)
         n += begin_peer(h, peers.v[i], i, attempts + n, f);
     attempts_wait(attempts, n);
+    shake_hands(h, &peers, attempts, n);
     for (size_t i = 0; i < n; i += 3)
         say_peer(peers.v[attempts[i].peer], attempts + i, 3, f);
     if (!f->found.len)
         find(f, VERDICT_SKIPPED, host_is_this(h) ? "no other servers are configured" : "files do not show it");
-    else if (f->verdict == VERDICT_WARNING)
-        find_mend(f, "start Mentat there; where it runs, see that it does not listen on 127.0.0.1 alone (bind)");
+    else
+        mend_peers(attempts, n, f);
+    for (size_t i = 0; i < n; i++)
+        free(attempts[i].problem);
     free(attempts);
     str_list_clear(&peers);
 }
