@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from deploys_lib import BLUE_GREEN, CANARY, ROLLING, IngressTest  # noqa: E402
 from docker_lib import Engine, Registry, enter_namespaces, with_libraries  # noqa: E402
 from ingress_lib import HAPROXY, fast_service  # noqa: E402
-from lib import PATIENCE, Agent, Server, call, free_port, holding, program, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, Server, call, free_port, holding, program, text_of, wait_for  # noqa: E402
 
 POLICY = "profiles: [{name: docker-legacy, services: ['*']}, {name: exec-internal, services: ['*']}]\n"
 
@@ -86,6 +86,21 @@ spread: node
 """
 
 
+# What a replica writes down stays in its volume.
+TEAM_WEB = """
+job: shop
+services:
+  - name: web
+    driver: docker
+    config: {image: "app:1", command: [/bin/sh, "-c", "echo $MENTAT_NAMESPACE >> /store/index.html; exec httpd -f -p 8080 -h /store"]}
+    resources: {cpus: 0.05, memory_mb: 32, pids: 40}
+    ports: [{name: http, port: 8080}]
+    volumes: [{source: STORE, target: /store}]
+    health: {type: http, port: http, path: /index.html, interval: 200ms}
+    kill: {timeout: 0s}
+"""
+
+
 class Life(ServiceTest):
     def run_web(self, count):
         self.mt("run", self.file(WEB.replace("COUNT", str(count))))
@@ -114,6 +129,35 @@ class Life(ServiceTest):
         self.mt("stop", "web")
         wait_for(lambda: not engine.containers(mentat_service="web"), 20, "the end of its containers")
         self.assertIn("up 0", self.mt("logs", first["id"]).stdout)
+
+    def test_two_namespaces_have_a_service_of_one_name_side_by_side(self):
+        teams, web = ("team-a", "team-b"), {}
+        stores = {team: os.path.join(self.agent.flags["volume_root"], f"{team}.web") for team in teams}
+        files = {team: self.file(TEAM_WEB.replace("STORE", stores[team]), f"{team}.yaml") for team in teams}
+        for team in teams:
+            self.mt("namespace", "put", team)
+            self.mt("run", files[team], "-N", team)
+            web[team] = self.server.items(f"/v1/allocs?service=web&namespace={team}")[0]
+        ports = {team: a["ports"][0]["host"] for team, a in web.items()}
+        self.assertEqual(len(set(ports.values())), 2)
+        for team in teams:
+            self.assertEqual(call(ports[team], "GET", "/index.html").body.decode(), f"{team}\n")
+            # By its name each reaches its own, and has its own data.
+            for name in ("web", "0.web"):
+                said = self.mt("exec", web[team]["id"], "--", "wget", "-q", "-O", "-", f"http://{name}:8080/index.html")
+                self.assertEqual(said.stdout, f"{team}\n")
+            self.assertEqual(text_of(os.path.join(stores[team], "0", "index.html")), f"{team}\n")
+        self.mt("stop", "web", "-N", "team-a")
+        wait_for(lambda: not engine.containers(mentat_service="team-a.web"), 20, "the end of its containers")
+        self.assertEqual(len(engine.containers(mentat_service="team-b.web")), 1)
+        self.assertEqual(call(ports["team-b"], "GET", "/index.html").body.decode(), "team-b\n")
+        # What comes again finds what it left.
+        self.mt("run", files["team-a"], "-N", "team-a")
+        again = next(a for a in self.server.items("/v1/allocs?service=web&namespace=team-a") if a["state"] == "healthy")
+        self.assertEqual(call(again["ports"][0]["host"], "GET", "/index.html").body.decode(), "team-a\n" * 2)
+        self.assertEqual([a["restarts"] for a in self.server.items("/v1/allocs?service=web&namespace=team-b")], [0])
+        for team in teams:
+            self.mt("stop", "web", "-N", team)
 
     def test_secrets_as_files_and_variables_and_the_login_of_a_registry(self):
         registry = Registry(password="a robot's known password")

@@ -165,11 +165,12 @@ class Network(Hosts):
         image = self.images.path + "/busybox"
         spread = "count: 3\nspread: node\nconstraints: [{attribute: node.name, op: distinct}]\n"
         self.run_services("a", SERVICE.format(name="web", script=WEB, more=spread + WEB_MORE, config="", image=image))
-        self.run_services("b", SERVICE.format(name="other", script=WEB, config="", image=image,
-                          more="constraints: [{attribute: node.name, op: '=', value: n1}]\n" + WEB_MORE))
-        allocs = self.server.items("/v1/allocs")
-        web = {a["replica"]: a for a in allocs if a["service"] == "web"}
-        other = next(a for a in allocs if a["service"] == "other")
+        # The same names in another namespace are another job's.
+        self.mt("namespace", "put", "team")
+        self.run_services("a", SERVICE.format(name="web", script=WEB, config="", image=image,
+                          more="constraints: [{attribute: node.name, op: '=', value: n1}]\n" + WEB_MORE), more=["-N", "team"])
+        web = {a["replica"]: a for a in self.server.items("/v1/allocs")}
+        other = self.server.items("/v1/allocs?namespace=team")[0]
         self.assertEqual(sorted(a["address"].rsplit(".", 1)[0] for a in web.values()), ["10.64.0", "10.64.1", "10.64.2"])
         self.check_names(web, other)
         self.check_strangers(web, other)
@@ -196,8 +197,8 @@ class Network(Hosts):
         self.assertEqual(self.ask(agent, "10.64.0.1", "3.web.mentat"), ["3"])
 
     def check_strangers(self, web, other):
-        self.assertEqual(self.addresses(other, "web.mentat"), [])
-        self.assertEqual(self.addresses(other, "other.mentat"), [other["address"]])
+        self.assertEqual(self.addresses(other, "web.mentat"), [other["address"]])
+        self.assertEqual(self.addresses(other, "1.web.mentat"), [])
         for a in web.values():
             self.assertEqual(self.page(other, a["address"], 1), "", f"other reaches {a['address']}")
             self.assertEqual(self.page(a, other["address"], 1), "", f"{a['address']} reaches other")
