@@ -125,6 +125,24 @@ static void certificates_and_their_lack_are_told_once(void **state)
     cluster_clear(&c);
 }
 
+static void certificates_are_told_to_who_sees_the_service_of_their_host(void **state)
+{
+    struct cluster c;
+    struct event_list news = {0};
+    begin(&c);
+    cluster_level(&c, INGRESS_APART_LEVEL);
+    say(&c, 7, 0, (struct said){1, .problem = "nobody answers"});
+    core_events(c.core, c.index - 1, INT64_MAX, UINT32_MAX, &news);
+    assert_int_equal(news.n, 0);                                  /* no service has that host */
+    assert_true(cluster_submit(&c, "web", "    ports: [{name: http, port: 80}]\n    ingress: [{host: a.example, port: http, tls: true}]\n"));
+    say(&c, 7, 0, (struct said){2, .problem = "nobody answers yet"});
+    core_events(c.core, c.index - 1, INT64_MAX, UINT32_MAX, &news);
+    assert_int_equal(news.n, 1);
+    assert_string_equal(news.v[0].service, "web");
+    list_clear((struct list *)&news, &event_type);
+    cluster_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +151,7 @@ int main(void)
         cmocka_unit_test(a_clock_that_was_set_back_does_not_silence_a_node),
         cmocka_unit_test(what_proxies_could_take_for_more_than_a_name_is_passed_over),
         cmocka_unit_test(certificates_and_their_lack_are_told_once),
+        cmocka_unit_test(certificates_are_told_to_who_sees_the_service_of_their_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
