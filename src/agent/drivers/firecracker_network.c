@@ -112,6 +112,15 @@ static int interface_address(int fd, const char *name, uint32_t address, int bit
     return ioctl(fd, SIOCSIFNETMASK, &r);
 }
 
+/* A bridge takes the lowest of its ports' addresses in hardware, unless one was set: machines would know another one than it has
+ * whenever a port comes or goes. What it has stays: machines may know that. */
+static int hardware_address_keep(int fd, const char *name)
+{
+    struct ifreq r = {0};
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", name);
+    return ioctl(fd, SIOCGIFHWADDR, &r) < 0 ? -1 : ioctl(fd, SIOCSIFHWADDR, &r);
+}
+
 /* Below /proc/sys/net/ipv4; in the bridge's own part of a folder, when one is given. */
 static int setting_write(const struct network *n, const char *folder, const char *name, char value, struct error *err)
 {
@@ -129,7 +138,7 @@ static int bridge_make(const struct network *n, struct error *err)
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int result = 0;
     if (fd < 0 || (ioctl(fd, SIOCBRADDBR, n->bridge) < 0 && errno != EEXIST) ||
-        interface_address(fd, n->bridge, n->own.base + 1, n->own.bits) < 0
+        hardware_address_keep(fd, n->bridge) < 0 || interface_address(fd, n->bridge, n->own.base + 1, n->own.bits) < 0
         || netlink_link_up((int)if_nametoindex(n->bridge), link_mtu(n)) < 0)
         result = error_set_errno(err, errno, "cannot make the bridge %s", n->bridge);
     if (fd >= 0)
