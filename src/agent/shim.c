@@ -50,6 +50,8 @@ static int spec_load(struct shim *s)
     int result = shim_spec_decode(bytes, (size_t)st.st_size, &s->spec);
     munmap(bytes, (size_t)st.st_size);
     close(SHIM_FD_SPEC);
+    if (!s->spec.vm.port.ready)
+        close(SHIM_FD_NETWORK);
     return result;
 }
 
@@ -556,7 +558,7 @@ int shim_main(void)
     prctl(PR_SET_NAME, "mentat-shim");
     memory_hide();                   /* the task's environment may hold secrets */
     /* What the agent itself was given and did not mark as its own. */
-    close_range(SHIM_FD_SPEC + 1, ~0U, 0);
+    close_range(SHIM_FD_NETWORK + 1, ~0U, 0);
     fcntl(SHIM_FD_CONTROL, F_SETFD, FD_CLOEXEC);
     fcntl(SHIM_FD_LISTEN, F_SETFD, FD_CLOEXEC);
     s->signal_fd = signals_block();

@@ -139,11 +139,6 @@ void snapshot_drop(struct snapshot_go *g);
 void go_send(struct shim *s);
 int identity_send(struct shim *s, struct error *err);
 
-/* --- shim_vm_port.c --- */
-/* From here on the shim, and what it starts, is in a network namespace of its own, with the tap device and its way to the
- * host's bridge; without root in the agent's as before. */
-int vm_port_open(const struct shim_port *port, struct error *err);
-
 /* --- shim_vmm.c: the monitor's API --- */
 #define VMM_PATIENCE_S 20            /* for one answer */
 /* One request ("PUT /path\n{…}") over its socket, which is there already. */

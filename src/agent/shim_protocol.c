@@ -295,11 +295,21 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     put_string(out, s->vm.port.bridge);
     buf_add_u64(out, (uint64_t)s->vm.port.uid);
     buf_add_u64(out, (uint64_t)s->vm.port.mtu);
+    buf_add_u8(out, s->vm.port.ready ? SHIM_FD_NETWORK : 0);
     put_string(out, s->vm.identity);
     buf_add_u8(out, s->vm.on_serial);
 }
 
 static bool get_flag(struct cursor *c, bool *out)
+{
+    uint8_t v;
+    if (!cursor_u8(c, &v))
+        return false;
+    *out = v;
+    return true;
+}
+
+static bool get_fd(struct cursor *c, int *out)
 {
     uint8_t v;
     if (!cursor_u8(c, &v))
@@ -314,7 +324,7 @@ static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
         && get_list(c, &vm->locks) && get_string(c, &vm->secrets_dir) && get_list(c, &vm->env) && list_whole(&vm->env)
         && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks)
         && get_string(c, &vm->port.name) && get_string(c, &vm->port.bridge) && get_i64(c, &vm->port.uid)
-        && get_i64(c, &vm->port.mtu) && get_string(c, &vm->identity) && get_flag(c, &vm->on_serial);
+        && get_i64(c, &vm->port.mtu) && get_fd(c, &vm->port.ready) && get_string(c, &vm->identity) && get_flag(c, &vm->on_serial);
 }
 
 static bool get_cgroups(struct cursor *c, struct cgroup_root *r)

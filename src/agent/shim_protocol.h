@@ -20,6 +20,7 @@ enum {
     SHIM_FD_LISTEN = 4,              /* ALLOC_DIR/shim.sock, listening; made by the agent, so that there is no moment
                                         at which a shim lives and cannot be found */
     SHIM_FD_SPEC = 5,                /* a memory file */
+    SHIM_FD_NETWORK = 6,             /* the namespace of a port that was ready; else /dev/null */
 };
 #define SHIM_MESSAGE_MAX 65536
 #define SHIM_SOCKET "shim.sock"
@@ -71,6 +72,8 @@ struct shim_port {
     char *name, *bridge;             /* outer end and bridge, in the host's namespace; NULL: the guest has no network */
     int64_t uid;                     /* who may attach to the tap: the monitor's user */
     int64_t mtu;
+    int ready;                       /* descriptor of such a namespace, which the shim has as SHIM_FD_NETWORK; 0: the shim makes
+                                        one */
 };
 
 /* A task that is a virtual machine: how its monitor is configured, and what the shim keeps for it. */

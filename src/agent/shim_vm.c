@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "agent/shim_internal.h"
+#include "agent/vm_port.h"
 #include "base/mem.h"
 #include "base/timefmt.h"
 #include "guest/frame.h"
@@ -708,7 +709,7 @@ int vm_open(struct shim *s, struct error *err)
         buf_reserve(&vm->queue, 2 * QUEUE_MAX);      /* growing leaves copies */
     if (s->spec.vm.vsock && (vm->vsock_listen = vsock_listen_at(s->spec.vm.vsock, err)) < 0)
         return -1;
-    return vm_port_open(&s->spec.vm.port, err);
+    return vm_port_enter(&s->spec.vm.port, err);
 }
 
 /* What the monitor has still said. */

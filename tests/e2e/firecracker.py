@@ -20,7 +20,7 @@ import urllib.request
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vmm"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from lib import PATIENCE, Server, holding, metrics_in, mounts_in, program, wait_for  # noqa: E402
-from vmm_lib import RealVmm, VmAgent, Vmm, isolate, missing  # noqa: E402
+from vmm_lib import PORTS_READY, RealVmm, VmAgent, Vmm, isolate, missing  # noqa: E402
 
 REAL = bool(os.environ.get("MENTAT_REAL_FIRECRACKER"))     # firecracker-real.sh
 ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "6"))
@@ -525,6 +525,44 @@ class Trouble(Machines):
         self.mt("stop", "many")
         self.submit("after", wait=True)
 
+    def ports(self, *numbers):
+        """The links of the bridge, once its ports have these numbers, by name."""
+        bridge = self.agent.bridge
+
+        def there():
+            found = self.agent.links()
+            self.assertEqual(sorted(found), [bridge, *[f"{bridge}.{n}" for n in numbers]])
+            return found
+        return wait_for(there, 30, f"ports {numbers}")
+
+    def test_ports_for_machines_to_come(self):
+        """None before an agent's first machine; those that come take them; none is left by an agent that is killed."""
+        self.submit("before", wait=True)
+        self.mt("stop", "before", "--purge")
+        wait_for(lambda: not self.machines(), 30, "its end")
+        self.agent.kill()
+        self.agent.start()
+        self.agent.wait_api()
+        self.ports()
+        self.submit("first", wait=True)
+        address = self.bridge_address()
+        own = int(self.machines()[0])
+        self.ports(2, 3, 4, 5, 6)
+        self.agent.kill()
+        self.ports(own)
+        self.agent.start()
+        self.agent.wait_api()
+        ready = self.ports(2, 3, 4, 5, 6)
+        self.submit("second", wait=True)
+        self.submit("third", wait=True)
+        self.assertEqual(self.ports(2, 3, 4, 5, 6), ready)
+        # Whatever comes and goes: guests know the bridge by it.
+        self.assertEqual(self.bridge_address(), address)
+
+    def bridge_address(self):
+        """In hardware."""
+        return json.loads(self.agent.run("ip", "-j", "link", "show", self.agent.bridge))[0]["address"]
+
     def test_no_room_for_what_is_written(self):
         allocs = self.agent.flags["data_dir"] + "/allocs"
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "small", allocs], check=True)
@@ -670,7 +708,7 @@ class Volumes(Machines):
         """On the host is what one machine needs, and nothing of those before; its volume is as a loss of power may leave it."""
         one, agent = self.machines(), self.agent
         self.assertEqual(len(one), 1)
-        self.assertEqual(len(agent.links()), 2, "a bridge and a port")
+        self.assertEqual(len(agent.links()), 2 + PORTS_READY, "a bridge, a port, and those that are ready")
         jails = glob.glob(agent.runs.path + "/*/*")
         self.assertEqual(len(jails), 1)
         self.assertEqual([m for m in mounts_in(agent.runs.path) if not m.startswith(jails[0])], [])

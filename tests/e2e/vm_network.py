@@ -117,7 +117,8 @@ class Played(Hosts):
         wait_for(lambda: self.allocs("one", "running"), 30, "the machine of n2")
         wait_for(lambda: len(self.agents[1].routes()) == 2, 10, "routes to the other nodes")
         self.assertIn("10.64.0.0/29 via 198.51.100.", self.agents[1].routes()[0])
-        self.assertEqual(self.agents[1].links(), ["mentat0", "mentat0.2"])
+        wait_for(lambda: sorted(self.agents[1].links()) == ["mentat0", *[f"mentat0.{i}" for i in range(2, 7)]], 10,
+                 "its port, and those of machines to come")
         # A network of its own that another node has.
         self.agents[2].run("ip", "addr", "del", "10.64.0.18/30", "dev", "eth0")
         self.agents[2].process.stop()
@@ -226,7 +227,7 @@ class Network(Hosts):
         first, second = self.agents[0], self.agents[1]
         wait_for(lambda: first.routes() and all(" via 198.51.100." in r and " dev eth0" in r for r in first.routes()), 60, "plain routes")
         wait_for(lambda: second.routes() and all(" dev eth0" in r for r in second.routes()), 60, "plain routes back")
-        wait_for(lambda: "mentat0.vx" not in first.links() + second.links(), 10, "the end of the VXLAN")
+        wait_for(lambda: "mentat0.vx" not in [*first.links(), *second.links()], 10, "the end of the VXLAN")
         to = by_node["n2"]
         wait_for(lambda: self.page(by_node["n1"], to["address"]) == f"web-{to['replica']}", 30, "a page over routes")
         self.assertEqual(self.page_by_name(to, f"{by_node['n1']['replica']}.web.mentat"), f"web-{by_node['n1']['replica']}")

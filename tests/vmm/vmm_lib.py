@@ -18,6 +18,8 @@ from lib import ROOT, Agent, Server, Workdir, mounts_in, program  # noqa: E402
 # One that other users can run too: this one may be somebody's own.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
+PORTS_READY = 20                     # of a node that has machines, for those to come
+
 WIRE = "198.51.100."                 # between hosts of tests
 WIRE_ADDRESS = WIRE + "1"
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
@@ -125,7 +127,7 @@ class VmAgent(Agent):
 
     def left_on_host(self):
         """Taps, bridges, rules, jails, mounts, numbers: what is left of machines."""
-        links = self.links()
+        links = list(self.links())
         rules = self.run("nft", "list", "tables")
         return links + self.routes() + [line for line in rules.splitlines() if self.bridge in line] + mounts_in(self.runs.path) \
             + glob.glob(self.runs.path + "/*/*") + glob.glob(self.flags["data_dir"] + "/firecracker/slots/*") \
@@ -135,8 +137,9 @@ class VmAgent(Agent):
         return subprocess.run([*self.inside, *command], capture_output=True, text=True, check=True).stdout
 
     def links(self):
+        """Their indices by name."""
         out = self.run("ip", "-j", "link")
-        return [i["ifname"] for i in json.loads(out) if i["ifname"].startswith(self.bridge)]
+        return {i["ifname"]: i["ifindex"] for i in json.loads(out) if i["ifname"].startswith(self.bridge)}
 
     def routes(self):
         """To the machines of other nodes."""

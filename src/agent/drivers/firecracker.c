@@ -197,6 +197,8 @@ static void images_collect(uv_work_t *work)
     struct firecracker *f = work->data;
     vm_images_collect(f->images, f->config->image_gc_age_ms);
     snapshots_collect(f);
+    if (f->network)
+        network_ports_rest(f->network);
 }
 
 static void collected(uv_work_t *work, int status)
@@ -522,6 +524,8 @@ static void start_end(struct machine_start *p)
 
 static void prepare_done(uv_work_t *work, int status);
 
+static void ports_begin(struct firecracker *f);
+
 static void line_advance(struct firecracker *f)
 {
     while (f->line && f->preparing < PREPARING_MAX && (!f->network || f->followed)) {
@@ -536,6 +540,40 @@ static void line_advance(struct firecracker *f)
         f->preparing++;
         uv_queue_work(f->env->loop, &p->work, prepare_run, prepare_done);
     }
+    if (f->ports_wanted && !f->preparing && !f->closing)
+        ports_begin(f);
+}
+
+/* --- ports for machines to come: one after the other, while none waits to be made ready --- */
+
+struct ports { struct firecracker *f; bool more; };
+
+static void ports_run(uv_work_t *work)
+{
+    struct ports *p = work->data;
+    p->more = network_port_prepare(p->f->network);
+}
+
+static void ports_done(uv_work_t *work, int status)
+{
+    struct ports *p = work->data;
+    struct firecracker *f = p->f;
+    f->preparing--;
+    f->ports_wanted = p->more;
+    free(p);
+    free(work);
+    line_advance(f);
+    work_end(f);
+}
+
+static void ports_begin(struct firecracker *f)
+{
+    struct ports *p = NEW(struct ports);
+    uv_work_t *work = NEW(uv_work_t);
+    p->f = f;
+    work->data = p;
+    f->preparing++;
+    work_begin(f, work, ports_run, ports_done);
 }
 
 static void prepare_done(uv_work_t *work, int status)
@@ -543,6 +581,7 @@ static void prepare_done(uv_work_t *work, int status)
     struct machine_start *p = work->data;
     struct firecracker *f = p->machine->f;
     f->preparing--;
+    f->ports_wanted = f->network != NULL;
     if (f->network && !f->closing) {
         dns_update(f);               /* the first machine may have brought another network */
         follow_begin(f);
@@ -574,6 +613,7 @@ static void firecracker_adopt(void *state, struct task *task, const char *alloc_
     struct firecracker *f = state;
     struct firecracker_task *t = (struct firecracker_task *)task;
     shim_task_init(&f->tasks, &t->shim, alloc_id, alloc_dir);
+    f->ports_wanted = f->network != NULL;
     snapshot_forget_files(alloc_dir);        /* of a copy that its last agent did not see the end of */
     shim_task_adopt(&t->shim, handle);
 }

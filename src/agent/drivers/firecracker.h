@@ -2,7 +2,7 @@
  *
  *   firecracker.c          the driver: probing, starting, adopting, removing
  *   firecracker_machine.c  one machine: its directory, drives and configuration; blocking, for a worker
- *   firecracker_network.c  bridge, ports, addresses and rules; blocking, for a worker (see firecracker_network.h)
+ *   firecracker_network.c  bridge, addresses and rules; blocking, for a worker (see firecracker_network.h)
  *   firecracker_snapshot.c memory of machines that others begin with; blocking, for a worker
  *   firecracker_volume.c   block images of volumes; blocking, for a worker
  *   ../vm_image.h          images
@@ -38,7 +38,8 @@ struct firecracker {
     char *version, *trouble;         /* as last probed; trouble NULL: works */
     bool probing, closing;
     unsigned working;                /* workers, on the loop's side */
-    unsigned preparing;              /* of these, machines being made ready; others wait in line */
+    unsigned preparing;              /* of these, machines being made ready, or a port; others wait in line */
+    bool ports_wanted;               /* more of them may be made ready */
     struct machine_start *line, **line_end;
     uv_work_t probe;
     struct error probe_error;
@@ -82,6 +83,8 @@ struct machine *machine_new(struct firecracker *f, const struct task_spec *spec)
 void machine_free(struct machine *m);
 /* Makes everything ready, m->shim at the end. When it fails, nothing is left. */
 int machine_prepare(struct machine *m, struct error *err);
+/* Who the monitor of machine number `slot` runs as. */
+uid_t machine_uid(const struct firecracker *f, int slot);
 /* Takes away what a machine of this id has outside of its allocation's directory; nothing of it runs any more. */
 void machine_clean(struct firecracker *f, const char *id);
 /* machine_clean for a machine, for those of an allocation, or (NULL) for all whose shim is gone; what of these still runs
@@ -131,6 +134,7 @@ int slot_take(const char *dir, const char *id, int first, int last, int *slot, s
 /* The number of an id; -1: it has none. */
 int slot_find(const char *dir, const char *id);
 void slot_free(const char *dir, int slot);
+bool slot_taken(const char *dir, int slot);
 /* Every id that has a number. */
 void slots_list(const char *dir, struct str_list *ids);
 
@@ -155,12 +159,16 @@ char *network_address(const struct network *n, int slot);
 char *network_address_bits(const struct network *n, int slot);
 char *network_gateway(const struct network *n);
 char *network_mac(const struct network *n, int slot);
-char *network_port(const struct network *n, int slot);
 int network_mtu(const struct network *n);
+/* The port of a machine that has a number, the caller's: one that is ready, or what its shim is to make. */
+struct shim_port network_port(struct network *n, int slot);
+/* Makes a port ready for a machine to come. False: that failed, or there are enough of them, or no machines here. */
+bool network_port_prepare(struct network *n);
+/* When no machine has a number, no port is kept ready any more. */
+void network_ports_rest(struct network *n);
 /* Follows what the servers said last, and what machines came and went. */
 void network_follow(struct network *n);
-/* Bridge and rules are made with the first machine; network_follow must come after both. The port itself is made by the
- * machine's shim. */
+/* Bridge and rules are made with the first machine; network_follow must come after both. */
 int network_attach(struct network *n, int slot, const struct machine *m, struct error *err);
 void network_detach(struct network *n, int slot);
 /* The bridge and the rules go too, when no machine has a number any more. */

@@ -110,6 +110,8 @@ void machine_free(struct machine *m)
     kv_clear(&m->env);
     list_clear((struct list *)&m->ports, &alloc_port_type);
     m->shim.cgroups = (struct cgroup_root){0};       /* the agent's */
+    if (m->shim.vm.port.ready)
+        close(m->shim.vm.port.ready);
     shim_spec_clear(&m->shim);
     free(m->id);
     free(m->alloc_id);
@@ -187,9 +189,9 @@ static char *machine_dir(const struct firecracker *f, const char *id)
     return mem_printf("%s/%s", f->runs, id);
 }
 
-static uid_t machine_uid(const struct machine *m)
+uid_t machine_uid(const struct firecracker *f, int slot)
 {
-    return m->f->jailer ? (uid_t)(m->f->config->uid_base + m->slot) : geteuid();
+    return f->jailer ? (uid_t)(f->config->uid_base + slot) : geteuid();
 }
 
 /* As the monitor sees a file of the machine's directory. */
@@ -221,7 +223,7 @@ static char *file_bring(const struct machine *m, const char *root, const char *n
 
 static int own(const struct machine *m, const char *path, struct error *err)
 {
-    uid_t uid = machine_uid(m);
+    uid_t uid = machine_uid(m->f, m->slot);
     if (!m->f->jailer || chown(path, uid, (gid_t)uid) == 0)
         return 0;
     return error_set_errno(err, errno, "cannot give %s to the machine's user", path);
@@ -489,7 +491,7 @@ static void args_jailed(struct machine *m, const struct assembly *a)
     struct firecracker *f = m->f;
     struct str_list *args = &m->shim.args;
     CLEANUP_FREE char *base = mem_strndup(f->runs, (size_t)(strrchr(f->runs, '/') - f->runs));
-    long long uid = machine_uid(m), fsize = a->largest > FSIZE_LEAST ? a->largest : FSIZE_LEAST;
+    long long uid = machine_uid(f, m->slot), fsize = a->largest > FSIZE_LEAST ? a->largest : FSIZE_LEAST;
     str_list_add(args, f->jailer);
     const char *const fixed[] = {"--id", m->id, "--exec-file", f->binary, "--chroot-base-dir", base};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++)
@@ -535,8 +537,7 @@ static void shim_fill(struct machine *m, const struct assembly *a)
     s->vm.start_ms = f->config->start_timeout_ms;
     s->vm.memory_mb = m->config.memory_mb;
     if (f->network)
-        s->vm.port = (struct shim_port){.name = network_port(f->network, m->slot), .bridge = mem_strdup(f->config->bridge),
-                                        .uid = machine_uid(m), .mtu = network_mtu(f->network)};
+        s->vm.port = network_port(f->network, m->slot);
     if (f->config->vsock)
         s->vm.vsock = mem_printf("%s/" VSOCK_SOCKET, a->root);
     if (f->jailer) {

@@ -1,6 +1,6 @@
-/* The network of a node's machines: a bridge with the first address of the node's part, a port of it for each machine, which
- * its shim makes (shim_vm_port.c), and rules, all of which are made from what DIR/net/SLOT says of each machine that has a number, and from what the servers said last
- * (DIR/network.json), so that machines go on as they were while no server is reached.
+/* The network of a node's machines: a bridge with the first address of the node's part, a port of it for each machine
+ * (firecracker_ports.c), and rules, all of which are made from what DIR/net/SLOT says of each machine that has a number, and
+ * from what the servers said last (DIR/network.json), so that machines go on as they were while no server is reached.
  *
  * Ports of the bridge are isolated: no frame goes from one machine to another. The bridge answers for all of them
  * (proxy_arp_pvlan) and routes, so that the rules see every packet: machines of one job reach each other, others do not;
@@ -27,7 +27,6 @@
 #include "base/mem.h"
 #include "base/timefmt.h"
 
-#define FIRST_SLOT 2                 /* behind the bridge */
 #define SLOTS_MAX 60000
 #define IPTABLES_TIMEOUT_MS 30000
 #define FACTS_MAX 65536
@@ -56,7 +55,7 @@ static int part_parse(const char *text, struct net4 *out)
     return net4_parse(text, out) && out->bits >= 16 && out->bits <= 29 ? 0 : -1;
 }
 
-static int last_slot(const struct network *n)
+int network_last_slot(const struct network *n)
 {
     int last = (int)~net4_mask(n->own.bits) - 1;
     return last < SLOTS_MAX ? last : SLOTS_MAX;
@@ -85,11 +84,6 @@ char *network_mac(const struct network *n, int slot)
 {
     uint32_t a = n->own.base + (uint32_t)slot;
     return mem_printf("06:00:%02x:%02x:%02x:%02x", a >> 24, a >> 16 & 0xff, a >> 8 & 0xff, a & 0xff);
-}
-
-char *network_port(const struct network *n, int slot)
-{
-    return mem_printf("%s.%d", n->bridge, slot);
 }
 
 int network_mtu(const struct network *n)
@@ -317,6 +311,7 @@ static struct net4 part_wanted(const struct network *n)
 static void network_down(struct network *n)
 {
     struct error err = {0};
+    ports_drop(n);
     if (!if_nametoindex(n->bridge))
         return;
     link_remove(n);
@@ -326,7 +321,7 @@ static void network_down(struct network *n)
     n->ready = false;
 }
 
-static bool has_machines(const struct network *n)
+bool network_used(const struct network *n)
 {
     struct str_list ids = {0};
     slots_list(n->f->dir, &ids);
@@ -339,7 +334,7 @@ static bool has_machines(const struct network *n)
 static int part_settle(struct network *n, struct error *err)
 {
     struct net4 wanted = part_wanted(n);
-    bool used = has_machines(n), same = wanted.base == n->own.base && wanted.bits == n->own.bits;
+    bool used = network_used(n), same = wanted.base == n->own.base && wanted.bits == n->own.bits;
     if (!same && !used) {
         if (n->own.bits)
             network_down(n);
@@ -450,6 +445,7 @@ int network_open(struct firecracker *f, struct network **out, struct error *err)
     n->f = f;
     uv_mutex_init(&n->loop_lock);
     uv_mutex_init(&n->rules_lock);
+    uv_cond_init(&n->made);
     strcpy(n->bridge, c->bridge);
     facts_read_all(n);
     table_read(n);
@@ -469,6 +465,7 @@ void network_close(struct network *n)
     type_clear(&agent_network_type, &n->next);
     uv_mutex_destroy(&n->loop_lock);
     uv_mutex_destroy(&n->rules_lock);
+    uv_cond_destroy(&n->made);
     free(n->trouble);
     free(n->link_trouble);
     free(n);
@@ -480,7 +477,9 @@ int network_slot(struct network *n, const char *id, int *slot, struct error *err
 {
     uv_mutex_lock(&n->f->lock);
     table_take(n);
-    int result = part_settle(n, err) < 0 ? -1 : slot_take(n->f->dir, id, FIRST_SLOT, last_slot(n), slot, err);
+    int result = part_settle(n, err), ready = ports_first(n);
+    if (result == 0 && (!ready || slot_take(n->f->dir, id, ready, ready, slot, NULL) < 0))
+        result = slot_take(n->f->dir, id, FIRST_SLOT, network_last_slot(n), slot, err);
     uv_mutex_unlock(&n->f->lock);
     return result;
 }
@@ -500,20 +499,21 @@ int network_attach(struct network *n, int slot, const struct machine *m, struct 
 
 void network_detach(struct network *n, int slot)
 {
-    CLEANUP_FREE char *port = network_port(n, slot), *path = facts_path(n, slot);
+    CLEANUP_FREE char *path = facts_path(n, slot);
     uv_mutex_lock(&n->f->lock);
     n->dirty |= unlink(path) == 0;
     facts_drop(n, slot);
+    port_forget(n, slot);
     uv_mutex_unlock(&n->f->lock);
-    /* It goes with the monitor's namespace, but not at once, and its number may be the next machine's. */
-    int index = (int)if_nametoindex(port);
-    if (index && netlink_link_delete(index) < 0 && errno != ENODEV)
-        LOG_W("a machine's network interface stays", "interface", port, "error", strerror(errno));
+    port_remove(n, slot);
 }
 
 void network_remove(struct network *n)
 {
-    bool used = has_machines(n);
+    uv_mutex_lock(&n->f->lock);
+    ports_drop(n);
+    uv_mutex_unlock(&n->f->lock);
+    bool used = network_used(n);
     if (used)
         network_follow(n);
     if (used || !if_nametoindex(n->bridge))

@@ -1,6 +1,7 @@
 /* Network of a node's machines: what its files share.
  *
- *   firecracker_network.c  addresses, bridge, ports, and what the servers say; the others are called by it alone
+ *   firecracker_network.c  addresses, bridge, and what the servers say
+ *   firecracker_ports.c    the machines' ports of the bridge
  *   firecracker_rules.c    the rules of nftables
  *   firecracker_link.c     the ways to the machines of other nodes
  *
@@ -12,6 +13,8 @@
 #include "base/net4.h"
 
 #define BRIDGE_NAME_MAX 9            /* a port is BRIDGE.SLOT, of at most 15 characters */
+#define FIRST_SLOT 2                 /* behind the bridge */
+#define PORTS_READY_MAX 20           /* each takes about 300 KiB of the kernel's memory */
 
 /* Of a machine that has a number: its text is lines of "job NAME", "tcp HOST PORT", "udp HOST PORT". */
 struct network_facts { int slot; char *job, *text; };
@@ -27,6 +30,10 @@ struct network {
     int64_t docker_at;               /* when Docker's rules were looked at last; 0: never; under rules_lock */
     char *trouble;                   /* why machines cannot have addresses; NULL: they can */
     char *link_trouble;              /* why machines of other nodes are not reached, as it was logged last */
+    struct ready_port { int slot, namespace; int64_t mtu; } ports[PORTS_READY_MAX];
+    unsigned n_ports;
+    int making;                      /* the slot whose port is made ready now; 0: none */
+    uv_cond_t made;                  /* it is none any more */
     /* changed under both locks */
     uv_mutex_t loop_lock;
     struct net4 own;                 /* bits 0: the servers did not give this node a part yet */
@@ -41,6 +48,20 @@ struct network {
 struct network_other { struct net4 part; uint32_t ip; };
 /* False: this entry is none. */
 bool network_other(const struct network *n, const struct network_node *entry, struct network_other *out);
+
+/* Whether machines have numbers. */
+bool network_used(const struct network *n);
+int network_last_slot(const struct network *n);
+
+/* The name of a machine's port; the caller's. */
+char *port_name(const struct network *n, int slot);
+/* The port goes with the monitor's namespace, but not at once: here it does, so that its name may be the next one's. */
+void port_remove(const struct network *n, int slot);
+void port_forget(struct network *n, int slot);       /* as one that is ready */
+/* The lowest number whose port is ready; 0: none is. */
+int ports_first(const struct network *n);
+/* Those that are ready go. Waits for the one that is being made. */
+void ports_drop(struct network *n);
 
 /* All rules anew, in one transaction; to be loaded without the driver's lock. */
 void rules_make(const struct network *n, struct buf *out);

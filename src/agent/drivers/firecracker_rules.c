@@ -97,7 +97,7 @@ static void add_published(const struct network *n, const struct network_facts *f
 static void add_machine(const struct network *n, const struct network_facts *f, struct buf *b)
 {
     CLEANUP_FREE char *ip = network_address(n, f->slot), *mac = network_mac(n, f->slot);
-    CLEANUP_FREE char *port = network_port(n, f->slot);
+    CLEANUP_FREE char *port = port_name(n, f->slot);
     buf_printf(b, "add element bridge mentat_%s sources { %s . %s . %s }\n", n->bridge, port, mac, ip);
     add_published(n, f, "tcp", b);
     add_published(n, f, "udp", b);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/drivers/firecracker.h"
@@ -67,6 +68,13 @@ int slot_find(const char *dir, const char *id)
     struct search s = {id, -1};
     each(dir, compare, &s);
     return s.slot;
+}
+
+bool slot_taken(const char *dir, int slot)
+{
+    CLEANUP_FREE char *path = slot_path(dir, slot);
+    struct stat st;
+    return lstat(path, &st) == 0;
 }
 
 void slot_free(const char *dir, int slot)

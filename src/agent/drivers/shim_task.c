@@ -362,8 +362,8 @@ static int fd_raise(int fd)
     return raised;
 }
 
-static int shim_spawn(const struct shim_tasks *s, const char *title, int control, int listen_fd, int spec_fd, pid_t *pid,
-                      struct error *err)
+static int shim_spawn(const struct shim_tasks *s, const char *title, int control, int listen_fd, int spec_fd, int network,
+                      pid_t *pid, struct error *err)
 {
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
@@ -372,6 +372,7 @@ static int shim_spawn(const struct shim_tasks *s, const char *title, int control
     posix_spawn_file_actions_adddup2(&files, control, SHIM_FD_CONTROL);
     posix_spawn_file_actions_adddup2(&files, listen_fd, SHIM_FD_LISTEN);
     posix_spawn_file_actions_adddup2(&files, spec_fd, SHIM_FD_SPEC);
+    posix_spawn_file_actions_adddup2(&files, network, SHIM_FD_NETWORK);
     char *argv[] = {(char *)"mentat-agent", (char *)"shim", (char *)title, NULL};
     char *env[] = {NULL};
     int failed = spawn_clean(pid, "/proc/self/exe", &files, POSIX_SPAWN_SETSID, argv, env);
@@ -399,12 +400,13 @@ int shim_task_start(struct shim_task *t, const struct shim_spec *spec, const cha
     int pair[2] = {-1, -1};
     int spec_fd = fd_raise(spec_file(&leased, err));
     int listen_fd = spec_fd < 0 ? -1 : fd_raise(shim_listen(spec->alloc_dir, err));
+    int network = fcntl(spec->vm.port.ready ? spec->vm.port.ready : s->null_fd, F_DUPFD_CLOEXEC, FD_FIRST_FREE);
     int result = -1;
     if (spec_fd >= 0 && listen_fd >= 0) {
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+        if (network < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
             error_set_errno(err, errno, "cannot start a shim");
         else
-            result = shim_spawn(s, title, pair[1] = fd_raise(pair[1]), listen_fd, spec_fd, &t->shim, err);
+            result = shim_spawn(s, title, pair[1] = fd_raise(pair[1]), listen_fd, spec_fd, network, &t->shim, err);
     }
     if (result == 0)
         control_watch(t, pair[0]);
@@ -416,6 +418,8 @@ int shim_task_start(struct shim_task *t, const struct shim_spec *spec, const cha
         close(spec_fd);
     if (listen_fd >= 0)
         close(listen_fd);
+    if (network >= 0)
+        close(network);
     return result;
 }
 

@@ -1,6 +1,8 @@
-/* The network namespace of a virtual machine's monitor. A tap device could be moved to the host's namespace once the monitor
+/* A tap device could be moved to the host's namespace once the monitor
  * has attached to it, but that waits 20 ms for the kernel's readers while all changes of interfaces wait for it; a pair of
  * Ethernet interfaces is made in both namespaces at once. */
+#include "agent/vm_port.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -10,9 +12,8 @@
 #include <unistd.h>
 
 #include "agent/netlink.h"
-#include "agent/shim_internal.h"
 
-#define NAMESPACE "/proc/self/ns/net"
+#define NAMESPACE "/proc/thread-self/ns/net"
 #define INNER_BRIDGE "bridge"
 #define INNER_END "host"
 
@@ -80,18 +81,42 @@ static int port_make(const struct shim_port *p, int host, int own, struct error 
     return result;
 }
 
-int vm_port_open(const struct shim_port *p, struct error *err)
+/* The caller is in the new one, or, when it fails, may be: *own is a descriptor of it, or -1. */
+static int namespace_make(const struct shim_port *p, int host, int *own, struct error *err)
 {
-    if (geteuid() != 0)
-        return 0;
-    int host = namespace_open(), own = host >= 0 && unshare(CLONE_NEWNET) == 0 ? namespace_open() : -1, result = 0;
-    if (own < 0)
-        result = error_set_errno(err, errno, "cannot make a network namespace for the machine");
-    else if (p->name)
-        result = port_make(p, host, own, err);
+    *own = host >= 0 && unshare(CLONE_NEWNET) == 0 ? namespace_open() : -1;
+    if (*own < 0)
+        return error_set_errno(err, errno, "cannot make a network namespace for the machine");
+    return p->name ? port_make(p, host, *own, err) : 0;
+}
+
+static void close_both(int host, int own)
+{
     if (host >= 0)
         close(host);
     if (own >= 0)
         close(own);
+}
+
+int vm_port_prepare(const struct shim_port *p, struct error *err)
+{
+    int host = namespace_open(), own, result = namespace_make(p, host, &own, err);
+    /* This thread does other things next. */
+    INVARIANT(host < 0 || setns(host, CLONE_NEWNET) == 0);
+    close_both(host, result < 0 ? own : -1);
+    return result < 0 ? -1 : own;
+}
+
+int vm_port_enter(const struct shim_port *p, struct error *err)
+{
+    if (p->ready) {
+        int entered = setns(p->ready, CLONE_NEWNET);
+        close(p->ready);
+        return entered < 0 ? error_set_errno(err, errno, "cannot enter the machine's network") : 0;
+    }
+    if (geteuid() != 0)
+        return 0;
+    int host = namespace_open(), own, result = namespace_make(p, host, &own, err);
+    close_both(host, own);
     return result;
 }
