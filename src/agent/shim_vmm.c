@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/shim_internal.h"
@@ -17,13 +16,9 @@
 #include "base/timefmt.h"
 
 #define SOCKET_PATIENCE_MS 15000
-#define SOCKET_LOOK_MS 2
+#define SOCKET_LOOK_US 250           /* between two looks at first, then more: */
+#define SOCKET_LOOK_MAX_US 2000
 #define ANSWER_MAX 8192
-
-static void pause_ms(long ms)
-{
-    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
-}
 
 /* Through the folder's descriptor: the path may be longer than a socket's address has room for. */
 static int connect_once(const char *path)
@@ -53,7 +48,7 @@ static bool monitor_ended(pid_t monitor)
 static int monitor_connect(const char *path, pid_t monitor, struct error *err)
 {
     int64_t end = time_monotonic_ms() + SOCKET_PATIENCE_MS;
-    for (;;) {
+    for (useconds_t pause_us = SOCKET_LOOK_US;; pause_us += pause_us < SOCKET_LOOK_MAX_US ? pause_us / 4 : 0) {
         int fd = connect_once(path);
         if (fd >= 0)
             return fd;
@@ -61,7 +56,7 @@ static int monitor_connect(const char *path, pid_t monitor, struct error *err)
             return error_set(err, ERROR_SYSTEM, "the virtual machine's monitor ended before it took its configuration");
         if (time_monotonic_ms() >= end)
             return error_set(err, ERROR_TIMEOUT, "the virtual machine's monitor does not answer on %s", path);
-        pause_ms(SOCKET_LOOK_MS);
+        usleep(pause_us);
     }
 }
 

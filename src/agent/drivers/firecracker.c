@@ -28,6 +28,7 @@
 #define VERSION_TIMEOUT_MS 10000
 #define PROBE_AGE_MS 300000
 #define GC_INTERVAL_MS 600000
+#define RULES_WAIT_MS 20             /* for machines that are made ready together: their guests boot longer */
 #define JAILER_NONE "none"
 /* The pool has four workers, and the agent's store needs one whatever images are built. */
 #define PREPARING_MAX 2
@@ -249,6 +250,15 @@ static int run_dir_check(const char *path, struct error *err)
                      "nobody else can write to: remove it, or name another", path);
 }
 
+static uv_timer_t *timer_new(struct firecracker *f)
+{
+    uv_timer_t *timer = NEW(uv_timer_t);
+    uv_timer_init(f->env->loop, timer);
+    timer->data = f;
+    uv_unref((uv_handle_t *)timer);
+    return timer;
+}
+
 static int firecracker_open(const struct driver_env *env, void **state, struct error *err)
 {
     if (!env->firecracker)
@@ -273,11 +283,9 @@ static int firecracker_open(const struct driver_env *env, void **state, struct e
     f->images = vm_images_open(f->dir, &f->config->image_roots, f->config->image_max_mb);
     f->line_end = &f->line;
     shim_tasks_open(&f->tasks, env);
-    f->gc_timer = NEW(uv_timer_t);
-    uv_timer_init(env->loop, f->gc_timer);
-    f->gc_timer->data = f;
+    f->gc_timer = timer_new(f);
+    f->rules_timer = timer_new(f);
     uv_timer_start(f->gc_timer, on_gc, GC_INTERVAL_MS, GC_INTERVAL_MS);
-    uv_unref((uv_handle_t *)f->gc_timer);
     f->probed_at = time_monotonic_ms();
     machines_sweep(f, NULL);
     snapshots_sweep(f);
@@ -295,6 +303,7 @@ static void firecracker_close(void *state)
 {
     struct firecracker *f = state;
     uv_close((uv_handle_t *)f->gc_timer, timer_closed);
+    uv_close((uv_handle_t *)f->rules_timer, timer_closed);
     dns_close(steal(&f->dns));
     shim_tasks_close(&f->tasks);
     f->closing = true;
@@ -359,6 +368,20 @@ static void follow_begin(struct firecracker *f)
     uv_work_t *work = NEW(uv_work_t);
     work->data = f;
     work_begin(f, work, follow_run, follow_done);
+}
+
+static void on_rules_due(uv_timer_t *timer)
+{
+    follow_begin(timer->data);
+}
+
+/* A machine came. To load rules costs as much as a start, so that is done once for all that come together. */
+static void follow_soon(struct firecracker *f)
+{
+    if (!f->line && !f->preparing)
+        follow_begin(f);
+    else if (!uv_is_active((uv_handle_t *)f->rules_timer))
+        uv_timer_start(f->rules_timer, on_rules_due, RULES_WAIT_MS, 0);
 }
 
 static void firecracker_network(void *state, const struct agent_network *table)
@@ -584,7 +607,7 @@ static void prepare_done(uv_work_t *work, int status)
     f->ports_wanted = f->network != NULL;
     if (f->network && !f->closing) {
         dns_update(f);               /* the first machine may have brought another network */
-        follow_begin(f);
+        follow_soon(f);
     }
     start_end(p);
     line_advance(f);

@@ -46,7 +46,7 @@ struct firecracker {
     char probe_version[64];
     int64_t probed_at;
     uv_mutex_t lock;                 /* over what workers change together: numbers, bridge, rules */
-    uv_timer_t *gc_timer;
+    uv_timer_t *gc_timer, *rules_timer;
 };
 
 /* --- a machine --- */
