@@ -56,9 +56,9 @@ static void add_vm_row(const struct measured_list *l, int metric, struct buf *ou
     const struct vm_metric_row *row = &vm_metric_rows[metric];
     for (size_t i = 0; i < l->n; i++) {
         const struct vm_metrics *vm = l->v[i].stats.vm;
-        if (vm)
+        if (vm && (vm->v[metric] || !row->optional))
             buf_printf(out, "mentat_vm_%s{%s%s%s} %.15g\n", row->name, l->v[i].labels, row->labels ? "," : "",
-                       row->labels ? row->labels : "", (double)vm->v[metric] * row->unit);
+                       row->labels ? row->labels : "", (double)(vm->v[metric] - row->optional) * row->unit);
     }
 }
 

@@ -143,5 +143,7 @@ int identity_send(struct shim *s, struct error *err);
 #define VMM_PATIENCE_S 20            /* for one answer */
 /* One request ("PUT /path\n{…}") over its socket, which is there already. */
 int vmm_ask(const char *socket_path, const char *request, int patience_s, struct error *err);
+/* "GET /path": the answer's body, cut at the size. */
+int vmm_get(const char *socket_path, const char *request, int patience_s, char *out, size_t size, struct error *err);
 /* Plays the requests in order, waiting for the socket first. Each must succeed. */
 int vmm_configure(const char *socket_path, const struct str_list *requests, pid_t monitor, struct error *err);

@@ -298,6 +298,7 @@ void shim_spec_encode(const struct shim_spec *s, struct buf *out)
     buf_add_u8(out, s->vm.port.ready ? SHIM_FD_NETWORK : 0);
     put_string(out, s->vm.identity);
     buf_add_u8(out, s->vm.on_serial);
+    buf_add_u8(out, s->vm.balloon);
 }
 
 static bool get_flag(struct cursor *c, bool *out)
@@ -324,7 +325,8 @@ static bool get_vm(struct cursor *c, struct shim_vm_spec *vm)
         && get_list(c, &vm->locks) && get_string(c, &vm->secrets_dir) && get_list(c, &vm->env) && list_whole(&vm->env)
         && get_i64(c, &vm->start_ms) && get_i64(c, &vm->memory_mb) && list_whole(&vm->requests) && list_whole(&vm->locks)
         && get_string(c, &vm->port.name) && get_string(c, &vm->port.bridge) && get_i64(c, &vm->port.uid)
-        && get_i64(c, &vm->port.mtu) && get_fd(c, &vm->port.ready) && get_string(c, &vm->identity) && get_flag(c, &vm->on_serial);
+        && get_i64(c, &vm->port.mtu) && get_fd(c, &vm->port.ready) && get_string(c, &vm->identity) && get_flag(c, &vm->on_serial)
+        && get_flag(c, &vm->balloon);
 }
 
 static bool get_cgroups(struct cursor *c, struct cgroup_root *r)

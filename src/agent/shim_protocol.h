@@ -91,6 +91,7 @@ struct shim_vm_spec {
     char *identity;                  /* the requests make a copy of another machine, whose guest gets this file, a config
                                         drive; NULL: they start one */
     bool on_serial;                  /* that other one spoke over the serial line */
+    bool balloon;                    /* the guest has one, whose statistics the monitor tells */
 };
 
 /* Everything a shim must know. Owned by whoever decoded it, for the shim's whole life. */

@@ -36,6 +36,8 @@
 #define LAST_MOMENT_MS 2000          /* between the guest's own SIGKILL and the end of its monitor */
 #define SWITCH_OFF_MS 10000          /* between BYE and the end of the monitor */
 #define METRICS_REST_MS 100          /* between two looks: a monitor that writes without end costs the host little */
+#define BALLOON_PATIENCE_S 1
+#define BALLOON_ANSWER_MAX 1024
 
 enum { LINE_SERIAL, LINE_VSOCK, LINE_COUNT };
 
@@ -597,6 +599,21 @@ void vm_greet(struct shim *s, int fd)
         shim_message_send(fd, &(struct shim_message){.kind = SHIM_METRICS, .metrics = s->vm->metrics});
 }
 
+/* The memory of a guest that has a balloon, as the monitor knows it: that is not in its metrics, so it is asked for when they
+ * come. It has none to tell while the guest's kernel begins. */
+static void balloon_read(struct shim *s)
+{
+    static const char before[] = "{\"balloon_statistics\":", after[] = "}\n";
+    struct vm_metrics_reader reader = {0};
+    char answer[BALLOON_ANSWER_MAX];
+    if (!s->spec.vm.balloon
+        || vmm_get(s->spec.vm.api, "GET /balloon/statistics", BALLOON_PATIENCE_S, answer, sizeof answer, NULL) < 0)
+        return;
+    vm_metrics_read(&reader, before, sizeof before - 1, &s->vm->metrics);
+    vm_metrics_read(&reader, answer, strlen(answer), &s->vm->metrics);
+    vm_metrics_read(&reader, after, sizeof after - 1, &s->vm->metrics);
+}
+
 static void metrics_read(struct shim *s)
 {
     struct shim_vm *vm = s->vm;
@@ -604,6 +621,7 @@ static void metrics_read(struct shim *s)
     ssize_t n = read(vm->metrics_fd, s->buffer, sizeof s->buffer);
     if (n <= 0 || !vm_metrics_read(&vm->metrics_reader, s->buffer, (size_t)n, &vm->metrics))
         return;
+    balloon_read(s);
     for (unsigned i = 0; i < s->n_connections; i++)
         if (!s->connections[i].pid)
             vm_greet(s, s->connections[i].fd);

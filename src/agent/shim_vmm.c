@@ -108,7 +108,8 @@ static void fault_text(const char *body, char *out, size_t size)
         *end = 0;
 }
 
-static int request_play(int fd, const char *request, struct error *err)
+/* out: NULL, or where the answer's body goes. */
+static int request_play(int fd, const char *request, char *out, size_t size, struct error *err)
 {
     const char *line_end = strchr(request, '\n');
     const char *body = line_end ? line_end + 1 : "";
@@ -121,8 +122,11 @@ static int request_play(int fd, const char *request, struct error *err)
     int status = send(fd, b.data, b.len, MSG_NOSIGNAL) == (ssize_t)b.len ? answer_read(fd, answer, &text) : -1;
     if (status < 0)
         return error_set(err, ERROR_SYSTEM, "the virtual machine's monitor gave no answer to %.*s", line, request);
-    if (status / 100 == 2)
+    if (status / 100 == 2) {
+        if (out)
+            snprintf(out, size, "%s", text);
         return 0;
+    }
     fault_text(text, fault, sizeof fault);
     return error_set(err, ERROR_SYSTEM, "the virtual machine's monitor refused %.*s: %s", line, request, fault);
 }
@@ -134,15 +138,20 @@ static void patience_set(int fd, int seconds)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 }
 
-int vmm_ask(const char *socket_path, const char *request, int patience_s, struct error *err)
+int vmm_get(const char *socket_path, const char *request, int patience_s, char *out, size_t size, struct error *err)
 {
     int fd = connect_once(socket_path);
     if (fd < 0)
         return error_set_errno(err, errno, "the virtual machine's monitor cannot be reached on %s", socket_path);
     patience_set(fd, patience_s);
-    int result = request_play(fd, request, err);
+    int result = request_play(fd, request, out, size, err);
     close(fd);
     return result;
+}
+
+int vmm_ask(const char *socket_path, const char *request, int patience_s, struct error *err)
+{
+    return vmm_get(socket_path, request, patience_s, NULL, 0, err);
 }
 
 int vmm_configure(const char *socket_path, const struct str_list *requests, pid_t monitor, struct error *err)
@@ -153,7 +162,7 @@ int vmm_configure(const char *socket_path, const struct str_list *requests, pid_
     patience_set(fd, VMM_PATIENCE_S);
     int result = 0;
     for (uint32_t i = 0; result == 0 && i < requests->n; i++)
-        result = request_play(fd, requests->v[i], err);
+        result = request_play(fd, requests->v[i], NULL, 0, err);
     close(fd);
     return result;
 }

@@ -1,6 +1,7 @@
 /* VM metrics: what a virtual machine's monitor says of itself, a line of JSON at a time ({"block": {"read_bytes": 512, …},
  * …}), of which a chosen part is kept. Names and meaning: Firecracker 1.7, src/vmm/src/logger/metrics.rs and the devices'
- * own. Its counters start again with each line; here they are added up. */
+ * own. Its counters start again with each line; here they are added up. The statistics of a balloon are taken for a line with
+ * the one group "balloon_statistics". */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@ enum vm_metric {
     VM_BALLOON_INFLATES, VM_BALLOON_DEFLATES,
     VM_SECCOMP_FAULTS, VM_PANICS, VM_API_FAILS, VM_METRICS_MISSED,
     VM_STARTUP_US, VM_PAUSE_US, VM_RESUME_US, VM_LOAD_SNAPSHOT_US,
+    VM_GUEST_TOTAL, VM_GUEST_FREE, VM_GUEST_AVAILABLE, VM_GUEST_CACHES, VM_BALLOON_TARGET, VM_BALLOON_ACTUAL,
     VM_METRIC_COUNT
 };
 struct vm_metrics {
@@ -27,6 +29,7 @@ extern const struct vm_metric_row {
     const char *name, *labels;       /* in the agent's metrics, after "mentat_vm_"; labels: NULL: none of its own */
     const char *help;                /* NULL: its name is that of the row before */
     bool level;                      /* the last value counts, not the sum */
+    bool optional;                   /* not each machine has it: v is one more than the level, 0: it was not told */
     double unit;                     /* what one is worth in the unit of the name */
 } vm_metric_rows[VM_METRIC_COUNT];
 

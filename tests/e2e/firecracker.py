@@ -461,9 +461,10 @@ class Vsock(Machines):
             self.mt("secret", "put", name, stdin=value)
         self.submit("web", config="balloon_mb: 32", wait=True, more=SECRETS)
         first = self.alloc("web")["id"]
-        self.assertEqual(self.asked_of_balloon()[0], {"amount_mib": 32, "deflate_on_oom": True})
+        self.assertEqual(self.asked_of_balloon()[0], {"amount_mib": 32, "deflate_on_oom": True, "stats_polling_interval_s": 30})
         self.submit("web", config="balloon_mb: 48", wait=True, more=SECRETS)
         wait_for(lambda: self.asked_of_balloon()[-1] == {"amount_mib": 48}, 30, "a larger balloon")
+        wait_for(lambda: self.check_memory(48), 30, "the guest's memory in the metrics")
         wait_for(lambda: self.server.mt("logs", "web").stdout.count("\n") == 5, 30, "what it was given")
         logs = self.server.mt("logs", "web")
         lines = logs.stdout.splitlines()
@@ -483,11 +484,28 @@ class Vsock(Machines):
         wait_for(lambda: self.asked_of_balloon()[-1] == {"amount_mib": 40}, 30, "the balloon that it missed")
         self.assertEqual((self.alloc("web")["id"], self.alloc("web")["version"], self.alloc("web")["restarts"]), (first, 3, 0))
         wait_for(lambda: self.check_metrics() > seen, 30, "metrics that go on where they were")
+        wait_for(lambda: self.check_memory(40), 30, "its balloon in the metrics")
+        self.submit("plain", wait=True)
+        wait_for(lambda: any(name.startswith("mentat_vm_") and 'service="plain"' in name for name in self.metrics()), 30, "metrics of another")
+        self.assertFalse([name for name in self.metrics() if "balloon_bytes" in name and 'service="plain"' in name])
+        self.mt("stop", "plain")
         self.mt("stop", "web")
         self.assertEqual(self.alloc("web")["exit_signal"], 15)
 
     def asked_of_balloon(self):
         return [r["body"] for r in self.vmm.requests() if r["path"] == "/balloon" and r["id"].startswith(self.alloc("web")["id"])]
+
+    def metrics(self):
+        return metrics_in(self.agent.get("/v1/metrics").body.decode())
+
+    def check_memory(self, balloon_mb):
+        """What the guest and its balloon tell of its memory (vmm.py)."""
+        labels = f'job="web",service="web",replica="0",alloc="{self.alloc("web")["id"]}"'
+        wanted = {"guest_memory_bytes": {"total": 96e6, "free": 41e6, "available": 62e6, "disk caches": 8e6},
+                  "balloon_bytes": {"target": balloon_mb << 20, "actual": balloon_mb << 20}}
+        of = self.metrics()
+        return all(of.get(f'mentat_vm_{name}{{{labels},kind="{kind}"}}') == value
+                   for name, kinds in wanted.items() for kind, value in kinds.items())
 
     def check_metrics(self):
         """How many lines of the monitor's have come, by what the agent tells of them; None: not two yet."""

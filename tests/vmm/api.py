@@ -244,6 +244,28 @@ class Machine:
             raise Fault("Balloon device not found.")
         self.put_balloon({**self.balloon, **body})
 
+    def check_statistics(self):
+        if not self.started:
+            raise Fault("The requested operation is not supported before starting the microVM.")
+        if not self.balloon:
+            raise Fault("Balloon device not found.")
+        if not self.balloon.get("stats_polling_interval_s"):
+            raise Fault("Statistics for the balloon device are not enabled")
+
+    def get_balloon_statistics(self):
+        """What the balloon is to hold and holds; the rest only once the guest's kernel has told it."""
+        self.check_statistics()
+        memory = self.guest.memory()
+        target, actual = self.balloon["amount_mib"], self.balloon["amount_mib"] if memory else 0
+        return {"target_pages": target * 256, "actual_pages": actual * 256, "target_mib": target, "actual_mib": actual, **memory}
+
+    def patch_balloon_statistics(self, body):
+        fields("stats_polling_interval_s", stats_polling_interval_s=whole)(body)
+        self.check_statistics()
+        if not body["stats_polling_interval_s"]:
+            raise Fault("Statistics for the balloon device cannot be switched off after the start")
+        self.balloon |= body
+
     def put_entropy(self, b):
         self.entropy = True
 

@@ -536,6 +536,7 @@ static void shim_fill(struct machine *m, const struct assembly *a)
     s->vm.metrics = mem_printf("%s/" METRICS_FIFO, a->root);
     s->vm.start_ms = f->config->start_timeout_ms;
     s->vm.memory_mb = m->config.memory_mb;
+    s->vm.balloon = m->config.balloon_mb > 0;
     if (f->network)
         s->vm.port = network_port(f->network, m->slot);
     if (f->config->vsock)

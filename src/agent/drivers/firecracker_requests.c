@@ -10,6 +10,7 @@
                     "i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
 
 #define METADATA_ADDRESS "169.254.169.254"
+#define BALLOON_STATISTICS_S 30      /* between two questions to the guest, which wake it */
 
 char *machine_kernel_args(const char *extra)
 {
@@ -170,6 +171,7 @@ void machine_requests(const struct machine_plan *p, struct str_list *out)
         begin(&b, "/balloon");
         add_number(&b, "amount_mib", p->balloon_mb);
         add_raw(&b, "deflate_on_oom", "true");       /* a guest in need takes it back by itself */
+        add_number(&b, "stats_polling_interval_s", BALLOON_STATISTICS_S);
         end(&b, out);
     }
     if (p->vsock) {

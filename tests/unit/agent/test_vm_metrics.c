@@ -24,6 +24,20 @@ static void test_counters_add_up(void **state)
     assert_int_equal(m.lines, 2);
 }
 
+/* The statistics of a balloon: nothing of a guest before it tells it, and then also that it is nothing. */
+static void test_what_is_not_told(void **state)
+{
+    struct vm_metrics_reader r = {0};
+    struct vm_metrics m = {0};
+    assert_int_equal(tell(&r, "{\"balloon_statistics\":{\"target_mib\": 32, \"actual_mib\": 0}}\n", &m), 1);
+    assert_int_equal(m.v[VM_BALLOON_TARGET], 33);
+    assert_int_equal(m.v[VM_BALLOON_ACTUAL], 1);
+    assert_int_equal(m.v[VM_GUEST_FREE], 0);
+    assert_int_equal(tell(&r, "{\"balloon_statistics\":{\"free_memory\": 4096, \"actual_mib\": 99999999999999999999}}\n", &m), 1);
+    assert_int_equal(m.v[VM_GUEST_FREE], 4097);
+    assert_true(m.v[VM_BALLOON_ACTUAL] == UINT64_MAX);
+}
+
 static void test_what_is_none(void **state)
 {
     static const char *const lines[] = {
@@ -72,8 +86,8 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counters_add_up), cmocka_unit_test(test_what_is_none), cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_counters_add_up), cmocka_unit_test(test_what_is_not_told), cmocka_unit_test(test_what_is_none),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
