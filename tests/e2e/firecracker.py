@@ -543,6 +543,16 @@ class Trouble(Machines):
         self.mt("stop", "many")
         self.submit("after", wait=True)
 
+    @contextlib.contextmanager
+    def small_disk(self, size):
+        """For allocations."""
+        allocs = self.agent.flags["data_dir"] + "/allocs"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", allocs], check=True)
+        try:
+            yield allocs
+        finally:
+            subprocess.run(["umount", "-l", allocs], check=True)
+
     def ports(self, *numbers):
         """The links of the bridge, once its ports have these numbers, by name."""
         bridge = self.agent.bridge
@@ -582,16 +592,24 @@ class Trouble(Machines):
         return json.loads(self.agent.run("ip", "-j", "link", "show", self.agent.bridge))[0]["address"]
 
     def test_no_room_for_what_is_written(self):
-        allocs = self.agent.flags["data_dir"] + "/allocs"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k", "small", allocs], check=True)
-        try:
+        with self.small_disk("192k") as allocs:
             text = SERVICE.format(name="full", script="", more="", config="", image=self.root)
             self.server.mt("run", "-", "--detach", stdin=text.replace("{cpus: 0.1,", "{disk_mb: 4096, cpus: 0.1,"))
             self.assertRegex(self.wait_state("full", "failed")["reason"], "the file that is written to over the image.*[Nn]o space")
             self.mt("stop", "full", "--purge")
             wait_for(lambda: not os.listdir(allocs), 30, "the end of what it left")
-        finally:
-            subprocess.run(["umount", "-l", allocs], check=True)
+
+    def test_no_room_for_a_snapshot(self):
+        """It is not begun: the machine runs on, and the log says why."""
+        with self.small_disk("300m"):
+            self.submit("copy", config="snapshot: true", wait=True)
+            wait_for(lambda: re.search(r"no snapshot of a microVM was kept.*allocs/.* MiB left: the snapshot takes 144 while",
+                                       self.agent.process.text()), 30, "the reason")
+            self.assertEqual([r["path"] for r in self.vmm.requests() if r["id"].startswith(self.alloc("copy")["id"])][-1], "/actions")
+            wait_for(lambda: not os.listdir(self.agent.flags["data_dir"] + "/firecracker/snapshots"), 10, "the end of what was begun")
+            self.assertEqual((self.alloc("copy")["state"], self.alloc("copy")["restarts"]), ("running", 0))
+            self.mt("stop", "copy", "--purge")
+            wait_for(lambda: not self.machines(), 30, "its end")
 
     def wait_driver(self, agent, **wanted):
         """Until the node tells this of its driver."""

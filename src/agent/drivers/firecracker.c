@@ -38,6 +38,7 @@ struct firecracker_task {
     struct machine_start *start;     /* while a worker makes it ready */
     char *snapshot;                  /* of its version: it begins with that, or may be the first; NULL: neither */
     bool resumes, copying;           /* copying: it is being made */
+    int64_t memory_mb;
 };
 
 /* Outlives its task when that is freed meanwhile. */
@@ -498,11 +499,13 @@ static void on_snapshot_made(struct shim_task *t, bool on_serial, const struct e
 static void firecracker_settled(struct task *task)
 {
     struct firecracker_task *t = (struct firecracker_task *)task;
+    struct firecracker *f = container_of(t->shim.state, struct firecracker, tasks);
     struct error err = {0};
     if (!t->snapshot || t->resumes || t->copying || !snapshot_begin_dir(t->snapshot))
         return;
     t->copying = true;
-    if (shim_task_snapshot(&t->shim, "/" SNAPSHOT_STATE, "/" SNAPSHOT_MEMORY, &err) < 0)
+    if (snapshot_room(f, t->shim.alloc_dir, t->memory_mb, &err) < 0
+        || shim_task_snapshot(&t->shim, "/" SNAPSHOT_STATE, "/" SNAPSHOT_MEMORY, &err) < 0)
         snapshot_finish(t, false, &err);
 }
 
@@ -528,6 +531,7 @@ static void start_end(struct machine_start *p)
     else if (!p->error.code) {
         t->snapshot = mem_strdup(p->machine->snapshot);
         t->resumes = p->machine->resumes;
+        t->memory_mb = p->machine->config.memory_mb;
         if (t->resumes && t->shim.head.events->progress)
             t->shim.head.events->progress(t->shim.head.arg, "begins with the memory of its version's first replica here");
         shim_task_start(&t->shim, &p->machine->shim, p->machine->service, &p->error);

@@ -120,6 +120,8 @@ bool snapshot_there(const char *dir);            /* to be used now */
 bool snapshot_on_serial(const char *dir);        /* its guest speaks over the serial line */
 /* False: there is one, or another machine makes it. Else it ends with one of the two that follow. */
 bool snapshot_begin_dir(const char *dir);
+/* ERROR_NO_SPACE: the disk has not enough for what the machine writes and, beside it, what is kept. */
+int snapshot_room(const struct firecracker *f, const char *alloc_dir, int64_t memory_mb, struct error *err);
 int snapshot_keep(const char *dir, const char *alloc_dir, bool on_serial, struct error *err);
 void snapshot_give_up(const char *dir);
 void snapshot_forget_files(const char *alloc_dir);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@
 
 #define MAKING ".new"
 #define CPUINFO_MAX (4u << 20)
+#define STATE_MB 16                  /* of a monitor, at most */
+#define STAYS_FREE_MB 256            /* for all else that writes there */
 
 static char *snapshots_dir(const struct firecracker *f)
 {
@@ -126,6 +129,29 @@ static int file_copy(const char *from, const char *to, struct error *err)
     if (out >= 0)
         close(out);
     return result;
+}
+
+static int room_check(const char *path, int64_t size_mb, struct error *err)
+{
+    struct statvfs fs;
+    if (statvfs(path, &fs) < 0)
+        return error_set_errno(err, errno, "%s", path);
+    int64_t left_mb = (int64_t)(fs.f_bavail * fs.f_frsize >> 20);
+    if (left_mb >= size_mb + STAYS_FREE_MB)
+        return 0;
+    return error_set(err, ERROR_NO_SPACE, "the disk of %s has %lld MiB left: the snapshot takes %lld while it is made, and %d are to stay",
+                     path, (long long)left_mb, (long long)size_mb, STAYS_FREE_MB);
+}
+
+int snapshot_room(const struct firecracker *f, const char *alloc_dir, int64_t memory_mb, struct error *err)
+{
+    struct stat written, kept;
+    if (stat(alloc_dir, &written) < 0 || stat(f->dir, &kept) < 0)
+        return error_set_errno(err, errno, "%s", alloc_dir);
+    int64_t size_mb = memory_mb + STATE_MB;
+    if (written.st_dev == kept.st_dev)
+        return room_check(f->dir, 2 * size_mb, err);
+    return room_check(alloc_dir, size_mb, err) < 0 || room_check(f->dir, size_mb, err) < 0 ? -1 : 0;
 }
 
 bool snapshot_begin_dir(const char *dir)
