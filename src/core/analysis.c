@@ -47,10 +47,27 @@ void analysis_open_window(struct core *c, struct deployment_entry *d)
         d->d.analysis.since = c->now;
 }
 
+void analysis_begin_rollout(struct core *c, struct deployment_entry *d)
+{
+    const struct version_entry *from = state_version(d->service, d->d.previous_version);
+    if (!from)
+        return;
+    d->from_epoch = from->epoch;
+    d->share_index = c->index;
+    d->d.analysis = (struct deployment_analysis){.outcome = OUTCOME_OPEN, .since = c->now};
+    ingress_set_changed(c, d->service);
+}
+
+static struct deployment_entry *measured(const struct service_entry *s)
+{
+    struct deployment_entry *d = s->stopped ? NULL : state_running_deployment(s);
+    return d && is_open(d) ? d : NULL;
+}
+
 uint64_t analysis_measured(const struct service_entry *s)
 {
-    const struct deployment_entry *d = beside_deployment(s);
-    return d && is_open(d) ? d->share_index : 0;
+    const struct deployment_entry *d = measured(s);
+    return d ? d->share_index : 0;
 }
 
 /* --- what the nodes measured --- */
@@ -114,8 +131,8 @@ static struct analysis_side shown(const struct deployment_entry *d, size_t now, 
 void analysis_take(struct core *c, const struct node_entry *n, const struct ingress_measure *m)
 {
     struct service_entry *s = m->service ? state_service(c, m->service) : NULL;
-    struct deployment_entry *d = s ? beside_deployment(s) : NULL;
-    if (!d || !is_open(d) || !m->measured || m->measured != d->share_index)
+    struct deployment_entry *d = s ? measured(s) : NULL;
+    if (!d || !m->measured || m->measured != d->share_index)
         return;
     struct node_measure *known = of_node(d, n->n.id), fresh = {.since = m->since};
     take_versions(d, m, &fresh);
@@ -197,17 +214,60 @@ static void conclude(struct verdict *v, enum analysis_outcome outcome, enum depl
     v->reason = reason;
 }
 
+static const char *who(const struct deployment_entry *d)
+{
+    return d->beside ? "the canary" : "the new version";
+}
+
 static void fail(struct pass *p, struct verdict *v)
 {
-    const struct deployment_analysis *seen = &p->beside->d.analysis;
+    const struct deployment_entry *d = p->deployment;
+    const struct deployment_analysis *seen = &d->d.analysis;
     v->counts.analysis = OUTCOME_FAILED;
-    if (find_errors(asked(p->beside), seen) == FINDING_WORSE)
-        snprintf(v->failure, sizeof(v->failure), "the canary did not pass its analysis: %.1f %% of its %lld requests failed, and "
-                 "%.1f %% of those of the version before", percent(seen->canary.errors, seen->canary.requests),
+    if (find_errors(asked(d), seen) == FINDING_WORSE)
+        snprintf(v->failure, sizeof(v->failure), "%s did not pass its analysis: %.1f %% of its %lld requests failed, and "
+                 "%.1f %% of those of the version before", who(d), percent(seen->canary.errors, seen->canary.requests),
                  (long long)seen->canary.requests, percent(seen->stable.errors, seen->stable.requests));
     else
-        snprintf(v->failure, sizeof(v->failure), "the canary did not pass its analysis: 99 %% of its answers took up to %lld ms, "
-                 "and those of the version before %lld ms", (long long)seen->canary.p99_ms, (long long)seen->stable.p99_ms);
+        snprintf(v->failure, sizeof(v->failure), "%s did not pass its analysis: 99 %% of its answers took up to %lld ms, "
+                 "and those of the version before %lld ms", who(d), (long long)seen->canary.p99_ms, (long long)seen->stable.p99_ms);
+}
+
+/* Of the requests that there are so far. */
+struct findings { bool enough; enum finding errors, times; };
+
+static struct findings find(const struct deployment_entry *d)
+{
+    const struct analysis *a = asked(d);
+    const struct deployment_analysis *seen = &d->d.analysis;
+    struct findings f = {.enough = has_enough(a, seen), .errors = FINDING_CHANCE, .times = FINDING_CHANCE};
+    if (seen->stable.requests >= a->min_requests)
+        f.errors = find_errors(a, seen);
+    if (f.enough)
+        f.times = find_times(d);
+    return f;
+}
+
+static bool are_worse(const struct findings *f)
+{
+    return f->errors == FINDING_WORSE || f->times == FINDING_WORSE;
+}
+
+static bool are_fine(const struct deployment_entry *d, const struct findings *f)
+{
+    return f->enough && knows_latency(asked(d), &d->d.analysis) && f->errors == FINDING_FINE && f->times == FINDING_FINE;
+}
+
+/* What an analysis waits for whose window is over. The caller's. */
+static char *lacking(const struct deployment_entry *d, const struct findings *f)
+{
+    const struct analysis *a = asked(d);
+    if (!f->enough)
+        return mem_printf("it takes %lld requests of each version", (long long)a->min_requests);
+    if (!knows_latency(a, &d->d.analysis))
+        return mem_strdup("no ingress node tells how long requests took, since none has `access_log: true`");
+    return mem_printf(f->errors != FINDING_FINE ? "more of %s's requests failed, which may still be chance"
+                                                : "%s's answers took longer, which may still be chance", who(d));
 }
 
 static void succeed(struct pass *p, struct verdict *v)
@@ -222,43 +282,137 @@ static void succeed(struct pass *p, struct verdict *v)
                      : mem_printf("%s: `mt promote %s` goes on, `mt abort %s` goes back", found, p->s->name, p->s->name));
 }
 
-static void wait_for_requests(struct pass *p, struct verdict *v)
+static void wait_for_requests(struct pass *p, struct verdict *v, const struct findings *f)
 {
     const struct analysis *a = asked(p->beside);
-    const struct deployment_analysis *seen = &p->beside->d.analysis;
-    int64_t until = seen->since + a->timeout_secs * 1000;
-    CLEANUP_FREE char *lacking = !has_enough(a, seen) ? mem_printf("it takes %lld requests of each version", (long long)a->min_requests)
-        : mem_strdup(!knows_latency(a, seen) ? "no ingress node tells how long requests took, since none has `access_log: true`"
-                     : find_errors(a, seen) != FINDING_FINE ? "more of the canary's requests failed, which may still be chance"
-                     : "the canary's answers took longer, which may still be chance");
+    int64_t until = p->beside->d.analysis.since + a->timeout_secs * 1000;
+    CLEANUP_FREE char *what = lacking(p->beside, f);
     if (p->d->now >= until) {
         conclude(v, OUTCOME_INCONCLUSIVE, DEPLOYMENT_PAUSED,
                  mem_printf("the canary could not be analysed within %llds: %s; `mt promote %s` goes on, `mt abort %s` goes back",
-                            (long long)a->timeout_secs, lacking, p->s->name, p->s->name));
+                            (long long)a->timeout_secs, what, p->s->name, p->s->name));
         return;
     }
     pass_wake(p, until);
     free(v->reason);
-    v->reason = mem_printf("the analysis of the canary waits: %s; `mt promote %s` goes on without it, `mt abort %s` goes back", lacking,
+    v->reason = mem_printf("the analysis of the canary waits: %s; `mt promote %s` goes on without it, `mt abort %s` goes back", what,
                            p->s->name, p->s->name);
 }
 
 void analysis_judge(struct pass *p, struct verdict *v)
 {
     const struct analysis *a = asked(p->beside);
-    const struct deployment_analysis *seen = &p->beside->d.analysis;
-    int64_t until = seen->since + a->window_secs * 1000;
+    int64_t until = p->beside->d.analysis.since + a->window_secs * 1000;
     if (!is_open(p->beside) || !a->window_secs)
         return;
-    bool enough = has_enough(a, seen);
-    enum finding errors = seen->stable.requests >= a->min_requests ? find_errors(a, seen) : FINDING_CHANCE;
-    enum finding times = enough ? find_times(p->beside) : FINDING_CHANCE;
-    if (errors == FINDING_WORSE || times == FINDING_WORSE)
+    struct findings f = find(p->beside);
+    if (are_worse(&f))
         fail(p, v);
     else if (p->d->now < until)
         pass_wake(p, until);
-    else if (enough && knows_latency(a, seen) && errors == FINDING_FINE && times == FINDING_FINE)
+    else if (are_fine(p->beside, &f))
         succeed(p, v);
     else
-        wait_for_requests(p, v);
+        wait_for_requests(p, v, &f);
+}
+
+/* --- rollouts in batches --- */
+
+/* Of the version before, with which the new one is compared. */
+static bool any_serves(const struct pass *p, const struct version_entry *from)
+{
+    for (uint32_t i = 0; i < p->slots.alloc_count; i++)
+        if (p->slots.allocs[i]->epoch == from->epoch && entry_wanted(p->slots.allocs[i]) && alloc_serves(p->slots.allocs[i]))
+            return true;
+    return false;
+}
+
+/* It is to be analysed, and that has not begun. */
+static bool is_ahead(const struct pass *p, const struct deployment_entry *d)
+{
+    const struct version_entry *from = state_version(p->s, d->d.previous_version);
+    return d->d.analysis.outcome == OUTCOME_NONE && asked(d)->window_secs && spec_takes_web(p->want.spec)
+           && core_level(p->d->c) >= ROLLING_ANALYSIS_LEVEL && from && from->epoch != d->epoch && any_serves(p, from);
+}
+
+/* Until when the window lasts; after that as long as what was found is not fine, but no longer than timeout_secs. */
+static int64_t holds_until(const struct deployment_entry *d, int64_t now)
+{
+    const struct analysis *a = asked(d);
+    int64_t window = d->d.analysis.since + a->window_secs * 1000, most = d->d.analysis.since + a->timeout_secs * 1000;
+    struct findings f = find(d);
+    return now < window ? window : are_fine(d, &f) ? now : most;
+}
+
+bool analysis_holds(struct pass *p)
+{
+    const struct deployment_entry *d = TAILQ_LAST(&p->s->deployments, deployment_list_head);
+    if (!d || d->beside || d->epoch != p->want.epoch)
+        return false;
+    if (d->d.state == DEPLOYMENT_FAILED)
+        return d->d.analysis.outcome == OUTCOME_FAILED;
+    if (d->d.state != DEPLOYMENT_RUNNING || !asked(d)->window_secs)
+        return false;
+    if (!is_open(d))
+        return is_ahead(p, d);
+    int64_t until = holds_until(d, p->d->now);
+    if (p->d->now < until)
+        pass_wake(p, until);
+    return p->d->now < until;
+}
+
+/* All new replicas that there are count. */
+static bool batch_counts(struct pass *p)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < p->slots.n; i++) {
+        const struct slot *slot = &p->slots.v[i];
+        if (!slot->desired || !slot->fresh)
+            continue;
+        if (!pass_counts(p, slot->fresh))
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static void end_rollout(const struct deployment_entry *d, const struct findings *f, struct verdict *v)
+{
+    const struct analysis_side *new = &d->d.analysis.canary;
+    bool fine = are_fine(d, f);
+    CLEANUP_FREE char *what = fine ? NULL : lacking(d, f);
+    v->counts.analysis = fine ? OUTCOME_PASSED : OUTCOME_INCONCLUSIVE;
+    v->reason = fine ? mem_printf("all replicas serve; the new version passed its analysis: of %lld requests %.1f %% failed",
+                                  (long long)new->requests, percent(new->errors, new->requests))
+                     : mem_printf("all replicas serve; the new version could not be analysed within %llds: %s",
+                                  (long long)asked(d)->timeout_secs, what);
+}
+
+static char *waits_for_what(const struct pass *p, const struct findings *f)
+{
+    const struct deployment_entry *d = p->deployment;
+    int64_t window_secs = asked(d)->window_secs;
+    bool early = p->d->now < d->d.analysis.since + window_secs * 1000;
+    CLEANUP_FREE char *what = early ? mem_printf("they are watched for %llds", (long long)window_secs) : lacking(d, f);
+    return mem_printf("the first replicas of the new version serve beside those of the one before: %s", what);
+}
+
+void analysis_judge_rollout(struct pass *p, struct verdict *v)
+{
+    const struct deployment_entry *d = p->deployment;
+    v->settled &= !p->holds;
+    if (!asked(d)->window_secs)
+        return;
+    if (!is_open(d)) {
+        if (p->holds && batch_counts(p))
+            v->counts.analysis = OUTCOME_OPEN;
+        return;
+    }
+    struct findings f = find(d);
+    if (are_worse(&f))
+        fail(p, v);
+    else if (v->settled)
+        end_rollout(d, &f, v);
+    else if (p->holds)
+        v->reason = waits_for_what(p, &f);
 }

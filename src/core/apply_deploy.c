@@ -184,9 +184,13 @@ static void conclude(struct core *c, struct deployment_entry *d, const struct de
     set_state(c, d, (enum deployment_state)p->state, reason);
 }
 
-static bool may_conclude(const struct deployment_entry *d, const struct decide_deployment *p)
+/* A canary's begins with its part of the requests, and ends in its pause; a rollout's begins and ends on the way. */
+static bool analysis_makes_sense(const struct deployment_entry *d, const struct decide_deployment *p)
 {
-    return d->d.state == DEPLOYMENT_PAUSED && d->d.analysis.outcome == OUTCOME_OPEN && p->analysis > OUTCOME_OPEN
+    enum analysis_outcome now = d->d.analysis.outcome;
+    if (p->analysis == OUTCOME_OPEN)
+        return !d->beside && now == OUTCOME_NONE && d->d.state == DEPLOYMENT_RUNNING && p->state == DEPLOYMENT_RUNNING;
+    return d->d.state == (d->beside ? DEPLOYMENT_PAUSED : DEPLOYMENT_RUNNING) && now == OUTCOME_OPEN && p->analysis > OUTCOME_OPEN
            && p->analysis <= OUTCOME_INCONCLUSIVE;
 }
 
@@ -195,7 +199,7 @@ void deployment_change(struct core *c, const struct decide_deployment *p)
     struct deployment_entry *d = state_deployment(c, p->id);
     if (!d || d->d.state > DEPLOYMENT_PAUSED || p->state < 0 || p->state > DEPLOYMENT_CANCELLED)
         return;
-    if (p->analysis && !may_conclude(d, p))
+    if (p->analysis && !analysis_makes_sense(d, p))
         return;
     const char *reason = p->reason ? p->reason : "";
     if (p->healthy > d->d.healthy || (d->held && !p->held))
@@ -206,13 +210,15 @@ void deployment_change(struct core *c, const struct decide_deployment *p)
     d->d.healthy = p->healthy;
     d->d.unhealthy = p->unhealthy;
     state_touch_deployment(c, d);
-    if (p->analysis == OUTCOME_FAILED)
-        analysis_end(c, d, OUTCOME_FAILED);
+    if (p->analysis == OUTCOME_OPEN)
+        analysis_begin_rollout(c, d);
+    else if (p->analysis && (!d->beside || p->analysis == OUTCOME_FAILED))
+        analysis_end(c, d, (enum analysis_outcome)p->analysis);
     if (p->state == DEPLOYMENT_REVERTED) {
         deployment_take_back(c, d, reason);
     } else if (p->state == DEPLOYMENT_FAILED || p->state == DEPLOYMENT_CANCELLED) {
         deployment_finish(c, d, (enum deployment_state)p->state, reason);
-    } else if (p->analysis) {
+    } else if (p->analysis && d->beside) {
         conclude(c, d, p, reason);
     } else if (p->state == DEPLOYMENT_SUCCESSFUL && may_succeed(d)) {
         d->service->stable_version = d->d.version;

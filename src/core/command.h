@@ -62,6 +62,7 @@ enum command_kind {
 #define SNAPSHOT_LEVEL 5           /* of config.snapshot in a job */
 #define REVOKE_LEVEL 5             /* of revoked_until in node_remove and member_remove */
 #define NAMESPACES_LEVEL 5         /* of qualified names, and of namespaces in jobs and roles */
+#define ROLLING_ANALYSIS_LEVEL 5   /* of an analysis that a decision begins */
 #define SCALE_STAYS_LEVEL 5        /* below it a rollback goes back to the count of a version, too */
 #define INGRESS_APART_LEVEL 6      /* below it events of ingress nodes do not say which service they are about */
 #define QUOTA_LEAST_LEVEL 6        /* below it a service on every node is free where it finds none */
@@ -167,8 +168,8 @@ struct decide_deployment {
     int64_t desired, placed, healthy, unhealthy;
     bool set_share; int64_t share;                      /* its part of the requests, in percent */
     bool promote;                                       /* the version before need not stand by any more */
-    bool held;                                          /* another service comes first */
-    int64_t analysis;                                   /* enum analysis_outcome, when it came to one */
+    bool held;                                          /* another service comes first, or the analysis takes its time */
+    int64_t analysis;                                   /* enum analysis_outcome, when it came to one; of a rollout also when it begins */
 };
 struct decide_deployment_list { struct decide_deployment *v; uint32_t n; };
 /* What the reconciler found of one service: shown by status and explain on every server. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/analysis.h"
 #include "core/reconcile.h"
 
 /* After a deployment failed (and was not taken back) the replicas that it did not reach stay as they are. */
@@ -55,7 +56,15 @@ static int64_t not_serving(const struct pass *p)
     return n;
 }
 
-/* Replicas that do not serve anyway go first and cost nothing. */
+static int64_t new_replicas(const struct pass *p)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < p->slots.n; i++)
+        n += p->slots.v[i].fresh != NULL;
+    return n;
+}
+
+/* Replicas that do not serve anyway go first and cost nothing. While the analysis holds there is one batch. */
 static void replace_rolling(struct pass *p)
 {
     int64_t batch = spec_has_volume(p->want.spec) ? 1 : p->want.spec->deploy.max_unavailable;
@@ -69,7 +78,7 @@ static void replace_rolling(struct pass *p)
             if (p->want.spec->schedule || (slot->live > slot->wanted && slot_must_wait(slot, p->want.spec)))
                 continue;
             if (serving && out < 0)
-                out = not_serving(p);
+                out = not_serving(p) + (p->holds ? new_replicas(p) : 0);
             if (serving && (out >= batch || (int64_t)p->busy >= batch))
                 return;
             if (!pass_may_retry(p, slot))
@@ -195,7 +204,7 @@ void verdict_give(struct pass *p, struct verdict *v)
     }
     reason = steal(&v->reason);
     v->reason = reason;
-    v->counts.held = p->waits_for != NULL;
+    v->counts.held = p->waits_for != NULL || (p->holds && d->analysis.outcome == OUTCOME_OPEN);
     if (!is_news(d, v) && v->counts.held == p->deployment->held)
         return;
     struct decide_deployment *to = list_add((struct list *)&p->d->out.deployments, command_decide_type.fields[3].type);
@@ -210,12 +219,15 @@ void deploy_judge(struct pass *p)
 {
     struct verdict v = judge_slots(p);
     v.settled &= v.counts.healthy == v.counts.desired;
+    if (!*v.failure)
+        analysis_judge_rollout(p, &v);
     if (!v.settled && !*v.failure)
         verdict_progress(p, &v);
     if (v.settled && !*v.failure) {
         v.state = DEPLOYMENT_SUCCESSFUL;
-        v.reason = mem_strdup("all replicas serve");
-    } else if (!*v.failure) {
+        if (!v.reason)
+            v.reason = mem_strdup("all replicas serve");
+    } else if (!*v.failure && !v.reason) {
         v.reason = verdict_waits(p);
     }
     verdict_give(p, &v);

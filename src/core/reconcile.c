@@ -10,6 +10,7 @@
 #include "base/id.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "core/analysis.h"
 
 #define RETRY_FIRST_MS 5000
 #define RETRY_MOST_MS (5 * 60 * 1000)
@@ -237,7 +238,7 @@ static void settle_fresh(struct pass *p, const struct slot *slot)
         bool extra = a->epoch == fresh->epoch && a->node->n.state != NODE_DRAINING;
         if (extra)
             pass_stop(p, a, NULL, false, "another allocation runs this replica");
-        else if (serves)
+        else if (serves && !(p->holds && a == slot->old))
             pass_stop(p, a, fresh->a.id, false, a->epoch == fresh->epoch ? "its replacement serves, and its node drains"
                                                                         : "its replacement of the new version serves");
     }
@@ -511,6 +512,7 @@ void reconcile_service(struct decider *d, struct service_entry *s)
     p.waits_for = order_waits_for(d->c, s);
     bool moved = !s->stopped && step_schedule(&p, &to);
     slots_build(d->c, s, &p.want, &p.slots);
+    p.holds = !s->stopped && analysis_holds(&p);
     settle_leaving(&p);
     for (uint32_t i = 0; i < p.slots.n; i++) {
         if (p.beside && p.slots.v[i].desired)

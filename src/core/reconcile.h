@@ -32,6 +32,7 @@ struct pass {
     int64_t wake;
     bool acted, full, left_over;           /* full: no room for another plain replica; left_over: the batch was full */
     bool waits;                            /* for ingress nodes */
+    bool holds;                            /* replicas of the version before stay; see analysis.h */
     uint32_t busy;                         /* replicas on their way: they count against max_unavailable */
     uint32_t unplaced, unfit;              /* without room; on nodes that can never run it */
     uint32_t failed;                       /* left failed, as the restart policy says */

@@ -224,7 +224,7 @@ void check_analysis(const void *object, const char *path, struct problem_list *p
     struct analysis defaults;
     type_init(&analysis_type, &defaults);
     if (!a->window_secs && !type_equal(&analysis_type, a, &none) && !type_equal(&analysis_type, a, &defaults))
-        PROBLEM("window_secs", "is required: the seconds over which the canary's requests are compared");
+        PROBLEM("window_secs", "is required: the seconds over which the requests of both versions are compared");
     if (a->window_secs && !a->min_requests)
         PROBLEM("min_requests", "must be at least 1");
     if (a->window_secs > a->timeout_secs)
@@ -435,22 +435,14 @@ static void check_mode(const struct service *s, const char *path, struct problem
         PROBLEM("ingress", "a task takes no traffic: remove it");
 }
 
-static bool has_web(const struct service *s)
-{
-    for (uint32_t i = 0; i < s->ingress.n; i++)
-        if (s->ingress.v[i].protocol == PROTOCOL_HTTP)
-            return true;
-    return false;
-}
-
 /* Both strategies start the new replicas beside the old ones. */
 static void check_strategy(const struct service *s, const char *path, struct problem_list *problems)
 {
     const char *name = enum_name(deploy_strategy_names, (int)s->deploy.strategy);
+    if (s->deploy.analysis.window_secs && s->mode != MODE_TASK && !spec_takes_web(s))
+        PROBLEM("deploy.analysis", "compares requests, of which the service gets none: add an `ingress` with `protocol: http`");
     if (s->deploy.strategy == STRATEGY_ROLLING)
         return;
-    if (s->deploy.analysis.window_secs && !has_web(s))
-        PROBLEM("deploy.analysis", "compares requests, of which the service gets none: add an `ingress` with `protocol: http`");
     if (s->mode == MODE_EVERY_NODE)
         PROBLEM("deploy.strategy", "services with `mode: every-node` have one replica on each node, so there can be no second "
                 "one beside it for `%s`: use `rolling`", name);
@@ -570,6 +562,14 @@ bool ingress_same_way(const struct ingress *a, const struct ingress *b)
     size_t n = path_length(a->path);
     return a->host && b->host && !strcasecmp(a->host, b->host) && n == path_length(b->path)
            && !strncmp(a->path ? a->path : "", b->path ? b->path : "", n);
+}
+
+bool spec_takes_web(const struct service *spec)
+{
+    for (uint32_t i = 0; i < spec->ingress.n; i++)
+        if (spec->ingress.v[i].protocol == PROTOCOL_HTTP)
+            return true;
+    return false;
 }
 
 /* The way in number k of service i, against all before it. */

@@ -449,6 +449,7 @@ extern const char *const driver_kind_names[], *const service_mode_names[], *cons
 
 /* True when both are the same way in: host and path, or port. */
 bool ingress_same_way(const struct ingress *a, const struct ingress *b);
+bool spec_takes_web(const struct service *spec);         /* it has a way in for HTTP */
 
 /* services.yaml: a job, or a single service. ${VAR} from --var is replaced first when vars is not NULL; other ${…}
  * stay for the agent. Fills defaults and validates everything. */

@@ -152,20 +152,20 @@ TABLE(kill, kill_fields, "How the task is stopped.", .check = check_kill);
 
 static const struct field analysis_fields[] = {
     INT(analysis, window_secs, 1, RANGE(0, 604800),
-        .help = "Seconds over which the canary's requests are compared with those of the version before; default: 0, no analysis."),
+        .help = "Seconds over which the new version's requests are compared with those of the version before; default: 0, no analysis."),
     INT(analysis, min_requests, 2, RANGE(0, 1000000000), .default_text = "100",
         .help = "Requests of each version that it takes; with fewer it waits."),
     FLOAT(analysis, max_error_rate_increase, 3, RANGE(0, 100), .default_text = "1",
-          .help = "By how many percentage points more of the canary's requests may fail: 5xx, or no whole answer."),
+          .help = "By how many percentage points more of the new version's requests may fail: 5xx, or no whole answer."),
     FLOAT(analysis, max_p99_ratio, 4, RANGE(0, 1000), .default_text = "2",
           .help = "How many times as long as before 99 % of its answers may take; 0: no matter."),
     INT(analysis, timeout_secs, 5, RANGE(0, 2592000), .default_text = "3600",
-        .help = "Seconds after which it gives up waiting for requests; the deployment stays paused then."),
+        .help = "Seconds after which it gives up waiting for requests; a canary stays paused then, a rollout goes on."),
     ENUM(analysis, then, 6, analysis_then_names, .default_text = "promote",
-         .help = "What follows when the canary passes: promote, or pause until you do."),
+         .help = "What follows when a canary passes: promote, or pause until you do."),
     {0},
 };
-TABLE(analysis, analysis_fields, "canary: how it is judged by its requests.", .check = check_analysis);
+TABLE(analysis, analysis_fields, "canary, rolling: how the new version is judged by its requests.", .check = check_analysis);
 
 static const struct field deploy_fields[] = {
     ENUM(deploy, strategy, 1, deploy_strategy_names, .default_text = "rolling", .help = "How a new version replaces the old."),
@@ -179,7 +179,7 @@ static const struct field deploy_fields[] = {
         .help = "blue-green: seconds that the old version is kept ready."),
     INT(deploy, min_healthy_secs, 8, RANGE(0, 300),
         .help = "Seconds that a new replica must have served without a break until the rollout goes on."),
-    OBJECT(deploy, analysis, 7, analysis, .help = "canary: judges it by its requests, and promotes it or takes it back."),
+    OBJECT(deploy, analysis, 7, analysis, .help = "canary, rolling: judges the new version by its requests, and goes on or takes it back."),
     {0},
 };
 TABLE(deploy, deploy_fields, "How a new version is rolled out.");

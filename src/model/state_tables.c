@@ -179,7 +179,7 @@ static const struct field deployment_analysis_fields[] = {
     OBJECT(deployment_analysis, stable, 4, analysis_side, .help = "Of the version before."),
     {0},
 };
-static TABLE(deployment_analysis, deployment_analysis_fields, "How a canary compares with the version before it.");
+static TABLE(deployment_analysis, deployment_analysis_fields, "How a new version compares with the one before.");
 
 static const struct field deployment_fields[] = {
     STRING(deployment, id, 1, .help = "Id of the deployment."),
@@ -201,7 +201,7 @@ static const struct field deployment_fields[] = {
     INT(deployment, traffic_percent, 17, .help = "blue-green, canary: part of the requests that the version gets."),
     INT(deployment, target_percent, 18, .help = "blue-green, canary: part that it is to get before it pauses or ends."),
     TIME(deployment, standby_until, 19, .help = "blue-green: until when the version before stands by."),
-    OBJECT(deployment, analysis, 20, deployment_analysis, .help = "canary: its requests, when it is judged by them."),
+    OBJECT(deployment, analysis, 20, deployment_analysis, .help = "canary, rolling: its requests, when it is judged by them."),
     {0},
 };
 TABLE(deployment, deployment_fields, "The change from one version to the next.");

@@ -148,8 +148,22 @@ class AnalysisTest(IngressTest):
         self.assert_taken_back({"DELAY": "3000"}, "answers took up to", {**deploy, "analysis": {**analysis, "min_requests": 10, "max_p99_ratio": 3}})
         self.assertEqual({(e[1], e[2].split("/")[0]) for e in self.lost()}, {(500, "v3")})
 
-    def assert_taken_back(self, env, why, deploy):
-        canary = self.submit(deploy=deploy, env=env)
+    def test_so_is_the_first_batch_of_a_rollout(self):
+        """One that answers 500s while its checks pass is taken back, before a second batch; users saw nothing but its part of errors."""
+        deploy = {**ROLLING, "analysis": {"window_secs": 2, "min_requests": 50, "max_p99_ratio": 1000}}
+        self.first(deploy=deploy, count=3)
+        self.submit(deploy=deploy, count=3)
+        self.reaches("successful")
+        self.assertEqual(self.deployment()["analysis"]["outcome"], "passed")
+        self.serves("v2")
+        self.assertEqual(self.lost(), [])
+        self.load()
+        self.assert_taken_back({"STATUS": "500"}, "requests failed", deploy, count=3)
+        self.assertEqual({(e[1], e[2].split("/")[0]) for e in self.lost()}, {(500, "v3")})
+        self.assertEqual(len({e[2].split(" ")[0] for load in self.loads for e in load.errors}), 1)     # of one replica
+
+    def assert_taken_back(self, env, why, deploy, **more):
+        canary = self.submit(deploy=deploy, env=env, **more)
         wait_for(lambda: self.server.get(f"/v1/deployments/{canary}").json["state"] == "reverted", 60, "an analysis that fails")
         done = self.server.get(f"/v1/deployments/{canary}").json
         self.assertIn(why, done["reason"])

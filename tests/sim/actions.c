@@ -51,12 +51,12 @@ static void init_traffic(struct world *w, struct service *s)
         i->port = mem_strdup("http");
     }
     bool fixed = s->ports.n && s->ports.v[0].host;
-    if (s->mode != MODE_SERVICE || s->volumes.n || fixed || chance(w, 40))
-        return;
-    s->deploy.strategy = chance(w, 50) ? STRATEGY_BLUE_GREEN : STRATEGY_CANARY;
-    s->deploy.canary_percent = 1 + (int64_t)random_below(&w->r, 100);
-    s->deploy.standby_secs = standby[random_below(&w->r, ARRAY_LEN(standby))];
-    if (s->deploy.strategy != STRATEGY_CANARY || !s->ingress.n || chance(w, 40))
+    if (s->mode == MODE_SERVICE && !s->volumes.n && !fixed && chance(w, 60)) {
+        s->deploy.strategy = chance(w, 50) ? STRATEGY_BLUE_GREEN : STRATEGY_CANARY;
+        s->deploy.canary_percent = 1 + (int64_t)random_below(&w->r, 100);
+        s->deploy.standby_secs = standby[random_below(&w->r, ARRAY_LEN(standby))];
+    }
+    if (s->deploy.strategy == STRATEGY_BLUE_GREEN || s->mode == MODE_TASK || !s->ingress.n || chance(w, 40))
         return;
     struct analysis *a = &s->deploy.analysis;
     a->window_secs = 1 + (int64_t)random_below(&w->r, 30);
@@ -361,6 +361,17 @@ static void act_garbage(struct world *w)
     servers_propose(w, bytes.data, bytes.len, (struct origin){0});
 }
 
+/* The last server of an older release is a new one now: what that does not know is used from here on. */
+static void act_upgrade(struct world *w)
+{
+    struct command c;
+    command_init(&c, COMMAND_MEMBER_SET, 0, NULL, NULL);
+    ((struct command_member_set *)c.payload)->member = (struct member){
+        .id = mem_strdup("11"), .name = mem_strdup("s1"), .address = mem_strdup("10.0.0.1:4646"),
+        .raft_address = mem_strdup("10.0.0.1:4648"), .version = mem_strdup("1.0"), .level = COMMAND_LEVEL};
+    servers_command(w, &c, (struct origin){0});
+}
+
 /* Questions change nothing: if they did, what the leader decides next would tell. */
 static void act_ask(struct world *w)
 {
@@ -383,7 +394,7 @@ static const struct {
     void (*run)(struct world *w);
     uint32_t weight;
 } actions[] = {
-    {action_submit, 20}, {act_scale, 8}, {act_restart, 4}, {act_rollback, 3}, {act_delete, 3}, {act_node_state, 8},
+    {action_submit, 20}, {act_upgrade, 3}, {act_scale, 8}, {act_restart, 4}, {act_rollback, 3}, {act_delete, 3}, {act_node_state, 8},
     {act_node_facts, 2}, {act_node_remove, 1}, {act_node_loss, 10}, {act_alloc, 6}, {act_garbage, 1}, {act_repeat, 2},
     {act_ask, 2}, {act_promote, 5}, {act_abort, 2}, {act_silence, 2}, {act_namespace, 2},
 };

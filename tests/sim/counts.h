@@ -46,6 +46,9 @@
     X(ANALYSES_PASSED, "canaries that passed their analysis") \
     X(ANALYSES_FAILED, "canaries that did not") \
     X(ANALYSES_OPEN, "analyses that came to nothing") \
+    X(ROLLOUTS_PASSED, "rollouts in batches that passed their analysis") \
+    X(ROLLOUTS_WORSE, "rollouts in batches that did not") \
+    X(ROLLOUTS_OPEN, "rollouts in batches whose analysis came to nothing") \
     X(SHARES, "canaries that had their part") \
     X(TABLES, "ingress tables that proxies took") \
     X(LEFT, "replicas that left the traffic in time") \

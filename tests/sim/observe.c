@@ -325,6 +325,9 @@ static void observe_event(struct world *w, const struct event *e)
         {"deployment", NULL, "the canary passed its analysis", COUNT_ANALYSES_PASSED},
         {"deployment", NULL, "the canary did not pass its analysis", COUNT_ANALYSES_FAILED},
         {"deployment", NULL, "the canary could not be analysed", COUNT_ANALYSES_OPEN},
+        {"deployment", "successful", "all replicas serve; the new version passed its analysis", COUNT_ROLLOUTS_PASSED},
+        {"deployment", NULL, "the new version did not pass its analysis", COUNT_ROLLOUTS_WORSE},
+        {"deployment", "successful", "all replicas serve; the new version could not be analysed", COUNT_ROLLOUTS_OPEN},
         {"deployment", "running", "its standby is over", COUNT_STANDBYS},
         {"deployment", "reverted", "aborted", COUNT_ABORTED},
         {"deployment", "reverted", "rolled back", COUNT_ROLLED_BACK},
@@ -348,17 +351,17 @@ static void observe_event(struct world *w, const struct event *e)
 /* An analysis ends as the two versions are. */
 static void observe_analysis(struct world *w, const struct core *c, const struct event *e)
 {
-    bool passed = begins(e->reason, "the canary passed its analysis");
     const struct deployment *d = strcmp(e->kind, "deployment") == 0 ? core_deployment(c, e->subject) : NULL;
-    if (!d || (!passed && !begins(e->reason, "the canary did not pass its analysis")))
+    bool passed = d && d->analysis.outcome == OUTCOME_PASSED, failed = d && d->analysis.outcome == OUTCOME_FAILED;
+    if (!passed && !failed)
         return;
-    enum quality canary = quality_of(c, d->service, d->version), stable = quality_of(c, d->service, d->previous_version);
-    if (canary == QUALITY_UNKNOWN || stable == QUALITY_UNKNOWN)
+    enum quality new = quality_of(c, d->service, d->version), stable = quality_of(c, d->service, d->previous_version);
+    if (new == QUALITY_UNKNOWN || stable == QUALITY_UNKNOWN)
         return;
-    bool worse = canary != stable && canary != QUALITY_GOOD;
+    bool worse = new != stable && new != QUALITY_GOOD;
     if (worse == passed)
-        world_fail(w, "the canary of service %s is%s worse than the version before, and %s its analysis", d->service,
-                   worse ? "" : " not", passed ? "passed" : "did not pass");
+        world_fail(w, "version %llu of service %s is%s worse than the version before, and %s its analysis", (unsigned long long)d->version,
+                   d->service, worse ? "" : " not", passed ? "passed" : "did not pass");
 }
 
 static void observe_events(struct world *w, const struct core *c)

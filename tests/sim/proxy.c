@@ -117,8 +117,8 @@ static void take_table(struct world *w, struct proxy *p, const struct agent_ingr
             snprintf(to->service, sizeof(to->service), "%s", table->routes.v[i].service);
             to->version = t->version;
             to->sends = t->weight > 0 && !t->leaving;
-            if (t->leaving && !to->idle_at)
-                to->idle_at = w->now + (int64_t)random_below(&w->r, chance(w, 80) ? 2000 : FINISH_MS_MOST);
+            if (t->leaving && !to->idle_at)      /* to one that left before it was known here nothing was ever sent */
+                to->idle_at = w->now + (known ? (int64_t)random_below(&w->r, chance(w, 80) ? 2000 : FINISH_MS_MOST) : 0);
             if (!t->leaving)
                 to->idle_at = 0;
         }

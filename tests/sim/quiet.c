@@ -154,15 +154,17 @@ static bool waits_for_another(const struct deployment *d)
     return d->state == DEPLOYMENT_RUNNING && strstr(d->reason, "waits for service");
 }
 
-/* Two versions stand beside each other until somebody says what is to become of it, or another service is healthy. */
+/* Two versions stand beside each other until somebody says what is to become of it, or another service is healthy. So does what a
+ * rollout that did not pass its analysis has left of the one before. */
 static bool is_beside(const struct core *c, const struct service_version *v)
 {
     struct service_status s;
     core_service_status(c, v->service, &s);
     const struct deployment *d = core_deployment(c, s.deployment);
     type_clear(&service_status_type, &s);
-    return d && d->strategy != STRATEGY_ROLLING
-           && (d->state == DEPLOYMENT_PAUSED || d->state == DEPLOYMENT_FAILED || waits_for_another(d));
+    if (d && d->strategy == STRATEGY_ROLLING)
+        return d->state == DEPLOYMENT_FAILED && d->analysis.outcome == OUTCOME_FAILED;
+    return d && (d->state == DEPLOYMENT_PAUSED || d->state == DEPLOYMENT_FAILED || waits_for_another(d));
 }
 
 /* Two wanted ones of a replica: only while the newer does not serve. */

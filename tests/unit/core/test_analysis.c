@@ -11,6 +11,7 @@
     "    deploy: {strategy: canary, canary_percent: 25, analysis: {window_secs: 60, " analysis "}}\n"
 #define PLAIN WEB("timeout_secs: 600")
 
+/* Version 2's. */
 static const struct deployment *canary(struct cluster *c)
 {
     const struct deployment *d = NULL, *found = NULL;
@@ -311,6 +312,144 @@ static void who_promotes_by_hand_ends_it_and_a_larger_part_begins_anew(void **st
     cluster_clear(&c);
 }
 
+/* --- rollouts in batches --- */
+
+#define ROLLING(count, more) "    count: " count "\n    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n" \
+    "    ingress: [{host: a.example, port: http}]\n" \
+    "    deploy: {max_unavailable: 2, analysis: {window_secs: 60, timeout_secs: 600}" more "}\n"
+
+/* That stay. */
+static unsigned replicas(struct cluster *c, uint64_t version)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; cluster_wanted(c, "web", i); i++)
+        n += cluster_wanted(c, "web", i)->version == version && !cluster_wanted(c, "web", i)->leaving;
+    return n;
+}
+
+/* What starts gets healthy, and proxies follow. */
+static void go_on(struct cluster *c)
+{
+    cluster_report_all(c, "web", ALLOC_HEALTHY);
+    follow(c);
+}
+
+static void roll(struct cluster *c, const char *yaml, int64_t level)
+{
+    CLEANUP_FREE char *next = mem_printf("%s    env: {A: b}\n", yaml);
+    cluster_init(c, 7);
+    cluster_level(c, level);
+    cluster_add_ingress_node(c, 7);
+    cluster_add_ingress_node(c, 8);
+    assert_true(cluster_submit(c, "web", yaml));
+    cluster_decide(c);
+    go_on(c);
+    assert_true(cluster_submit(c, "web", next));
+    cluster_decide(c);
+    go_on(c);
+    go_on(c);
+}
+
+static void end_rollout(struct cluster *c)
+{
+    for (int i = 0; i < 8 && canary(c)->state == DEPLOYMENT_RUNNING; i++) {
+        for (unsigned node = 7; node < 9; node++)
+            for (unsigned k = 0; cluster_wanted(c, "web", k); k++)
+                cluster_proxy(c, node, cluster_wanted(c, "web", k)->leaving ? cluster_wanted(c, "web", k)->id : NULL);
+        cluster_decide(c);
+        cluster_stop_all(c, "web");
+        go_on(c);
+    }
+}
+
+static void the_first_batch_of_a_rollout_is_watched(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("5", ""), COMMAND_LEVEL);
+    assert_int_not_equal(measured(&c), 0);
+    assert_canary(&c, DEPLOYMENT_RUNNING, OUTCOME_OPEN, "beside those of the one before: they are watched for 60s");
+    assert_int_equal(replicas(&c, 2), 2);
+    assert_int_equal(replicas(&c, 1), 5);
+    tell(&c, (struct seen){900, 9, 20}, (struct seen){300, 5, 30});
+    cluster_pass(&c, 59999);
+    assert_int_equal(replicas(&c, 1), 5);
+    cluster_pass(&c, 1);
+    end_rollout(&c);
+    assert_canary(&c, DEPLOYMENT_SUCCESSFUL, OUTCOME_PASSED, "the new version passed its analysis: of 300 requests 1.7 % failed");
+    assert_int_equal(replicas(&c, 2), 5);
+    assert_int_equal(replicas(&c, 1), 0);
+    assert_int_equal(measured(&c), 0);
+    cluster_clear(&c);
+}
+
+static void a_rollout_that_fails_for_its_users_is_taken_back(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("5", ""), COMMAND_LEVEL);
+    tell(&c, (struct seen){900, 9, 20}, (struct seen){100, 50, 30});
+    assert_canary(&c, DEPLOYMENT_REVERTED, OUTCOME_FAILED, "the new version did not pass its analysis: 50.0 % of its 100 requests failed");
+    assert_int_equal(measured(&c), 0);
+    cluster_clear(&c);
+    roll(&c, ROLLING("5", ", auto_revert: false"), COMMAND_LEVEL);
+    tell(&c, (struct seen){900, 0, 20}, (struct seen){100, 50, 30});
+    assert_canary(&c, DEPLOYMENT_FAILED, OUTCOME_FAILED, "did not pass");
+    go_on(&c);
+    assert_int_equal(replicas(&c, 1), 5);                /* as it is */
+    assert_int_equal(replicas(&c, 2), 2);
+    cluster_clear(&c);
+}
+
+static void a_rollout_is_watched_to_its_end(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("5", ""), COMMAND_LEVEL);
+    tell(&c, (struct seen){900, 0, 20}, (struct seen){300, 0, 20});
+    cluster_pass(&c, 60000);
+    assert_true(replicas(&c, 2) > 2 || replicas(&c, 1) < 5);
+    tell(&c, (struct seen){1000, 0, 20}, (struct seen){500, 100, 20});
+    assert_canary(&c, DEPLOYMENT_REVERTED, OUTCOME_FAILED, "did not pass");
+    cluster_clear(&c);
+}
+
+static void a_rollout_without_requests_goes_on_in_the_end(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("1", ""), COMMAND_LEVEL);
+    assert_int_equal(replicas(&c, 1), 1);                /* also of a single one there are both */
+    assert_int_equal(replicas(&c, 2), 1);
+    tell(&c, (struct seen){10, 0, 20}, (struct seen){10, 0, 20});
+    cluster_pass(&c, 599999);
+    assert_canary(&c, DEPLOYMENT_RUNNING, OUTCOME_OPEN, "it takes 100 requests of each version");
+    cluster_pass(&c, 1);
+    end_rollout(&c);
+    assert_canary(&c, DEPLOYMENT_SUCCESSFUL, OUTCOME_INCONCLUSIVE, "could not be analysed within 600s: it takes 100 requests");
+    cluster_clear(&c);
+}
+
+static void who_takes_the_analysis_out_is_not_held(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("5", ""), COMMAND_LEVEL);
+    tell(&c, (struct seen){900, 0, 20}, (struct seen){1000, 15, 20});    /* with less allowed, these were worse */
+    assert_int_equal(replicas(&c, 1), 5);
+    assert_true(cluster_submit(&c, "web", "    count: 5\n    ports: [{name: http, port: 80}]\n    health: {type: tcp, interval: 1s}\n"
+                               "    ingress: [{host: a.example, port: http}]\n    deploy: {max_unavailable: 2}\n    env: {A: b}\n"));
+    cluster_decide(&c);
+    go_on(&c);
+    assert_true(replicas(&c, 1) < 5);
+    cluster_clear(&c);
+}
+
+static void what_an_older_server_does_not_know_is_not_begun(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("5", ""), ROLLING_ANALYSIS_LEVEL - 1);
+    assert_int_equal(measured(&c), 0);
+    end_rollout(&c);
+    assert_canary(&c, DEPLOYMENT_SUCCESSFUL, OUTCOME_NONE, "all replicas serve");
+    cluster_clear(&c);
+}
+
 static void steps_of_the_histogram_meet(void **state)
 {
     int64_t before = -1;
@@ -359,6 +498,12 @@ int main(void)
         cmocka_unit_test(nodes_add_up_and_old_reports_change_nothing),
         cmocka_unit_test(nonsense_is_not_counted),
         cmocka_unit_test(who_promotes_by_hand_ends_it_and_a_larger_part_begins_anew),
+        cmocka_unit_test(the_first_batch_of_a_rollout_is_watched),
+        cmocka_unit_test(a_rollout_that_fails_for_its_users_is_taken_back),
+        cmocka_unit_test(a_rollout_is_watched_to_its_end),
+        cmocka_unit_test(a_rollout_without_requests_goes_on_in_the_end),
+        cmocka_unit_test(who_takes_the_analysis_out_is_not_held),
+        cmocka_unit_test(what_an_older_server_does_not_know_is_not_begun),
         cmocka_unit_test(steps_of_the_histogram_meet),
         cmocka_unit_test(percentiles_are_upper_ends),
     };
