@@ -40,13 +40,15 @@ static bool same_service(const char *backend, const char *other)
  * them by another name, or have others. Empty when there are none. */
 static void question(const struct ingress_node *in, const struct worker *w, struct buf *out)
 {
-    for (uint32_t i = 0; i < w->actual.n; i++) {
-        const char *name = w->actual.backends[i]->name;
-        bool any = false;
-        for (uint32_t k = 0; k < in->wanted.n && !any; k++)
-            any = same_service(name, in->wanted.backends[k]->name) && waits_any(in->wanted.backends[k]);
-        if (any)
-            buf_printf(out, "show stat %s 4 -1\n", name);
+    const char *asked = NULL;
+    for (uint32_t i = 0; i < in->wanted.n; i++) {
+        const struct backend *b = in->wanted.backends[i];
+        if (!waits_any(b) || (asked && same_service(asked, b->name)))      /* they are in order of name */
+            continue;
+        asked = b->name;
+        for (uint32_t k = 0; k < w->actual.n; k++)
+            if (same_service(asked, w->actual.backends[k]->name))
+                buf_printf(out, "show stat %s 4 -1\n", w->actual.backends[k]->name);
     }
 }
 
