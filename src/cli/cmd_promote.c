@@ -29,5 +29,5 @@ const struct command_row cmd_promote = {
     .name = "promote", .operands = "SERVICE", .min = 1, .max = 1, .kind = OPERAND_SERVICE, .options = options, .run = run,
     .summary = "let a paused deployment go on, and follow it",
     .help = "A canary gets more of the requests, or all, and replaces the version before. A blue-green deployment ends its\n"
-            "standby: the version before is stopped.",
+            "standby: the version before is stopped. A rollout in batches goes on without waiting for its analysis.",
 };

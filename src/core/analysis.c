@@ -394,7 +394,8 @@ static char *waits_for_what(const struct pass *p, const struct findings *f)
     int64_t window_secs = asked(d)->window_secs;
     bool early = p->d->now < d->d.analysis.since + window_secs * 1000;
     CLEANUP_FREE char *what = early ? mem_printf("they are watched for %llds", (long long)window_secs) : lacking(d, f);
-    return mem_printf("the first replicas of the new version serve beside those of the one before: %s", what);
+    return mem_printf("the first replicas of the new version serve beside those of the one before: %s; `mt promote %s` goes on at once, "
+                      "`mt abort %s` goes back", what, p->s->name, p->s->name);
 }
 
 void analysis_judge_rollout(struct pass *p, struct verdict *v)

@@ -263,6 +263,20 @@ static int promote_canary(struct core *c, struct deployment_entry *d, int64_t pe
     return 0;
 }
 
+/* It goes on without having been judged. */
+static int promote_rollout(struct core *c, struct deployment_entry *d, int64_t percent, struct buf *body, struct error *err)
+{
+    char text[128];
+    if (percent && percent != 100)
+        return error_set(err, ERROR_INVALID, "version %llu of service %s is rolled out in batches: only a canary is promoted in steps",
+                         (unsigned long long)d->d.version, d->d.service);
+    analysis_end(c, d, OUTCOME_INCONCLUSIVE);
+    by_whom(c, "promoted", text, sizeof(text));
+    set_state(c, d, DEPLOYMENT_RUNNING, text);
+    service_answer(c, d->service, d->d.id, body);
+    return 0;
+}
+
 int apply_service_promote(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_service_promote *p = payload;
@@ -270,6 +284,8 @@ int apply_service_promote(struct core *c, const void *payload, struct buf *body,
     struct deployment_entry *d = find_deployment(c, p->service, err);
     if (!d)
         return -1;
+    if (!d->beside && d->d.analysis.outcome == OUTCOME_OPEN)
+        return promote_rollout(c, d, p->percent, body, err);
     if (!d->beside)
         return error_set(err, ERROR_CONFLICT, "version %llu of service %s is rolled out without a pause; there is nothing to "
                          "promote", (unsigned long long)d->d.version, d->d.service);

@@ -291,16 +291,21 @@ static void nonsense_is_not_counted(void **state)
     cluster_clear(&c);
 }
 
+static bool promote(struct cluster *c, int64_t percent)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_SERVICE_PROMOTE, c->now, NULL, NULL);
+    *(struct command_service_promote *)cmd.payload = (struct command_service_promote){mem_strdup("web"), percent};
+    return cluster_apply(c, &cmd);
+}
+
 static void who_promotes_by_hand_ends_it_and_a_larger_part_begins_anew(void **state)
 {
     struct cluster c;
-    struct command cmd;
     begin(&c, PLAIN);
     uint64_t first = measured(&c);
     tell(&c, (struct seen){90, 0, 20}, (struct seen){30, 0, 20});
-    command_init(&cmd, COMMAND_SERVICE_PROMOTE, c.now, NULL, NULL);
-    *(struct command_service_promote *)cmd.payload = (struct command_service_promote){mem_strdup("web"), 50};
-    assert_true(cluster_apply(&c, &cmd));
+    assert_true(promote(&c, 50));
     assert_int_equal(measured(&c), 0);
     cluster_decide(&c);
     cluster_report_all(&c, "web", ALLOC_HEALTHY);
@@ -426,6 +431,20 @@ static void a_rollout_without_requests_goes_on_in_the_end(void **state)
     cluster_clear(&c);
 }
 
+static void who_promotes_a_rollout_does_not_wait_for_its_analysis(void **state)
+{
+    struct cluster c;
+    roll(&c, ROLLING("5", ""), COMMAND_LEVEL);
+    assert_false(promote(&c, 50));
+    assert_non_null(strstr(c.error.text, "only a canary is promoted in steps"));
+    assert_true(promote(&c, 0));
+    assert_int_equal(measured(&c), 0);
+    cluster_decide(&c);
+    end_rollout(&c);
+    assert_canary(&c, DEPLOYMENT_SUCCESSFUL, OUTCOME_INCONCLUSIVE, "all replicas serve");
+    cluster_clear(&c);
+}
+
 static void who_takes_the_analysis_out_is_not_held(void **state)
 {
     struct cluster c;
@@ -502,6 +521,7 @@ int main(void)
         cmocka_unit_test(a_rollout_that_fails_for_its_users_is_taken_back),
         cmocka_unit_test(a_rollout_is_watched_to_its_end),
         cmocka_unit_test(a_rollout_without_requests_goes_on_in_the_end),
+        cmocka_unit_test(who_promotes_a_rollout_does_not_wait_for_its_analysis),
         cmocka_unit_test(who_takes_the_analysis_out_is_not_held),
         cmocka_unit_test(what_an_older_server_does_not_know_is_not_begun),
         cmocka_unit_test(steps_of_the_histogram_meet),
