@@ -69,7 +69,8 @@ const char *cluster_lacks(const struct control *c, uint64_t index)
     for (size_t i = 0; i < rows.n; i++) {
         const struct consensus_member *m = &rows.v[i];
         int64_t silent_ms = m->contact_ms < 0 ? led_ms : m->contact_ms;
-        if (m->self || m->applied_index >= index || silent_ms > SILENT_MS)
+        bool cut_off = silent_ms > SILENT_MS && !m->connected;       /* connected: what it says is lost, but it hears this leader */
+        if (m->self || m->applied_index >= index || cut_off)
             continue;
         const struct member *known = member_of(c, m->id);
         return known && known->name ? known->name : m->address;

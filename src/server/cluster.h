@@ -11,8 +11,8 @@ void cluster_stop(struct control *c);
 /* Something may have changed (role, members, state): looks whether this server has something to say. */
 void cluster_look(struct control *c);
 
-/* At the leader: a server that is in contact, and did not say yet that it has applied everything up to index; NULL: none. Until
- * the next turn. */
+/* At the leader: a server that hears it, and did not say yet that it has applied everything up to index; NULL: none. Until the
+ * next turn. */
 const char *cluster_lacks(const struct control *c, uint64_t index);
 
 /* What this server says of itself, with cluster and token when it has them; the caller clears it (join_request_type). */
