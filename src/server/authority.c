@@ -42,6 +42,7 @@ struct authorities {
     int64_t after_ms;                    /* monotonic */
     uint64_t cached_index;               /* of the access that is in the cache */
     struct buf cached;                   /* and its bytes */
+    char *founding, *founding_key;       /* of the secret, between the first authorities: dear to make; NULL: not made */
 };
 
 /* --- this server's own certificate --- */
@@ -189,12 +190,15 @@ void authority_use(struct control *c)
 
 /* --- the leader's part --- */
 
+static void on_timer(uv_timer_t *timer);
+
 static void on_proposed(struct control *c, struct proposal *p, enum consensus_outcome outcome)
 {
     struct authorities *a = c->authorities;
     struct error err;
     a->proposing = false;
     a->after_ms = 0;
+    uv_timer_start(&a->timer, on_timer, 0, LOOK_MS);       /* for the next step */
     if (proposal_error(c, p, outcome, &err)) {
         LOG_W("the authorities could not be changed; trying again", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
@@ -235,29 +239,35 @@ static const struct authority *find(const struct authority_list *all, const char
     return NULL;
 }
 
+static void forget_founding(struct authorities *a)
+{
+    free(steal(&a->founding));
+    certificate_key_free(steal(&a->founding_key));
+}
+
 static void make_first(struct authorities *a)
 {
     const struct authority_list *all = &core_access(a->c->core)->authorities;
-    CLEANUP_FREE char *founding = NULL;
-    CLEANUP(certificate_key_free) char *founding_key = NULL;
     struct certificate_facts facts;
     struct error err;
-    if (a->tls->secret) {
-        credentials_founding_authority(a->tls->secret, time_now_ms(), &founding, &founding_key);
-        if (certificate_read(founding, &facts, &err))
+    if (a->tls->secret && !a->founding)
+        credentials_founding_authority(a->tls->secret, time_now_ms(), &a->founding, &a->founding_key);
+    if (a->founding) {
+        if (certificate_read(a->founding, &facts, &err))
             return;
         if (!find(all, facts.key_hash)) {
-            add_founding(a, founding, facts.key_hash);
+            add_founding(a, a->founding, facts.key_hash);
             return;
         }
     }
     struct authority made;
-    if (issue_authority(time_now_ms(), vault_ring(a->c), founding, founding_key, &made, &err)) {
+    if (issue_authority(time_now_ms(), vault_ring(a->c), a->founding, a->founding_key, &made, &err)) {
         LOG_E("the cluster's authority cannot be made", "error", err.text);
         a->after_ms = time_monotonic_ms() + AGAIN_MS;
     } else {
         LOG_I("the cluster makes its own authority", "hash", made.id);
         set_state(a, &made, AUTHORITY_SIGNING, 0);
+        forget_founding(a);
     }
     type_clear(&authority_type, &made);
 }
@@ -435,6 +445,7 @@ static void on_timer_closed(uv_handle_t *handle)
 {
     struct authorities *a = handle->data;
     buf_free(&a->cached);
+    forget_founding(a);
     free(a);
 }
 
