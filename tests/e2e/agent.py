@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The real mentat-agent against a fake server: tasks outlive it, nothing runs twice, full disks, its API, its end."""
+import functools
 import http.server
 import json
 import os
 import random
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -15,13 +17,25 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from authority import Authority  # noqa: E402
 from lib import PATIENCE, Agent, SmallDisk, call, program, resident_kb, sanitized, wait_for  # noqa: E402
 
 
-class FakeServer:
-    """Speaks the agents' routes of a server; the test says what the node is to run."""
+@functools.cache
+def certificates():
+    """Of one authority for all tests: how the server takes connections and makes them, and the flags of its agent n1."""
+    ours = Authority()
+    identity = ours.issue("server-1", "DNS:1.server.mentat", "IP:127.0.0.1")
+    takes, makes = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ours.ca), ours.context(*identity)
+    takes.load_cert_chain(*identity)
+    takes.verify_mode, makes.check_hostname = ssl.CERT_REQUIRED, False
+    return takes, makes, {"bind": "127.0.0.1", **ours.agent_flags("n1")}
 
-    def __init__(self):
+
+class FakeServer:
+    """Speaks the agents' routes of a server; the test says what the node is to run. tls: how it takes connections; None: plain."""
+
+    def __init__(self, tls=None):
         self.changed = threading.Condition()
         self.index, self.services, self.allocs, self.gone = 1, {}, {}, []
         self.reports, self.registrations = {}, []
@@ -75,6 +89,8 @@ class FakeServer:
 
         self.http = Threaded(("127.0.0.1", 0), Handler)
         self.port = self.http.server_address[1]
+        if tls:                      # each connection begins on its own thread
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def close(self):
@@ -124,12 +140,14 @@ class FakeServer:
 
 
 class AgentTest(unittest.TestCase):
-    flags = {}
+    flags, secure = {}, False
 
     def setUp(self):
-        self.server = FakeServer()
+        takes, makes, more = certificates() if self.secure else (None, None, {})
+        self.server = FakeServer(takes)
         self.addCleanup(self.server.close)
-        self.node = Agent(self.server, "n1", **self.flags)
+        self.node = Agent(self.server, "n1", **self.flags, **more)
+        self.node.tls = makes
         self.workdir, self.port, self.data = self.node.workdir, self.node.port, self.node.flags["data_dir"]
         self.get, self.wait_api, self.left_over = self.node.get, self.node.wait_api, self.node.left_over
         self.start()
@@ -146,6 +164,8 @@ class AgentTest(unittest.TestCase):
 
 
 class Outliving(AgentTest):
+    secure = True
+
     def test_tasks_outlive_kills_and_none_runs_twice(self):
         starts, ends = self.workdir.join("starts"), self.workdir.join("ends")
         os.mkdir(starts)
@@ -235,6 +255,8 @@ class Store(AgentTest):
 
 @unittest.skipUnless(os.geteuid() == 0, "mounting a small file system needs root")
 class FullDisk(AgentTest):
+    secure = True
+
     def setUp(self):
         self.disk = SmallDisk(3)
         self.addCleanup(self.disk.remove)

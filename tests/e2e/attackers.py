@@ -72,7 +72,7 @@ class Attackers(unittest.TestCase):
         done = cls.auto.mt(cls.server(), "ca", "import", "--certificate", cls.authority.ca, "--private-key", cls.authority.ca_key)
         assert done.returncode == 0, done.stderr
         for s in cls.cluster.servers:
-            cls.auto.believe(s)
+            s.believe()
         for agent in cls.agents:
             agent.tls = cls.nameless(cls.identity(cls.server()))
         cls.nodes = {n["name"]: n["id"] for n in cls.server().items("/v1/nodes")}
@@ -103,7 +103,7 @@ class Attackers(unittest.TestCase):
 
     @classmethod
     def context(cls, *cert):
-        context = ssl.create_default_context(cafile=cls.auto.authorities(cls.server()))
+        context = ssl.create_default_context(cafile=cls.server().authorities())
         if cert:
             context.load_cert_chain(*cert)
         return context

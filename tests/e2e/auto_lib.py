@@ -1,13 +1,10 @@
 """A cluster with tls: auto, for tests: its founders share a secret, and whoever speaks to it has a token and believes its authority."""
 import os
 import re
-import ssl
 import subprocess
 
 from cluster_lib import Cluster, first_admin_token
-from lib import PATIENCE, Workdir, bearer, program, wait_for
-
-SECRET = "0123456789abcdef0123456789abcdef"
+from lib import PATIENCE, SECRET, Workdir, bearer, program, secret_file, wait_for
 
 
 def wait_log(process, pattern, count=1):
@@ -22,19 +19,8 @@ class Auto:
         self.secret = self.file("founding", SECRET)
         self.admin = None
 
-    def file(self, name, text, mode=0o600):
-        path = self.workdir.join(name)
-        with open(path, "w") as f:
-            f.write(text + "\n")
-        os.chmod(path, mode)
-        return path
-
-    def authorities(self, server):
-        return os.path.join(server.flags["data_dir"], "tls", "authorities.pem")
-
-    def believe(self, server):
-        """What the server's own host knows."""
-        server.tls = ssl.create_default_context(cafile=self.authorities(server))
+    def file(self, name, text):
+        return secret_file(self.workdir, name, text)
 
     def take_token(self, servers, token):
         """The tests are whoever has it."""
@@ -47,23 +33,18 @@ class Auto:
 
     def found(self, cluster):
         """Starts the servers of a cluster."""
-        for s in cluster.servers:
-            s.start(wait=False)
+        cluster.found()
         self.admin_of(cluster.servers)
-        for s in cluster.servers:
-            wait_log(s.process, "this server has a new certificate")
-            self.believe(s)
-        cluster.wait_ready(len(cluster.servers))
 
     def cluster(self, count, **flags):
         """Its servers, to be founded."""
-        return Cluster(count, start=False, bind="127.0.0.1", tls="auto", join_token_file=self.secret, **flags)
+        return Cluster(count, start=False, secure=True, join_token_file=self.secret, **flags)
 
     def mt(self, server, *args, ca=None, token=True, home="/nonexistent", stdin=""):
         env = {k: v for k, v in os.environ.items() if not k.startswith("MENTAT_") and k != "XDG_CONFIG_HOME"}
         env["HOME"] = home
         if token and self.admin:
             env["MENTAT_TOKEN"] = self.admin
-        trust = ["--address", f"https://127.0.0.1:{server.port}", "--ca", ca or self.authorities(server)]
+        trust = ["--address", f"https://127.0.0.1:{server.port}", "--ca", ca or server.authorities()]
         return subprocess.run([program("mt"), *(trust if home == "/nonexistent" else []), *args], input=stdin, capture_output=True,
                               text=True, env=env, timeout=60 * PATIENCE)

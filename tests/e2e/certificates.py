@@ -20,8 +20,8 @@ import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from authority import Authority  # noqa: E402
-from auto_lib import SECRET, Auto, wait_log  # noqa: E402
-from lib import Agent, PATIENCE, Server, bearer, call, exec_service, job, text_of, wait_for  # noqa: E402
+from auto_lib import Auto, wait_log  # noqa: E402
+from lib import Agent, PATIENCE, SECRET, Server, bearer, call, exec_service, job, text_of, wait_for  # noqa: E402
 
 
 READS = [("GET", path, None) for path in ("/v1/services", "/v1/cluster", "/v1/services?consistency=stale", "/v1/jobs/web?index=1000000&wait=1s")]
@@ -143,11 +143,8 @@ class Certificates(unittest.TestCase):
         return agent
 
     def speak(self, agent, server):
-        """It answers servers alone; what it shows carries its name, not an address."""
-        agent.tls = ssl.create_default_context(cafile=self.auto.authorities(server))
-        agent.tls.check_hostname = False
-        identity = os.path.join(server.flags["data_dir"], "tls", "identity.pem")
-        agent.tls.load_cert_chain(identity, identity)
+        """It answers servers alone: as this one."""
+        agent.server = server
         return agent
 
     def status(self, server):
@@ -205,7 +202,7 @@ class Certificates(unittest.TestCase):
         self.assertEqual(leader.post("/v1/jobs", job("web", exec_service("web", 1))).status, 200)
 
         def running():
-            allocs = self.speak(agent, leader).get("/v1/allocs").json
+            allocs = agent.get("/v1/allocs").json
             return [a["pid"] for a in allocs if a["state"] == "running"]
         first = wait_for(running, 30, "a replica")
         before = wait_for(lambda: self.settled(leader), 20, "certificates of the cluster's own authority")["hash"]
@@ -221,7 +218,7 @@ class Certificates(unittest.TestCase):
             self.assertNotIn(before, [a["id"] for a in after["authorities"]])
             self.assertRegex(rotated.stdout, "coming(.|\n)*signing(.|\n)*leaving(.|\n)*done; hash")
             for s in cluster.servers:
-                self.auto.believe(s)             # who is two authorities behind knows none of them
+                s.believe()             # who is two authorities behind knows none of them
             ours = Authority("an authority of ours", since_days=3)
             bad = self.auto.mt(leader, "ca", "import", "--certificate", ours.ca, "--private-key", ours.issue("x")[1])
             self.assertEqual(bad.returncode, 2, bad.stderr)
@@ -286,7 +283,7 @@ class Certificates(unittest.TestCase):
         leader, others = cluster.leader(), cluster.followers()
         before = self.status(leader)["hash"]
         for s in cluster.servers:
-            self.auto.believe(s)
+            s.believe()
         load = Load(others)
         try:
             answer = leader.post("/v1/ca/rotate")
@@ -335,8 +332,6 @@ class Certificates(unittest.TestCase):
         server = cluster.servers[0]
         agents = [self.agent(server, name, servers=cluster.addresses, join_token_file=self.auto.secret).start() for name in ("n1", "n2")]
         wait_for(lambda: len(server.items("/v1/nodes")) == 2, 20, "two nodes")
-        for agent in agents:
-            self.speak(agent, server).server = server
         web = exec_service("web", 2, config={"command": ["/bin/sh"], "args": ["-c", "while :; do echo up; sleep 0.1; done"]})
         for j in (job("web", web), WRITES[0][2], job("busy", exec_service("busy"))):
             self.assertEqual(server.post("/v1/jobs", j).status, 200)
@@ -433,7 +428,7 @@ class Certificates(unittest.TestCase):
         joined = self.auto.mt(lost, "cluster", "join", "--token", token, token=False)
         self.assertEqual(joined.returncode, 0, joined.stdout + joined.stderr)
         wait_for(lambda: lost.process.alive() and "this server has a new certificate" in lost.process.text(), 20, "its certificate")
-        self.auto.believe(lost)
+        lost.believe()
         self.auto.file("late-n1", self.auto.mt(leader, "node", "token", "-q").stdout.strip())
         wait_for(lambda: [n for n in leader.items("/v1/nodes") if n["state"] == "ready" and n["id"] != first], 30, "the new node")
         cluster.wait_ready(3)
@@ -446,7 +441,7 @@ class Certificates(unittest.TestCase):
         server.start(wait=False)
         self.auto.admin_of([server])
         wait_log(server.process, "this server has a new certificate")
-        self.auto.believe(server)
+        server.believe()
         ca_hash = wait_for(lambda: self.settled(server), 20, "a certificate of the cluster's own authority")["hash"]
         homes = [self.auto.workdir.join(name) for name in ("often", "once")]
 
@@ -461,7 +456,7 @@ class Certificates(unittest.TestCase):
             before = text_of(kept)
             rotated = self.auto.mt(server, "ca", "rotate")
             self.assertEqual(rotated.returncode, 0, rotated.stdout + rotated.stderr)
-            self.auto.believe(server)
+            server.believe()
             self.assertEqual((mt(homes[0], "nodes").returncode, text_of(kept)), (0, before))       # fetched a moment ago
             os.utime(kept, (1, 1))
             self.assertEqual(mt(homes[0], "nodes").returncode, 0)
@@ -485,7 +480,7 @@ class Certificates(unittest.TestCase):
         self.assertEqual(init.returncode, 0, init.stderr)
         self.auto.take_token([first], re.search(r"^  ([0-9a-f]+\.[0-9a-f]+)$", init.stdout, re.M).group(1))
         login = re.search(r"mt (login --address \S+ --ca-hash ([0-9a-f]{64}))", init.stdout)
-        self.auto.believe(first)
+        first.believe()
         # The user's machine knows the hash alone; a wrong one believes nobody.
         home = self.auto.workdir.join("home")
         os.mkdir(home)
@@ -589,7 +584,7 @@ class Certificates(unittest.TestCase):
 
     def as_server(self, server, believed):
         """What somebody has who copied the server's files."""
-        context = ssl.create_default_context(cafile=self.auto.authorities(believed))
+        context = ssl.create_default_context(cafile=believed.authorities())
         context.check_hostname = False
         identity = os.path.join(server.flags["data_dir"], "tls", "identity.pem")
         context.load_cert_chain(identity, identity)

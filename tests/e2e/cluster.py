@@ -158,15 +158,14 @@ class AnyServer(ClusterTest):
 @unittest.skipUnless(os.geteuid() == 0, "mounting small file systems needs root")
 class FullDisks(unittest.TestCase):
     def test_a_refusal_by_the_next_leader_says_nothing_of_what_the_lost_one_had(self):
-        cluster = Cluster(3, start=False, segment_mb=1, reserve_mb=2)
+        cluster = Cluster(3, start=False, secure=True, segment_mb=1, reserve_mb=2)
         self.addCleanup(cluster.kill)
         disks = {}
         for s in cluster.servers:
             disks[s] = SmallDisk(24)
             self.addCleanup(disks[s].remove)
             s.flags["data_dir"] = disks[s].join("state")
-            s.start(wait=False)
-        cluster.wait_ready(3)
+        cluster.found()
         leader, others = cluster.leader(), cluster.followers()
         for s in others:
             disks[s].fill()
@@ -242,6 +241,8 @@ class Followers(ClusterTest):
 
 
 class Kills(ClusterTest):
+    flags = {"secure": True}
+
     def test_leaders_are_killed_under_load(self):
         load = Load(self.cluster)
         rounds = int(os.environ.get("MENTAT_ROUNDS", "6"))

@@ -4,7 +4,7 @@ import threading
 import time
 import uuid
 
-from lib import PATIENCE, Server, bearer, call, exec_service, free_port, job, wait_for
+from lib import PATIENCE, Server, Workdir, bearer, call, exec_service, founding_flags, free_port, job, wait_for
 
 
 def free_ports(count):
@@ -23,21 +23,29 @@ def first_admin_token(servers):
 class Cluster:
     """Servers s1, s2, … that find each other by their configuration, or join one after the other by tokens."""
 
-    def __init__(self, count=3, start=True, **flags):
-        self.flags = flags
+    def __init__(self, count=3, start=True, secure=False, **flags):
+        self.workdir = Workdir()
+        self.flags = {**(founding_flags(self.workdir) if secure else {}), **flags}
         ports = free_ports(2 * count)
         self.addresses = [f"127.0.0.1:{p}" for p in ports[:count]]
         self.servers = [self.make(i, ports[i], ports[count + i]) for i in range(count)]
         if start:
-            for s in self.servers:
-                s.start(wait=False)
-            self.wait_ready(count)
+            self.found()
 
     def make(self, i, port=None, raft_port=None, **flags):
         port, raft_port = (port, raft_port) if port else free_ports(2)
         s = Server(**{"name": f"s{i + 1}", "servers": self.addresses, "raft_port": raft_port, **self.flags, **flags})
         s.flags["port"] = s.port = port
         return s
+
+    def found(self):
+        for s in self.servers:
+            s.start(wait=False)
+        if self.flags.get("tls") == "auto":
+            self.admin_token()
+            for s in self.servers:
+                s.meet()
+        self.wait_ready(len(self.servers))
 
     def kill(self):
         for s in self.servers:
@@ -47,6 +55,7 @@ class Cluster:
     def remove_files(self):
         for s in self.servers:
             s.workdir.remove()
+        self.workdir.remove()
 
     def alive(self):
         return [s for s in self.servers if s.process and s.process.alive()]
@@ -120,9 +129,10 @@ class Writer(threading.Thread):
     """Creates jobs of its own, each with a key, over any of the ports; what is not certain is asked again with the same key,
     until it is, or the end."""
 
-    def __init__(self, n, ports, history, stop, keep_asking=True, host="127.0.0.1"):
+    def __init__(self, n, ports, history, stop, as_whom, keep_asking=True, host="127.0.0.1"):
         super().__init__(daemon=True)
         self.n, self.ports, self.history, self.stop_event, self.keep_asking, self.host = n, ports, history, stop, keep_asking, host
+        self.tls, self.headers = as_whom.tls, {**as_whom.headers, "X-Mentat-Timeout": "3s"}
         self.count = 0
 
     def once(self, name, key, turn):
@@ -130,7 +140,7 @@ class Writer(threading.Thread):
         host, port = (self.host, port) if isinstance(port, int) else port
         try:
             answer = call(port, "POST", "/v1/jobs?expected_index=0", job(name, exec_service(name, 0)),
-                          {"Idempotency-Key": key, "X-Mentat-Timeout": "3s"}, timeout=5 * PATIENCE, host=host)
+                          {"Idempotency-Key": key, **self.headers}, timeout=5 * PATIENCE, host=host, tls=self.tls)
         except (OSError, http.client.HTTPException):
             return "unknown"
         if answer.status == 200:
@@ -165,15 +175,16 @@ class Writer(threading.Thread):
 class Setter(threading.Thread):
     """Changes one job by compare-and-set, without keys: an outcome may stay unknown."""
 
-    def __init__(self, n, ports, history, stop, host="127.0.0.1"):
+    def __init__(self, n, ports, history, stop, as_whom, host="127.0.0.1"):
         super().__init__(daemon=True)
         self.n, self.ports, self.history, self.stop_event, self.host = n, ports, history, stop, host
+        self.tls, self.headers = as_whom.tls, {**as_whom.headers, "X-Mentat-Timeout": "3s"}
         self.count = 0
 
     def once(self, turn):
         port = self.ports[turn % len(self.ports)]
         host, port = (self.host, port) if isinstance(port, int) else port
-        ask = {"timeout": 5 * PATIENCE, "host": host, "headers": {"X-Mentat-Timeout": "3s"}}
+        ask = {"timeout": 5 * PATIENCE, "host": host, "headers": self.headers, "tls": self.tls}
         try:
             now = call(port, "GET", "/v1/jobs?prefix=counter&consistency=strong", **ask)
             expected = now.json["items"][0]["modify_index"] if now.status == 200 and now.json["items"] else 0
@@ -220,9 +231,9 @@ class Load:
 
     def __init__(self, cluster, writers=6, setters=2, ports=None, host="127.0.0.1"):
         self.history, self.stop_event = History(), threading.Event()
-        ports = ports or [s.port for s in cluster.servers]
-        self.writers = [Writer(n, ports, self.history, self.stop_event, host=host) for n in range(writers)]
-        self.writers += [Setter(n, ports, self.history, self.stop_event, host=host) for n in range(setters)]
+        ports, as_whom = ports or [s.port for s in cluster.servers], cluster.servers[0]
+        self.writers = [Writer(n, ports, self.history, self.stop_event, as_whom, host=host) for n in range(writers)]
+        self.writers += [Setter(n, ports, self.history, self.stop_event, as_whom, host=host) for n in range(setters)]
         for w in self.writers:
             w.start()
 

@@ -14,10 +14,10 @@ BLUE_GREEN = {"strategy": "blue-green", "standby_secs": 1}
 
 
 class IngressTest(unittest.TestCase):
-    nodes, agent_flags = 2, {}
+    nodes, agent_flags, secure = 2, {}, False
 
     def setUp(self):
-        self.server = Server().start()
+        self.server = Server(secure=self.secure).start()
         self.addCleanup(lambda: self.server.stop())
         self.agents = [IngressAgent(self.between(), f"n{i}", f"127.0.0.{i + 1}", **self.agent_flags).start()
                        for i in range(1, self.nodes + 1)]

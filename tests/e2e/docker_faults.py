@@ -45,6 +45,8 @@ def lines_of(log):
 
 
 class Kills(docker.DockerTest):
+    secure = True
+
     def test_rounds_of_kills_lose_double_and_leave_nothing(self):
         """Three rounds in four kill the agent, one the engine, one in ten both. Without networks: Docker 20.10 itself never
         starts again when it is killed while it writes its networks' state (it panics over it in libnetwork)."""
@@ -112,6 +114,8 @@ class Kills(docker.DockerTest):
 
 
 class HostRestart(docker.DockerTest):
+    secure = True
+
     def end_host(self):
         """All that a host loses when it goes down: every process, and what lies in /run. Disks stay."""
         engine = docker.engine
@@ -151,6 +155,7 @@ class HostRestart(docker.DockerTest):
 
 class FullDisk(docker.DockerTest):
     """Of the engine, not of the agent."""
+    secure = True
 
     @classmethod
     def setUpClass(cls):

@@ -32,8 +32,10 @@ def tearDownModule():
 
 
 class ServiceTest(unittest.TestCase):
+    secure = False
+
     def setUp(self):
-        self.server = Server().start()
+        self.server = Server(secure=self.secure).start()
         self.addCleanup(self.server.stop)
         self.agent = Agent(self.server, "n1", **{"docker.socket": engine.socket, "reserved_memory_mb": 0})
         self.agent.start()
@@ -269,6 +271,8 @@ class Deploys(IngressTest):
 
 
 class Adopt(ServiceTest):
+    secure = True
+
     def setUp(self):
         super().setUp()
         self.policy(POLICY)

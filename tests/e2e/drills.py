@@ -140,7 +140,7 @@ class OneHost(Drill):
                          20, "the new server's API")
         self.assertIn("is not as it should be: this server is not in a cluster yet", waits)
         self.mt(new, "cluster", "join", "--token", "-", stdin=tokens[0] + "\n", token=False)
-        hosts.auto.believe(new)
+        new.believe()
         new.headers = cluster.leader().headers
         cluster.servers.append(new)
         gone = f"s{lost + 1}"

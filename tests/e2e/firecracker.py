@@ -97,12 +97,12 @@ def page(port):
 
 class Machines(unittest.TestCase):
     """One server and one agent for all of a class; each test ends with a host on which nothing is left."""
-    settings, flags = {}, {}
+    settings, flags, secure = {}, {}, False
 
     @classmethod
     def setUpClass(cls):
         cls.vmm = RealVmm() if REAL else Vmm(**cls.settings)
-        cls.server = Server().start()
+        cls.server = Server(secure=cls.secure).start()
         cls.agent = VmAgent(cls.server, "n1", cls.vmm, **cls.flags).start()
         cls.root = busybox_root(cls.agent.images.join("busybox"))
         wait_for(cls.healthy, 30, "the driver")
@@ -709,6 +709,8 @@ class Network(Machines):
 
 
 class Volumes(Machines):
+    secure = True
+
     def image(self, name):
         return f"{self.agent.flags['volume_root']}/{name}/0/volume.ext4"
 

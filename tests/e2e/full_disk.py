@@ -20,7 +20,7 @@ class FullDisk(unittest.TestCase):
         self.server_disk, self.agent_disk = SmallDisk(24), SmallDisk(4)
         self.addCleanup(self.server_disk.remove)
         self.addCleanup(self.agent_disk.remove)
-        self.server = Server(data_dir=self.server_disk.join("state"), segment_mb=1, reserve_mb=2, heartbeat="300ms",
+        self.server = Server(secure=True, data_dir=self.server_disk.join("state"), segment_mb=1, reserve_mb=2, heartbeat="300ms",
                              node_grace=f"{GRACE}s").start()
         self.addCleanup(lambda: self.server.stop())
         self.agent = Agent(self.server, "n1", data_dir=self.agent_disk.join("agent")).start()

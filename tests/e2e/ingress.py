@@ -264,6 +264,7 @@ class FaultsTest(IngressTest):
 
 
 class KillsTest(IngressTest):
+    secure = True
     STRATEGIES = (ROLLING, BLUE_GREEN, CANARY)
 
     def test_agents_servers_and_drains(self):

@@ -16,7 +16,7 @@ import unittest
 import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lib import PATIENCE, Agent, Server, Workdir, call, job, sanitized, wait_for  # noqa: E402
+from lib import PATIENCE, Agent, Server, Workdir, job, sanitized, wait_for  # noqa: E402
 
 ROUNDS = int(os.environ.get("MENTAT_ROUNDS", "20" if sanitized("mentat-agent") else "200"))
 SEED = int(os.environ.get("MENTAT_SEED", time.time_ns() // 1000 % 1000000))
@@ -69,7 +69,7 @@ class Client:
         headers = {"Idempotency-Key": uuid.uuid4().hex} if method != "GET" else {}
         while not self.stop.is_set():
             try:
-                answer = call(self.server.port, method, path, body, headers, timeout=20)
+                answer = self.server.call(method, path, body, headers, timeout=20)
                 if answer.status != 503:
                     return answer
             except (OSError, http.client.HTTPException):
@@ -159,7 +159,7 @@ class Kills(unittest.TestCase):
         for name in ("starts", "stops"):
             os.mkdir(self.workdir.join(name))
         self.ending, self.give_up = threading.Event(), threading.Event()
-        self.server = Server(node_grace="10m").start()
+        self.server = Server(secure=True, node_grace="10m").start()
         self.addCleanup(lambda: self.server.stop())
         self.agent = Agent(self.server, "n1", cpus=64, memory_mb=100000, gc_max_allocs=100000).start()
         self.addCleanup(lambda: self.assertEqual(self.agent.end(), []))

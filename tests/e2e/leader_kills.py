@@ -36,7 +36,7 @@ OVER = ("successful", "failed", "reverted", "cancelled")
 
 class LeaderKills(unittest.TestCase):
     def setUp(self):
-        self.cluster = Cluster(3)
+        self.cluster = Cluster(3, secure=True)
         self.addCleanup(self.cluster.remove_files)
         self.addCleanup(self.cluster.kill)
         self.agents = [IngressAgent(self.cluster.servers[0], f"n{i}", f"127.0.0.{i + 1}", servers=self.cluster.addresses).start()

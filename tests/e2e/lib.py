@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -238,23 +239,63 @@ def flag_list(flags):
     return [f"--{k.replace('_', '-')}={v}" for k, vs in flags.items() for v in (vs if isinstance(vs, list) else [vs])]
 
 
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def secret_file(workdir, name, text):
+    path = workdir.join(name)
+    with open(path, "w", opener=lambda p, how: os.open(p, how, 0o600)) as f:
+        f.write(text + "\n")
+    return path
+
+
+def founding_flags(workdir):
+    """Of the servers and agents of a cluster that makes its certificates itself and asks for tokens: they share a secret."""
+    return {"tls": "auto", "bind": "127.0.0.1", "join_token_file": secret_file(workdir, "founding", SECRET)}
+
+
 class Server:
-    """A mentat-server on a directory of its own; may be killed and started again on the same port and data."""
+    """A mentat-server on a directory of its own; may be killed and started again on the same port and data. secure: with
+    certificates and tokens, as outside of tests; so are its agents then."""
     host, command = "127.0.0.1", None        # where it is reached, and what starts it (see Process)
 
-    def __init__(self, workdir=None, **flags):
+    def __init__(self, workdir=None, secure=False, **flags):
         self.workdir = workdir or Workdir()
         self.port = free_port()
         self.flags = {"data_dir": self.workdir.join("state"), "port": self.port, "name": "s1", "reserve_mb": 1,
-                      "new_cluster_policy": "open", **flags}
+                      "new_cluster_policy": "open", **({"expect": 1, "tls": "auto", "bind": "127.0.0.1"} if secure else {}), **flags}
         self.process, self.program = None, "mentat-server"
         self.tls, self.headers = None, {}        # how the test speaks to it
 
     def start(self, wait=True):
         self.process = Process(self.program, flag_list(self.flags), self.workdir.join("server.log"), self.command)
         if wait:
+            if self.flags.get("tls") == "auto" and not self.tls:
+                self.headers = bearer(wait_for(self.admin_token, 30, "the administrator's token"))
+                self.meet()
             wait_for(self.ready, 20, "the server's readiness")
         return self
+
+    def authorities(self):
+        """What its own host believes."""
+        return os.path.join(self.flags["data_dir"], "tls", "authorities.pem")
+
+    def believe(self):
+        """The test believes what its own host does."""
+        self.tls = ssl.create_default_context(cafile=self.authorities())
+
+    def meet(self):
+        """Once it has a certificate of the cluster's own authority, which follows the founders'."""
+        wait_for(lambda: "this server has a new certificate" in self.process.text(), 60, "the server's certificate")
+        self.believe()
+
+    def as_peer(self):
+        """How it speaks itself, with agents and other servers: they show names, not addresses."""
+        context = ssl.create_default_context(cafile=self.authorities())
+        context.check_hostname = False
+        identity = os.path.join(self.flags["data_dir"], "tls", "identity.pem")
+        context.load_cert_chain(identity, identity)
+        return context
 
     def ready(self):
         assert self.process.alive(), "mentat-server ended: " + self.process.text()[-2000:]
@@ -289,13 +330,22 @@ class Server:
 
     def mt(self, *args, stdin="", timeout=60):
         """The real mt, as a user of this server runs it."""
-        return subprocess.run([program("mt"), *args], input=stdin, capture_output=True, text=True, timeout=timeout * PATIENCE,
-                              env={**os.environ, "MENTAT_ADDR": f"http://{self.host}:{self.port}"})
+        env, trust = {**os.environ, "MENTAT_ADDR": f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"}, []
+        if self.tls:
+            env["MENTAT_TOKEN"], trust = self.headers["Authorization"].split()[1], ["--ca", self.authorities()]
+        return subprocess.run([program("mt"), *trust, *args], input=stdin, capture_output=True, text=True, timeout=timeout * PATIENCE,
+                              env=env)
 
     def admin_token(self):
         """What it wrote for root on its host; None: nothing yet."""
         path = os.path.join(self.flags["data_dir"], "admin-token")
         return text_of(path).strip() if os.path.exists(path) else None
+
+    def join_token(self, workdir, *more):
+        """A file with what an agent joins by."""
+        made = self.mt("node", "token", "-q", *more)
+        assert made.returncode == 0, made.stderr
+        return secret_file(workdir, "join-token", made.stdout.strip())
 
     def metric(self, name):
         return metrics_in(self.get("/v1/metrics").body.decode())[name]
@@ -307,12 +357,19 @@ class Agent:
 
     def __init__(self, server, name, ip="127.0.0.1", **flags):
         self.workdir, self.name, self.ip, self.port = Workdir(), name, ip, free_port()
+        self.server = server
+        self.secure = getattr(server, "flags", {}).get("tls") == "auto"
+        if self.secure:
+            flags = {"tls": "auto", "bind": "127.0.0.1", **flags}
+            if "join_token_file" not in flags:
+                flags["join_token_file"] = server.flags.get("join_token_file") or \
+                    server.join_token(self.workdir, *(["--ingress"] if "ingress" in flags else []))
         self.group = f"mentat-e2e-{os.path.basename(self.workdir.path)[-8:]}-{name}"
         self.flags = {"data_dir": self.workdir.join("agent"), "volume_root": self.workdir.join("volumes"),
                       "port": self.port, "name": name, "ip": ip, "servers": f"127.0.0.1:{server.port}",
                       "cgroup_root": self.group, **flags}
         self.process = None
-        self.tls = None          # how the test speaks to it
+        self.tls = None          # how the test speaks to it, when it is not the server's way
 
     def start(self, **more):
         flags = {**self.flags, **more}
@@ -323,7 +380,8 @@ class Agent:
         self.process.kill()
 
     def get(self, path):
-        return call(self.port, "GET", path, timeout=10, host=self.host, tls=self.tls)
+        tls = self.tls or (self.server.as_peer() if self.secure else None)
+        return call(self.port, "GET", path, timeout=10, host=self.host, tls=tls)
 
     def wait_api(self):
         """A process that was just started does not listen yet; what it did before is no sign of it."""
