@@ -1,7 +1,8 @@
 /* Restore: a snapshot of another time, or of another cluster, takes the place of the state.
  *
  * Its pieces come through the log and are kept aside (in snapshots too), so that the last command does the same on every
- * server. The servers themselves, their join tokens, the authorities, what is revoked and the keys of requests stay those of this cluster. Indexes jump
+ * server. The servers themselves, their join tokens, the authorities, what is revoked, which nodes may take requests from
+ * outside and the keys of requests stay those of this cluster. Indexes jump
  * over all that anybody can have seen of either history, and each agent is told everything anew: so agents and clients
  * go on as if time had. */
 #include <inttypes.h>
@@ -11,6 +12,7 @@
 #include "base/random.h"
 #include "base/timefmt.h"
 #include "core/apply.h"
+#include "core/ingress_right.h"
 #include "core/keys.h"
 
 #define UPLOAD_MOST (1u << 30)
@@ -164,6 +166,7 @@ int apply_restore(struct core *c, const void *payload, struct buf *body, struct 
     struct staging staging = c->staging;
     c->staging = (struct staging){0};
     struct kept kept;
+    ingress_right_before_restore(c);
     keep(c, &kept);
     int rc = core_restore(c, staging.bytes.data, staging.bytes.len, err);
     if (rc == 0)
@@ -180,6 +183,7 @@ int apply_restore(struct core *c, const void *payload, struct buf *body, struct 
     c->now = kept.now;
     c->actor = kept.actor;
     c->event_seq = 0;
+    ingress_right_restored(c);
     touch_all(c);
     char at[TIME_TEXT_SIZE];
     time_format(at, p->taken_at);

@@ -41,6 +41,43 @@ bool ingress_right_claim(struct core *c, const char *name, const struct node_ent
     return has;
 }
 
+static bool may(const struct core *c, const char *name)
+{
+    const char *said = kv_get(&c->access.ingress_nodes, name);
+    return said ? !strcmp(said, YES) : is_being_founded(c);
+}
+
+/* Nobody has said anything where agents do not prove who they are. */
+static bool is_in_force(const struct core *c)
+{
+    return core_level(c) >= INGRESS_RIGHT_LEVEL && (c->access.authorities.n || c->access.ingress_nodes.n);
+}
+
+void ingress_right_before_restore(struct core *c)
+{
+    struct node_entry *n;
+    if (!is_in_force(c))
+        return;
+    RB_FOREACH(n, node_id_tree, &c->nodes)
+        if (n->n.ingress)
+            kv_set(&c->access.ingress_nodes, n->n.name, YES);
+}
+
+void ingress_right_restored(struct core *c)
+{
+    struct node_entry *n;
+    if (!is_in_force(c))
+        return;
+    RB_FOREACH(n, node_id_tree, &c->nodes) {
+        if (!n->n.ingress || may(c, n->n.name))
+            continue;
+        n->n.ingress = false;
+        n->ingress_refused = true;
+        ingress_node_changed(c, n);
+        state_touch_node(c, n);
+    }
+}
+
 void ingress_right_set(struct core *c, const char *name, bool has)
 {
     struct node_entry *n;

@@ -11,3 +11,7 @@
 bool ingress_right_claim(struct core *c, const char *name, const struct node_entry *e, bool asks);
 /* What the operator says of the name. Without the right, nodes that have it are no ingress nodes from then on. */
 void ingress_right_set(struct core *c, const char *name, bool has);
+/* A restore gives nobody a right that was taken since: what was said stays, of nodes too that have it from before anybody said
+ * anything, and nodes of the snapshot may only what is said. */
+void ingress_right_before_restore(struct core *c);
+void ingress_right_restored(struct core *c);

@@ -2,6 +2,8 @@
 #include <string.h>
 
 #include "../cmocka_all.h"
+#include "base/base64.h"
+#include "base/random.h"
 #include "cluster.h"
 
 #define HOUR_MS (3600 * 1000LL)
@@ -179,6 +181,65 @@ static void while_a_cluster_is_founded_who_comes_first_is_believed(void **state)
     cluster_clear(&c);
 }
 
+static void restore(struct cluster *c, const struct buf *bytes)
+{
+    struct command cmd;
+    CLEANUP_BUF struct buf text = {0};
+    base64_add(&text, bytes->data, bytes->len);
+    command_init(&cmd, COMMAND_RESTORE_CHUNK, c->now, NULL, NULL);
+    *(struct command_restore_chunk *)cmd.payload = (struct command_restore_chunk){.upload = mem_strdup("u"), .data = buf_steal(&text)};
+    assert_true(cluster_apply(c, &cmd));
+    command_init(&cmd, COMMAND_RESTORE, c->now, NULL, NULL);
+    *(struct command_restore *)cmd.payload = (struct command_restore){
+        .upload = mem_strdup("u"), .size = (int64_t)bytes->len, .hash = hash_bytes(bytes->data, bytes->len, 0), .taken_at = c->now};
+    assert_true(cluster_apply(c, &cmd));
+}
+
+static void a_restore_gives_back_no_right_that_was_taken(void **state)
+{
+    struct cluster c;
+    CLEANUP_BUF struct buf bytes = {0};
+    cluster_init(&c, 0);
+    cluster_add_ingress_node(&c, 0);                         /* "n0", from before the right */
+    cluster_level(&c, COMMAND_LEVEL);
+    make_token(&c, "plain", false);
+    make_token(&c, "ingress", true);
+    enrol(&c, "a", "ingress");
+    enrol(&c, "b", "ingress");
+    assert_true(comes(&c, 1, "a", ASKS));
+    assert_true(comes(&c, 2, "b", ASKS));
+    core_snapshot(c.core, &bytes);
+    cluster_node_state(&c, 1, NODE_DOWN);
+    assert_true(cluster_remove_node(&c, 1, c.now + HOUR_MS));
+    enrol(&c, "a", "plain");
+    assert_false(comes(&c, 1, "a", ASKS));
+    restore(&c, &bytes);
+    assert_false(core_node(c.core, cluster_node_id(1))->ingress);
+    assert_false(comes(&c, 1, "a", ASKS));
+    for (unsigned i = 0; i < 3; i += 2)
+        assert_true(core_node(c.core, cluster_node_id(i))->ingress);
+    assert_true(comes(&c, 0, "n0", ASKS));
+    assert_true(comes(&c, 2, "b", ASKS));
+    assert_true(let(&c, 1));
+    assert_true(comes(&c, 1, "a", ASKS));
+    cluster_clear(&c);
+}
+
+static void where_nobody_is_asked_a_restore_takes_no_right(void **state)
+{
+    struct cluster c;
+    CLEANUP_BUF struct buf bytes = {0};
+    cluster_init(&c, 0);
+    cluster_level(&c, COMMAND_LEVEL);
+    cluster_add_ingress_node(&c, 0);
+    core_snapshot(c.core, &bytes);
+    cluster_node_state(&c, 0, NODE_DOWN);
+    assert_true(cluster_remove_node(&c, 0, 0));
+    restore(&c, &bytes);
+    assert_true(core_node(c.core, cluster_node_id(0))->ingress);
+    cluster_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +249,8 @@ int main(void)
         cmocka_unit_test(who_was_an_ingress_node_before_stays_one),
         cmocka_unit_test(before_all_servers_know_of_it_tokens_settle_nothing),
         cmocka_unit_test(while_a_cluster_is_founded_who_comes_first_is_believed),
+        cmocka_unit_test(a_restore_gives_back_no_right_that_was_taken),
+        cmocka_unit_test(where_nobody_is_asked_a_restore_takes_no_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
