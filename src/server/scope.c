@@ -219,11 +219,15 @@ static const char *namespace_of_item(const struct type *type, const void *item, 
     return type == &event_type ? event_namespace(item, out) : NULL;
 }
 
-/* Which secrets there are is a right of its own, also where it is told that one changed. */
+/* Which secrets there are is a right of its own, and which tokens and roles, also where it is told that one changed. */
 static bool is_kept_secret(const struct request *r, const struct type *type, const void *item, const char *namespace)
 {
     const char *kind = type == &event_type ? ((const struct event *)item)->kind : NULL;
-    return kind && !strcmp(kind, "secret") && namespace && grant_of(r) && !grant_allows_in(grant_of(r), RIGHT_SECRETS, namespace);
+    if (!kind || !grant_of(r))
+        return false;
+    if (!strcmp(kind, "access"))
+        return !grant_allows_all(grant_of(r), RIGHT_ACCESS);
+    return !strcmp(kind, "secret") && namespace && !grant_allows_in(grant_of(r), RIGHT_SECRETS, namespace);
 }
 
 bool scope_sees(const struct request *r, const struct type *type, const void *item)

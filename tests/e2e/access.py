@@ -178,6 +178,10 @@ class Access(unittest.TestCase):
         seen = self.ask("GET", "/v1/events?namespace=*&limit=1000", token=a, headers={"Accept": "application/json"}).json["items"]
         self.assertEqual({e["namespace"] for e in seen if e["kind"] in ("job", "service", "alloc", "deployment", "secret")}, {"team-a"})
         self.assertIn("secret", {e["kind"] for e in seen})
+        self.assertNotIn("access", {e["kind"] for e in seen})      # names of other teams' roles and tokens
+        everything = self.ask("GET", "/v1/events?namespace=*&kind=access&limit=1000", token=self.admin,
+                              headers={"Accept": "application/json"}).json["items"]
+        self.assertIn("team-b", {e["subject"] for e in everything})
         self.set_role("looker", {"allow": ["read"], "namespaces": ["team-a"]})
         seen = self.ask("GET", "/v1/events?namespace=team-a&limit=1000", token=self.make_token("looker", "looker"),
                         headers={"Accept": "application/json"}).json["items"]
