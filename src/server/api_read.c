@@ -143,8 +143,8 @@ static int page_of_some(struct control *c, struct request *r, const char *servic
     const struct node *n = node ? control_find_node(c, node, err) : NULL;
     if (node && !n)
         return -1;
-    if (service && !core_service(c->core, service))
-        return unknown_service(err, service);
+    if (service && !core_service(c->core, service) && scope_sees_service(r, service))
+        return unknown_service(err, service);          /* to others an empty list, as of one that is there */
     refs.node_id = n ? n->id : NULL;
     if (service)
         core_service_allocs(c->core, service, collect_alloc, &refs);

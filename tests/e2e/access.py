@@ -170,6 +170,11 @@ class Access(unittest.TestCase):
         self.assertEqual(self.submit(self.admin, "db").status, 200)
         self.assertEqual(self.ask("GET", "/v1/services/db", token=a).status, 403)
         self.assertEqual(self.submit(a, "web").status, 403)
+        # Nor do lists tell which services others have.
+        for name in ("web", "nothing"):
+            hidden = self.ask("GET", f"/v1/allocs?service={name}&namespace=team-b", token=a)
+            self.assertEqual((hidden.status, hidden.json["items"]), (200, []), name)
+        self.assertEqual(self.ask("GET", "/v1/allocs?service=nothing&namespace=team-a", token=a).status, 404)
         # Its lists are of its own, also when it asks for all there is.
         for path in ("/v1/jobs", "/v1/services", "/v1/allocs", "/v1/deployments", "/v1/secrets"):
             found = {i.get("namespace") for i in self.ask("GET", f"{path}?namespace=*", token=a).json["items"]}
