@@ -18,7 +18,7 @@ const char *api_watch_param(struct control *c, const struct request *r)
 
 const char *api_watch_alloc(struct control *c, const struct request *r)
 {
-    const struct alloc *a = control_find_alloc(c, r->params[0], NULL);
+    const struct alloc *a = control_find_alloc(c, r, NULL);
     return a ? a->id : NULL;
 }
 
@@ -179,7 +179,7 @@ API_READ(api_allocs)
 
 API_READ(api_alloc)
 {
-    const struct alloc *a = control_find_alloc(c, r->params[0], err);
+    const struct alloc *a = control_find_alloc(c, r, err);
     if (!a)
         return -1;
     type_show_json(&alloc_type, a, &r->answer.body);
@@ -275,7 +275,7 @@ API_READ(api_explain)
     if (request_query_number(r, "limit", EXPLAIN_LIMIT_DEFAULT, EXPLAIN_LIMIT_MAX, &limit, err))
         return -1;
     if (!core_service(c->core, what)) {
-        const struct alloc *a = control_find_alloc(c, r->params[0], err);
+        const struct alloc *a = control_find_alloc(c, r, err);
         if (!a && err->code == ERROR_NOT_FOUND)
             return error_set(err, ERROR_NOT_FOUND, "there is no service and no allocation %.64s", r->params[0]);
         if (!a)

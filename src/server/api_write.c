@@ -265,7 +265,7 @@ API_READ(api_service_deploy)
 
 static int alloc_command(struct control *c, struct request *r, enum command_kind kind, struct error *err)
 {
-    const struct alloc *a = control_find_alloc(c, r->params[0], err);
+    const struct alloc *a = control_find_alloc(c, r, err);
     if (!a)
         return -1;
     const struct reason_request *body = r->body;

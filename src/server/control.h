@@ -119,6 +119,7 @@ bool control_in_contact(const struct control *c);
 void control_answer(struct request *r);
 void control_refuse(struct request *r, enum error_code code, const char *text);
 
-/* For handlers on the core thread. Ids may be given by a unique beginning, nodes by name too. NULL with err. */
-const struct alloc *control_find_alloc(struct control *c, const char *text, struct error *err);
+/* For handlers on the core thread. Ids may be given by a beginning, which is to be unique among what the request may see, nodes by
+ * name too. NULL with err. An allocation is the one that the request's first parameter names. */
+const struct alloc *control_find_alloc(struct control *c, const struct request *r, struct error *err);
 const struct node *control_find_node(struct control *c, const char *text, struct error *err);

@@ -2,20 +2,31 @@
 #include "base/text.h"
 #include "server/control.h"
 #include "server/page.h"
+#include "server/scope.h"
 
-const struct alloc *control_find_alloc(struct control *c, const char *text, struct error *err)
+/* The first one behind `after` that begins so, of those that r may see. */
+static const struct alloc *next_seen(struct control *c, const struct request *r, const char *begin, const char *after)
 {
+    const struct alloc *a = core_alloc_next(c->core, after);
+    while (a && text_has_prefix(a->id, begin) && !scope_sees_service(r, a->service))
+        a = core_alloc_next(c->core, a->id);
+    return a && text_has_prefix(a->id, begin) ? a : NULL;
+}
+
+const struct alloc *control_find_alloc(struct control *c, const struct request *r, struct error *err)
+{
+    const char *text = r->params[0];
     const struct alloc *a = core_alloc(c->core, text);
     if (a)
         return a;
     CLEANUP_FREE char *floor = page_floor(text);
-    a = core_alloc_next(c->core, floor);
-    if (!*text || !a || !text_has_prefix(a->id, text)) {
+    a = *text ? next_seen(c, r, text, floor) : NULL;
+    if (!a) {
         error_set(err, ERROR_NOT_FOUND, "there is no allocation %.64s; `mt allocs --all` lists them", text);
         return NULL;
     }
-    const struct alloc *other = core_alloc_next(c->core, a->id);
-    if (other && text_has_prefix(other->id, text)) {
+    const struct alloc *other = next_seen(c, r, text, a->id);
+    if (other) {
         error_set(err, ERROR_CONFLICT, "%.64s is the beginning of several allocations (%s, %s); write more of it", text,
                   a->id, other->id);
         return NULL;

@@ -53,7 +53,7 @@ int proxy_container_read(struct control *c, struct request *r, struct error *err
 
 int proxy_read(struct control *c, struct request *r, struct error *err)
 {
-    const struct alloc *a = control_find_alloc(c, r->params[0], err);
+    const struct alloc *a = control_find_alloc(c, r, err);
     if (!a)
         return -1;
     const struct node *n = a->node_id ? core_node(c->core, a->node_id) : NULL;

@@ -87,7 +87,7 @@ static int check_alloc(const struct request *r, const struct alloc *a, struct er
 /* A service by its name, or an allocation; what is neither is not told to who may not read in that namespace. */
 static int check_subject(struct control *c, const struct request *r, struct error *err)
 {
-    const struct alloc *a = core_service(c->core, r->qualified) ? NULL : control_find_alloc(c, r->params[0], NULL);
+    const struct alloc *a = core_service(c->core, r->qualified) ? NULL : control_find_alloc(c, r, NULL);
     if (a)
         return check_alloc(r, a, err);
     return core_service(c->core, r->qualified) ? check_service(r, r->qualified, err) : check_namespace_of(r, r->qualified, err);
@@ -102,7 +102,7 @@ static int check_objects(struct control *c, const struct request *r, struct erro
     case SCOPE_JOB: return check_job(c, r, name, err);
     case SCOPE_BODY: return check_body(c, r, err);
     case SCOPE_JOB_BODY: return check_job(c, r, name, err) || check_body(c, r, err) ? -1 : 0;
-    case SCOPE_ALLOC: return check_alloc(r, control_find_alloc(c, name, NULL), err);
+    case SCOPE_ALLOC: return check_alloc(r, control_find_alloc(c, r, NULL), err);
     case SCOPE_DEPLOYMENT: return (d = core_deployment(c->core, name)) ? check_by_id(r, d->service, err) : 0;
     case SCOPE_SUBJECT: return check_subject(c, r, err);
     case SCOPE_SECRET: return check_namespace_of(r, name, err);
@@ -150,7 +150,7 @@ static int check_asked_namespace(struct control *c, const struct request *r, str
 {
     if (!r->namespace)
         return 0;
-    const struct alloc *a = r->route->scope == SCOPE_ALLOC ? control_find_alloc(c, r->params[0], NULL) : NULL;
+    const struct alloc *a = r->route->scope == SCOPE_ALLOC ? control_find_alloc(c, r, NULL) : NULL;
     const struct deployment *d = r->route->scope == SCOPE_DEPLOYMENT ? core_deployment(c->core, r->params[0]) : NULL;
     const char *service = a ? a->service : d ? d->service : NULL;
     char own[NAMESPACE_SIZE];

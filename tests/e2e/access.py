@@ -273,6 +273,8 @@ class Access(unittest.TestCase):
                     self.assertEqual(self.ask(method.upper(), where.replace("namespace=team-b&", "").replace("?namespace=team-b", ""),
                                               body, attacker, headers=headers).status, 403, where)
                     self.assertNotIn("team-b", answer.error["message"])      # nor is told whose it is
+        self.assertEqual(self.ask("GET", f"/v1/allocs/{theirs['id'][:8]}", token=attacker).status, 404)      # nor that there is one
+        self.assertEqual(self.ask("GET", f"/v1/allocs/{theirs['id'][:8]}", token=self.admin).status, 200)
         self.assertGreater(refused, 20)
 
     def quotas_are_kept(self, token):
