@@ -361,6 +361,14 @@ static void spread(struct control *c, struct request *r)
     STAILQ_INSERT_TAIL(&c->spreading, &r->item, link);     /* this server's own HTTP threads know it when the turn ends */
 }
 
+static void answer_change(struct control *c, struct request *r)
+{
+    if (r->route->spread != SPREAD_NOT)
+        spread(c, r);
+    else
+        control_answer(r);
+}
+
 /* --- writes --- */
 
 /* What an applied change is answered. */
@@ -391,8 +399,8 @@ static void on_write_done(struct control *c, struct proposal *p, enum consensus_
         c->metrics.refused += committed;
     else
         fill_answer(c, r);
-    if (committed && r->route->spread != SPREAD_NOT)
-        spread(c, r);
+    if (committed)
+        answer_change(c, r);
     else
         control_answer(r);
 }
@@ -409,7 +417,7 @@ static bool answered_before(struct control *c, struct request *r)
     r->answer.error = result->error;
     r->answer.body = result->body;
     result->body = (struct buf){0};
-    control_answer(r);
+    answer_change(c, r);
     return true;
 }
 

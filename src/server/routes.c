@@ -122,8 +122,9 @@ const struct route routes[] = {
     GET("/v1/nodes/{node}", RIGHT_READ, WATCH(CORE_NODE, api_watch_node), .response = &node_type, .read = api_node,
         .help = "A node, by id, unique beginning of it, or name."),
     {.method = HTTP_METHOD_DELETE, .path = "/v1/nodes/{node}", .right = RIGHT_DRAIN, .query = node_delete_query,
-     .write = api_node_delete, .response = &write_result_type,
-     .help = "Forgets a node that is down. Its certificate is not believed any more."},
+     .spread = SPREAD_SURE, .write = api_node_delete, .response = &write_result_type,
+     .help = "Forgets a node that is down: once this is answered, no server that is in contact with the leader believes its "
+             "certificate any more."},
     POST("/v1/nodes/{node}/drain", RIGHT_DRAIN, WITH_REASON, .write = api_node_drain, .response = &write_result_type,
          .help = "Moves everything away from a node; replacements start first."),
     POST("/v1/nodes/{node}/enable", RIGHT_DRAIN, WITH_REASON, .write = api_node_enable,

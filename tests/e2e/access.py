@@ -231,6 +231,9 @@ class Access(unittest.TestCase):
         self.assertEqual(self.ask("GET", "/v1/nodes/edge", token=a).json["ingress_problems"], ["the proxy ended"])
         self.assertEqual(self.ask("DELETE", "/v1/jobs/front?purge=true&namespace=team-b", token=b).status, 200)
         wait_for(lambda: self.mt("node", "remove", "--lost", "edge", token=self.admin).returncode == 0, 60, "its removal")
+        for i in range(3):
+            known = self.ask("GET", "/v1/nodes?consistency=stale", token=self.admin, i=i).json["items"]
+            self.assertEqual([n["name"] for n in known], ["n1"], f"server {i + 1} knew nothing of it when it was answered")
 
     # What walking the table needs to fill in; a route with anything else fails the walk.
     WALK = {"job": "shop", "service": "web", "subject": "web", "secret": "key", "namespace": "team-b"}
