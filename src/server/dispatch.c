@@ -327,10 +327,18 @@ static void spread_unknown(struct control *c, struct request *r, const char *lac
     control_answer(r);
 }
 
+/* Servers say how far they are by the log, which the state's indexes are ahead of since a restore; one that came while a change was
+ * on its way has put another state in the place of both. */
+static uint64_t log_index_of(const struct control *c, uint64_t index)
+{
+    uint64_t ahead = core_ahead(c->core);
+    return index > ahead ? index - ahead : 0;
+}
+
 /* True: it was answered, or goes on elsewhere. */
 static bool spread_ends(struct control *c, struct request *r)
 {
-    const char *lacks = leads(c) ? cluster_lacks(c, r->answer.index) : NULL;
+    const char *lacks = leads(c) ? cluster_lacks(c, log_index_of(c, r->answer.index)) : NULL;
     bool over = c->stopping || !leads(c) || time_monotonic_ms() >= r->deadline_ms;
     bool everywhere = leads(c) && !lacks;
     if (!everywhere && !over && !atomic_load(&r->gone))
