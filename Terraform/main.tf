@@ -68,6 +68,7 @@ module "bootstrap" {
   fetch_guest_kernel  = var.guest_kernel_url == "" ? "false" : "curl -fsSL --retry 3 -o \"$1\" '${var.guest_kernel_url}'"
   guest_kernel_sha256 = var.guest_kernel_sha256
   fetch_join_secret   = local.fetch_join_secret
+  api_names           = { for name, address in module.google.external_addresses : name => [address] }
   data_disk           = "/dev/disk/by-id/google-mentat-data"
 }
 

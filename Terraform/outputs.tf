@@ -23,6 +23,10 @@ gcloud compute ssh ${name} --zone ${module.google.zones[name]} --project ${var.p
 # use it from here, with the mt of ../dist, through SSH, which stays in the background; it asks for the token, and shows it nowhere:
 gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} -- -f -N -L 4646:${local.hosts[local.names[0]]}:4646
 ../dist/mt login --address https://127.0.0.1:4646 --ca-hash HASH
+%{if length(var.api_source_ranges) > 0~}
+# or, from one of api_source_ranges, without that:
+../dist/mt login --address ${join(",", [for name in local.names : "https://${module.google.external_addresses[name]}:4646"])} --ca-hash HASH
+%{endif~}
 ../dist/mt nodes
 END
 }

@@ -129,7 +129,7 @@ variable "ssh_source_ranges" {
 }
 
 variable "api_source_ranges" {
-  description = "Who may reach the Mentat API (4646) from outside: a VPN's range, for example. Empty: nobody."
+  description = "Who may reach the Mentat API (4646) from outside, at the hosts' external addresses. Empty: nobody."
   type        = list(string)
   default     = []
 

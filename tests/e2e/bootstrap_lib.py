@@ -42,6 +42,7 @@ def scripts(hosts, fetch_release, release_sha256, packages, cluster="lab", data_
         "release_sha256": release_sha256, "fetch_firecracker": fetch_firecracker, "firecracker_sha256": firecracker_sha256,
         "firecracker_version": FIRECRACKER, "fetch_guest_kernel": "false", "guest_kernel_sha256": "",
         "fetch_join_secret": fetch_join_secret or "false", "data_disk": data_disk, "tls": bool(fetch_join_secret),
+        "names": "tls_names: []" if fetch_join_secret else "",
         "access": "tls: auto\njoin_token_file: /etc/mentat/join-token" if fetch_join_secret else
                   f"bind: {hosts[name]}\nallow_insecure: true"}) for name in names}
 

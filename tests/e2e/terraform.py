@@ -269,8 +269,12 @@ class Plans(unittest.TestCase):
             self.assertIn("--data-disk '/dev/disk/by-id/google-mentat-data'", script)
             self.assertEqual(subprocess.run(["sh", "-n"], input=script, text=True).returncode, 0)
             self.assertNotIn("allow_insecure", script)
+            self.assertIn('tls_names: ["203.0.113.1"]\n', script)
         self.assertIn("admin-token", out["next"])
         self.assertNotRegex(out["next"], "(?m)^ ", "what is not to be typed as it stands")
+        self.assertNotIn("api_source_ranges", out["next"])
+        out = self.applied(project_id="a-project-1", api_source_ranges=["198.51.100.0/24"])
+        self.assertIn("mt login --address " + ",".join(["https://203.0.113.1:4646"] * 3) + " --ca-hash HASH\n", out["next"])
         self.check_secret(out["given"]["cloud_init"])
 
     # In the place of curl: the metadata server, and Secret Manager with one secret, whose first version the test keeps in a file.

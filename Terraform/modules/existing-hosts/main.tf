@@ -15,6 +15,7 @@ module "bootstrap" {
   fetch_guest_kernel  = var.fetch_guest_kernel
   guest_kernel_sha256 = var.guest_kernel_sha256
   fetch_join_secret   = "mv join-secret.given \"$1\" || die 'the secret was not copied: terraform apply'"
+  api_names           = { for name, host in var.hosts : name => [host.address] if host.address != host.private_address }
   packages            = var.packages
   data_disk           = var.data_disk
 }

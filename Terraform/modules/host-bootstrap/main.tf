@@ -29,6 +29,7 @@ locals {
     fetch_join_secret   = local.tls ? var.fetch_join_secret : "false"
     data_disk           = var.data_disk
     tls                 = local.tls
+    names               = local.tls ? "tls_names: ${jsonencode(lookup(var.api_names, name, []))}" : ""
     # Without certificates nothing but the private network keeps strangers out, which has to be said.
     access = local.tls ? "tls: auto\njoin_token_file: /etc/mentat/join-token" : "bind: ${var.hosts[name]}\nallow_insecure: true"
   }) }

@@ -80,6 +80,12 @@ variable "fetch_join_secret" {
   default     = ""
 }
 
+variable "api_names" {
+  description = "Host to further names and addresses under which its API is reached, for the certificate of its server: from outside, say."
+  type        = map(list(string))
+  default     = {}
+}
+
 variable "packages" {
   description = "Debian or Ubuntu packages that each host needs besides: for containers, for ingress and its certificates, for images, volumes and networks of microVMs, for the clock, and for what is fetched."
   type        = list(string)
