@@ -41,7 +41,7 @@ static void replace_slot(struct pass *p, const struct slot *slot)
         pass_place(p, &first);
 }
 
-/* Replicas that do not serve, whatever the reason: on their way, or on a draining node, or not to be tried again yet. Nodes
+/* Replicas that do not serve, whatever the reason: on their way, or to be stopped, or not to be tried again yet. Nodes
  * that have none of an every-node service may be unable to have one. */
 static int64_t not_serving(const struct pass *p)
 {
@@ -49,8 +49,10 @@ static int64_t not_serving(const struct pass *p)
     for (uint32_t i = 0; i < p->slots.n; i++) {
         const struct slot *slot = &p->slots.v[i];
         bool serves = !slot->desired || slot->done || (slot->node && !slot->wanted);
-        for (uint32_t k = 0; k < slot->n && !serves; k++)
-            serves = alloc_serves(p->slots.allocs[slot->first + k]);
+        for (uint32_t k = 0; k < slot->n && !serves; k++) {
+            const struct alloc_entry *a = p->slots.allocs[slot->first + k];
+            serves = entry_wanted(a) && alloc_serves(a);
+        }
         n += !serves;
     }
     return n;
