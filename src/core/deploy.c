@@ -203,6 +203,8 @@ void verdict_give(struct pass *p, struct verdict *v)
         v->state = back ? DEPLOYMENT_REVERTED : DEPLOYMENT_FAILED;
         free(v->reason);
         v->reason = mem_strdup(v->failure);
+        if (v->counts.analysis == OUTCOME_OPEN)
+            v->counts.analysis = OUTCOME_NONE;      /* what ends begins none */
     }
     reason = steal(&v->reason);
     v->reason = reason;
