@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import struct
 import sys
 import threading
@@ -174,6 +175,7 @@ class Network(Hosts):
         other = self.server.items("/v1/allocs?namespace=team")[0]
         self.assertEqual(sorted(a["address"].rsplit(".", 1)[0] for a in web.values()), ["10.64.0", "10.64.1", "10.64.2"])
         self.check_names(web, other)
+        self.check_metadata(web)
         self.check_strangers(web, other)
         self.check_health(web)
         self.check_nodes(web)
@@ -207,6 +209,19 @@ class Network(Hosts):
         self.assertIn("198.51.100.12", self.agents[0].run("nft", "list", "set", "inet", "mentat_mentat0", "members"))
         with self.assertRaises(OSError):
             socket.create_connection((web[0]["address"], 8080), timeout=2).close()
+
+    def check_metadata(self, web):
+        """What a cloud tells its hosts is not for machines; theirs is answered by their monitors."""
+        agent, address = self.agents[0], "169.254.169.254"
+        agent.run("ip", "addr", "add", f"{address}/32", "dev", "lo")
+        self.addCleanup(agent.run, "ip", "addr", "del", f"{address}/32", "dev", "lo")
+        cloud = subprocess.Popen([*agent.inside, sys.executable, "-m", "http.server", "8080", "--bind", address],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(cloud.wait)
+        self.addCleanup(cloud.kill)
+        look = [*agent.inside, sys.executable, "-c", f"import socket; socket.create_connection(('{address}', 8080))"]
+        wait_for(lambda: subprocess.run(look, stderr=subprocess.DEVNULL).returncode == 0, 20, "the cloud's answer to its host")
+        self.assertEqual(self.page(next(a for a in web.values() if a["node_name"] == agent.name), address, 1), "")
 
     def check_health(self, web):
         """Who is not healthy leaves the service's name, and keeps its own."""

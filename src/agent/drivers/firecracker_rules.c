@@ -42,8 +42,10 @@ static void add_filter(const struct network *n, const char *net, struct buf *b)
 {
     const struct node_network *own = &n->table.own;
     const char *br = n->bridge;
+    /* Nor the host's own link: clouds answer there who the host is, with its credentials. A machine's own metadata service is not
+     * on this way. */
     buf_printf(b, "  chain raw {\n    type filter hook prerouting priority -300; policy accept;\n"
-        "    iifname \"%s\" ip daddr 127.0.0.0/8 drop\n  }\n", br);
+        "    iifname \"%s\" ip daddr { 127.0.0.0/8, 169.254.0.0/16 } drop\n  }\n", br);
     /* Whoever is not a node of the cluster has no part in its VXLAN. */
     if (own->link == LINK_VXLAN)
         buf_printf(b, "  chain input {\n    type filter hook input priority 0; policy accept;\n"
