@@ -107,32 +107,19 @@ static int run_drain(struct cli *cli)
     return show(cli);
 }
 
-static int run_enable(struct cli *cli)
+/* said: what holds for the node then. */
+static int change(struct cli *cli, const char *action, const char *said)
 {
     struct error err = {0};
-    if (post(cli, cli_operand(cli, 0), "/enable", &err))
+    if (post(cli, cli_operand(cli, 0), action, &err))
         return cli_fail(cli, &err);
-    cli_say(cli, "%s takes allocations again", cli_operand(cli, 0));
+    cli_say(cli, "%s %s", cli_operand(cli, 0), said);
     return show(cli);
 }
 
-static int run_disable(struct cli *cli)
-{
-    struct error err = {0};
-    if (post(cli, cli_operand(cli, 0), "/disable", &err))
-        return cli_fail(cli, &err);
-    cli_say(cli, "%s keeps what it runs and gets nothing new", cli_operand(cli, 0));
-    return show(cli);
-}
-
-static int run_ingress(struct cli *cli)
-{
-    struct error err = {0};
-    if (post(cli, cli_operand(cli, 0), "/ingress", &err))
-        return cli_fail(cli, &err);
-    cli_say(cli, "%s may take requests from outside", cli_operand(cli, 0));
-    return show(cli);
-}
+static int run_enable(struct cli *cli) { return change(cli, "/enable", "takes allocations again"); }
+static int run_disable(struct cli *cli) { return change(cli, "/disable", "keeps what it runs and gets nothing new"); }
+static int run_ingress(struct cli *cli) { return change(cli, "/ingress", "may take requests from outside"); }
 
 /* By its id: once it is down, a new host of the same name may come in between. */
 static int remove_node(struct cli *cli, const char *name, struct error *err)
