@@ -12,9 +12,16 @@
 struct shown {
     const char *role;            /* "server", "agent" */
     const char *name;            /* what the configuration says; NULL: nothing */
-    const char *cert, *key, *authorities;
+    char *cert, *key, *authorities;
     bool own;                    /* files of the operator's: nobody else replaces them */
 };
+
+static void shown_clear(struct shown *s)
+{
+    free(s->cert);
+    free(s->key);
+    free(s->authorities);
+}
 
 static void judge_key_file(const struct host *h, const struct shown *s, struct finding *f)
 {
@@ -77,67 +84,55 @@ static void judge(const struct host *h, const struct shown *s, struct finding *f
         find(f, VERDICT_FAILED, "%s: the authorities in %s do not vouch for its certificate: %s", s->role, s->authorities, err.text);
 }
 
-/* Files of the operator's, or those that the cluster gives (join/credentials.h); the texts are the caller's. */
-struct files { char *cert, *key, *authorities; bool own; };
-
-static struct files find_files(const struct value *config, const char *data_dir)
+/* Files of the operator's, or those that the cluster gives (join/credentials.h). The caller clears it. */
+static struct shown find_shown(const char *role, const struct value *config, const char *name_key, const char *data_dir)
 {
-    const char *cert = host_setting(config, "tls_cert", NULL);
-    if (cert)
-        return (struct files){mem_strdup(cert), mem_strdup(host_setting(config, "tls_key", "?")),
-                              mem_strdup(host_setting(config, "tls_ca", "?")), true};
-    return (struct files){mem_printf("%s/tls/identity.pem", data_dir), mem_printf("%s/tls/identity.pem", data_dir),
-                          mem_printf("%s/tls/authorities.pem", data_dir), false};
+    struct shown s = {.role = role, .name = host_setting(config, name_key, NULL)};
+    const char *cert = host_setting(config, "tls_cert", NULL), *dir = host_setting(config, "data_dir", data_dir);
+    s.own = cert;
+    s.cert = s.own ? mem_strdup(cert) : mem_printf("%s/tls/identity.pem", dir);
+    s.key = s.own ? mem_strdup(host_setting(config, "tls_key", "?")) : mem_strdup(s.cert);
+    s.authorities = s.own ? mem_strdup(host_setting(config, "tls_ca", "?")) : mem_printf("%s/tls/authorities.pem", dir);
+    return s;
 }
 
-static struct files files_of_server(const struct host *h)
+static struct shown shown_by_server(const struct host *h)
 {
-    return find_files(&h->server, host_setting(&h->server, "data_dir", "/var/lib/mentat/state"));
+    return find_shown("server", &h->server, "server_id", "/var/lib/mentat/state");
 }
 
-static struct files files_of_agent(const struct host *h)
+static struct shown shown_by_agent(const struct host *h)
 {
-    return find_files(&h->agent, host_setting(&h->agent, "data_dir", "/var/lib/mentat/agent"));
+    return find_shown("agent", &h->agent, "name", "/var/lib/mentat/agent");
 }
 
-static void clear_files(struct files *s)
+static void look(const struct host *h, struct shown s, struct finding *f)
 {
-    free(s->cert);
-    free(s->key);
-    free(s->authorities);
-}
-
-static void look(const struct host *h, struct shown s, struct files files, struct finding *f)
-{
-    s.cert = files.cert;
-    s.key = files.key;
-    s.authorities = files.authorities;
-    s.own = files.own;
     if (s.own || host_exists(h, s.cert))
         judge(h, &s, f);
-    clear_files(&files);
+    shown_clear(&s);
 }
 
 void doctor_certificates(const struct host *h, struct finding *f)
 {
-    look(h, (struct shown){.role = "server", .name = host_setting(&h->server, "server_id", NULL)}, files_of_server(h), f);
-    look(h, (struct shown){.role = "agent", .name = host_setting(&h->agent, "name", NULL)}, files_of_agent(h), f);
+    look(h, shown_by_server(h), f);
+    look(h, shown_by_agent(h), f);
     if (!f->found.len)
         find(f, VERDICT_SKIPPED, "neither a server nor an agent has one here");
 }
 
-static struct tls_context *use(struct files files)
+static struct tls_context *use(struct shown s)
 {
     struct error ignored;
-    struct tls_context *tls = tls_context_new(&(struct tls_options){.cert_file = files.cert, .key_file = files.key,
-                                                                    .ca_file = files.authorities}, &ignored);
-    clear_files(&files);
+    struct tls_context *tls = tls_context_new(&(struct tls_options){.cert_file = s.cert, .key_file = s.key,
+                                                                    .ca_file = s.authorities}, &ignored);
+    shown_clear(&s);
     return tls;
 }
 
 struct tls_context *doctor_tls(const struct host *h, bool *server)
 {
-    struct tls_context *tls = use(files_of_server(h));
+    struct tls_context *tls = use(shown_by_server(h));
     *server = tls != NULL;
-    return tls ? tls : use(files_of_agent(h));
+    return tls ? tls : use(shown_by_agent(h));
 }
