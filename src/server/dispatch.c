@@ -14,7 +14,7 @@
 
 #define LOOK_AGAIN_MS 25        /* what waits for a leader tries again after so long */
 #define SAME_LEADER_MS 100      /* and a leader that failed it is asked again after so long */
-#define MISS_MS 1000            /* how long a follower that does not know something may learn of it */
+#define SOON_MS 1000            /* how long a server may take to learn of something */
 
 static int wait_compare(const struct request *a, const struct request *b)
 {
@@ -201,16 +201,21 @@ static void say_lag(struct control *c, struct request *r)
     r->answer.lag_ms = stats.leader_contact_ms;
 }
 
+static int64_t soon_ms(const struct request *r)
+{
+    int64_t soon = time_monotonic_ms() + SOON_MS;
+    return soon < r->answer_by_ms ? soon : r->answer_by_ms;
+}
+
 /* A follower that does not know what is asked for may be about to learn of it. True: the request was put to wait. */
 static bool missed(struct control *c, struct request *r)
 {
     if (leads(c) || r->consistency == CONSISTENCY_STALE || r->route->place == PLACE_HERE || c->stopping ||
         r->answer.error.code != ERROR_NOT_FOUND)
         return false;
-    int64_t now = time_monotonic_ms();
     if (!r->miss_by_ms)
-        r->miss_by_ms = now + MISS_MS < r->answer_by_ms ? now + MISS_MS : r->answer_by_ms;
-    if (now >= r->miss_by_ms)
+        r->miss_by_ms = soon_ms(r);
+    if (time_monotonic_ms() >= r->miss_by_ms)
         return false;
     r->answer.error = (struct error){0};
     buf_clear(&r->answer.body);
@@ -364,8 +369,7 @@ void dispatch_spread(struct control *c)
 
 static void spread(struct control *c, struct request *r)
 {
-    int64_t soon = time_monotonic_ms() + MISS_MS;
-    r->deadline_ms = r->route->spread == SPREAD_SOON && soon < r->answer_by_ms ? soon : r->answer_by_ms;
+    r->deadline_ms = r->route->spread == SPREAD_SOON ? soon_ms(r) : r->answer_by_ms;
     STAILQ_INSERT_TAIL(&c->spreading, &r->item, link);     /* this server's own HTTP threads know it when the turn ends */
 }
 
