@@ -448,13 +448,11 @@ class Certificates(unittest.TestCase):
         cluster.wait_equal()
 
     def test_mt_follows_the_authorities_that_login_fetched(self):
-        server = Server(tls="auto", bind="127.0.0.1", expect=1)
+        server = Server(secure=True)
         self.addCleanup(server.workdir.remove)
         self.addCleanup(lambda: server.kill())
-        server.start(wait=False)
+        server.start()
         self.auto.admin_of([server])
-        wait_log(server.process, "this server has a new certificate")
-        server.believe()
         ca_hash = wait_for(lambda: self.settled(server), 20, "a certificate of the cluster's own authority")["hash"]
         homes = [self.auto.workdir.join(name) for name in ("often", "once")]
 
@@ -580,7 +578,7 @@ class Certificates(unittest.TestCase):
         # A server: kept and new connections, by whichever port.
         self.speak(agent, second)
         self.assertEqual(agent.get("/v1/allocs").status, 200)
-        kept = http.client.HTTPSConnection("127.0.0.1", first.port, context=self.as_server(second, first), timeout=20)
+        kept = http.client.HTTPSConnection("127.0.0.1", first.port, context=second.as_peer(first), timeout=20)
         kept.request("GET", "/v1/nodes")
         self.assertEqual(kept.getresponse().read()[:1], b"{")
         removed = self.auto.mt(first, "cluster", "remove", "s2")
@@ -590,18 +588,10 @@ class Certificates(unittest.TestCase):
         self.assertEqual((answer.status, b"was revoked" in answer.read()), (403, True))
         kept.close()
         for port in (first.port, agent.port):
-            wait_for(lambda: self.refused(port, self.as_server(second, first)), 20, "the refusal")
+            wait_for(lambda: self.refused(port, second.as_peer(first)), 20, "the refusal")
         wait_log(second.process, "not a member of its cluster any more.*removed, and its certificate with it")
         self.speak(agent, first)
         self.assertEqual(agent.get("/v1/allocs").status, 200)
-
-    def as_server(self, server, believed):
-        """What somebody has who copied the server's files."""
-        context = ssl.create_default_context(cafile=believed.authorities())
-        context.check_hostname = False
-        identity = os.path.join(server.flags["data_dir"], "tls", "identity.pem")
-        context.load_cert_chain(identity, identity)
-        return context
 
     @staticmethod
     def refused(port, context):
