@@ -51,23 +51,36 @@ static int sync_parent(const char *path)
     return rc;
 }
 
+static int write_all(int fd, const char *at, size_t n)
+{
+    while (n) {
+        ssize_t put = write(fd, at, n);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return -1;
+        at += put;
+        n -= (size_t)put;
+    }
+    return 0;
+}
+
+int file_put(const char *path, const void *p, size_t n, int mode, struct error *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    int rc = fd < 0 || write_all(fd, p, n) < 0 ? error_set_errno(err, errno, "cannot write %s", path) : 0;
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 int file_write(const char *path, const void *p, size_t n, int mode, struct error *err)
 {
     CLEANUP_FREE char *temporary = mem_printf("%s.new", path);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0)
         return error_set_errno(err, errno, "%s", temporary);
-    const char *at = p;
-    while (n) {
-        ssize_t put = write(fd, at, n);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            goto fail;
-        at += put;
-        n -= (size_t)put;
-    }
-    if (fsync(fd) < 0)
+    if (write_all(fd, p, n) < 0 || fsync(fd) < 0)
         goto fail;
     close(fd);
     fd = -1;

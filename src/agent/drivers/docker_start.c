@@ -4,7 +4,6 @@
  * it; docker_look then sees it run. Until it is created a failure is told at once, afterwards only when nothing is left
  * of it. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -125,13 +124,8 @@ static char *note_path(const struct docker_task *t)
 static int start_note(const struct docker_task *t, struct error *err)
 {
     CLEANUP_FREE char *path = note_path(t), *text = mem_printf("%" PRIu64 "\n", t->run);
-    /* Not flushed: it is for kills, and an agent that waits for a disk here is killed here. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    int failure = errno;
-    if (fd >= 0)
-        close(fd);
-    return written ? 0 : error_set_errno(err, failure, "cannot write %s", path);
+    /* Not synced: it is for kills, and an agent that waits for a disk here is killed here. */
+    return file_put(path, text, strlen(text), 0640, err);
 }
 
 static void start_forget(const struct docker_task *t)

@@ -231,12 +231,7 @@ static int own(const struct machine *m, const char *path, struct error *err)
 
 static int file_new(const struct machine *m, const char *path, const void *bytes, size_t n, int mode, struct error *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    if (fd < 0)
-        return error_set_errno(err, errno, "cannot make %s", path);
-    int result = n && write(fd, bytes, n) != (ssize_t)n ? error_set_errno(err, errno, "cannot write %s", path) : 0;
-    close(fd);
-    return result < 0 ? -1 : own(m, path, err);
+    return file_put(path, bytes, n, mode, err) < 0 ? -1 : own(m, path, err);
 }
 
 /* --- the config drive --- */

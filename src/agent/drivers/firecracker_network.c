@@ -205,14 +205,8 @@ static int facts_write(struct network *n, int slot, const struct machine *m, str
     for (uint32_t i = 0; i < m->ports.n; i++)
         buf_printf(&b, "%s %lld %lld\n", m->ports.v[i].protocol == PROTOCOL_UDP ? "udp" : "tcp",
                    (long long)m->ports.v[i].host, (long long)m->ports.v[i].port);
-    if (dir_make(folder, 0700, err) < 0)
-        return -1;
-    /* Not synced: no machine outlives what that is for. One that is cut off is none of facts. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int result = fd < 0 || write(fd, b.data, b.len) != (ssize_t)b.len ? error_set_errno(err, errno, "cannot write %s", path) : 0;
-    if (fd >= 0)
-        close(fd);
-    if (result < 0)
+    /* No machine outlives what a sync is for. One that is cut off is none of facts. */
+    if (dir_make(folder, 0700, err) < 0 || file_put(path, b.data, b.len, 0600, err) < 0)
         return -1;
     facts_add(n, slot, &b);
     return 0;
