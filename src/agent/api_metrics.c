@@ -54,11 +54,12 @@ static void add_task_rows(const struct measured_list *l, struct buf *out)
 static void add_vm_row(const struct measured_list *l, int metric, struct buf *out)
 {
     const struct vm_metric_row *row = &vm_metric_rows[metric];
+    bool if_told = row->kind == VM_LEVEL_IF_TOLD;
     for (size_t i = 0; i < l->n; i++) {
         const struct vm_metrics *vm = l->v[i].stats.vm;
-        if (vm && (vm->v[metric] || !row->optional))
+        if (vm && (vm->v[metric] || !if_told))
             buf_printf(out, "mentat_vm_%s{%s%s%s} %.15g\n", row->name, l->v[i].labels, row->labels ? "," : "",
-                       row->labels ? row->labels : "", (double)(vm->v[metric] - row->optional) * row->unit);
+                       row->labels ? row->labels : "", (double)(vm->v[metric] - if_told) * row->unit);
     }
 }
 
@@ -75,7 +76,7 @@ void api_task_metrics(struct runner *runner, struct buf *out)
         const struct vm_metric_row *row = &vm_metric_rows[k];
         CLEANUP_FREE char *name = mem_printf("vm_%s", row->name);
         if (row->help)
-            add_head(out, name, row->level, row->help);
+            add_head(out, name, row->kind != VM_SUM, row->help);
         add_vm_row(&l, k, out);
     }
     for (size_t i = 0; i < l.n; i++)

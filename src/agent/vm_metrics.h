@@ -23,13 +23,17 @@ struct vm_metrics {
     uint64_t lines;                  /* that were understood; 0: nothing is known yet */
     uint64_t v[VM_METRIC_COUNT];
 };
+enum vm_metric_kind {
+    VM_SUM,
+    VM_LEVEL,                        /* the last value counts */
+    VM_LEVEL_IF_TOLD,                /* not each machine has it: v is one more than the level; 0: it was not told */
+};
 /* One of each; those of one name stand together. */
 extern const struct vm_metric_row {
     const char *group, *key;         /* in the monitor's line */
     const char *name, *labels;       /* in the agent's metrics, after "mentat_vm_"; labels: NULL: none of its own */
     const char *help;                /* NULL: its name is that of the row before */
-    bool level;                      /* the last value counts, not the sum */
-    bool optional;                   /* not each machine has it: v is one more than the level, 0: it was not told */
+    enum vm_metric_kind kind;
     double unit;                     /* what one is worth in the unit of the name */
 } vm_metric_rows[VM_METRIC_COUNT];
 
