@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -327,10 +326,9 @@ int volume_delete_rest(const char *rest, struct error *err)
 
 static int check_room(const char *dir, int64_t size_mb, struct error *err)
 {
-    struct statvfs st;
-    if (statvfs(dir, &st) < 0)
-        return error_set_errno(err, errno, "%s", dir);
-    int64_t left_mb = (int64_t)(st.f_bavail * st.f_frsize >> 20);
+    int64_t left_mb;
+    if (dir_left_mb(dir, &left_mb, err) < 0)
+        return -1;
     return left_mb >= size_mb ? 0 : error_set(err, ERROR_NO_SPACE, "the disk of the volumes has %lld MiB left, and a volume of "
                                               "%lld is asked for", (long long)left_mb, (long long)size_mb);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int file_read(const char *path, size_t limit, struct buf *out, struct error *err)
@@ -122,6 +123,15 @@ int dir_make(const char *path, int mode, struct error *err)
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     remove(path);
+    return 0;
+}
+
+int dir_left_mb(const char *path, int64_t *mb, struct error *err)
+{
+    struct statvfs st;
+    if (statvfs(path, &st) < 0)
+        return error_set_errno(err, errno, "%s", path);
+    *mb = (int64_t)(st.f_bavail * st.f_frsize >> 20);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* File: whole files read and written so that a crash leaves the old one or the new one. Blocking. */
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/error.h"
@@ -13,5 +14,7 @@ int file_write(const char *path, const void *p, size_t n, int mode, struct error
 int file_put(const char *path, const void *p, size_t n, int mode, struct error *err);
 /* mkdir -p; fails when path exists and is not a directory. */
 int dir_make(const char *path, int mode, struct error *err);
+/* MiB that are left on its disk, for others than root. */
+int dir_left_mb(const char *path, int64_t *mb, struct error *err);
 /* rm -rf, as far as it goes, without leaving the file system that path is on. */
 void dir_remove(const char *path);

@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -133,10 +132,9 @@ static int file_copy(const char *from, const char *to, struct error *err)
 
 static int room_check(const char *path, int64_t size_mb, struct error *err)
 {
-    struct statvfs fs;
-    if (statvfs(path, &fs) < 0)
-        return error_set_errno(err, errno, "%s", path);
-    int64_t left_mb = (int64_t)(fs.f_bavail * fs.f_frsize >> 20);
+    int64_t left_mb;
+    if (dir_left_mb(path, &left_mb, err) < 0)
+        return -1;
     if (left_mb >= size_mb + STAYS_FREE_MB)
         return 0;
     return error_set(err, ERROR_NO_SPACE, "the disk of %s has %lld MiB left: the snapshot takes %lld while it is made, and %d are to stay",
