@@ -1,6 +1,5 @@
-/* A tap device could be moved to the host's namespace once the monitor
- * has attached to it, but that waits 20 ms for the kernel's readers while all changes of interfaces wait for it; a pair of
- * Ethernet interfaces is made in both namespaces at once. */
+/* A tap device could be moved to the host's namespace once the monitor has attached to it, but that waits 20 ms for the kernel's
+ * readers while all changes of interfaces wait for it; a pair of Ethernet interfaces is made in both namespaces at once. */
 #include "agent/vm_port.h"
 
 #include <errno.h>
