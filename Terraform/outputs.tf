@@ -1,3 +1,7 @@
+locals {
+  at = { for name in local.names : name => "${name} --zone ${module.google.zones[name]} --project ${var.project_id}" }
+}
+
 output "hosts" {
   description = "Host to its addresses."
   value       = { for name, address in local.hosts : name => { private = address, external = module.google.external_addresses[name] } }
@@ -12,16 +16,16 @@ output "next" {
   description = "What to type next."
   value       = <<END
 # wait until it says "cluster ready", about five minutes after apply:
-gcloud compute instances tail-serial-port-output ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id}
+gcloud compute instances tail-serial-port-output ${local.at[local.names[0]]}
 # what the host lacks:
-gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} --command "sudo mt doctor"
+gcloud compute ssh ${local.at[local.names[0]]} --command "sudo mt doctor"
 # the administrator's token, and the hash by which the cluster is known from elsewhere, of the host whose server led first (the
 # others have no such file):
 %{for name in local.names~}
-gcloud compute ssh ${name} --zone ${module.google.zones[name]} --project ${var.project_id} --command 'sudo sh -c "cd /var/lib/mentat/state && cat admin-token && MENTAT_TOKEN=\$(cat admin-token) mt ca status"'
+gcloud compute ssh ${local.at[name]} --command 'sudo sh -c "cd /var/lib/mentat/state && cat admin-token && MENTAT_TOKEN=\$(cat admin-token) mt ca status"'
 %{endfor~}
 # use it from here, with the mt of ../dist, through SSH, which stays in the background; it asks for the token, and shows it nowhere:
-gcloud compute ssh ${local.names[0]} --zone ${module.google.zones[local.names[0]]} --project ${var.project_id} -- -f -N -L 4646:${local.hosts[local.names[0]]}:4646
+gcloud compute ssh ${local.at[local.names[0]]} -- -f -N -L 4646:${local.hosts[local.names[0]]}:4646
 ../dist/mt login --address https://127.0.0.1:4646 --ca-hash HASH
 %{if length(var.api_source_ranges) > 0~}
 # or, from one of api_source_ranges, without that:
