@@ -466,13 +466,13 @@ class Three(unittest.TestCase):
         found = [m for s in shown if (m := re.match(r"([0-9a-f]+\.[0-9a-f]+)\n(?:.|\n)*hash \(mt login --ca-hash\): ([0-9a-f]{64})", s))]
         self.assertEqual(len(found), 1)
         token, hash_ = found[0].groups()
-        way, login, nodes = said.rstrip("\n").split("\n")[-3:]
+        way, login, nodes = (line.replace("HASH", hash_).split() for line in said.rstrip("\n").split("\n")[-3:])
         self.network.ip("switch", "link", "set", "lo", "up")
         self.outside("ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o",
-                     f"ControlPath={self.work.join('way')}", "-M", *way.split()[1:])
+                     f"ControlPath={self.work.join('way')}", "-M", *way[1:])
         try:
-            self.outside(BIN + "/" + login.replace("HASH", hash_).split()[0], *login.replace("HASH", hash_).split()[1:], stdin=token)
-            self.assertEqual(self.outside(*f"{BIN}/{nodes}".split()).count("ready"), 3)
+            self.outside(f"{BIN}/{login[0]}", *login[1:], stdin=token)
+            self.assertEqual(self.outside(f"{BIN}/{nodes[0]}", *nodes[1:]).count("ready"), 3)
         finally:
             self.outside("ssh", "-o", f"ControlPath={self.work.join('way')}", "-O", "exit", "root@way")
 
