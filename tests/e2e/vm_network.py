@@ -5,8 +5,8 @@ import json
 import os
 import re
 import socket
-import subprocess
 import struct
+import subprocess
 import sys
 import threading
 import unittest
