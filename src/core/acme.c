@@ -45,14 +45,18 @@ static void tell_certificate(struct core *c, const struct node_entry *n, const s
     const struct acme_certificate *before = find(&n->acme, now->host);
     struct event_text what = {.kind = "node", .subject = n->n.name, .node = n->n.id};
     char until[TIME_TEXT_SIZE];
+    bool fails = now->problem && (!before || !before->problem || strcmp(before->problem, now->problem) != 0);
+    bool is_new = !now->problem && now->expires_at && (!before || before->expires_at != now->expires_at);
+    if (!fails && !is_new)
+        return;
     bool apart = core_level(c) >= INGRESS_APART_LEVEL;
     what.service = apart ? ingress_service_of_host(c, now->host) : NULL;
     if (apart && !what.service)              /* it is gone by now: nobody's to hear of */
         return;
-    if (now->problem && (!before || !before->problem || strcmp(before->problem, now->problem) != 0))
+    if (fails) {
         state_event(c, what, "no certificate for %.200s: %.300s", now->host, now->problem);
-    if (now->problem || !now->expires_at || (before && before->expires_at == now->expires_at))
         return;
+    }
     time_format(until, now->expires_at);
     state_event(c, what, "it has a certificate for %.200s until %s", now->host, until);
 }
