@@ -206,6 +206,16 @@ static bool knows_latency(const struct analysis *a, const struct deployment_anal
     return a->max_p99_ratio <= 0 || (seen->canary.p99_ms && seen->stable.p99_ms);
 }
 
+static int64_t window_ends(const struct deployment_entry *d)
+{
+    return d->d.analysis.since + asked(d)->window_secs * 1000;
+}
+
+static int64_t waiting_ends(const struct deployment_entry *d)
+{
+    return d->d.analysis.since + asked(d)->timeout_secs * 1000;
+}
+
 static void conclude(struct verdict *v, enum analysis_outcome outcome, enum deployment_state state, char *reason)
 {
     v->counts.analysis = outcome;
@@ -217,20 +227,6 @@ static void conclude(struct verdict *v, enum analysis_outcome outcome, enum depl
 static const char *who(const struct deployment_entry *d)
 {
     return d->beside ? "the canary" : "the new version";
-}
-
-static void fail(struct pass *p, struct verdict *v)
-{
-    const struct deployment_entry *d = p->deployment;
-    const struct deployment_analysis *seen = &d->d.analysis;
-    v->counts.analysis = OUTCOME_FAILED;
-    if (find_errors(asked(d), seen) == FINDING_WORSE)
-        snprintf(v->failure, sizeof(v->failure), "%s did not pass its analysis: %.1f %% of its %lld requests failed, and "
-                 "%.1f %% of those of the version before", who(d), percent(seen->canary.errors, seen->canary.requests),
-                 (long long)seen->canary.requests, percent(seen->stable.errors, seen->stable.requests));
-    else
-        snprintf(v->failure, sizeof(v->failure), "%s did not pass its analysis: 99 %% of its answers took up to %lld ms, "
-                 "and those of the version before %lld ms", who(d), (long long)seen->canary.p99_ms, (long long)seen->stable.p99_ms);
 }
 
 /* Of the requests that there are so far. */
@@ -256,6 +252,20 @@ static bool are_worse(const struct findings *f)
 static bool are_fine(const struct deployment_entry *d, const struct findings *f)
 {
     return f->enough && knows_latency(asked(d), &d->d.analysis) && f->errors == FINDING_FINE && f->times == FINDING_FINE;
+}
+
+static void fail(const struct pass *p, struct verdict *v, const struct findings *f)
+{
+    const struct deployment_entry *d = p->deployment;
+    const struct deployment_analysis *seen = &d->d.analysis;
+    v->counts.analysis = OUTCOME_FAILED;
+    if (f->errors == FINDING_WORSE)
+        snprintf(v->failure, sizeof(v->failure), "%s did not pass its analysis: %.1f %% of its %lld requests failed, and "
+                 "%.1f %% of those of the version before", who(d), percent(seen->canary.errors, seen->canary.requests),
+                 (long long)seen->canary.requests, percent(seen->stable.errors, seen->stable.requests));
+    else
+        snprintf(v->failure, sizeof(v->failure), "%s did not pass its analysis: 99 %% of its answers took up to %lld ms, "
+                 "and those of the version before %lld ms", who(d), (long long)seen->canary.p99_ms, (long long)seen->stable.p99_ms);
 }
 
 /* What an analysis waits for whose window is over. The caller's. */
@@ -285,7 +295,7 @@ static void succeed(struct pass *p, struct verdict *v)
 static void wait_for_requests(struct pass *p, struct verdict *v, const struct findings *f)
 {
     const struct analysis *a = asked(p->beside);
-    int64_t until = p->beside->d.analysis.since + a->timeout_secs * 1000;
+    int64_t until = waiting_ends(p->beside);
     CLEANUP_FREE char *what = lacking(p->beside, f);
     if (p->d->now >= until) {
         conclude(v, OUTCOME_INCONCLUSIVE, DEPLOYMENT_PAUSED,
@@ -301,13 +311,12 @@ static void wait_for_requests(struct pass *p, struct verdict *v, const struct fi
 
 void analysis_judge(struct pass *p, struct verdict *v)
 {
-    const struct analysis *a = asked(p->beside);
-    int64_t until = p->beside->d.analysis.since + a->window_secs * 1000;
-    if (!is_open(p->beside) || !a->window_secs)
+    int64_t until = window_ends(p->beside);
+    if (!is_open(p->beside) || !asked(p->beside)->window_secs)
         return;
     struct findings f = find(p->beside);
     if (are_worse(&f))
-        fail(p, v);
+        fail(p, v, &f);
     else if (p->d->now < until)
         pass_wake(p, until);
     else if (are_fine(p->beside, &f))
@@ -331,17 +340,17 @@ static bool any_serves(const struct pass *p, const struct version_entry *from)
 static bool is_ahead(const struct pass *p, const struct deployment_entry *d)
 {
     const struct version_entry *from = state_version(p->s, d->d.previous_version);
-    return d->d.analysis.outcome == OUTCOME_NONE && asked(d)->window_secs && spec_takes_web(p->want.spec)
+    return d->d.analysis.outcome == OUTCOME_NONE && spec_takes_web(p->want.spec)
            && core_level(p->d->c) >= ROLLING_ANALYSIS_LEVEL && from && from->epoch != d->epoch && any_serves(p, from);
 }
 
 /* Until when the window lasts; after that as long as what was found is not fine, but no longer than timeout_secs. */
 static int64_t holds_until(const struct deployment_entry *d, int64_t now)
 {
-    const struct analysis *a = asked(d);
-    int64_t window = d->d.analysis.since + a->window_secs * 1000, most = d->d.analysis.since + a->timeout_secs * 1000;
+    if (now < window_ends(d))
+        return window_ends(d);
     struct findings f = find(d);
-    return now < window ? window : are_fine(d, &f) ? now : most;
+    return are_fine(d, &f) ? now : waiting_ends(d);
 }
 
 bool analysis_holds(struct pass *p)
@@ -391,9 +400,8 @@ static void end_rollout(const struct deployment_entry *d, const struct findings 
 static char *waits_for_what(const struct pass *p, const struct findings *f)
 {
     const struct deployment_entry *d = p->deployment;
-    int64_t window_secs = asked(d)->window_secs;
-    bool early = p->d->now < d->d.analysis.since + window_secs * 1000;
-    CLEANUP_FREE char *what = early ? mem_printf("they are watched for %llds", (long long)window_secs) : lacking(d, f);
+    CLEANUP_FREE char *what = p->d->now < window_ends(d) ? mem_printf("they are watched for %llds", (long long)asked(d)->window_secs)
+                                                         : lacking(d, f);
     return mem_printf("the first replicas of the new version serve beside those of the one before: %s; `mt promote %s` goes on at once, "
                       "`mt abort %s` goes back", what, p->s->name, p->s->name);
 }
@@ -411,7 +419,7 @@ void analysis_judge_rollout(struct pass *p, struct verdict *v)
     }
     struct findings f = find(d);
     if (are_worse(&f))
-        fail(p, v);
+        fail(p, v, &f);
     else if (v->settled)
         end_rollout(d, &f, v);
     else if (p->holds)

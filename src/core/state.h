@@ -147,7 +147,7 @@ struct job_entry {
     uint32_t machines;                  /* derived: versions of its services that are microVMs */
 };
 
-/* What an ingress node measured of the two sides of a deployment whose canary is judged: since its agent began, and before. */
+/* What an ingress node measured of the two sides of a deployment that is judged: since its agent began, and before. */
 struct side_measure { int64_t requests, errors; struct latency_list latencies; };
 struct node_measure {
     char *node;
@@ -164,11 +164,11 @@ struct deployment_entry {
     uint64_t epoch;
     bool beside;                        /* its replicas stand beside the older ones; see beside.h */
     bool promoted;                      /* the older ones need not stand by any more */
-    uint64_t from_version, from_epoch;  /* of the older ones */
-    uint64_t share_index;               /* of the ingress table with its traffic_percent */
+    uint64_t from_version, from_epoch;  /* of the older ones; of a rollout that is measured from_epoch alone */
+    uint64_t share_index;               /* of the ingress table with its traffic_percent, or by which a rollout is measured */
     int64_t share_at;                   /* command time */
-    bool held;                          /* another service comes first: its time does not run */
-    struct node_measure_list measures;  /* since it has its traffic_percent; see analysis.h */
+    bool held;                          /* another service comes first, or its analysis holds it: its time does not run */
+    struct node_measure_list measures;  /* since share_index; see analysis.h */
     /* links */
     struct service_entry *service;
     TAILQ_ENTRY(deployment_entry) link;
