@@ -43,7 +43,7 @@ static const struct acme_certificate *find(const struct acme_report *r, const ch
 static void tell_certificate(struct core *c, const struct node_entry *n, const struct acme_certificate *now)
 {
     const struct acme_certificate *before = find(&n->acme, now->host);
-    struct event_text what = {.kind = "node", .subject = n->n.name, .node = n->n.id};
+    struct event_text what = event_of_node(n);
     char until[TIME_TEXT_SIZE];
     bool fails = now->problem && (!before || !before->problem || strcmp(before->problem, now->problem) != 0);
     bool is_new = !now->problem && now->expires_at && (!before || before->expires_at != now->expires_at);

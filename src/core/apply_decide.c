@@ -148,8 +148,7 @@ static void forget_node(struct core *c, const char *id)
     struct node_entry *n = state_node(c, id);
     if (!n || n->n.state != NODE_DOWN || c->now - n->n.state_since < DOWN_NODE_KEPT_MS)
         return;
-    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id},
-                "forgotten: it was down for three days");
+    state_event(c, event_of_node(n), "forgotten: it was down for three days");
     node_forget(c, n);
 }
 

@@ -114,7 +114,7 @@ static void set_refused(struct core *c, struct node_entry *e, bool refused)
     e->ingress_refused = refused;
     state_touch_node(c, e);
     if (refused)
-        state_event(c, (struct event_text){.kind = "node", .subject = e->n.name, .node = e->n.id}, "ingress: " INGRESS_REFUSED, e->n.name);
+        state_event(c, event_of_node(e), "ingress: " INGRESS_REFUSED, e->n.name);
 }
 
 int apply_node_register(struct core *c, const void *payload, struct buf *body, struct error *err)
@@ -138,12 +138,20 @@ int apply_node_register(struct core *c, const void *payload, struct buf *body, s
     return 0;
 }
 
+static struct node_entry *find_node(struct core *c, const char *id, struct error *err)
+{
+    struct node_entry *n = state_node(c, id);
+    if (!n)
+        error_set(err, ERROR_NOT_FOUND, "there is no node %s", id ? id : "");
+    return n;
+}
+
 int apply_node_ingress(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_node *p = payload;
-    struct node_entry *n = state_node(c, p->node_id);
+    struct node_entry *n = find_node(c, p->node_id, err);
     if (!n)
-        return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
+        return -1;
     if (!n->ingress_refused && !n->n.ingress)
         return error_set(err, ERROR_CONFLICT, "node %s does not ask for requests from outside: set `ingress: true` in its agent.yaml "
                          "first", n->n.name);
@@ -154,7 +162,7 @@ int apply_node_ingress(struct core *c, const void *payload, struct buf *body, st
     n->n.ingress = true;
     ingress_node_changed(c, n);
     state_touch_node(c, n);
-    state_event_by_actor(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "it may take requests from outside");
+    state_event_by_actor(c, event_of_node(n), "it may take requests from outside");
     return 0;
 }
 
@@ -199,9 +207,9 @@ static void lose_allocs(struct core *c, struct node_entry *n, bool fenced)
 int apply_node_state(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_node_state *p = payload;
-    struct node_entry *n = state_node(c, p->node_id);
+    struct node_entry *n = find_node(c, p->node_id, err);
     if (!n)
-        return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
+        return -1;
     if (p->state < NODE_READY || p->state > NODE_DOWN)
         return error_set(err, ERROR_INVALID, "state must be ready, draining, ineligible or down");
     enum node_state state = (enum node_state)p->state;
@@ -228,8 +236,7 @@ int apply_node_fenced(struct core *c, const void *payload, struct buf *body, str
     struct node_entry *n = state_node(c, p->node_id);
     if (!n || n->n.state != NODE_DOWN || n->n.state_since != p->since)
         return error_set(err, ERROR_CONFLICT, "node %s is not down since then", p->node_id ? p->node_id : "");
-    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id},
-                "its lease on volumes that other nodes have too is over");
+    state_event(c, event_of_node(n), "its lease on volumes that other nodes have too is over");
     lose_allocs(c, n, true);
     state_set_dirty_node(c, n);
     return 0;
@@ -238,9 +245,9 @@ int apply_node_fenced(struct core *c, const void *payload, struct buf *body, str
 int apply_node_remove(struct core *c, const void *payload, struct buf *body, struct error *err)
 {
     const struct command_node *p = payload;
-    struct node_entry *n = state_node(c, p->node_id);
+    struct node_entry *n = find_node(c, p->node_id, err);
     if (!n)
-        return error_set(err, ERROR_NOT_FOUND, "there is no node %s", p->node_id ? p->node_id : "");
+        return -1;
     if (n->n.state != NODE_DOWN)
         return error_set(err, ERROR_CONFLICT, "node %s is %s; only a node that is down can be removed (its host is lost for good? "
                          "mt node remove --lost)", n->n.name,
@@ -248,8 +255,7 @@ int apply_node_remove(struct core *c, const void *payload, struct buf *body, str
     if (n->live)
         return error_set(err, ERROR_CONFLICT, "node %s may still use volumes that other nodes have too; it can be removed when its "
                          "lease (%llds, and some more) is over", n->n.name, (long long)(n->n.volume_lease_ms / 1000));
-    state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "removed%s",
-                p->revoked_until ? "; its certificate is not believed any more" : "");
+    state_event(c, event_of_node(n), "removed%s", p->revoked_until ? "; its certificate is not believed any more" : "");
     authority_revoke_name(c, n->n.name, "agent", p->revoked_until);
     if (p->revoked_until) {
         state_end_shared_tokens(c);

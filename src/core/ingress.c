@@ -201,7 +201,7 @@ static bool was_told(const char *before, const char *part)
 /* An event for each service, since who may look at one may not look at all. */
 static void tell_problem(struct core *c, const struct node_entry *n, const char *before, const char *now)
 {
-    struct event_text what = {.kind = "node", .subject = n->n.name, .node = n->n.id};
+    struct event_text what = event_of_node(n);
     bool apart = core_level(c) >= INGRESS_APART_LEVEL;
     int told = 0;
     if (!now || !apart)

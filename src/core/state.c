@@ -748,7 +748,7 @@ void state_set_alloc_state(struct core *c, struct alloc_entry *a, enum alloc_sta
     if (n->live == 0) {
         mem_set_string(&n->n.state_reason, "drained");
         state_touch_node(c, n);
-        state_event(c, (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id}, "drained");
+        state_event(c, event_of_node(n), "drained");
     }
 }
 

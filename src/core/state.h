@@ -335,6 +335,10 @@ void state_set_dirty_every_node(struct core *c);
 /* --- events --- */
 struct event *state_event_slot(struct core *c, uint64_t number);       /* in the ring, made when it is not yet there */
 struct event_text { const char *kind, *subject, *service, *alloc, *node, *from, *to; };
+static inline struct event_text event_of_node(const struct node_entry *n)
+{
+    return (struct event_text){.kind = "node", .subject = n->n.name, .node = n->n.id};
+}
 void state_event(struct core *c, struct event_text e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void state_event_by_actor(struct core *c, struct event_text e, const char *what);       /* "WHAT by ACTOR" */
 
