@@ -32,19 +32,26 @@ static void note(struct core *c, const char *name, bool has)
         kv_remove(&c->access.ingress_nodes, name);
 }
 
+/* unsaid: where nothing was said of the name. */
+static bool may(const struct core *c, const char *name, bool unsaid)
+{
+    const char *said = kv_get(&c->access.ingress_nodes, name);
+    return said ? !strcmp(said, YES) : unsaid;
+}
+
+static void take_away(struct core *c, struct node_entry *n)
+{
+    n->n.ingress = false;
+    ingress_node_changed(c, n);
+    state_touch_node(c, n);
+}
+
 /* A node that has been an ingress node since before there was this right keeps being one. */
 bool ingress_right_claim(struct core *c, const char *name, const struct node_entry *e, bool asks)
 {
-    const char *said = kv_get(&c->access.ingress_nodes, name);
-    bool has = asks && (said ? !strcmp(said, YES) : (e && e->n.ingress) || is_founder(c, name));
+    bool has = asks && may(c, name, (e && e->n.ingress) || is_founder(c, name));
     note(c, name, has);
     return has;
-}
-
-static bool may(const struct core *c, const char *name)
-{
-    const char *said = kv_get(&c->access.ingress_nodes, name);
-    return said ? !strcmp(said, YES) : is_being_founded(c);
 }
 
 /* Nobody has said anything where agents do not prove who they are. */
@@ -69,12 +76,10 @@ void ingress_right_restored(struct core *c)
     if (!is_in_force(c))
         return;
     RB_FOREACH(n, node_id_tree, &c->nodes) {
-        if (!n->n.ingress || may(c, n->n.name))
+        if (!n->n.ingress || may(c, n->n.name, is_being_founded(c)))
             continue;
-        n->n.ingress = false;
         n->ingress_refused = true;
-        ingress_node_changed(c, n);
-        state_touch_node(c, n);
+        take_away(c, n);
     }
 }
 
@@ -84,11 +89,7 @@ void ingress_right_set(struct core *c, const char *name, bool has)
     note(c, name, has);
     if (has)
         return;
-    RB_FOREACH(n, node_id_tree, &c->nodes) {
-        if (!n->n.ingress || strcmp(n->n.name, name))
-            continue;
-        n->n.ingress = false;
-        ingress_node_changed(c, n);
-        state_touch_node(c, n);
-    }
+    RB_FOREACH(n, node_id_tree, &c->nodes)
+        if (n->n.ingress && !strcmp(n->n.name, name))
+            take_away(c, n);
 }
