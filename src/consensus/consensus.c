@@ -109,7 +109,8 @@ static void fail_waiting(struct consensus *c, enum consensus_outcome outcome)
 
 /* --- applying --- */
 
-static void apply_command(struct consensus *c, uint64_t index, const struct entry *e)
+/* The proposal that it came from, which is to be answered; NULL: none of ours. */
+static struct proposal *apply_command(struct consensus *c, uint64_t index, const struct entry *e)
 {
     struct proposal *p = STAILQ_FIRST(&c->flight);
     if (p && (p->index != index || p->term != e->term))
@@ -118,10 +119,7 @@ static void apply_command(struct consensus *c, uint64_t index, const struct entr
         STAILQ_REMOVE_HEAD(&c->flight, next);
     c->options.callbacks->apply(c->options.ctx, index, e->len ? e->bytes : (const uint8_t *)"", e->len,
                                 p ? p->request : NULL);
-    raft_applied(&c->raft, index);
-    state_hash_record(c, index);
-    if (p)
-        finish_proposal(c, p, CONSENSUS_COMMITTED);
+    return p;
 }
 
 void consensus_apply_committed(struct consensus *c, uint64_t max)
@@ -133,12 +131,11 @@ void consensus_apply_committed(struct consensus *c, uint64_t max)
         }
         uint64_t index = c->raft.applied + 1;
         const struct entry *e = raft_log_entry(&c->raft.log, index);
-        if (e->type == ENTRY_COMMAND) {
-            apply_command(c, index, e);
-        } else {
-            raft_applied(&c->raft, index);
-            state_hash_record(c, index);
-        }
+        struct proposal *p = e->type == ENTRY_COMMAND ? apply_command(c, index, e) : NULL;
+        raft_applied(&c->raft, index);
+        state_hash_record(c, index);
+        if (p)
+            finish_proposal(c, p, CONSENSUS_COMMITTED);
     }
 }
 

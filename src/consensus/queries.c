@@ -48,7 +48,8 @@ static struct consensus_member self_as_member(const struct consensus *c)
     uint64_t last = raft_log_last(&c->raft.log);
     return (struct consensus_member){.self = true, .connected = true, .release = c->release,
                                      .command_version = c->options.command_version,
-                                     .match_index = c->raft.stored, .applied_index = c->raft.applied, .next_index = last + 1, .lag = last - c->raft.stored};
+                                     .match_index = c->raft.stored, .applied_index = c->raft.applied,
+                                     .next_index = last + 1, .lag = last - c->raft.stored};
 }
 
 static struct consensus_member peer_as_member(const struct consensus *c, uint64_t id)
