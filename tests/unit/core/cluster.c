@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../cmocka_all.h"
+#include "base/base64.h"
 #include "base/id.h"
 #include "base/random.h"
 
@@ -197,6 +198,45 @@ bool cluster_rollback(struct cluster *c, const char *service, uint64_t version)
     command_init(&cmd, COMMAND_SERVICE_ROLLBACK, c->now, NULL, NULL);
     *(struct command_service_rollback *)cmd.payload =
         (struct command_service_rollback){.service = mem_strdup(service), .to_version = version};
+    return cluster_apply(c, &cmd);
+}
+
+bool cluster_promote(struct cluster *c, const char *service, int64_t percent)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_SERVICE_PROMOTE, c->now, NULL, "tester");
+    *(struct command_service_promote *)cmd.payload =
+        (struct command_service_promote){.service = mem_strdup(service), .percent = percent};
+    return cluster_apply(c, &cmd);
+}
+
+bool cluster_enrol(struct cluster *c, const char *name, const char *token)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_ENROL, c->now, NULL, NULL);
+    *(struct command_enrol *)cmd.payload = (struct command_enrol){
+        .agent = true, .name = mem_strdup(name), .token_id = mem_strdup(token), .token_hash = mem_strdup("hash")};
+    return cluster_apply(c, &cmd);
+}
+
+bool cluster_send_chunk(struct cluster *c, const char *upload, const struct buf *bytes, size_t from, size_t to)
+{
+    struct command cmd;
+    CLEANUP_BUF struct buf text = {0};
+    command_init(&cmd, COMMAND_RESTORE_CHUNK, c->now, NULL, NULL);
+    base64_add(&text, bytes->data + from, to - from);
+    *(struct command_restore_chunk *)cmd.payload = (struct command_restore_chunk){
+        .upload = mem_strdup(upload), .offset = (int64_t)from, .data = buf_steal(&text)};
+    return cluster_apply(c, &cmd);
+}
+
+bool cluster_restore(struct cluster *c, const char *upload, const struct buf *bytes)
+{
+    struct command cmd;
+    command_init(&cmd, COMMAND_RESTORE, c->now, NULL, NULL);
+    *(struct command_restore *)cmd.payload = (struct command_restore){
+        .upload = mem_strdup(upload), .size = (int64_t)bytes->len, .hash = hash_bytes(bytes->data, bytes->len, 0),
+        .taken_at = 1764000000000};
     return cluster_apply(c, &cmd);
 }
 

@@ -37,6 +37,12 @@ void cluster_proxy(struct cluster *c, unsigned node, const char *idle);
 void cluster_proxy_at(struct cluster *c, unsigned node, uint64_t applied, const char *idle);
 bool cluster_delete(struct cluster *c, const char *service, bool purge);
 bool cluster_rollback(struct cluster *c, const char *service, uint64_t version);
+bool cluster_promote(struct cluster *c, const char *service, int64_t percent);             /* by "tester" */
+/* An agent, with a join token whose hash is "hash". */
+bool cluster_enrol(struct cluster *c, const char *name, const char *token);
+/* A snapshot, or a part of it, and that it takes the place of the state. */
+bool cluster_send_chunk(struct cluster *c, const char *upload, const struct buf *bytes, size_t from, size_t to);
+bool cluster_restore(struct cluster *c, const char *upload, const struct buf *bytes);
 
 /* The n-th allocation of a service that is wanted (in order of replica), NULL: there are fewer. */
 const struct alloc *cluster_wanted(struct cluster *c, const char *service, unsigned n);

@@ -291,21 +291,13 @@ static void nonsense_is_not_counted(void **state)
     cluster_clear(&c);
 }
 
-static bool promote(struct cluster *c, int64_t percent)
-{
-    struct command cmd;
-    command_init(&cmd, COMMAND_SERVICE_PROMOTE, c->now, NULL, NULL);
-    *(struct command_service_promote *)cmd.payload = (struct command_service_promote){mem_strdup("web"), percent};
-    return cluster_apply(c, &cmd);
-}
-
 static void who_promotes_by_hand_ends_it_and_a_larger_part_begins_anew(void **state)
 {
     struct cluster c;
     begin(&c, PLAIN);
     uint64_t first = measured(&c);
     tell(&c, (struct seen){90, 0, 20}, (struct seen){30, 0, 20});
-    assert_true(promote(&c, 50));
+    assert_true(cluster_promote(&c, "web", 50));
     assert_int_equal(measured(&c), 0);
     cluster_decide(&c);
     cluster_report_all(&c, "web", ALLOC_HEALTHY);
@@ -435,9 +427,9 @@ static void who_promotes_a_rollout_does_not_wait_for_its_analysis(void **state)
 {
     struct cluster c;
     roll(&c, ROLLING("5", ""), COMMAND_LEVEL);
-    assert_false(promote(&c, 50));
+    assert_false(cluster_promote(&c, "web", 50));
     assert_non_null(strstr(c.error.text, "only a canary is promoted in steps"));
-    assert_true(promote(&c, 0));
+    assert_true(cluster_promote(&c, "web", 0));
     assert_int_equal(measured(&c), 0);
     cluster_decide(&c);
     end_rollout(&c);

@@ -79,11 +79,7 @@ static void fill(struct cluster *c, const char *yaml, const char *value)
 
 static bool promote(struct cluster *c, int64_t percent)
 {
-    struct command cmd;
-    command_init(&cmd, COMMAND_SERVICE_PROMOTE, c->now, NULL, "tester");
-    *(struct command_service_promote *)cmd.payload =
-        (struct command_service_promote){.service = mem_strdup("web"), .percent = percent};
-    bool done = cluster_apply(c, &cmd);
+    bool done = cluster_promote(c, "web", percent);
     cluster_decide(c);
     return done;
 }

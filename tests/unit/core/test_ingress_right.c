@@ -2,8 +2,6 @@
 #include <string.h>
 
 #include "../cmocka_all.h"
-#include "base/base64.h"
-#include "base/random.h"
 #include "cluster.h"
 
 #define HOUR_MS (3600 * 1000LL)
@@ -36,15 +34,6 @@ static void make_token(struct cluster *c, const char *id, bool ingress)
     assert_true(cluster_apply(c, &cmd));
 }
 
-static void enrol(struct cluster *c, const char *name, const char *token)
-{
-    struct command cmd;
-    command_init(&cmd, COMMAND_ENROL, c->now, NULL, NULL);
-    *(struct command_enrol *)cmd.payload = (struct command_enrol){
-        .agent = true, .name = mem_strdup(name), .token_id = mem_strdup(token), .token_hash = mem_strdup("hash")};
-    assert_true(cluster_apply(c, &cmd));
-}
-
 static bool let(struct cluster *c, unsigned node)
 {
     struct command cmd;
@@ -65,7 +54,7 @@ static void the_word_of_an_agent_is_not_enough(void **state)
 {
     struct cluster c;
     begin(&c);
-    enrol(&c, "a", "plain");
+    assert_true(cluster_enrol(&c, "a", "plain"));
     assert_false(comes(&c, 0, "a", IS_PLAIN));
     assert_false(let(&c, 0));
     assert_non_null(strstr(c.error.text, "set `ingress: true` in its agent.yaml first"));
@@ -92,14 +81,14 @@ static void a_token_says_what_its_nodes_may(void **state)
 {
     struct cluster c;
     begin(&c);
-    enrol(&c, "a", "ingress");
-    enrol(&c, "b", "ingress");
+    assert_true(cluster_enrol(&c, "a", "ingress"));
+    assert_true(cluster_enrol(&c, "b", "ingress"));
     assert_true(comes(&c, 0, "a", ASKS));
     assert_false(comes(&c, 1, "b", IS_PLAIN));               /* which gives it up */
     assert_false(comes(&c, 1, "b", ASKS));
     /* A newer token says it anew, also of a node whose id somebody knows. */
     cluster_node_state(&c, 0, NODE_DOWN);
-    enrol(&c, "a", "plain");
+    assert_true(cluster_enrol(&c, "a", "plain"));
     assert_false(core_node(c.core, cluster_node_id(0))->ingress);
     assert_false(comes(&c, 0, "a", ASKS));
     cluster_clear(&c);
@@ -109,8 +98,8 @@ static void with_a_node_its_right_is_removed(void **state)
 {
     struct cluster c;
     begin(&c);
-    enrol(&c, "a", "ingress");
-    enrol(&c, "b", "ingress");
+    assert_true(cluster_enrol(&c, "a", "ingress"));
+    assert_true(cluster_enrol(&c, "b", "ingress"));
     assert_true(comes(&c, 0, "a", ASKS));
     assert_true(comes(&c, 1, "b", ASKS));
     cluster_node_state(&c, 0, NODE_DOWN);
@@ -142,7 +131,7 @@ static void before_all_servers_know_of_it_tokens_settle_nothing(void **state)
     cluster_add_ingress_node(&c, 0);
     cluster_node_state(&c, 0, NODE_DOWN);
     make_token(&c, "old", false);
-    enrol(&c, "n0", "old");
+    assert_true(cluster_enrol(&c, "n0", "old"));
     assert_true(core_node(c.core, cluster_node_id(0))->ingress);
     cluster_clear(&c);
 }
@@ -173,7 +162,7 @@ static void while_a_cluster_is_founded_who_comes_first_is_believed(void **state)
     assert_false(comes(&c, 2, "c", ASKS));
     cluster_node_state(&c, 2, NODE_DOWN);
     assert_false(comes(&c, 3, "c", ASKS));
-    enrol(&c, "d", "plain");                                 /* who comes by a token may what that says */
+    assert_true(cluster_enrol(&c, "d", "plain"));                /* who comes by a token may what that says */
     assert_false(comes(&c, 4, "d", ASKS));
     c.now += HOUR_MS;
     assert_false(comes(&c, 5, "e", ASKS));
@@ -183,16 +172,8 @@ static void while_a_cluster_is_founded_who_comes_first_is_believed(void **state)
 
 static void restore(struct cluster *c, const struct buf *bytes)
 {
-    struct command cmd;
-    CLEANUP_BUF struct buf text = {0};
-    base64_add(&text, bytes->data, bytes->len);
-    command_init(&cmd, COMMAND_RESTORE_CHUNK, c->now, NULL, NULL);
-    *(struct command_restore_chunk *)cmd.payload = (struct command_restore_chunk){.upload = mem_strdup("u"), .data = buf_steal(&text)};
-    assert_true(cluster_apply(c, &cmd));
-    command_init(&cmd, COMMAND_RESTORE, c->now, NULL, NULL);
-    *(struct command_restore *)cmd.payload = (struct command_restore){
-        .upload = mem_strdup("u"), .size = (int64_t)bytes->len, .hash = hash_bytes(bytes->data, bytes->len, 0), .taken_at = c->now};
-    assert_true(cluster_apply(c, &cmd));
+    assert_true(cluster_send_chunk(c, "u", bytes, 0, bytes->len));
+    assert_true(cluster_restore(c, "u", bytes));
 }
 
 static void a_restore_gives_back_no_right_that_was_taken(void **state)
@@ -204,14 +185,14 @@ static void a_restore_gives_back_no_right_that_was_taken(void **state)
     cluster_level(&c, COMMAND_LEVEL);
     make_token(&c, "plain", false);
     make_token(&c, "ingress", true);
-    enrol(&c, "a", "ingress");
-    enrol(&c, "b", "ingress");
+    assert_true(cluster_enrol(&c, "a", "ingress"));
+    assert_true(cluster_enrol(&c, "b", "ingress"));
     assert_true(comes(&c, 1, "a", ASKS));
     assert_true(comes(&c, 2, "b", ASKS));
     core_snapshot(c.core, &bytes);
     cluster_node_state(&c, 1, NODE_DOWN);
     assert_true(cluster_remove_node(&c, 1, c.now + HOUR_MS));
-    enrol(&c, "a", "plain");
+    assert_true(cluster_enrol(&c, "a", "plain"));
     assert_false(comes(&c, 1, "a", ASKS));
     restore(&c, &bytes);
     assert_false(core_node(c.core, cluster_node_id(1))->ingress);

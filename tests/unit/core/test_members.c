@@ -93,15 +93,6 @@ static bool make_agent_token(struct cluster *c, const char *id, int64_t uses)
     return cluster_apply(c, &cmd);
 }
 
-static bool enrol(struct cluster *c, const char *name, const char *token)
-{
-    struct command cmd;
-    command_init(&cmd, COMMAND_ENROL, c->now, NULL, NULL);
-    *(struct command_enrol *)cmd.payload = (struct command_enrol){
-        .agent = true, .name = mem_strdup(name), .token_id = mem_strdup(token), .token_hash = mem_strdup("hash")};
-    return cluster_apply(c, &cmd);
-}
-
 static bool remove_node(struct cluster *c, unsigned node, int64_t revoked_until)
 {
     assert_true(cluster_node_state(c, node, NODE_DOWN));
@@ -115,41 +106,20 @@ static void a_removed_node_joins_by_no_token_that_it_may_have(void **state)
     assert_true(make_agent_token(&c, "shared", 5));
     assert_true(make_agent_token(&c, "unused", 5));
     assert_true(make_agent_token(&c, "own", 0));
-    assert_true(enrol(&c, "a", "shared"));
-    assert_true(enrol(&c, "b", "shared"));
+    assert_true(cluster_enrol(&c, "a", "shared"));
+    assert_true(cluster_enrol(&c, "b", "shared"));
     assert_true(remove_node(&c, 0, 0));                                   /* it keeps its certificate */
-    assert_true(enrol(&c, "d", "shared"));
+    assert_true(cluster_enrol(&c, "d", "shared"));
     assert_true(remove_node(&c, 1, c.now + HOUR_MS));
-    assert_false(enrol(&c, "e", "shared"));
+    assert_false(cluster_enrol(&c, "e", "shared"));
     assert_non_null(strstr(c.error.text, "when a node was removed"));
-    assert_true(enrol(&c, "d", "shared"));                                /* its answer was lost: asked again */
-    assert_true(enrol(&c, "e", "unused"));
-    assert_true(enrol(&c, "f", "own"));
+    assert_true(cluster_enrol(&c, "d", "shared"));                        /* its answer was lost: asked again */
+    assert_true(cluster_enrol(&c, "e", "unused"));
+    assert_true(cluster_enrol(&c, "f", "own"));
     cluster_clear(&c);
 }
 
 /* --- restore --- */
-
-static bool send_chunk(struct cluster *c, const char *upload, const struct buf *bytes, size_t from, size_t to)
-{
-    struct command cmd;
-    CLEANUP_BUF struct buf text = {0};
-    command_init(&cmd, COMMAND_RESTORE_CHUNK, c->now, NULL, NULL);
-    base64_add(&text, bytes->data + from, to - from);
-    *(struct command_restore_chunk *)cmd.payload = (struct command_restore_chunk){
-        .upload = mem_strdup(upload), .offset = (int64_t)from, .data = buf_steal(&text)};
-    return cluster_apply(c, &cmd);
-}
-
-static bool send_restore(struct cluster *c, const char *upload, const struct buf *bytes)
-{
-    struct command cmd;
-    command_init(&cmd, COMMAND_RESTORE, c->now, NULL, NULL);
-    *(struct command_restore *)cmd.payload = (struct command_restore){
-        .upload = mem_strdup(upload), .size = (int64_t)bytes->len, .hash = hash_bytes(bytes->data, bytes->len, 0),
-        .taken_at = 1764000000000};
-    return cluster_apply(c, &cmd);
-}
 
 /* The old cluster: two replicas on one node, at a much higher index than the new one. */
 static void take_snapshot(struct cluster *c, struct buf *bytes)
@@ -173,9 +143,9 @@ static void a_snapshot_takes_the_place_of_another_clusters_state(void **state)
     set_member(&c, "11", "s1", "10.0.0.1:4646", NULL);
     make_token(&c, "t1", c.now + HOUR_MS);
     cluster_submit_yaml(&c, "job: other\nservices: [{name: gone, driver: exec, config: {command: /x}}]\n", "key-of-new");
-    assert_true(send_chunk(&c, "u1", &bytes, 0, 100));
-    assert_true(send_chunk(&c, "u1", &bytes, 0, 100));                    /* repeated */
-    assert_true(send_chunk(&c, "u1", &bytes, 100, bytes.len));
+    assert_true(cluster_send_chunk(&c, "u1", &bytes, 0, 100));
+    assert_true(cluster_send_chunk(&c, "u1", &bytes, 0, 100));            /* repeated */
+    assert_true(cluster_send_chunk(&c, "u1", &bytes, 100, bytes.len));
 
     /* A server that starts from a snapshot of its own in the middle of it goes on equally. */
     d = c;
@@ -183,8 +153,8 @@ static void a_snapshot_takes_the_place_of_another_clusters_state(void **state)
     core_snapshot(c.core, &a);
     assert_int_equal(core_restore(d.core, a.data, a.len, &err), 0);
     buf_clear(&a);
-    assert_true(send_restore(&c, "u1", &bytes));
-    assert_true(send_restore(&d, "u1", &bytes));
+    assert_true(cluster_restore(&c, "u1", &bytes));
+    assert_true(cluster_restore(&d, "u1", &bytes));
     core_snapshot(c.core, &a);
     core_snapshot(d.core, &b);
     assert_int_equal(a.len, b.len);
@@ -224,32 +194,32 @@ static void uploads_that_are_cut_damaged_or_replaced_change_nothing(void **state
     take_snapshot(&old, &bytes);
     cluster_init(&c, 1);
     cluster_submit(&c, "mine", NULL);
-    assert_false(send_restore(&c, "u1", &bytes));
-    assert_true(send_chunk(&c, "u1", &bytes, 0, 100));
-    assert_false(send_chunk(&c, "u1", &bytes, 200, bytes.len));           /* a hole */
-    assert_false(send_restore(&c, "u1", &bytes));                         /* not complete */
-    assert_true(send_chunk(&c, "u2", &bytes, 0, bytes.len));              /* another upload takes over */
-    assert_false(send_chunk(&c, "u1", &bytes, 100, bytes.len));
+    assert_false(cluster_restore(&c, "u1", &bytes));
+    assert_true(cluster_send_chunk(&c, "u1", &bytes, 0, 100));
+    assert_false(cluster_send_chunk(&c, "u1", &bytes, 200, bytes.len));   /* a hole */
+    assert_false(cluster_restore(&c, "u1", &bytes));                      /* not complete */
+    assert_true(cluster_send_chunk(&c, "u2", &bytes, 0, bytes.len));      /* another upload takes over */
+    assert_false(cluster_send_chunk(&c, "u1", &bytes, 100, bytes.len));
     assert_non_null(strstr(c.error.text, "given up"));
     c.now += 2 * HOUR_MS;
     cluster_scale(&c, "mine", 2);
-    assert_false(send_restore(&c, "u2", &bytes));                         /* too late */
+    assert_false(cluster_restore(&c, "u2", &bytes));                      /* too late */
     bytes.data[bytes.len / 2] ^= 1;
-    assert_true(send_chunk(&c, "u3", &bytes, 0, bytes.len));
+    assert_true(cluster_send_chunk(&c, "u3", &bytes, 0, bytes.len));
     bytes.data[bytes.len / 2] ^= 1;
-    assert_false(send_restore(&c, "u3", &bytes));
+    assert_false(cluster_restore(&c, "u3", &bytes));
     assert_int_equal(c.error.code, ERROR_CORRUPT);
     /* Whole on its way, but no state. */
     struct buf nonsense = {.data = (char[]){"MENTATS\x02 nonsense that is long enough to be looked at"}, .len = 50};
-    assert_true(send_chunk(&c, "u4", &nonsense, 0, nonsense.len));
+    assert_true(cluster_send_chunk(&c, "u4", &nonsense, 0, nonsense.len));
     core_snapshot(c.core, &before);
-    assert_false(send_restore(&c, "u4", &nonsense));
+    assert_false(cluster_restore(&c, "u4", &nonsense));
     core_snapshot(c.core, &after);
     struct service_status status = cluster_status(&c, "mine");
     assert_int_equal(status.desired, 2);
     type_clear(&service_status_type, &status);
     assert_true(after.len < before.len);                                  /* the upload is gone, */
-    assert_false(send_restore(&c, "u4", &nonsense));                      /* the rest is there */
+    assert_false(cluster_restore(&c, "u4", &nonsense));                   /* the rest is there */
     cluster_clear(&c);
     cluster_clear(&old);
 }
@@ -282,8 +252,8 @@ static void a_node_that_runs_tasks_of_another_cluster_is_refused_until_that_is_r
     assert_true(register_node(&c, "old", 0));
     assert_true(register_node(&c, "new", 2));
     assert_true(register_node(&c, NULL, 2));
-    send_chunk(&c, "u", &bytes, 0, bytes.len);
-    assert_true(send_restore(&c, "u", &bytes));
+    cluster_send_chunk(&c, "u", &bytes, 0, bytes.len);
+    assert_true(cluster_restore(&c, "u", &bytes));
     assert_string_equal(core_cluster(c.core), "old");
     assert_true(register_node(&c, "old", 2));
     assert_true(register_node(&c, "new", 2));           /* it may have come to this one before the restore */

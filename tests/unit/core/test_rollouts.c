@@ -248,7 +248,6 @@ static void submit(struct run *r)
 
 static void act(struct run *r, enum act act)
 {
-    struct command cmd;
     if (act == ACT_SUBMIT)
         submit(r);
     if (act == ACT_ROLLBACK)
@@ -262,12 +261,8 @@ static void act(struct run *r, enum act act)
     for (unsigned node = 0; act == ACT_DRAIN && node < NODES; node++)
         if (strcmp(cluster_node_id(node), cluster_wanted(&r->c, "web", 0)->node_id) == 0)
             assert_true(cluster_node_state(&r->c, node, NODE_DRAINING));
-    if (act != ACT_PROMOTE && act != ACT_PROMOTE_HALF)
-        return;
-    command_init(&cmd, COMMAND_SERVICE_PROMOTE, r->c.now, NULL, NULL);
-    *(struct command_service_promote *)cmd.payload =
-        (struct command_service_promote){.service = mem_strdup("web"), .percent = act == ACT_PROMOTE ? 0 : 50};
-    assert_true(cluster_apply(&r->c, &cmd));
+    if (act == ACT_PROMOTE || act == ACT_PROMOTE_HALF)
+        assert_true(cluster_promote(&r->c, "web", act == ACT_PROMOTE ? 0 : 50));
 }
 
 /* --- a run --- */
