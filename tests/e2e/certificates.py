@@ -313,7 +313,7 @@ class Certificates(unittest.TestCase):
         return made.json["token"]
 
     @staticmethod
-    def refused_for_good(answers):
+    def without_the_unsure(answers):
         """Without those of a server that could not tell at that moment, in an election, a token that is gone from one that it has
         not heard of yet: it takes neither, and says 503."""
         return [a for a in answers if a[2] != 503]
@@ -364,11 +364,11 @@ class Certificates(unittest.TestCase):
             for f in kept:
                 f.hears_more()
         finally:
-            refused, failed = self.refused_for_good(bad.end()), good.end()
+            refused, failed = self.without_the_unsure(bad.end()), good.end()
             for f in cut + kept:
                 f.end()
         self.assertEqual(failed, [])
-        self.assertEqual({status for at, _, status in self.refused_for_good(bad.answers()) if at > answered}, {401})
+        self.assertEqual({status for at, _, status in self.without_the_unsure(bad.answers()) if at > answered}, {401})
         self.assertEqual({status for _, _, status in refused}, {401})
         # Each refusal is counted and told once; of the changes, written down once where it was asked for.
         self.assertEqual(self.refusals(cluster), (denied + len(refused), told + len(refused)))
@@ -419,7 +419,7 @@ class Certificates(unittest.TestCase):
             bad.end()
             failed = good.end()
         self.assertEqual(failed, [])
-        self.assertEqual({status for at, _, status in self.refused_for_good(bad.answers()) if at > answered}, {401})
+        self.assertEqual({status for at, _, status in self.without_the_unsure(bad.answers()) if at > answered}, {401})
 
     def test_a_host_with_empty_disks_joins_again_by_two_tokens(self):
         """As after the first day, when nobody believes the founding secret any more: what stands in its file is another one."""
